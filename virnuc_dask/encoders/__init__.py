@@ -1,0 +1,1 @@
+"""Sequences to embeddings. Torch, no Dask."""

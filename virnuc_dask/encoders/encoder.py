@@ -1,0 +1,94 @@
+"""What every encoder looks like from outside, and how one is made from its specification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from virnuc_dask.errors import ModelSetError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+# Architecture name in modelset.json → where its class lives. Imported when asked for, so that
+# a model set without ESM-2 never imports fair-esm.
+ARCHITECTURES = {
+    "esm2": ("virnuc_dask.encoders.esm2", "Esm2"),
+    "dnabert_s": ("virnuc_dask.encoders.dnabert_s", "DnabertS"),
+    "dna_ngrams": ("virnuc_dask.encoders.ngrams", "DnaNgrams"),
+    "peptide_ngrams": ("virnuc_dask.encoders.ngrams", "PeptideNgrams"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """One encoder as ``modelset.json`` describes it.
+
+    ``file`` and ``tokenizer`` are paths relative to the model set's folder; ``config`` holds the
+    sizes that the architecture needs, and nothing that the weights do not depend on.
+    """
+
+    architecture: str
+    dim: int
+    file: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and how an encoder computes: a torch device, ``fp32`` or ``bf16``, tokens a batch."""
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    max_tokens: int = 4096
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The torch dtype of the weights."""
+        return DTYPES[self.precision]
+
+
+class Encoder(Protocol):
+    """Turns texts into one mean-pooled vector each."""
+
+    dim: int
+
+    @classmethod
+    def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
+        """Build the encoder and read its weights from ``folder``."""
+        ...
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the weights take, in bytes."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
+        ...
+
+
+def load_encoder(spec: EncoderSpec, folder: Path, placement: Placement) -> Encoder:
+    """Load the encoder that ``spec`` describes.
+
+    Raises
+    ------
+    ModelSetError
+        If the architecture is unknown or the weights do not fit it.
+    """
+    if spec.architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise ModelSetError(
+            f"{folder}: encoder architecture {spec.architecture!r} is unknown (known: {known}). "
+            "Was the model set made for a newer version?"
+        )
+    module, name = ARCHITECTURES[spec.architecture]
+    encoder: Encoder = getattr(import_module(module), name).load(spec, folder, placement)
+    return encoder

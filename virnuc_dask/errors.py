@@ -1,0 +1,48 @@
+"""The error tree. Every message names the thing, the place and the next step.
+
+Only ``cli.py`` knows exit codes; everything else raises one of these.
+"""
+
+
+class VirnucError(Exception):
+    """Anything the user can do something about."""
+
+
+class UsageError(VirnucError):
+    """The command does not make sense as given: a setting, an output folder."""
+
+
+class BadSettingError(UsageError):
+    """A setting is unknown or has a value it cannot have."""
+
+
+class OutputExistsError(UsageError):
+    """The output folder is there already and neither ``--resume`` nor ``--force`` was given."""
+
+
+class OutputInUseError(UsageError):
+    """Another run holds the output folder."""
+
+
+class PlanChangedError(UsageError):
+    """``--resume`` was asked for, but the input, the settings or the weights are others now."""
+
+
+class BadInputError(VirnucError):
+    """An input file is missing, unreadable or not what it should be."""
+
+
+class BadTableError(VirnucError):
+    """A table of the run folder is missing, damaged or belongs to another plan."""
+
+
+class ModelSetError(VirnucError):
+    """A model set or a checkpoint is missing, damaged or refused."""
+
+
+class NoClusterError(VirnucError):
+    """No cluster, or no worker, could be had."""
+
+
+class LostRowsError(VirnucError):
+    """Counts do not add up: something went in and did not come out."""

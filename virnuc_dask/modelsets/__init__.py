@@ -1,0 +1,1 @@
+"""What is loaded: two encoders, a classifier, a calibration, in one folder."""

@@ -1,0 +1,61 @@
+"""The published classifier's architecture: one hidden layer over both embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from virnuc_dask.errors import ModelSetError
+
+
+class Classifier(nn.Module):
+    """Linear, batch norm, ReLU, dropout, linear: features (n, inputs) → logits (n, 2).
+
+    Column 0 is `others`, column 1 is `virus`.
+    """
+
+    def __init__(self, inputs: int, hidden: int = 512, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(inputs, hidden)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden, 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits of ``features``."""
+        return self.output(self.dropout(torch.relu(self.norm(self.hidden(features)))))  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Softmax scores, shape (n, 2), always in fp32 on the CPU.
+
+        The layer costs nothing beside the encoders; one fixed place makes its scores the same
+        whatever device made the features.
+        """
+        logits = self.forward(torch.from_numpy(features))
+        scores: NDArray[np.float32] = torch.softmax(logits, dim=1).numpy()
+        return scores
+
+
+def load_classifier(path: Path, inputs: int, hidden: int) -> Classifier:
+    """Read a classifier from safetensors.
+
+    Raises
+    ------
+    ModelSetError
+        If the file is damaged or its tensors do not have the sizes asked for.
+    """
+    classifier = Classifier(inputs, hidden)
+    try:
+        classifier.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ModelSetError(
+            f"{path}: not a classifier of {inputs} → {hidden} → 2: {error}"
+        ) from error
+    return classifier.eval().requires_grad_(False)

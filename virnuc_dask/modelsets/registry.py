@@ -1,0 +1,160 @@
+"""Model sets on disk: their names, their folders, their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from virnuc_dask.encoders.encoder import EncoderSpec
+from virnuc_dask.errors import ModelSetError
+
+FORMAT = 1
+MANIFEST = "modelset.json"
+EMBEDDED = ("mini",)
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierSpec:
+    """The classifier's file and the width of its hidden layer."""
+
+    file: str
+    hidden: int
+    architecture: str = "mlp"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSetInfo:
+    """The content of a ``modelset.json``.
+
+    ``chunk_lengths`` are those the classifier was trained for, the default first. ``files`` maps
+    every file of the folder that is loaded to its SHA-256.
+    """
+
+    name: str
+    version: str
+    chunk_lengths: tuple[int, ...]
+    nucleotide: EncoderSpec
+    peptide: EncoderSpec
+    classifier: ClassifierSpec
+    licence: str
+    training_data: str
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over all that decides the scores: architectures, sizes and weights."""
+        deciding = asdict(self)
+        for descriptive in ("name", "version", "licence", "training_data", "quality"):
+            del deciding[descriptive]
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def feature_dim(self) -> int:
+        """Values in a frame's features: nucleotide embedding, then peptide embedding."""
+        return self.nucleotide.dim + self.peptide.dim
+
+
+def find(name: str) -> Path:
+    """The folder of the model set called ``name``: an embedded one, or a folder's path.
+
+    Raises
+    ------
+    ModelSetError
+        If there is no such model set.
+    """
+    if name in EMBEDDED:
+        return _HERE / name
+    folder = Path(name)
+    if (folder / MANIFEST).is_file():
+        return folder.resolve()
+    raise ModelSetError(
+        f"no model set {name!r}: neither an embedded one ({', '.join(EMBEDDED)}) nor a folder "
+        f"with a {MANIFEST}. `virnuc-dask models import` makes one from published checkpoints."
+    )
+
+
+def read_info(folder: Path) -> ModelSetInfo:
+    """Read and check ``modelset.json`` (not the files it names: see `verify`).
+
+    Raises
+    ------
+    ModelSetError
+        If it is missing, is not what this version reads, or names a file outside its folder.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT:
+            raise ModelSetError(f"{path}: made for another version of virnuc_dask; update it.")
+        info = ModelSetInfo(
+            **{
+                **content,
+                "chunk_lengths": tuple(int(length) for length in content["chunk_lengths"]),
+                "nucleotide": EncoderSpec(**content["nucleotide"]),
+                "peptide": EncoderSpec(**content["peptide"]),
+                "classifier": ClassifierSpec(**content["classifier"]),
+            }
+        )
+        for name in info.files:
+            _check_inside(folder, name)
+    except FileNotFoundError as error:
+        raise ModelSetError(f"{folder}: no {MANIFEST} here, so no model set.") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelSetError(f"{path}: damaged or incomplete ({error}).") from error
+    needed = {info.nucleotide.file, info.peptide.file, info.classifier.file}
+    needed |= {spec.tokenizer for spec in (info.nucleotide, info.peptide) if spec.tokenizer}
+    if unlisted := sorted(needed - set(info.files)):
+        raise ModelSetError(f"{path}: no checksum for {', '.join(unlisted)}; refused.")
+    return info
+
+
+def verify(folder: Path, info: ModelSetInfo) -> None:
+    """Compare every file with its SHA-256.
+
+    Raises
+    ------
+    ModelSetError
+        Naming the first file that is missing or differs.
+    """
+    for name, expected in sorted(info.files.items()):
+        path = folder / name
+        if not path.is_file():
+            raise ModelSetError(f"{path}: missing from model set {info.name!r}.")
+        if sha256(path) != expected:
+            raise ModelSetError(
+                f"{path}: damaged, its SHA-256 is not the one in {MANIFEST}. "
+                f"Import or download model set {info.name!r} again."
+            )
+
+
+def write_info(folder: Path, info: ModelSetInfo) -> ModelSetInfo:
+    """Hash the files that ``info`` names and write ``modelset.json``, the last file of a model set.
+
+    Returns the info with its checksums filled in.
+    """
+    names = {info.nucleotide.file, info.peptide.file, info.classifier.file}
+    names |= {spec.tokenizer for spec in (info.nucleotide, info.peptide) if spec.tokenizer}
+    content = {"format": FORMAT} | asdict(info)
+    content["files"] = {name: sha256(folder / name) for name in sorted(names)}
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return read_info(folder)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    path = folder / name
+    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+    if not inside or path.is_symlink():
+        raise ModelSetError(f"{folder / MANIFEST}: names {name!r}, not a plain file of its folder.")
