@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,21 @@ class ModelSetInfo:
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def encoders_checksum(self) -> str:
+        """SHA-256 over all that decides the features: both encoders and their weights."""
+        return self._checksum(self.nucleotide, self.peptide)
+
+    @property
     def checksum(self) -> str:
-        """SHA-256 over all that decides the scores: architectures, sizes and weights."""
-        deciding = asdict(self)
-        for descriptive in ("name", "version", "licence", "training_data", "quality"):
-            del deciding[descriptive]
-        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+        """SHA-256 over all that decides the scores: both encoders and the classifier."""
+        return self._checksum(self.nucleotide, self.peptide, self.classifier)
+
+    def _checksum(self, *parts: EncoderSpec | ClassifierSpec) -> str:
+        described = [asdict(part) for part in parts]
+        names = {part[key] for part in described for key in ("file", "tokenizer") if part.get(key)}
+        files = {name: self.files[name] for name in names}
+        text = json.dumps([described, files], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def feature_dim(self) -> int:
@@ -115,16 +124,16 @@ def read_info(folder: Path) -> ModelSetInfo:
     return info
 
 
-def verify(folder: Path, info: ModelSetInfo) -> None:
-    """Compare every file with its SHA-256.
+def verify(folder: Path, info: ModelSetInfo, files: Collection[str] | None = None) -> None:
+    """Compare files (default: all) with their SHA-256.
 
     Raises
     ------
     ModelSetError
         Naming the first file that is missing or differs.
     """
-    for name, expected in sorted(info.files.items()):
-        path = folder / name
+    for name in sorted(info.files if files is None else files):
+        path, expected = folder / name, info.files[name]
         if not path.is_file():
             raise ModelSetError(f"{path}: missing from model set {info.name!r}.")
         if sha256(path) != expected:

@@ -1,0 +1,286 @@
+"""The command line: parse, one call, print, exit code."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+
+import virnuc_dask
+from virnuc_dask import errors
+from virnuc_dask.config import Settings, load_settings
+from virnuc_dask.modelsets import registry
+from virnuc_dask.run import Run, dry_run, predict, run
+
+P = ParamSpec("P")
+
+FAILED = 5
+_EXIT_CODES = (
+    (errors.UsageError, 2),
+    (errors.BadInputError, 3),
+    (errors.BadTableError, 3),
+    (errors.ModelSetError, 4),
+    (errors.LostRowsError, FAILED),
+    (errors.NoClusterError, 6),
+)
+_INTERRUPTED, _TERMINATED = 130, 143
+
+console = Console(stderr=True)
+logger = logging.getLogger("virnuc_dask")
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    try:
+        cli(standalone_mode=False, prog_name="virnuc-dask")
+    except errors.VirnucError as error:
+        _fail(str(error), next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; continue with --resume.", _INTERRUPTED)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(code)
+
+
+def _settings_options(command: Callable[P, None]) -> Callable[P, None]:
+    """The options of every command that computes."""
+    options = [
+        click.option("--config", type=click.Path(path_type=Path), help="A preset (YAML)."),
+        click.option("--model", help="Model set: mini (embedded), or a folder."),
+        click.option(
+            "--cluster",
+            "cluster_kind",
+            type=click.Choice(["auto", "none", "cpu", "cuda"]),
+            help="Where to compute; auto: CUDA workers when there is a GPU, else CPU workers.",
+        ),
+        click.option("--scheduler", help="Address of a Dask scheduler that is running."),
+        click.option("--scheduler-file", help="Scheduler file of a cluster that is running."),
+        click.option("--workers", type=int, help="Workers to start."),
+        click.option("--threads", type=int, help="Threads of each worker."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"])),
+        click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only."),
+        click.option("-v", "--verbose", is_flag=True, help="Every event, debug messages too."),
+    ]
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(virnuc_dask.__version__, prog_name="virnuc_dask")
+def cli() -> None:
+    """Find viral sequences in metagenomes with a DNA and a protein language model."""
+
+
+@cli.command("run")
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--length", type=int, help="Chunk length in nt; default: the model set's own.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]))
+@click.option(
+    "--persistent-models/--no-persistent-models",
+    default=None,
+    help="Load the model set once per worker (default), or for every partition.",
+)
+@click.option(
+    "--features/--no-features",
+    default=None,
+    help="Keep the feature tables (default), or only the predictions.",
+)
+@click.option("--resume", is_flag=True, help="Continue an earlier run in the run folder.")
+@click.option("--force", is_flag=True, help="Start anew in a folder that holds a run.")
+@click.option("--dry-run", "dry", is_flag=True, help="Check the input and count; write nothing.")
+@_settings_options
+def run_command(
+    inputs: tuple[str, ...], out: Path, resume: bool, force: bool, dry: bool, **options: Any
+) -> None:
+    """Find the viral records of INPUTS (FASTA or FASTQ, plain or compressed; - is stdin)."""
+    if resume and force:
+        raise click.UsageError("--resume and --force exclude each other.")
+    settings = _prepare(options)
+    if dry:
+        counts = dry_run(inputs, settings)
+        click.echo(
+            f"{counts.records} records, {counts.length_nt} nt, {counts.chunks} chunks; "
+            f"model set {settings.model}. Nothing was written."
+        )
+        return
+    done = run(inputs, out, settings, resume=resume, force=force, console=_bar(options))
+    _report(done, quiet=options["quiet"])
+
+
+@cli.command("predict")
+@click.argument("out", type=click.Path(path_type=Path))
+@_settings_options
+def predict_command(out: Path, **options: Any) -> None:
+    """Score the stored feature tables of the run in OUT again."""
+    settings = _prepare(options)
+    done = predict(out, settings, model=options["model"], console=_bar(options))
+    _report(done, quiet=options["quiet"])
+
+
+@cli.group()
+def models() -> None:
+    """List, show, verify and import model sets."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """Name the embedded model sets."""
+    for name in registry.EMBEDDED:
+        info = registry.read_info(registry.find(name))
+        lengths = ", ".join(map(str, info.chunk_lengths))
+        encoders = f"{info.nucleotide.architecture} + {info.peptide.architecture}"
+        click.echo(f"{name}\t{info.version}\tchunks of {lengths} nt\t{encoders}")
+
+
+@models.command("show")
+@click.argument("name")
+def models_show(name: str) -> None:
+    """Print the model card and the checksums of a model set."""
+    folder = registry.find(name)
+    info = registry.read_info(folder)
+    card = folder / "README.md"
+    if card.is_file():
+        click.echo(card.read_text(encoding="utf-8"))
+    click.echo(f"folder    {folder}\nchecksum  {info.checksum}")
+    for file, digest in info.files.items():
+        click.echo(f"  {digest}  {file}")
+
+
+@models.command("verify")
+@click.argument("name")
+def models_verify(name: str) -> None:
+    """Compare every file of a model set with its SHA-256."""
+    folder = registry.find(name)
+    info = registry.read_info(folder)
+    registry.verify(folder, info)
+    click.echo(f"{info.name} {info.version}: {len(info.files)} files are what they should be.")
+
+
+@models.command("import")
+@click.option("--name", required=True, help="What the model set is to be called.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option(
+    "--length",
+    "lengths",
+    required=True,
+    type=int,
+    multiple=True,
+    help="Chunk length of the classifier, in nt; the first is the default.",
+)
+@click.option(
+    "--dnabert-s",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Hugging Face folder of DNABERT-S.",
+)
+@click.option(
+    "--esm2",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="ESM-2 as a fair-esm .pt file or a Hugging Face folder.",
+)
+@click.option(
+    "--classifier",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The published .pth, or safetensors.",
+)
+def models_import(
+    name: str,
+    out: Path,
+    lengths: tuple[int, ...],
+    dnabert_s: Path,
+    esm2: Path,
+    classifier: Path,
+) -> None:
+    """Make a model set from published checkpoints; no pickle in them is executed."""
+    from virnuc_dask.modelsets.importers import Checkpoints, import_modelset
+
+    info = import_modelset(name, out, lengths, Checkpoints(dnabert_s, esm2, classifier))
+    click.echo(f"{out}: model set {info.name!r}, {info.feature_dim} features, {info.checksum[:12]}")
+
+
+def _prepare(options: dict[str, Any]) -> Settings:
+    """Set up logging, and build the settings from the flags that were given."""
+    _log(quiet=options["quiet"], verbose=options["verbose"])
+    here = ("config", "quiet", "verbose")
+    in_cluster = ("scheduler", "scheduler_file", "workers", "threads", "device")
+    flags = {
+        f"cluster.{name}" if name in in_cluster else name: value
+        for name, value in options.items()
+        if name not in here
+    }
+    flags["cluster.kind"] = flags.pop("cluster_kind")
+    return load_settings(options["config"], flags)
+
+
+def _log(*, quiet: bool, verbose: bool) -> None:
+    handler: logging.Handler
+    if console.is_terminal:
+        # Through the console, so that lines and progress bar do not overwrite each other.
+        handler = RichHandler(
+            console=console, show_time=False, show_level=False, show_path=False, highlighter=None
+        )
+        if not verbose:
+            handler.addFilter(_headline)
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+def _headline(record: logging.LogRecord) -> bool:
+    """Leave to the progress bar what it tells better."""
+    return record.levelno > logging.INFO or getattr(record, "headline", False)
+
+
+def _bar(options: dict[str, Any]) -> Console | None:
+    return None if options["quiet"] else console
+
+
+def _report(done: Run, *, quiet: bool) -> None:
+    """Print the summary; exit with 5 if something failed."""
+    if not quiet:
+        click.echo(summary_text(done))
+    if done.failures:
+        _fail(
+            f"{len(done.failures)} partition(s) failed; their chunks stand in "
+            f"{done.folder / 'failed.tsv'} with the reason. --resume tries them again.",
+            FAILED,
+        )
+
+
+def summary_text(done: Run) -> str:
+    """What a run found, for people."""
+    found, contigs = done.summary, done.summary["contigs"]
+    return "\n".join(
+        [
+            f"records         {found['records']:,}",
+            f"chunks          {found['chunks']:,} ({found['chunks_scored']:,} with an open frame)",
+            f"frames          {found['frames']:,}",
+            f"virus contigs   {contigs['virus']:,}  (others {contigs['others']:,}, "
+            f"unscored {contigs['unscored']:,})",
+            f"seconds         {found['elapsed_s']:,.1f}",
+            f"outputs         {done.folder}/",
+            "                contigs.tsv  virus.fasta  chunks.parquet  prediction_results.txt",
+        ]
+    )

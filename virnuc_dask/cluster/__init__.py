@@ -1,0 +1,1 @@
+"""Where the work is done: the only rooms that import ``dask.distributed``."""

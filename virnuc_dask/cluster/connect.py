@@ -1,0 +1,239 @@
+"""A cluster to work on: one that is running already, one of GPUs, one of CPU cores, or none."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import psutil
+import pynvml
+from distributed import Client, LocalCluster
+
+from virnuc_dask.config import ClusterSettings
+from virnuc_dask.errors import NoClusterError
+
+LOOPBACK = "127.0.0.1"
+# What a worker needs beside three times its weights (loading copies): Python, torch, one partition.
+_WORKER_BYTES = 1_000_000_000
+_ALLOCATOR = "expandable_segments:True"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A cluster, or none; ``settings`` with everything that was automatic decided."""
+
+    client: Client | None
+    settings: ClusterSettings
+    note: str = ""  # why this kind, where that is not obvious
+
+    @property
+    def workers(self) -> int:
+        """Workers there are now; 1 without a cluster: this process."""
+        return len(self.client.nthreads()) if self.client is not None else 1
+
+    @property
+    def dashboard(self) -> str | None:
+        """Address of the Dask dashboard."""
+        return self.client.dashboard_link if self.client is not None else None
+
+    def __str__(self) -> str:
+        if self.client is None:
+            return "In this process, without Dask workers."
+        kind = {"cpu": "CPU", "cuda": "GPU"}.get(self.settings.kind, "Dask")
+        line = f"{self.workers} {kind} worker(s), dashboard {self.dashboard}"
+        return f"{self.note} {line}".lstrip()
+
+
+@contextmanager
+def connect(
+    settings: ClusterSettings, weight_bytes: int, client: Client | None = None
+) -> Iterator[Connection]:
+    """Connect to a cluster, or start one and close it afterwards.
+
+    A cluster that this did not start is left running.
+
+    Parameters
+    ----------
+    settings
+        With ``kind="auto"`` a running cluster named by ``scheduler``, ``scheduler_file`` or
+        ``DASK_SCHEDULER_ADDRESS`` is used, else the GPUs, else the CPU.
+    weight_bytes
+        Size of the model set: how many workers fit into memory.
+    client
+        A client to use as it is.
+
+    Raises
+    ------
+    NoClusterError
+        If there is no such cluster, or no worker within ``worker_timeout_s``.
+    """
+    settings, note = _decide(settings) if client is None else (_given(settings), "")
+    if client is not None:
+        _wait_for_workers(client, settings)
+        yield Connection(client, settings)
+    elif settings.kind == "none":
+        yield Connection(None, settings, note)
+    else:
+        with _client(settings, weight_bytes) as (client, settings):
+            _wait_for_workers(client, settings)
+            yield Connection(client, settings, note)
+
+
+def count_gpus() -> tuple[int, str]:
+    """GPUs this process may use and, if none, why. Asks NVML, so that CUDA is not started here.
+
+    A CUDA call in the client before the workers start would put every model on the first GPU.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and not visible.strip():
+        return 0, "CUDA_VISIBLE_DEVICES is empty"
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        return 0, f"no NVIDIA driver ({error})"
+    if visible is not None:
+        count = min(count, len(visible.split(",")))
+    return count, "" if count else "the driver finds no GPU"
+
+
+def local_workers(settings: ClusterSettings, weight_bytes: int) -> tuple[int, int]:
+    """Workers and torch threads of each on this machine: a worker a core where memory allows."""
+    cores = len(os.sched_getaffinity(0))
+    fit = int(psutil.virtual_memory().total // (_WORKER_BYTES + 3 * weight_bytes))
+    workers = settings.workers or max(1, min(cores, fit))
+    return workers, settings.threads or max(1, cores // workers)
+
+
+def _given(settings: ClusterSettings) -> ClusterSettings:
+    return replace(settings, kind="given")
+
+
+def _decide(settings: ClusterSettings) -> tuple[ClusterSettings, str]:
+    """Settings with ``auto`` decided, and a note on why."""
+    if settings.kind == "auto":
+        address = settings.scheduler
+        if address is None and settings.scheduler_file is None:
+            address = dask.config.get("scheduler-address", None)
+        if address is not None or settings.scheduler_file is not None:
+            return replace(settings, kind="given", scheduler=address), ""
+        return _decide_by_gpu(settings)
+    if settings.scheduler is not None or settings.scheduler_file is not None:
+        raise NoClusterError(
+            f"--cluster {settings.kind} starts its own cluster; leave it out to use a running one."
+        )
+    return settings, ""
+
+
+def _decide_by_gpu(settings: ClusterSettings) -> tuple[ClusterSettings, str]:
+    cpu = replace(settings, kind="cpu", device="cpu")
+    if settings.device == "cpu":
+        return cpu, ""
+    count, reason = count_gpus()
+    if count and (missing := _dask_cuda_missing()):
+        reason = missing
+    if not reason:
+        return replace(settings, kind="cuda"), ""
+    if settings.device == "cuda":
+        raise NoClusterError(f"--device cuda: {reason}.")
+    return cpu, f"No GPU workers: {reason}. Using the CPU."
+
+
+def _dask_cuda_missing() -> str:
+    try:
+        import dask_cuda  # noqa: F401
+    except ImportError as error:
+        return f"dask-cuda cannot be imported ({error}); install virnuc-dask[gpu-cu13]"
+    return ""
+
+
+@contextmanager
+def _client(
+    settings: ClusterSettings, weight_bytes: int
+) -> Iterator[tuple[Client, ClusterSettings]]:
+    if settings.kind == "given":
+        with _connect_given(settings) as client:
+            yield client, settings
+        return
+    start = _start_cuda if settings.kind == "cuda" else _start_cpu
+    cluster, settings = start(settings, weight_bytes)
+    with cluster, Client(cluster) as client:
+        yield client, settings
+
+
+def _connect_given(settings: ClusterSettings) -> Client:
+    where = settings.scheduler_file or settings.scheduler
+    # Client waits for ever for a scheduler file that is not there.
+    if settings.scheduler_file is not None and not Path(settings.scheduler_file).is_file():
+        raise NoClusterError(f"{where}: no such scheduler file; is the scheduler running?")
+    try:
+        if settings.scheduler_file is not None:
+            return Client(scheduler_file=settings.scheduler_file)
+        return Client(settings.scheduler)
+    except (OSError, ValueError) as error:
+        raise NoClusterError(f"no scheduler answers at {where}: {error}") from error
+
+
+def _start_cpu(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, ClusterSettings]:
+    workers, threads = local_workers(settings, weight_bytes)
+    settings = replace(settings, workers=workers, threads=threads, device="cpu")
+    return LocalCluster(n_workers=workers, **_common(settings)), settings
+
+
+def _start_cuda(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, ClusterSettings]:
+    count, reason = count_gpus()
+    if reason := reason or _dask_cuda_missing():
+        raise NoClusterError(f"--cluster cuda: {reason}.")
+    from dask_cuda import LocalCUDACluster
+
+    workers = settings.workers or count
+    if workers > count:
+        raise NoClusterError(f"{workers} GPU workers were asked for, but there are {count} GPUs.")
+    # Both names: torch renamed it. In the environment before the workers start, because the
+    # allocator reads it once and LocalCUDACluster overwrites the environment it is given.
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", _ALLOCATOR)
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", _ALLOCATOR)
+    settings = replace(settings, workers=workers, device="cuda")
+    # Kilobytes travel, and GPU memory is torch's alone: plain TCP, no RMM, no spilling.
+    cluster = LocalCUDACluster(
+        n_workers=workers, protocol="tcp", device_memory_limit=None, **_common(settings)
+    )
+    return cluster, settings
+
+
+def _common(settings: ClusterSettings) -> dict[str, Any]:
+    """Arguments of every cluster on this machine: loopback only, one task at a time a worker."""
+    return {
+        "threads_per_worker": 1,
+        "host": LOOPBACK,
+        "dashboard_address": f"{LOOPBACK}:{_free_port(settings.dashboard_port)}",
+    }
+
+
+def _free_port(wanted: int) -> int:
+    """``wanted`` if nothing listens there, else 0: any."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, wanted))
+        except OSError:
+            return 0
+    return wanted
+
+
+def _wait_for_workers(client: Client, settings: ClusterSettings) -> None:
+    try:
+        client.wait_for_workers(1, timeout=settings.worker_timeout_s)
+    except TimeoutError as error:
+        raise NoClusterError(
+            f"no worker came to {client.scheduler_info()['address']} within "
+            f"{settings.worker_timeout_s:.0f} s. Start workers there, or wait longer "
+            "(setting cluster.worker_timeout_s)."
+        ) from error

@@ -1,0 +1,146 @@
+"""What a run tells while it runs: the event log, the INFO lines, the progress bar."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Self
+
+from distributed import Client
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+logger = logging.getLogger("virnuc_dask")
+
+# How each event reads at INFO.
+_LINES = {
+    "run_started": "virnuc_dask {version}: {inputs} → {out}",
+    "planned": "{records} records, {chunks} chunks of {chunk_length} nt; partitions: {partitions}, "
+    "{partitions_done} done already",
+    "cluster": "{text}",
+    "warning": "{message}",
+    "modelset_loaded": "model set {modelset} loaded on worker {worker} ({device}) in "
+    "{elapsed_s} s: {weight_bytes}, load number {loads}, {mode}; memory {memory_before_bytes} → "
+    "{memory_after_bytes}",
+    "modelset_released": "model set {modelset} released on worker {worker}; memory "
+    "{memory_before_bytes} → {memory_after_bytes}",
+    "cache_cleared": "GPU cache cleared on worker {worker} after {partitions} partitions; memory "
+    "{memory_before_bytes} → {memory_after_bytes}",
+    "partition_done": "partition {partition} done on worker {worker}: {chunks} chunks, "
+    "{frames} frames, {total_s} s; memory {memory_before_bytes} → {memory_after_bytes}, "
+    "{mode}",
+    "partition_failed": "partition {partition} failed: {reason}",
+    "run_done": "done in {elapsed_s} s",
+}
+# Shown as lines even beside a progress bar.
+_HEADLINES = {"run_started", "planned", "cluster", "modelset_loaded", "partition_failed", "warning"}
+_WARNINGS = {"partition_failed", "warning"}
+
+
+class Journal:
+    """Writes events to ``run.log.jsonl`` and logs them; keeps count of model loads.
+
+    Takes events from the run's own thread and from Dask's.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self.loads: dict[tuple[str, int], dict[str, Any]] = {}
+        self.resident = 0  # model sets loaded and not yet released, all workers together
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path) -> Iterator[Self]:
+        """A journal that appends to ``path``."""
+        with path.open("a", encoding="utf-8") as stream:
+            yield cls(stream)
+
+    def write(self, event: dict[str, Any]) -> None:
+        """Take one event in: a dict with a key ``event``."""
+        with self._lock:
+            stamped = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **event}
+            self._stream.write(json.dumps(stamped) + "\n")
+            self._stream.flush()
+            self._count(event)
+        kind = event["event"]
+        level = logging.WARNING if kind in _WARNINGS else logging.INFO
+        line = _LINES[kind].format(**{key: _readable(key, event[key]) for key in event})
+        logger.log(level, line, extra={"headline": kind in _HEADLINES})
+
+    def _count(self, event: dict[str, Any]) -> None:
+        if event["event"] == "modelset_loaded":
+            self.resident += 1
+            worker = self.loads.setdefault((event["worker"], event["pid"]), {})
+            worker.update(
+                {k: event[k] for k in ("worker", "pid", "device", "weight_bytes", "elapsed_s")},
+                model_loads=worker.get("model_loads", 0) + 1,
+            )
+        elif event["event"] == "modelset_released":
+            self.resident -= 1
+
+
+def _readable(key: str, value: Any) -> Any:
+    """Bytes as megabytes; anything else as it is."""
+    return f"{value / 1e6:,.1f} MB" if key.endswith("_bytes") else value
+
+
+@contextmanager
+def subscribed(client: Client, topic: str, journal: Journal) -> Iterator[None]:
+    """Pass the workers' events of ``topic`` on to the journal."""
+
+    def take_in(event: tuple[float, dict[str, Any]]) -> None:
+        message = event[1]
+        # The scheduler puts the worker's address under "worker"; people know workers by name.
+        journal.write({**message, "worker": message["name"]})
+
+    client.subscribe_topic(topic, take_in)
+    try:
+        yield
+    finally:
+        client.unsubscribe_topic(topic)
+
+
+def wait_for_releases(journal: Journal, timeout_s: float = 5.0) -> None:
+    """Wait until every model set that was loaded is reported released; dead workers report none."""
+    deadline = time.monotonic() + timeout_s
+    while journal.resident > 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+class ProgressBar:
+    """Chunks done of all, on a terminal; nothing elsewhere."""
+
+    def __init__(self, console: Console | None, total: int, done: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("chunks · {task.fields[rate]} frames/s ·"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=console is None or not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task("Scoring", total=total, completed=done, rate="-")
+        self._frames = 0
+        self._start = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, chunks: int, frames: int) -> None:
+        """A partition is done."""
+        self._frames += frames
+        rate = self._frames / max(time.perf_counter() - self._start, 1e-9)
+        self._progress.update(self._task, advance=chunks, rate=f"{rate:,.0f}")

@@ -1,0 +1,143 @@
+"""The worker plugin that keeps a model set loaded, and the only place that asks for the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+from distributed import Client, Worker, WorkerPlugin, get_worker
+
+from virnuc_dask.config import Settings
+from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.source import ModelSource
+from virnuc_dask.stages.receipt import Receipt
+from virnuc_dask.tables.plan import PartitionTask
+
+if TYPE_CHECKING:
+    from virnuc_dask.modelsets.modelset import ModelSet
+    from virnuc_dask.modelsets.residence import Residence
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Stage = Callable[Concatenate[PartitionTask, "ModelSet", P], Receipt]
+
+
+@dataclass(frozen=True, slots=True)
+class ResidenceSettings:
+    """How the model set is kept; see `Residence`."""
+
+    persistent: bool
+    clear_cache_every: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What ``settings`` ask for."""
+        return cls(settings.persistent_models, settings.memory.clear_cache_every)
+
+    @property
+    def name(self) -> str:
+        """The mode as the log names it."""
+        return "persistent" if self.persistent else "per_partition"
+
+
+class ModelPlugin(WorkerPlugin):
+    """Loads the model set into a worker's state and gives it back when the worker goes.
+
+    The name tells model set and precision, so that two runs on one cluster with different ones
+    never meet; ``topic`` is where its events go.
+    """
+
+    idempotent = False
+
+    def __init__(self, source: ModelSource, settings: ResidenceSettings, topic: str) -> None:
+        self.name = f"virnuc-models-{source.checksum[:12]}-{source.precision}-{topic}"
+        self.source = source
+        self.settings = settings
+        self.topic = topic
+        self.residence: Residence | None = None
+        self.error: ModelSetError | None = None
+
+    async def setup(self, worker: Worker) -> None:
+        """Load, in a thread: a blocked event loop sends no heartbeats and the worker is killed.
+
+        A model set that cannot be loaded is kept as `error`, not raised: Dask would only log it
+        and let the worker take tasks. `check_workers` and every task ask for it.
+        """
+        self.residence = await asyncio.to_thread(self._residence, worker)
+        try:
+            await asyncio.to_thread(self.residence.open)
+        except ModelSetError as error:
+            self.error = ModelSetError(f"worker {worker.name} ({worker.address}): {error}")
+
+    def teardown(self, worker: Worker) -> None:
+        """Give the model set back."""
+        if self.residence is not None:
+            self.residence.close()
+
+    def _residence(self, worker: Worker) -> Residence:
+        # Imported in the worker: the client never needs torch.
+        from virnuc_dask.modelsets.residence import Residence
+
+        identity = {"name": str(worker.name), "address": worker.address, "pid": os.getpid()}
+        return Residence(
+            replace(self.source, threads=self.source.threads or worker.state.nthreads),
+            persistent=self.settings.persistent,
+            clear_cache_every=self.settings.clear_cache_every,
+            emit=lambda event: worker.log_event(self.topic, {**event, **identity}),
+        )
+
+
+def run_stage(
+    stage: Stage[P], plugin_name: str, task: PartitionTask, *args: P.args, **kwargs: P.kwargs
+) -> Receipt:
+    """Run a stage in a worker, with the model set its plugin holds.
+
+    Raises
+    ------
+    ModelSetError
+        If this worker has no such model set: none was registered, or it could not be loaded.
+    """
+    with _residence(plugin_name).models() as models:
+        receipt = stage(task, models, *args, **kwargs)
+    return replace(receipt, worker=str(get_worker().name))
+
+
+def run_last_stage(
+    stage: Stage[P], plugin_name: str, task: PartitionTask, *args: P.args, **kwargs: P.kwargs
+) -> Receipt:
+    """Run the stage that ends a partition, and count the partition."""
+    receipt = run_stage(stage, plugin_name, task, *args, **kwargs)
+    _residence(plugin_name).partition_done()
+    return receipt
+
+
+def _residence(plugin_name: str) -> Residence:
+    """What holds the model set of the worker that this task runs on: every task's guard."""
+    worker = get_worker()
+    plugin = worker.plugins.get(plugin_name)
+    if not isinstance(plugin, ModelPlugin) or plugin.residence is None:
+        raise ModelSetError(f"worker {worker.name} ({worker.address}) has no {plugin_name}.")
+    if plugin.error is not None:
+        raise plugin.error
+    return plugin.residence
+
+
+def check_workers(client: Client, plugin_name: str) -> None:
+    """Ask every worker whether its model set is loaded.
+
+    Raises
+    ------
+    ModelSetError
+        The first worker's that could not load it.
+    """
+    for error in client.run(_load_error, plugin_name).values():
+        if error is not None:
+            raise error
+
+
+def _load_error(plugin_name: str, dask_worker: Any = None) -> ModelSetError | None:
+    plugin = dask_worker.plugins.get(plugin_name)
+    return plugin.error if isinstance(plugin, ModelPlugin) else None

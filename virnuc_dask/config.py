@@ -1,0 +1,185 @@
+"""Every setting once, with its default.
+
+Settings live in Dask's configuration under ``virnuc:``, so ``~/.config/dask/*.yaml``,
+``DASK_VIRNUC__…`` and a ``--config`` file all work as people know them. A flag beats the
+environment, the environment beats the file, the file beats the defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Self, get_args, get_type_hints
+
+import dask.config
+import yaml
+
+from virnuc_dask.errors import BadInputError, BadSettingError
+
+NAMESPACE = "virnuc"
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A group of settings that refuses what it does not know."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], where: str = NAMESPACE) -> Self:
+        """Build from plain values.
+
+        Raises
+        ------
+        BadSettingError
+            Naming the first setting that is unknown or has a value of the wrong kind.
+        """
+        hints = get_type_hints(cls)
+        known = {f.name for f in fields(cls) if f.init}
+        built = {}
+        for key, value in values.items():
+            name = key.replace("-", "_")
+            if name not in known:
+                raise BadSettingError(
+                    f"unknown setting {where}.{key}; known: {', '.join(sorted(known))}."
+                )
+            built[name] = _checked(hints[name], value, f"{where}.{name}")
+        return cls(**built)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings(_Section):
+    """Where the work is done."""
+
+    kind: str = "auto"  # auto, none, cpu, cuda
+    scheduler: str | None = None  # address of a cluster that is already running
+    scheduler_file: str | None = None
+    workers: int | None = None  # default: one per GPU, or what cores and memory allow
+    threads: int | None = None  # torch threads of a worker; default: its share of the cores
+    device: str = "auto"  # auto, cpu, cuda
+    worker_timeout_s: float = 120.0  # how long to wait for the first worker
+    dashboard_port: int = 8787  # on the loopback interface; 0: any free port
+    partitions_in_flight: int = 3  # per worker
+
+    def __post_init__(self) -> None:
+        _one_of("cluster.kind", self.kind, ("auto", "none", "cpu", "cuda"))
+        _one_of("cluster.device", self.device, ("auto", "cpu", "cuda"))
+        _at_least("cluster.workers", self.workers, 1)
+        _at_least("cluster.threads", self.threads, 1)
+        _at_least("cluster.partitions_in_flight", self.partitions_in_flight, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySettings(_Section):
+    """How a worker uses its GPU's memory. Without a GPU nothing here applies."""
+
+    gpu_fraction: float = 0.9  # of the GPU's memory that torch may take
+    clear_cache_every: int = 50  # partitions between two releases of cached GPU memory
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gpu_fraction <= 1:
+            raise BadSettingError(f"memory.gpu_fraction must be in (0, 1], not {self.gpu_fraction}")
+        _at_least("memory.clear_cache_every", self.clear_cache_every, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(_Section):
+    """All settings of a run."""
+
+    model: str = "mini"
+    length: int | None = None  # chunk length in nt; default: the model set's own
+    precision: str = "fp32"
+    max_tokens: int = 4096  # tokens a batch
+    partition_chunks: int = 1000  # chunks a partition: one task, one file a table
+    persistent_models: bool = True  # false: load and release for every partition
+    features: bool = True  # keep the feature tables
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
+
+    def __post_init__(self) -> None:
+        _one_of("precision", self.precision, ("fp32", "bf16"))
+        _at_least("length", self.length, 3)
+        _at_least("max_tokens", self.max_tokens, 1)
+        _at_least("partition_chunks", self.partition_chunks, 1)
+
+
+def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from Dask's configuration, a preset, the environment and flags.
+
+    Parameters
+    ----------
+    file
+        A YAML file with one key, ``virnuc``.
+    flags
+        Dotted names to values (``{"cluster.workers": 2}``); None means not given.
+
+    Raises
+    ------
+    BadSettingError
+        If a setting is unknown or has a value it cannot have.
+    BadInputError
+        If the file cannot be read.
+    """
+    layers = [dask.config.get(NAMESPACE, {}) or {}]
+    if file is not None:
+        layers += [_read_preset(file), dask.config.collect_env().get(NAMESPACE, {})]
+    layers.append(_nested({k: v for k, v in (flags or {}).items() if v is not None}))
+    return Settings.of(dask.config.merge(*map(_underscored, layers)))
+
+
+def _read_preset(file: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise BadInputError(f"{file}: cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadSettingError(f"{file}: not a YAML file: {error}") from error
+    if not isinstance(content, dict) or set(content) - {NAMESPACE}:
+        raise BadSettingError(f"{file}: must have one key, `{NAMESPACE}:`, holding the settings.")
+    preset = content.get(NAMESPACE) or {}
+    if not isinstance(preset, dict):
+        raise BadSettingError(f"{file}: `{NAMESPACE}:` must hold settings, not {preset!r}.")
+    return preset
+
+
+def _underscored(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        str(key).replace("-", "_"): _underscored(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
+
+
+def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in dotted.items():
+        *sections, key = name.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = value
+    return nested
+
+
+def _checked(kind: Any, value: Any, where: str) -> Any:
+    """``value`` if it is of ``kind``, an int where a float is wanted, a section built."""
+    if is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, _Section):
+        if not isinstance(value, Mapping):
+            raise BadSettingError(f"{where} must hold settings, not {value!r}.")
+        return kind.of(value, where)
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) not in kinds:
+        names = " or ".join("null" if k is NoneType else k.__name__ for k in kinds)
+        raise BadSettingError(f"{where} must be {names}, not {value!r}.")
+    return value
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise BadSettingError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise BadSettingError(f"{name} must be at least {least}, not {value}.")

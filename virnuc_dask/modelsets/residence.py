@@ -1,0 +1,142 @@
+"""How long a model set stays loaded: for its process's life, or for one partition."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.modelset import (
+    ModelSet,
+    clear_cache,
+    device_name,
+    limit_threads,
+    load,
+    memory_bytes,
+    release,
+)
+from virnuc_dask.modelsets.source import ModelSource
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+class Residence:
+    """Keeps one process's model set, and tells ``emit`` when it comes and goes.
+
+    With ``persistent`` it is loaded once by `open` and given back by `close`. Without, every
+    `models` loads it and gives it back: slower, and a proof that the results do not depend on
+    what a loaded model set has seen before.
+    """
+
+    def __init__(
+        self, source: ModelSource, *, persistent: bool, clear_cache_every: int, emit: Emit
+    ) -> None:
+        self._source = source
+        self._persistent = persistent
+        self._clear_cache_every = clear_cache_every
+        self._emit = emit
+        self._resident: ModelSet | None = None
+        self._loads = self._partitions = 0
+        self._lock = threading.Lock()
+
+    @property
+    def mode(self) -> str:
+        """``persistent`` or ``per_partition``, as the log names it."""
+        return "persistent" if self._persistent else "per_partition"
+
+    def open(self) -> None:
+        """Load, if the model set is to stay.
+
+        Raises
+        ------
+        ModelSetError
+            If it cannot be loaded.
+        """
+        with self._lock:
+            if self._persistent and self._resident is None:
+                self._resident = self._load()
+
+    @contextmanager
+    def models(self) -> Iterator[ModelSet]:
+        """The model set, for one partition's stage.
+
+        Raises
+        ------
+        ModelSetError
+            If it cannot be loaded, or was to stay and is not there.
+        """
+        limit_threads(self._source.threads)
+        if not self._persistent:
+            models = self._load()
+            try:
+                yield models
+            finally:
+                self._release(models)
+        elif self._resident is None:
+            raise ModelSetError("the model set was released, or never loaded, in this worker.")
+        else:
+            yield self._resident
+
+    def partition_done(self) -> None:
+        """Count a partition; every so many, cached GPU memory is given back."""
+        with self._lock:
+            self._partitions += 1
+            due = self._partitions % self._clear_cache_every == 0
+        if due and self._resident is not None:
+            self._clear_cache(self._resident.device)
+
+    def close(self) -> None:
+        """Give back whatever is loaded. Can be called again."""
+        with self._lock:
+            models, self._resident = self._resident, None
+        if models is not None:
+            self._clear_cache(models.device)
+            self._release(models)
+
+    def _load(self) -> ModelSet:
+        before, start = memory_bytes("cpu"), time.perf_counter()
+        models = load(self._source)
+        self._loads += 1
+        self._emit(
+            {
+                "event": "modelset_loaded",
+                "modelset": models.info.name,
+                "checksum": models.info.checksum,
+                "device": device_name(models.device),
+                "mode": self.mode,
+                "loads": self._loads,
+                "elapsed_s": round(time.perf_counter() - start, 3),
+                "weight_bytes": models.weight_bytes,
+                "memory_before_bytes": before if models.device == "cpu" else 0,
+                "memory_after_bytes": memory_bytes(models.device),
+            }
+        )
+        return models
+
+    def _release(self, models: ModelSet) -> None:
+        before = memory_bytes(models.device)
+        release(models)
+        self._emit(
+            {
+                "event": "modelset_released",
+                "modelset": models.info.name,
+                "mode": self.mode,
+                "memory_before_bytes": before,
+                "memory_after_bytes": memory_bytes(models.device),
+            }
+        )
+
+    def _clear_cache(self, device: str) -> None:
+        before = memory_bytes(device)
+        if clear_cache(device):
+            self._emit(
+                {
+                    "event": "cache_cleared",
+                    "partitions": self._partitions,
+                    "memory_before_bytes": before,
+                    "memory_after_bytes": memory_bytes(device),
+                }
+            )

@@ -1,0 +1,51 @@
+"""Which model set to load, and how: plain settings that travel to workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from virnuc_dask.config import Settings
+from virnuc_dask.modelsets.registry import EMBEDDED, ModelSetInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model set to load. ``name`` is an embedded one's, or a folder every worker can read."""
+
+    name: str
+    checksum: str
+    device: str = "auto"
+    precision: str = "fp32"
+    max_tokens: int = 4096
+    threads: int | None = None
+    gpu_fraction: float = 0.9
+    encoders: bool = True  # false: the classifier alone
+
+    @classmethod
+    def of(
+        cls, name: str, info: ModelSetInfo, *, device: str = "auto", precision: str = "fp32"
+    ) -> Self:
+        """The model set called ``name`` with everything else at its default."""
+        return cls(_absolute(name), info.checksum, device=device, precision=precision)
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, info: ModelSetInfo, *, encoders: bool = True
+    ) -> Self:
+        """The model set that ``settings`` ask for."""
+        return cls(
+            name=_absolute(settings.model),
+            checksum=info.checksum,
+            device=settings.cluster.device,
+            precision=settings.precision,
+            max_tokens=settings.max_tokens,
+            threads=settings.cluster.threads,
+            gpu_fraction=settings.memory.gpu_fraction,
+            encoders=encoders,
+        )
+
+
+def _absolute(name: str) -> str:
+    return name if name in EMBEDDED else str(Path(name).resolve())

@@ -1,0 +1,74 @@
+"""``contigs.tsv`` and ``virus.fasta``: a line a record, and the DNA of those called virus."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from virnuc_dask.stages.calls import ContigScores
+
+CONTIGS_HEADER = "record_id\tlength_nt\tchunks\tchunks_scored\tscore\tprobability\tq_value\tcall\n"
+_LINE = 80
+
+
+def contig_lines(records: pa.Table, scores: ContigScores) -> Iterator[str]:
+    """Lines of ``contigs.tsv``, a record each, in input order.
+
+    ``probability`` and ``q_value`` are empty for a model set without a calibration; ``score`` is
+    empty where no chunk was scored.
+    """
+    rows = zip(
+        records["record_id"].to_pylist(),
+        records["length_nt"].to_pylist(),
+        records["chunks"].to_pylist(),
+        scores.scored.tolist(),
+        scores.score.tolist(),
+        scores.call.tolist(),
+        strict=True,
+    )
+    for record_id, length_nt, chunks, scored, score, call in rows:
+        text = "" if math.isnan(score) else f"{score:.6f}"
+        yield f"{record_id}\t{length_nt}\t{chunks}\t{scored}\t{text}\t\t\t{call}\n"
+
+
+def write_fasta(
+    stream: IO[bytes], partitions: Iterator[pa.Table], wanted: NDArray[np.bool_]
+) -> int:
+    """Write the records that ``wanted`` picks by index; returns how many.
+
+    The records are put together from their chunks, so that standard input serves as well.
+
+    Parameters
+    ----------
+    partitions
+        All partitions in order, with sequences: a record's chunks may cross from one to the next.
+    """
+    rows = (row for table in partitions for row in _rows(table, wanted))
+    written = 0
+    for (_, record_id), chunks in groupby(rows, key=lambda row: row[:2]):
+        dna = _join((start, end, sequence) for *_, start, end, sequence in chunks)
+        lines = (dna[at : at + _LINE] for at in range(0, len(dna), _LINE))
+        stream.write("\n".join([f">{record_id}", *lines, ""]).encode())
+        written += 1
+    return written
+
+
+def _join(chunks: Iterable[tuple[int, int, str]]) -> str:
+    """The DNA that overlapping chunks (start, end, sequence) were cut from."""
+    pieces, covered = [], 0
+    for start, end, sequence in chunks:
+        pieces.append(sequence[covered - start :])
+        covered = end
+    return "".join(pieces)
+
+
+def _rows(table: pa.Table, wanted: NDArray[np.bool_]) -> Iterator[tuple[int, str, int, int, str]]:
+    picked = table.filter(pa.array(wanted[table["record_index"].to_numpy()]))
+    names = ("record_index", "record_id", "start", "end", "sequence")
+    return zip(*(picked[name].to_pylist() for name in names), strict=True)

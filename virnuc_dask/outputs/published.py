@@ -1,0 +1,43 @@
+"""The published tool's two result files, the same in shape and order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from virnuc_dask.stages.calls import VIRUS
+
+FRAMES_HEADER = "Sequence_ID\tPrediction\tscore1\tscore2\n"
+CHUNKS_HEADER = "Modified_ID\tIs_Virus\n"
+
+
+def frame_lines(predictions: pa.Table) -> str:
+    """Lines of ``prediction_results.txt``: a frame each, in frame order.
+
+    score1 is that of others, score2 that of virus, each the shortest text that is the same float32.
+    """
+    columns = (
+        predictions["frame_id"].to_pylist(),
+        predictions["label"].to_pylist(),
+        predictions["score_others"].to_numpy().astype(np.float32).astype(str).tolist(),
+        predictions["score_virus"].to_numpy().astype(np.float32).astype(str).tolist(),
+    )
+    return "".join(f"{i}\t{label}\t{s1}\t{s2}\n" for i, label, s1, s2 in zip(*columns, strict=True))
+
+
+def chunk_lines(calls: pa.Table) -> str:
+    """Lines of ``prediction_results_highestscore.csv``: the chunks with a frame, sorted by id.
+
+    Chunks of records that share an id keep the order of their records.
+
+    Parameters
+    ----------
+    calls
+        Columns ``chunk_id`` and ``call`` of all chunks; those without a call are left out.
+    """
+    scored = calls.filter(calls["call"].is_valid())
+    order = pc.sort_indices(scored["chunk_id"])
+    ids = scored["chunk_id"].take(order).to_pylist()
+    virus = pc.equal(scored["call"], VIRUS).take(order).to_pylist()
+    return "".join(f"{i}\t{v}\n" for i, v in zip(ids, virus, strict=True))

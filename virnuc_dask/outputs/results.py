@@ -1,0 +1,142 @@
+"""All result files of a run, in one pass over its prediction tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+
+from virnuc_dask.errors import LostRowsError
+from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, write_fasta
+from virnuc_dask.outputs.published import CHUNKS_HEADER, FRAMES_HEADER, chunk_lines, frame_lines
+from virnuc_dask.stages.calls import OTHERS, UNSCORED, VIRUS, ContigScores, call_chunks
+from virnuc_dask.stages.receipt import Failure
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.parquet import (
+    TableWriter,
+    read_table,
+    table_writer,
+    write_text,
+    written_whole,
+)
+from virnuc_dask.tables.plan import Plan, PlannedPartition
+
+_UNSEQUENCED = [name for name in schemas.PARTITION.names if name != "sequence"]
+
+
+@dataclass
+class Totals:
+    """What came out of a run, counted from its tables."""
+
+    chunks: int = 0
+    chunks_scored: int = 0
+    chunks_virus: int = 0
+    frames: int = 0
+    contigs: Mapping[str, int] = field(default_factory=dict)  # by call
+
+
+def write_results(plan: Plan, failures: Sequence[Failure]) -> Totals:
+    """Write every result file and count what is in them.
+
+    Raises
+    ------
+    LostRowsError
+        If a planned chunk or record is missing from the tables.
+    BadTableError
+        If a table is missing or damaged.
+    """
+    totals = Totals()
+    scores = ContigScores(plan.counts.records)
+    failed = {failure.partition for failure in failures}
+    calls = _write_chunks(plan, failed, scores, totals)
+    write_text(
+        plan.folder.output("prediction_results_highestscore.csv"),
+        CHUNKS_HEADER + chunk_lines(calls),
+    )
+    _write_contigs(plan, scores, totals)
+    _write_failed(plan, failures)
+    return totals
+
+
+def _write_chunks(
+    plan: Plan, failed: Collection[int], scores: ContigScores, totals: Totals
+) -> pa.Table:
+    """Write ``chunks.parquet`` and ``prediction_results.txt``; returns all chunk ids and calls."""
+    folder = plan.folder
+    brief = [pa.table({"chunk_id": pa.array([], pa.string()), "call": pa.array([], pa.string())})]
+    with (
+        table_writer(
+            folder.output("chunks.parquet"), schemas.CHUNKS, lambda: plan.records_fingerprint
+        ) as writer,
+        written_whole(folder.output("prediction_results.txt")) as lines,
+    ):
+        lines.write(FRAMES_HEADER.encode())
+        for part in plan.partitions:
+            called = _write_partition(plan, part, writer, lines, missing=part.index in failed)
+            scores.add(called)
+            _count(totals, called)
+            brief.append(called.select(["chunk_id", "call"]))
+    if totals.chunks != plan.counts.chunks:
+        raise LostRowsError(f"{plan.counts.chunks} chunks were planned, {totals.chunks} came out.")
+    return pa.concat_tables(brief)
+
+
+def _write_partition(
+    plan: Plan, part: PlannedPartition, writer: TableWriter, lines: IO[bytes], *, missing: bool
+) -> pa.Table:
+    """Write one partition's calls and frame lines; returns the calls."""
+    folder, task = plan.folder, plan.task(part)
+    chunks = read_table(folder.partition(part.index), part.content, _UNSEQUENCED)
+    predictions = None
+    if not missing:
+        predictions = read_table(folder.predictions(part.index), task.predictions)
+        lines.write(frame_lines(predictions).encode())
+    called = call_chunks(chunks, predictions)
+    writer.write(called)
+    return called
+
+
+def _count(totals: Totals, called: pa.Table) -> None:
+    call = called["call"].to_numpy(zero_copy_only=False)
+    totals.chunks += len(called)
+    totals.frames += int(called["frames"].to_numpy().sum())
+    totals.chunks_scored += len(called) - called["call"].null_count
+    totals.chunks_virus += int(np.count_nonzero(call == VIRUS))
+
+
+def _write_contigs(plan: Plan, scores: ContigScores, totals: Totals) -> None:
+    records = read_table(plan.folder.records, plan.records_fingerprint)
+    if len(records) != plan.counts.records:
+        raise LostRowsError(f"{plan.counts.records} records were read, {len(records)} came out.")
+    with written_whole(plan.folder.output("contigs.tsv")) as stream:
+        stream.write(CONTIGS_HEADER.encode())
+        stream.writelines(line.encode() for line in contig_lines(records, scores))
+    call = scores.call
+    totals.contigs = {c: int(np.count_nonzero(call == c)) for c in (VIRUS, OTHERS, UNSCORED)}
+    with written_whole(plan.folder.output("virus.fasta")) as stream:
+        write_fasta(stream, _sequences(plan), call == VIRUS)
+
+
+def _sequences(plan: Plan) -> Iterator[pa.Table]:
+    columns = ["record_index", "record_id", "start", "end", "sequence"]
+    for part in plan.partitions:
+        yield read_table(plan.folder.partition(part.index), part.content, columns)
+
+
+def _write_failed(plan: Plan, failures: Sequence[Failure]) -> None:
+    """Every chunk of every failed partition with the reason; no file if nothing failed."""
+    path = plan.folder.output("failed.tsv")
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    with written_whole(path) as stream:
+        stream.write(b"chunk_id\trecord_id\tpartition\treason\n")
+        for failure in sorted(failures, key=lambda f: f.partition):
+            part = plan.partitions[failure.partition]
+            chunks = read_table(plan.folder.partition(part.index), part.content, _UNSEQUENCED)
+            reason = " ".join(failure.reason.split())
+            ids = zip(chunks["chunk_id"].to_pylist(), chunks["record_id"].to_pylist(), strict=True)
+            stream.writelines(f"{c}\t{r}\t{part.index}\t{reason}\n".encode() for c, r in ids)

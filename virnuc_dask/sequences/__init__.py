@@ -1,0 +1,1 @@
+"""DNA in, chunks and frames out. No torch, no Dask."""

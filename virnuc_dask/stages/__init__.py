@@ -1,0 +1,1 @@
+"""One partition's work, as plain functions. No Dask."""

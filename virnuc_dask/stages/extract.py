@@ -1,0 +1,113 @@
+"""Partition → feature table: chunks to frames, frames to embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from virnuc_dask.errors import LostRowsError
+from virnuc_dask.sequences.frames import Frame, find_frames
+from virnuc_dask.stages.receipt import Receipt, Stopwatch
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
+from virnuc_dask.tables.plan import PartitionTask
+
+if TYPE_CHECKING:
+    from virnuc_dask.modelsets.modelset import ModelSet
+
+
+def extract(task: PartitionTask, models: ModelSet) -> Receipt:
+    """Make a partition's feature table, unless it is there already.
+
+    Raises
+    ------
+    LostRowsError
+        If the partition does not hold the chunks that were planned.
+    """
+    before = models.memory_bytes()
+    watch = Stopwatch()
+    path = task.folder.features(task.index)
+    if is_done(path, task.features):
+        frames = count_rows(path)
+    else:
+        with watch.time("read"):
+            chunks = read_table(task.folder.partition(task.index), task.content)
+        if len(chunks) != task.chunks:
+            raise LostRowsError(
+                f"partition {task.index} has {len(chunks)} chunks, {task.chunks} were planned."
+            )
+        features = extract_features(chunks, models, watch)
+        frames = len(features)
+        with watch.time("write"):
+            write_table(path, features, task.features)
+    return Receipt(
+        partition=task.index,
+        chunks=task.chunks,
+        frames=frames,
+        memory_before_bytes=before,
+        memory_after_bytes=models.memory_bytes(),
+        elapsed_s=watch.elapsed_s,
+    )
+
+
+def extract_features(chunks: pa.Table, models: ModelSet, watch: Stopwatch) -> pa.Table:
+    """The frames of ``chunks`` with both embeddings, in frame order.
+
+    Parameters
+    ----------
+    chunks
+        Rows of `schemas.PARTITION`.
+    models
+        With both encoders loaded.
+
+    Returns
+    -------
+    pyarrow.Table
+        Rows of `schemas.features`.
+    """
+    if models.encoders is None:
+        raise ValueError("extracting features needs a model set with its encoders loaded")
+    nucleotide, peptide = models.encoders
+    with watch.time("frames"):
+        rows, frames = _flatten(find_frames(chunks["sequence"].to_pylist()))
+    with watch.time("nucleotide"):
+        dna_embeddings = nucleotide.embed([frame.dna for frame in frames])
+    with watch.time("peptide"):
+        peptide_embeddings = peptide.embed([frame.peptide for frame in frames])
+    return _feature_table(chunks, rows, frames, dna_embeddings, peptide_embeddings)
+
+
+def _flatten(found: list[list[Frame]]) -> tuple[list[int], list[Frame]]:
+    """Frames in one list, and for each the row of its chunk."""
+    rows = [row for row, frames in enumerate(found) for _ in frames]
+    return rows, [frame for frames in found for frame in frames]
+
+
+def _feature_table(
+    chunks: pa.Table,
+    rows: list[int],
+    frames: list[Frame],
+    nucleotide: NDArray[np.float32],
+    peptide: NDArray[np.float32],
+) -> pa.Table:
+    of_chunk = chunks.select(["chunk_id", "record_id"]).take(pa.array(rows, pa.int64()))
+    chunk_ids = of_chunk["chunk_id"].to_pylist()
+    columns: list[Any] = [
+        [c + frame.suffix for c, frame in zip(chunk_ids, frames, strict=True)],
+        of_chunk["chunk_id"],
+        of_chunk["record_id"],
+        pa.array(rows, pa.int32()),
+        [frame.strand for frame in frames],
+        pa.array([frame.offset for frame in frames], pa.int8()),
+        _vectors(nucleotide),
+        _vectors(peptide),
+    ]
+    schema = schemas.features(nucleotide.shape[1], peptide.shape[1])
+    return pa.table(columns, schema=schema)
+
+
+def _vectors(embeddings: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])

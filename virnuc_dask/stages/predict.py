@@ -1,0 +1,76 @@
+"""Feature table → predictions: one label and two scores a frame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from virnuc_dask.errors import BadTableError, LostRowsError
+from virnuc_dask.stages.receipt import Receipt, Stopwatch
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
+from virnuc_dask.tables.plan import PartitionTask
+
+if TYPE_CHECKING:
+    from virnuc_dask.modelsets.modelset import ModelSet
+
+
+def predict(task: PartitionTask, models: ModelSet, extracted: Receipt) -> Receipt:
+    """Make a partition's prediction table, unless it is there already.
+
+    Raises
+    ------
+    LostRowsError
+        If frames went in that did not come out.
+    """
+    watch = Stopwatch()
+    path = task.folder.predictions(task.index)
+    if not task.rescore and is_done(path, task.predictions):
+        rows = count_rows(path)
+    else:
+        with watch.time("predict"):
+            features = read_table(task.folder.features(task.index), task.features)
+            predictions = predict_frames(features, models)
+            rows = len(predictions)
+            write_table(path, predictions, task.predictions)
+    if rows != extracted.frames:
+        raise LostRowsError(
+            f"partition {task.index}: {extracted.frames} frames went in, {rows} came out."
+        )
+    if not task.keep_features:
+        task.folder.features(task.index).unlink(missing_ok=True)
+    return replace(extracted, elapsed_s={**extracted.elapsed_s, **watch.elapsed_s})
+
+
+def predict_frames(features: pa.Table, models: ModelSet) -> pa.Table:
+    """Label and scores of every row of a feature table, order kept; see `schemas.PREDICTIONS`.
+
+    A frame is `virus` if that score is the larger one; a tie is `others`.
+    """
+    values = np.hstack([_matrix(features, "nucleotide"), _matrix(features, "peptide")])
+    if values.shape[1] != models.info.feature_dim:
+        raise BadTableError(
+            f"features have {values.shape[1]} values, the classifier of {models.info.name!r} "
+            f"wants {models.info.feature_dim}; extract them again with that model set."
+        )
+    scores = models.classifier.score(values)
+    labels = np.where(scores[:, 1] > scores[:, 0], "virus", "others")
+    columns = [
+        *features.select(["frame_id", "chunk_id", "record_id", "chunk_row"]).columns,
+        pa.array(labels, pa.string()),
+        pa.array(scores[:, 0]),
+        pa.array(scores[:, 1]),
+    ]
+    return pa.table(columns, schema=schemas.PREDICTIONS)
+
+
+def _matrix(features: pa.Table, column: str) -> NDArray[np.float32]:
+    """A vector column as an array of shape (rows, dim)."""
+    dim = features.schema.field(column).type.list_size
+    vectors = features[column].combine_chunks()
+    flat: NDArray[np.float32] = vectors.flatten().to_numpy()
+    return flat.reshape(-1, dim)

@@ -1,0 +1,1 @@
+"""Parquet tables and the run folder. A table is its own receipt."""

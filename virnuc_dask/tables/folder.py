@@ -1,0 +1,114 @@
+"""The run folder: where everything of a run lies, and who holds it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from virnuc_dask.errors import OutputExistsError, OutputInUseError
+
+_TABLES = ("partitions", "features", "predictions")
+_FILES = (
+    "run.json",
+    "chunks.parquet",
+    "contigs.tsv",
+    "virus.fasta",
+    "prediction_results.txt",
+    "prediction_results_highestscore.csv",
+    "failed.tsv",
+    "run.log.jsonl",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths inside one run's output folder."""
+
+    path: Path
+
+    def partition(self, index: int) -> Path:
+        """Chunks of a partition."""
+        return self.path / "partitions" / f"part-{index:05d}.parquet"
+
+    def features(self, index: int) -> Path:
+        """Feature table of a partition."""
+        return self.path / "features" / f"part-{index:05d}.parquet"
+
+    def predictions(self, index: int) -> Path:
+        """Prediction table of a partition."""
+        return self.path / "predictions" / f"part-{index:05d}.parquet"
+
+    @property
+    def records(self) -> Path:
+        """Table of all records, those without a chunk too."""
+        return self.path / "partitions" / "records.parquet"
+
+    @property
+    def run_json(self) -> Path:
+        """Plan, settings and, once the run is done, its summary."""
+        return self.path / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """Events of the run, one JSON object a line."""
+        return self.path / "run.log.jsonl"
+
+    def output(self, name: str) -> Path:
+        """One of the files that a run leaves for its user."""
+        return self.path / name
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs out while this one writes.
+
+        Raises
+        ------
+        OutputInUseError
+            If another run holds the folder.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise OutputInUseError(
+                f"{self.path}: another run is writing here. Wait for it, or choose another folder."
+            ) from error
+
+    def prepare(self, *, resume: bool, force: bool) -> None:
+        """Make the folder ready for a run.
+
+        Raises
+        ------
+        OutputExistsError
+            If there is an earlier run in it and neither ``resume`` nor ``force`` is set, or
+            if it holds files that are not a run's.
+        """
+        present = {entry.name for entry in self.path.iterdir()} - {".lock"}
+        ours = present & {*_TABLES, *_FILES}
+        if present and not ours:
+            raise OutputExistsError(
+                f"{self.path}: not empty ({min(present)} …) and no earlier run; "
+                "choose another folder."
+            )
+        if ours and not (resume or force):
+            raise OutputExistsError(
+                f"{self.path}: there is a run here already. Continue it with --resume, "
+                "start anew with --force, or choose another folder."
+            )
+        if force:
+            self._clear()
+        for name in _TABLES:
+            (self.path / name).mkdir(exist_ok=True)
+
+    def _clear(self) -> None:
+        """Remove what an earlier run left, and nothing else."""
+        for name in _TABLES:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in _FILES:
+            (self.path / name).unlink(missing_ok=True)

@@ -1,0 +1,108 @@
+"""Parquet files that are whole or not there, and whose footer says what they were made from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from virnuc_dask.errors import BadTableError
+
+FINGERPRINT = b"virnuc.fingerprint"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A stream whose content appears under ``path`` when, and only when, all of it is on disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    with written_whole(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+class TableWriter:
+    """Writes a table that comes in pieces."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer = writer
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows."""
+        self._writer.write_table(table)
+
+
+def write_table(path: Path, table: pa.Table, fingerprint: str) -> None:
+    """Write ``table`` whole, its footer bearing ``fingerprint``."""
+    with table_writer(path, table.schema, lambda: fingerprint) as writer:
+        writer.write(table)
+
+
+@contextmanager
+def table_writer(
+    path: Path, schema: pa.Schema, fingerprint: Callable[[], str]
+) -> Iterator[TableWriter]:
+    """A writer for a table that comes in pieces; ``fingerprint`` is asked after the last one."""
+    # Embeddings do not compress and have no repeats worth a dictionary; ids have both.
+    texts = [f.name for f in schema if pa.types.is_string(f.type)]
+    with (
+        written_whole(path) as stream,
+        pq.ParquetWriter(
+            stream, schema, use_dictionary=texts, compression=dict.fromkeys(texts, "zstd")
+        ) as writer,
+    ):
+        yield TableWriter(writer)
+        writer.add_key_value_metadata({FINGERPRINT: fingerprint().encode()})
+
+
+def is_done(path: Path, fingerprint: str) -> bool:
+    """Whether ``path`` is a whole table made from what ``fingerprint`` stands for."""
+    try:
+        footer = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return bool(footer.get(FINGERPRINT) == fingerprint.encode())
+
+
+def count_rows(path: Path) -> int:
+    """Rows of a table, from its footer alone."""
+    return int(pq.read_metadata(path).num_rows)
+
+
+def read_table(path: Path, fingerprint: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table of the run folder.
+
+    Raises
+    ------
+    BadTableError
+        If it is missing, damaged, or made from something else.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            footer = file.metadata.metadata or {}
+            table = file.read(columns=list(columns) if columns is not None else None)
+    except FileNotFoundError as error:
+        raise BadTableError(f"{path}: missing; `run --resume` makes it again.") from error
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadTableError(
+            f"{path}: damaged ({error}); delete it and `run --resume` makes it again."
+        ) from error
+    if footer.get(FINGERPRINT) != fingerprint.encode():
+        raise BadTableError(f"{path}: was made from other input, settings or weights; refused.")
+    return table.replace_schema_metadata(None)

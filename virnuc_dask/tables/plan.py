@@ -1,0 +1,181 @@
+"""The plan of a run: what there is to do, and the fingerprints that prove it done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import xxhash
+
+from virnuc_dask.errors import PlanChangedError
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.parquet import is_done, write_text
+
+
+def fingerprint(*parts: object) -> str:
+    """A 128-bit hash of ``parts`` and the schema version, hexadecimal."""
+    return xxhash.xxh3_128_hexdigest(json.dumps([schemas.VERSION, *parts]).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """All that decides the results of a run. Paths, dates, workers and batches do not."""
+
+    input_digest: str  # xxh3-128 of the input's raw bytes
+    chunk_length: int
+    partition_chunks: int
+    precision: str
+    encoders_checksum: str
+    modelset_checksum: str
+
+
+# What a changed decision is called in the message that refuses it.
+_NAMES = {
+    "input_digest": "input",
+    "chunk_length": "chunk length",
+    "partition_chunks": "chunks per partition",
+    "precision": "precision",
+    "encoders_checksum": "model set (encoders)",
+    "modelset_checksum": "model set",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much the input holds."""
+
+    records: int
+    chunks: int
+    length_nt: int
+    duplicate_ids: int
+    shorter_records: int  # records shorter than the chunk length
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPartition:
+    """A partition file: its number, its chunks, the hash of its content."""
+
+    index: int
+    chunks: int
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionTask:
+    """What a worker is told: paths and fingerprints, never sequences."""
+
+    folder: RunFolder
+    index: int
+    chunks: int
+    content: str
+    features: str  # fingerprint of the feature table
+    predictions: str  # fingerprint of the prediction table
+    keep_features: bool
+    rescore: bool = False  # predict again even where predictions are there
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all tables that this partition shall leave are there."""
+        if self.rescore:
+            return False
+        return is_done(self.folder.predictions(self.index), self.predictions) and (
+            not self.keep_features or is_done(self.folder.features(self.index), self.features)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything `execute` and `finish` need to know."""
+
+    folder: RunFolder
+    decisions: Decisions
+    counts: Counts
+    partitions: tuple[PlannedPartition, ...]
+    keep_features: bool = True
+    rescore: bool = False
+
+    @property
+    def records_fingerprint(self) -> str:
+        """Fingerprint of the record table."""
+        return fingerprint(self.decisions.input_digest, self.decisions.chunk_length)
+
+    def tasks(self) -> Iterator[PartitionTask]:
+        """One task per partition, in order."""
+        for part in self.partitions:
+            yield self.task(part)
+
+    def task(self, part: PlannedPartition) -> PartitionTask:
+        """The task that turns a partition into its tables."""
+        features = fingerprint(
+            part.content, self.decisions.encoders_checksum, self.decisions.precision
+        )
+        return PartitionTask(
+            folder=self.folder,
+            index=part.index,
+            chunks=part.chunks,
+            content=part.content,
+            features=features,
+            predictions=fingerprint(features, self.decisions.modelset_checksum),
+            keep_features=self.keep_features,
+            rescore=self.rescore,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The part of ``run.json`` that `read_plan` reads."""
+        return {
+            "decisions": asdict(self.decisions),
+            "counts": asdict(self.counts),
+            "partitions": [asdict(part) for part in self.partitions],
+        }
+
+
+def read_plan(folder: RunFolder) -> Plan | None:
+    """The plan of an earlier run in ``folder``; None if there is none, or no readable one."""
+    try:
+        content = read_run_json(folder)["plan"]
+        return Plan(
+            folder=folder,
+            decisions=Decisions(**content["decisions"]),
+            counts=Counts(**content["counts"]),
+            partitions=tuple(PlannedPartition(**part) for part in content["partitions"]),
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_run_json(folder: RunFolder) -> dict[str, Any]:
+    """The content of ``run.json``."""
+    content: dict[str, Any] = json.loads(folder.run_json.read_text(encoding="utf-8"))
+    return content
+
+
+def write_run_json(folder: RunFolder, content: Mapping[str, Any]) -> None:
+    """Write ``run.json`` whole."""
+    write_text(folder.run_json, json.dumps(content, indent=2) + "\n")
+
+
+def refuse_change(folder: RunFolder, planned: Decisions, now: Decisions) -> None:
+    """Compare what was planned with what is asked for now.
+
+    Raises
+    ------
+    PlanChangedError
+        Naming what changed.
+    """
+    changed = [
+        f"{_NAMES[f.name]} ({_short(getattr(planned, f.name))}, now {_short(getattr(now, f.name))})"
+        for f in fields(Decisions)
+        if getattr(planned, f.name) != getattr(now, f.name)
+    ]
+    if changed:
+        raise PlanChangedError(
+            f"{folder.path} was planned with other {', '.join(changed)}. "
+            "Resume with the old, choose another folder, or start anew with --force."
+        )
+
+
+def _short(value: object) -> str:
+    return str(value)[:12]
