@@ -1,0 +1,33 @@
+"""What several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported anywhere. On few cores, threads that wait for each other make tiny
+# models thirty times slower than one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def parity_dir() -> Path:
+    """The published tool's recorded results; see the README there."""
+    return DATA / "parity"
+
+
+@pytest.fixture(scope="session")
+def parity_modelset(parity_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the model set imported from the parity set's checkpoints."""
+    from virnuc_dask.modelsets.importers import Checkpoints, import_modelset
+
+    out = tmp_path_factory.mktemp("modelsets") / "parity"
+    checkpoints = Checkpoints(
+        dnabert_s=parity_dir / "dnabert_s_tiny",
+        esm2=parity_dir / "esm2_tiny.pt",
+        classifier=parity_dir / "classifier.pth",
+    )
+    import_modelset("parity", out, (500, 300), checkpoints)
+    return out

@@ -1,0 +1,150 @@
+"""DNABERT-S: a frame's DNA → the mean of all its tokens' last hidden states.
+
+The architecture of DNABERT-2 (Zhou et al. 2024, https://arxiv.org/abs/2306.15006) with the
+weights of DNABERT-S (https://arxiv.org/abs/2402.08777): no position embeddings but an ALiBi
+bias, a gated perceptron, layer norms after each step. Plain torch; no remote code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from virnuc_dask.encoders.attention import AlibiBias, attend
+from virnuc_dask.encoders.batching import embed_in_batches
+from virnuc_dask.encoders.encoder import EncoderSpec, Placement
+from virnuc_dask.encoders.weights import load_module, read_sizes, weight_bytes
+from virnuc_dask.errors import ModelSetError
+
+
+@dataclass(frozen=True, slots=True)
+class DnabertSSizes:
+    """The sizes of a DNABERT-S; the published one is 12 x 768, 12 heads, 3072, 4096 tokens."""
+
+    layers: int
+    embed_dim: int
+    heads: int
+    mlp_dim: int
+    vocabulary: int
+    layer_norm_eps: float = 1e-12
+
+
+class DnabertS:
+    """Embeds upper-case DNA with a DNABERT-S."""
+
+    def __init__(self, module: DnabertSModule, tokenizer: Tokenizer, placement: Placement) -> None:
+        self.dim = module.sizes.embed_dim
+        self.module = module
+        self.tokenizer = tokenizer
+        self.placement = placement
+
+    @classmethod
+    def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
+        """Read weights and tokenizer; `ModelSetError` if they are not what ``spec`` says."""
+        sizes = read_sizes(spec, DnabertSSizes)
+        tokenizer = read_tokenizer(folder / (spec.tokenizer or "tokenizer.json"))
+        module = load_module(lambda: DnabertSModule(sizes), folder / spec.file, placement)
+        return cls(module, tokenizer, placement)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the weights take, in bytes."""
+        return weight_bytes(self.module)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of DNA, shape (len(texts), dim), float32, order kept."""
+        tokens = [
+            np.array(encoding.ids, np.int64)
+            for encoding in self.tokenizer.encode_batch_fast(list(texts))
+        ]
+        return embed_in_batches(tokens, self._forward, self.dim, self.placement.max_tokens)
+
+    @torch.inference_mode()
+    def _forward(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        hidden = self.module(torch.from_numpy(tokens).to(self.placement.device))
+        embeddings: NDArray[np.float32] = hidden.mean(1, dtype=torch.float32).cpu().numpy()
+        return embeddings
+
+
+class DnabertSModule(nn.Module):
+    """The transformer: token ids (batch, tokens), begin and end included → hidden states."""
+
+    def __init__(self, sizes: DnabertSSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.embedding = nn.Embedding(sizes.vocabulary, sizes.embed_dim)
+        # All tokens are of type 0: of the published table only that row is kept.
+        self.token_type = nn.Parameter(torch.empty(sizes.embed_dim))
+        self.norm = nn.LayerNorm(sizes.embed_dim, sizes.layer_norm_eps)
+        self.layers = nn.ModuleList(DnabertSLayer(sizes) for _ in range(sizes.layers))
+        self._alibi = AlibiBias(sizes.heads)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Last hidden states, shape (batch, tokens, embed_dim)."""
+        for hidden in self.hidden_states(tokens):
+            last = hidden
+        return last
+
+    def hidden_states(self, tokens: Tensor) -> Iterator[Tensor]:
+        """Yield the token embeddings, then each layer's output."""
+        hidden = self.norm(self.embedding(tokens) + self.token_type)
+        bias = self._alibi.up_to(tokens.shape[1], hidden)
+        yield hidden
+        for layer in self.layers:
+            hidden = layer(hidden, bias)
+            yield hidden
+
+
+class DnabertSLayer(nn.Module):
+    """Attention, then a gated perceptron, each added to its input and then normalised."""
+
+    def __init__(self, sizes: DnabertSSizes) -> None:
+        super().__init__()
+        dim, eps = sizes.embed_dim, sizes.layer_norm_eps
+        self.heads = sizes.heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.attention_out = nn.Linear(dim, dim)
+        self.attention_norm = nn.LayerNorm(dim, eps)
+        self.gate_and_up = nn.Linear(dim, 2 * sizes.mlp_dim, bias=False)
+        self.down = nn.Linear(sizes.mlp_dim, dim)
+        self.mlp_norm = nn.LayerNorm(dim, eps)
+
+    def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
+        """Hidden states (batch, tokens, embed_dim) → the same, one layer on."""
+        query, key, value = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        mixed = attend(query, key, value, bias)
+        hidden = self.attention_norm(hidden + self.attention_out(mixed))
+        gate, up = self.gate_and_up(hidden).chunk(2, dim=-1)
+        return self.mlp_norm(hidden + self.down(gelu(gate) * up))  # type: ignore[no-any-return]
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Read a ``tokenizer.json``; texts are neither cut nor padded, whatever it says.
+
+    Raises
+    ------
+    ModelSetError
+        If the file is missing or is no tokenizer.
+    """
+    # Batches are split over a few dask threads already; and only when this is set does the
+    # tokenizer not print warnings in processes that fork later.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ModelSetError(
+            f"{path}: not a tokenizer ({error}). Import or download the model set again."
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

@@ -1,0 +1,82 @@
+"""Read an encoder's weights: built without memory, filled from safetensors, cast once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from virnuc_dask.encoders.encoder import EncoderSpec, Placement
+from virnuc_dask.errors import ModelSetError
+
+Sizes = TypeVar("Sizes")
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def read_sizes(spec: EncoderSpec, sizes: type[Sizes]) -> Sizes:
+    """The sizes that ``spec`` carries in its ``config``.
+
+    Raises
+    ------
+    ModelSetError
+        If one is missing or unknown, or if they make other embeddings than ``spec.dim``.
+    """
+    try:
+        read = sizes(**spec.config)
+    except TypeError as error:
+        raise ModelSetError(
+            f"encoder {spec.architecture!r}: its sizes in modelset.json are wrong ({error}). "
+            "Import the model set again."
+        ) from error
+    if read.embed_dim != spec.dim:  # type: ignore[attr-defined]
+        raise ModelSetError(
+            f"encoder {spec.architecture!r}: dim {spec.dim} and embed_dim of its sizes differ. "
+            "Import the model set again."
+        )
+    return read
+
+
+def load_module(build: Callable[[], Module], path: Path, placement: Placement) -> Module:
+    """Build a module on the meta device and give it the tensors of ``path``, ready to infer.
+
+    Parameters become ``placement.dtype``, buffers (tables of numbers, no weights) stay fp32.
+    Tensors are cast one by one on the way to the device, so the peak is the module itself.
+
+    Raises
+    ------
+    ModelSetError
+        If the file is missing or damaged, or its tensors do not fit the module.
+    """
+    with torch.device("meta"):
+        module = build()
+    dtypes = {name: torch.float32 for name, _ in module.named_buffers()}
+    dtypes |= {name: placement.dtype for name, _ in module.named_parameters()}
+    try:
+        tensors = _read_tensors(path, dtypes, placement.device)
+    except (SafetensorError, OSError) as error:
+        raise ModelSetError(
+            f"{path}: missing or damaged ({error}). Import or download the model set again."
+        ) from error
+    try:
+        module.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise ModelSetError(
+            f"{path}: not the weights that modelset.json describes ({error}). "
+            "Import or download the model set again."
+        ) from error
+    return module.eval().requires_grad_(False)
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Memory of a module's parameters and buffers, in bytes."""
+    return sum(tensor.nbytes for tensor in module.state_dict().values())
+
+
+def _read_tensors(path: Path, dtypes: Mapping[str, torch.dtype], device: str) -> dict[str, Any]:
+    with safe_open(path, framework="pt", device=device) as file:
+        names = file.keys()
+        return {name: file.get_tensor(name).to(dtypes.get(name, torch.float32)) for name in names}
