@@ -1,0 +1,29 @@
+# Every target builds .venv first where it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo
+
+.PHONY: demo test check clean
+
+demo: .venv/ready
+	$(BIN)/python -m virnuc_dask run tests/data/demo.fasta.gz -o $(DEMO) --config configs/laptop.yaml --force
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# dask-cuda is installed without its dependencies: what it pins cannot be had everywhere, and its
+# code is imported and tested without a GPU.
+.venv/ready: pyproject.toml constraints.txt tests/cuda-requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,jobqueue]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps -r tests/cuda-requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv $(DEMO)
