@@ -358,7 +358,7 @@ def _weight_bytes(settings: Settings) -> int:
 
 def _describe(connection: Connection) -> dict[str, Any]:
     return {
-        "kind": connection.settings.kind,
+        "kind": connection.kind,
         "workers": connection.workers,
         "threads": connection.settings.threads,
         "dashboard": connection.dashboard,

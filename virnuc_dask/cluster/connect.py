@@ -19,6 +19,7 @@ from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
 
 LOOPBACK = "127.0.0.1"
+GIVEN = "given"
 # What a worker needs beside three times its weights (loading copies): Python, torch, one partition.
 _WORKER_BYTES = 1_000_000_000
 _ALLOCATOR = "expandable_segments:True"
@@ -26,9 +27,14 @@ _ALLOCATOR = "expandable_segments:True"
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A cluster, or none; ``settings`` with everything that was automatic decided."""
+    """A cluster, or none.
+
+    ``kind`` is ``none``, ``cpu``, ``cuda`` or ``given`` (not started here); ``settings`` have
+    everything that was automatic decided.
+    """
 
     client: Client | None
+    kind: str
     settings: ClusterSettings
     note: str = ""  # why this kind, where that is not obvious
 
@@ -45,7 +51,7 @@ class Connection:
     def __str__(self) -> str:
         if self.client is None:
             return "In this process, without Dask workers."
-        kind = {"cpu": "CPU", "cuda": "GPU"}.get(self.settings.kind, "Dask")
+        kind = {"cpu": "CPU", "cuda": "GPU", "given": "Dask"}[self.kind]
         line = f"{self.workers} {kind} worker(s), dashboard {self.dashboard}"
         return f"{self.note} {line}".lstrip()
 
@@ -73,16 +79,17 @@ def connect(
     NoClusterError
         If there is no such cluster, or no worker within ``worker_timeout_s``.
     """
-    settings, note = _decide(settings) if client is None else (_given(settings), "")
     if client is not None:
         _wait_for_workers(client, settings)
-        yield Connection(client, settings)
-    elif settings.kind == "none":
-        yield Connection(None, settings, note)
-    else:
-        with _client(settings, weight_bytes) as (client, settings):
-            _wait_for_workers(client, settings)
-            yield Connection(client, settings, note)
+        yield Connection(client, GIVEN, settings)
+        return
+    kind, settings, note = _decide(settings)
+    if kind == "none":
+        yield Connection(None, kind, settings, note)
+        return
+    with _client(kind, settings, weight_bytes) as (client, settings):
+        _wait_for_workers(client, settings)
+        yield Connection(client, kind, settings, note)
 
 
 def count_gpus() -> tuple[int, str]:
@@ -112,38 +119,34 @@ def local_workers(settings: ClusterSettings, weight_bytes: int) -> tuple[int, in
     return workers, settings.threads or max(1, cores // workers)
 
 
-def _given(settings: ClusterSettings) -> ClusterSettings:
-    return replace(settings, kind="given")
-
-
-def _decide(settings: ClusterSettings) -> tuple[ClusterSettings, str]:
-    """Settings with ``auto`` decided, and a note on why."""
+def _decide(settings: ClusterSettings) -> tuple[str, ClusterSettings, str]:
+    """Kind of cluster, the settings for it, and a note on why."""
     if settings.kind == "auto":
         address = settings.scheduler
         if address is None and settings.scheduler_file is None:
             address = dask.config.get("scheduler-address", None)
         if address is not None or settings.scheduler_file is not None:
-            return replace(settings, kind="given", scheduler=address), ""
+            return GIVEN, replace(settings, scheduler=address), ""
         return _decide_by_gpu(settings)
     if settings.scheduler is not None or settings.scheduler_file is not None:
         raise NoClusterError(
             f"--cluster {settings.kind} starts its own cluster; leave it out to use a running one."
         )
-    return settings, ""
+    return settings.kind, settings, ""
 
 
-def _decide_by_gpu(settings: ClusterSettings) -> tuple[ClusterSettings, str]:
-    cpu = replace(settings, kind="cpu", device="cpu")
+def _decide_by_gpu(settings: ClusterSettings) -> tuple[str, ClusterSettings, str]:
+    cpu = replace(settings, device="cpu")
     if settings.device == "cpu":
-        return cpu, ""
+        return "cpu", cpu, ""
     count, reason = count_gpus()
     if count and (missing := _dask_cuda_missing()):
         reason = missing
     if not reason:
-        return replace(settings, kind="cuda"), ""
+        return "cuda", settings, ""
     if settings.device == "cuda":
         raise NoClusterError(f"--device cuda: {reason}.")
-    return cpu, f"No GPU workers: {reason}. Using the CPU."
+    return "cpu", cpu, f"No GPU workers: {reason}. Using the CPU."
 
 
 def _dask_cuda_missing() -> str:
@@ -156,13 +159,13 @@ def _dask_cuda_missing() -> str:
 
 @contextmanager
 def _client(
-    settings: ClusterSettings, weight_bytes: int
+    kind: str, settings: ClusterSettings, weight_bytes: int
 ) -> Iterator[tuple[Client, ClusterSettings]]:
-    if settings.kind == "given":
+    if kind == GIVEN:
         with _connect_given(settings) as client:
             yield client, settings
         return
-    start = _start_cuda if settings.kind == "cuda" else _start_cpu
+    start = _start_cuda if kind == "cuda" else _start_cpu
     cluster, settings = start(settings, weight_bytes)
     with cluster, Client(cluster) as client:
         yield client, settings

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from dask.delayed import Delayed
 from distributed import Client, Future, KilledWorker
 
 from virnuc_dask.cluster.connect import Connection
@@ -18,8 +20,7 @@ from virnuc_dask.cluster.monitor import Journal, subscribed, wait_for_releases
 from virnuc_dask.cluster.plugin import ModelPlugin, ResidenceSettings, check_workers
 from virnuc_dask.errors import NoClusterError
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.stages.extract import extract
-from virnuc_dask.stages.predict import predict
+from virnuc_dask.stages.predict import extract_and_predict
 from virnuc_dask.stages.receipt import PARTITION_FAILURES, Failure, Receipt
 from virnuc_dask.tables.plan import PartitionTask
 
@@ -46,8 +47,7 @@ def executing(
         with _models_on(connection.client, source, residence, journal) as plugin_name:
             yield execute_on(
                 connection.client,
-                tasks,
-                plugin_name,
+                ((t, chain(t, plugin_name, persistent=residence.persistent)) for t in tasks),
                 in_flight=connection.settings.partitions_in_flight,
                 worker_timeout_s=connection.settings.worker_timeout_s,
             )
@@ -95,7 +95,7 @@ def execute_here(tasks: Iterable[PartitionTask], residence: Residence) -> Iterat
     for task in tasks:
         try:
             with residence.models() as models:
-                receipt = predict(task, models, extract(task, models))
+                receipt = extract_and_predict(task, models)
             yield replace(receipt, worker=HERE)
         except PARTITION_FAILURES as error:
             yield Failure(task.index, _reason(error))
@@ -104,8 +104,7 @@ def execute_here(tasks: Iterable[PartitionTask], residence: Residence) -> Iterat
 
 def execute_on(
     client: Client,
-    tasks: Iterable[PartitionTask],
-    plugin_name: str,
+    chains: Iterable[tuple[PartitionTask, Delayed]],
     *,
     in_flight: int,
     worker_timeout_s: float,
@@ -123,11 +122,13 @@ def execute_on(
     """
     done: SimpleQueue[Future[Any]] = SimpleQueue()
     running: dict[Future[Any], PartitionTask] = {}
-    waiting = iter(tasks)
+    waiting = iter(chains)
     try:
         while True:
-            for task in _take(waiting, in_flight * _workers(client) - len(running)):
-                future = client.compute(chain(task, plugin_name), optimize_graph=False)
+            for task, chained in islice(
+                waiting, max(0, in_flight * _workers(client) - len(running))
+            ):
+                future = client.compute(chained, optimize_graph=False)
                 running[future] = task
                 future.add_done_callback(done.put)
             if not running:
@@ -136,14 +137,6 @@ def execute_on(
             yield _outcome(finished, running.pop(finished))
     finally:
         client.cancel(list(running), reason="the run ended", force=True)
-
-
-def _take(tasks: Iterator[PartitionTask], count: int) -> Iterator[PartitionTask]:
-    for _ in range(count):
-        task = next(tasks, None)
-        if task is None:
-            return
-        yield task
 
 
 def _workers(client: Client) -> int:

@@ -6,7 +6,7 @@ from dask.delayed import Delayed, delayed
 
 from virnuc_dask.cluster.plugin import run_last_stage, run_stage
 from virnuc_dask.stages.extract import extract
-from virnuc_dask.stages.predict import predict
+from virnuc_dask.stages.predict import extract_and_predict, predict
 from virnuc_dask.tables.plan import PartitionTask, Plan
 
 
@@ -18,13 +18,20 @@ def build_graph(plan: Plan, plugin_name: str) -> list[Delayed]:
     return [chain(task, plugin_name) for task in plan.tasks()]
 
 
-def chain(task: PartitionTask, plugin_name: str) -> Delayed:
-    """Extract a partition's features, then predict from them."""
+def chain(task: PartitionTask, plugin_name: str, *, persistent: bool = True) -> Delayed:
+    """Extract a partition's features, then predict from them.
+
+    Two tasks where the model set stays loaded, and one where it is loaded for each partition.
+    """
     key = f"{task.index:05d}-{task.predictions[:12]}-{plugin_name}"
+    last = delayed(run_last_stage, pure=False)
+    if not persistent:
+        both: Delayed = last(
+            extract_and_predict, plugin_name, task, dask_key_name=f"extract_and_predict-{key}"
+        )
+        return both
     extracted = delayed(run_stage, pure=False)(
         extract, plugin_name, task, dask_key_name=f"extract-{key}"
     )
-    predicted: Delayed = delayed(run_last_stage, pure=False)(
-        predict, plugin_name, task, extracted, dask_key_name=f"predict-{key}"
-    )
+    predicted: Delayed = last(predict, plugin_name, task, extracted, dask_key_name=f"predict-{key}")
     return predicted

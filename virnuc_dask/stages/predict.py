@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadTableError, LostRowsError
+from virnuc_dask.stages.extract import extract
 from virnuc_dask.stages.receipt import Receipt, Stopwatch
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
@@ -44,6 +45,11 @@ def predict(task: PartitionTask, models: ModelSet, extracted: Receipt) -> Receip
     if not task.keep_features:
         task.folder.features(task.index).unlink(missing_ok=True)
     return replace(extracted, elapsed_s={**extracted.elapsed_s, **watch.elapsed_s})
+
+
+def extract_and_predict(task: PartitionTask, models: ModelSet) -> Receipt:
+    """Both stages of a partition with one model set."""
+    return predict(task, models, extract(task, models))
 
 
 def predict_frames(features: pa.Table, models: ModelSet) -> pa.Table:

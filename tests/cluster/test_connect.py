@@ -1,0 +1,219 @@
+import os
+import sys
+from dataclasses import replace
+
+import pynvml
+import pytest
+
+from virnuc_dask.cluster import connect as connecting
+from virnuc_dask.cluster.connect import connect, count_gpus, local_workers
+from virnuc_dask.config import ClusterSettings
+from virnuc_dask.errors import NoClusterError
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(connecting, "count_gpus", lambda: (0, "no NVIDIA driver (none)"))
+
+
+@pytest.fixture
+def four_gpus(monkeypatch):
+    monkeypatch.setattr(connecting, "count_gpus", lambda: (4, ""))
+
+
+@pytest.fixture
+def started_cuda(monkeypatch, four_gpus):
+    """What LocalCUDACluster was given, and the environment it was started in."""
+    started = {}
+
+    class StoppedError(Exception):
+        pass
+
+    def start(**arguments):
+        started.update(arguments, environment=dict(os.environ))
+        raise StoppedError
+
+    monkeypatch.setattr("dask_cuda.LocalCUDACluster", start)
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF", raising=False)
+
+    def begin(settings: ClusterSettings) -> dict:
+        with pytest.raises(StoppedError), connect(settings, weight_bytes=0):
+            pass
+        return started
+
+    yield begin
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        os.environ.pop(name, None)
+
+
+def test_none_is_this_process():
+    with connect(ClusterSettings(kind="none"), weight_bytes=0) as connection:
+        assert connection.client is None
+        assert connection.workers == 1
+        assert str(connection) == "In this process, without Dask workers."
+
+
+def test_auto_falls_back_to_the_cpu_with_one_line(no_gpu):
+    settings = ClusterSettings(workers=1, dashboard_port=0)
+    with connect(settings, weight_bytes=0) as connection:
+        assert connection.kind == "cpu"
+        assert connection.settings.device == "cpu"
+        assert connection.note == "No GPU workers: no NVIDIA driver (none). Using the CPU."
+        assert "\n" not in str(connection)
+
+
+def test_cpu_asked_for_needs_no_note(four_gpus):
+    kind, settings, note = connecting._decide(ClusterSettings(device="cpu"))
+    assert (kind, settings.device, note) == ("cpu", "cpu", "")
+
+
+def test_auto_takes_the_gpus(four_gpus):
+    assert connecting._decide(ClusterSettings()) == ("cuda", ClusterSettings(), "")
+
+
+def test_auto_without_dask_cuda_says_what_to_install(four_gpus, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask_cuda", None)
+    kind, _, note = connecting._decide(ClusterSettings())
+    assert kind == "cpu"
+    assert "virnuc-dask[gpu-cu13]" in note
+
+
+def test_cuda_is_refused_with_the_reason_without_a_gpu(no_gpu):
+    with (
+        pytest.raises(NoClusterError, match=r"--cluster cuda: no NVIDIA driver"),
+        connect(ClusterSettings(kind="cuda"), weight_bytes=0),
+    ):
+        pass
+
+
+def test_a_gpu_device_without_a_gpu_is_refused(no_gpu):
+    with pytest.raises(NoClusterError, match="--device cuda"):
+        connecting._decide(ClusterSettings(device="cuda"))
+
+
+def test_cuda_starts_one_worker_a_gpu_over_tcp_on_loopback(started_cuda):
+    started = started_cuda(ClusterSettings(kind="cuda", dashboard_port=0))
+    assert started["n_workers"] == 4
+    assert started["threads_per_worker"] == 1
+    assert started["protocol"] == "tcp"
+    assert started["device_memory_limit"] is None, "torch's allocator alone: no spilling"
+    assert started["host"] == "127.0.0.1"
+    assert started["dashboard_address"].startswith("127.0.0.1:")
+    assert not [name for name in started if name.startswith("rmm")]
+
+
+def test_the_allocator_is_set_before_the_gpu_workers_start(started_cuda):
+    environment = started_cuda(ClusterSettings(kind="cuda", dashboard_port=0))["environment"]
+    assert environment["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    assert environment["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+
+
+def test_fewer_gpu_workers_can_be_asked_for_but_not_more(started_cuda):
+    assert started_cuda(ClusterSettings(kind="cuda", workers=2))["n_workers"] == 2
+    with (
+        pytest.raises(NoClusterError, match="5 GPU workers were asked for, but there are 4"),
+        connect(ClusterSettings(kind="cuda", workers=5), weight_bytes=0),
+    ):
+        pass
+
+
+def test_the_real_dask_cuda_takes_these_arguments():
+    """Its signature, read from the package that is installed: a renamed argument shows here."""
+    import inspect
+
+    from dask_cuda import LocalCUDACluster
+
+    known = inspect.signature(LocalCUDACluster).parameters
+    assert {"n_workers", "threads_per_worker", "protocol", "device_memory_limit"} <= set(known)
+
+
+def test_an_empty_list_of_visible_gpus_is_no_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert count_gpus() == (0, "CUDA_VISIBLE_DEVICES is empty")
+
+
+def test_gpus_are_counted_by_the_driver_and_the_visible_ones(monkeypatch):
+    for name in ("nvmlInit", "nvmlShutdown"):
+        monkeypatch.setattr(pynvml, name, lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 8)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert count_gpus() == (8, "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert count_gpus() == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (ClusterSettings(scheduler_file="/no/such.json"), "/no/such.json: no such scheduler file"),
+        (
+            ClusterSettings(scheduler="tcp://127.0.0.1:9"),
+            "no scheduler answers at tcp://127.0.0.1:9",
+        ),
+        (ClusterSettings(scheduler="nonsense://x"), "no scheduler answers at nonsense://x"),
+    ],
+)
+def test_a_scheduler_that_is_not_there_is_named(settings, message):
+    with (
+        dask_timeout("1s"),
+        pytest.raises(NoClusterError, match=message),
+        connect(settings, weight_bytes=0),
+    ):
+        pass
+
+
+def test_a_running_cluster_is_used_and_left_running(tmp_path):
+    from distributed import Client, LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        with connect(ClusterSettings(scheduler=cluster.scheduler_address), 0) as connection:
+            assert connection.kind == "given"
+        file = tmp_path / "scheduler.json"
+        with Client(cluster) as client:
+            client.write_scheduler_file(str(file))
+        with connect(ClusterSettings(scheduler_file=str(file)), 0) as connection:
+            assert connection.workers == 1
+        with dask_address(cluster.scheduler_address), connect(ClusterSettings(), 0) as connection:
+            assert connection.kind == "given"
+        with Client(cluster) as client:
+            assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_no_worker_within_the_time_is_told():
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as cluster:
+        settings = ClusterSettings(scheduler=cluster.scheduler_address, worker_timeout_s=0.5)
+        with pytest.raises(NoClusterError, match="no worker came"), connect(settings, 0):
+            pass
+
+
+def test_a_kind_and_a_running_cluster_exclude_each_other():
+    settings = ClusterSettings(kind="cpu", scheduler="tcp://127.0.0.1:8786")
+    with pytest.raises(NoClusterError, match="starts its own cluster"):
+        connecting._decide(settings)
+
+
+def test_large_models_get_fewer_workers(monkeypatch):
+    monkeypatch.setattr(connecting.os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(
+        connecting.psutil, "virtual_memory", lambda: type("", (), {"total": 64_000_000_000})
+    )
+    assert local_workers(ClusterSettings(), weight_bytes=3_000_000) == (16, 1)
+    assert local_workers(ClusterSettings(), weight_bytes=6_000_000_000) == (3, 5)
+    assert local_workers(replace(ClusterSettings(), workers=4), weight_bytes=0) == (4, 4)
+
+
+def dask_timeout(seconds: str):
+    import dask
+
+    return dask.config.set({"distributed.comm.timeouts.connect": seconds})
+
+
+def dask_address(address: str):
+    import dask
+
+    return dask.config.set({"scheduler-address": address})

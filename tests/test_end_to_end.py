@@ -1,0 +1,223 @@
+"""Whole runs on real input: the same results whatever the way, and every step told."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from virnuc_dask import Settings, load_settings, run
+from virnuc_dask.errors import BadTableError, OutputInUseError, PlanChangedError
+from virnuc_dask.run import predict
+from virnuc_dask.tables.folder import RunFolder
+
+RESULTS = (
+    "prediction_results.txt",
+    "prediction_results_highestscore.csv",
+    "contigs.tsv",
+    "virus.fasta",
+)
+PARTITION_CHUNKS = 24
+
+
+@pytest.fixture(scope="module")
+def demo(parity_dir: Path) -> Path:
+    """Real contigs: phage lambda and bacteria."""
+    return parity_dir.parent / "demo.fasta.gz"
+
+
+@pytest.fixture(scope="module")
+def settings(parity_modelset: Path) -> Settings:
+    """In this process, with the tiny transformers, in many partitions."""
+    flags = {"model": str(parity_modelset), "partition_chunks": PARTITION_CHUNKS}
+    flags |= {"cluster.kind": "none", "cluster.threads": 1, "cluster.dashboard_port": 0}
+    return load_settings(flags=flags)
+
+
+@pytest.fixture(scope="module")
+def plain_run(demo, settings, tmp_path_factory):
+    """What every other way has to give too."""
+    return run([demo], tmp_path_factory.mktemp("plain") / "out", settings)
+
+
+@pytest.fixture(scope="module")
+def small_run(parity_dir, settings, tmp_path_factory):
+    """The parity input: what it takes to compare many ways."""
+    return run([parity_dir / "input.fa"], tmp_path_factory.mktemp("small") / "out", settings)
+
+
+@pytest.fixture
+def command(demo, parity_modelset, tmp_path) -> list[str]:
+    """The same run as a command with two workers."""
+    preset = tmp_path / "preset.yaml"
+    preset.write_text(f"virnuc: {{partition_chunks: {PARTITION_CHUNKS}}}")
+    return [
+        *(sys.executable, "-m", "virnuc_dask", "run", str(demo)),
+        *("--model", str(parity_modelset), "--config", str(preset)),
+        *("--cluster", "cpu", "--workers", "2", "-o", str(tmp_path / "out")),
+    ]
+
+
+def test_every_record_chunk_and_frame_is_accounted_for(plain_run):
+    found, folder = plain_run.summary, plain_run.folder
+    assert sum(found["contigs"].values()) == found["records"] == 13
+    assert found["chunks"] == plain_run.dataset("chunks").count_rows()
+    assert found["frames"] == plain_run.dataset("features").count_rows()
+    assert found["frames"] == plain_run.dataset("predictions").count_rows()
+    assert found["frames"] == len((folder / RESULTS[0]).read_text().splitlines()) - 1
+    assert found["chunks_scored"] == len((folder / RESULTS[1]).read_text().splitlines()) - 1
+    assert not (folder / "failed.tsv").exists()
+
+
+@pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "per_partition"])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_workers_and_persistence_do_not_change_the_results(
+    parity_dir, settings, small_run, tmp_path, workers, persistent
+):
+    cluster = replace(settings.cluster, kind="cpu" if workers else "none", workers=workers or None)
+    changed = replace(settings, cluster=cluster, persistent_models=persistent)
+    done = run([parity_dir / "input.fa"], tmp_path / "out", changed)
+    _assert_same_results(done.folder, small_run.folder)
+    loads = [worker["model_loads"] for worker in done.summary["model_loads"]]
+    partitions = done.summary["partitions"]["computed"]
+    if persistent:
+        assert loads == [1] * max(1, workers)
+    else:
+        assert sum(loads) == partitions == len(list((done.folder / "predictions").iterdir()))
+    assert len(_events(done.folder, "modelset_released")) == sum(loads)
+    modes = {event["mode"] for event in _events(done.folder, "modelset_loaded")}
+    assert modes == {"persistent" if persistent else "per_partition"}
+
+
+def test_the_command_with_two_workers_gives_the_same(command, plain_run, tmp_path):
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "dashboard http://127.0.0.1:" in "\n".join(done.stderr.splitlines()[:5])
+    _assert_same_results(tmp_path / "out", plain_run.folder)
+    summary = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]
+    assert [worker["model_loads"] for worker in summary["model_loads"]] == [1, 1]
+    workers = {event["worker"] for event in _events(tmp_path / "out", "partition_done")}
+    assert workers == {"0", "1"}
+
+
+def test_the_log_tells_the_life_of_the_model_set(plain_run):
+    (loaded,) = _events(plain_run.folder, "modelset_loaded")
+    (released,) = _events(plain_run.folder, "modelset_released")
+    assert loaded["mode"] == released["mode"] == "persistent"
+    assert loaded["device"] == "cpu"
+    assert loaded["weight_bytes"] > 0
+    assert loaded["elapsed_s"] > 0
+    assert loaded["memory_after_bytes"] >= loaded["memory_before_bytes"] > 0
+    done = _events(plain_run.folder, "partition_done")
+    assert [event["partition"] for event in done] == list(range(len(done)))
+    assert all(event["memory_after_bytes"] > 0 for event in done)
+
+
+def test_a_killed_worker_costs_nothing(command, plain_run, tmp_path):
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        _wait_for_partitions(tmp_path / "out", 2)
+        victim = _events(tmp_path / "out", "modelset_loaded")[0]["pid"]
+        os.kill(victim, signal.SIGKILL)
+        _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    _assert_same_results(tmp_path / "out", plain_run.folder)
+    loads = _events(tmp_path / "out", "modelset_loaded")
+    assert len(loads) == 3, "two workers, and the one that took the killed one's place"
+    assert victim not in {event["pid"] for event in loads[2:]}
+
+
+@pytest.mark.parametrize(("signal_sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_continues_where_it_was(command, plain_run, tmp_path, signal_sent, code):
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        _wait_for_partitions(tmp_path / "out", 2)
+        process.send_signal(signal_sent)
+        _, stderr = process.communicate()
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    _assert_same_results(tmp_path / "out", plain_run.folder)
+    partitions = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]["partitions"]
+    assert partitions["done_before"] >= 2
+    assert partitions["computed"] + partitions["done_before"] == len(
+        list((plain_run.folder / "predictions").iterdir())
+    )
+
+
+def test_resuming_a_finished_run_computes_nothing(demo, settings, plain_run, tmp_path):
+    out = _copy(plain_run.folder, tmp_path)
+    again = run([demo], out, settings, resume=True)
+    assert again.summary["partitions"]["computed"] == 0
+    assert again.summary["model_loads"] == []
+    _assert_same_results(out, plain_run.folder)
+
+
+def test_a_damaged_table_is_computed_again(demo, settings, plain_run, tmp_path):
+    out = _copy(plain_run.folder, tmp_path)
+    predictions = RunFolder(out).predictions(3)
+    predictions.write_bytes(predictions.read_bytes()[:-9])
+    again = run([demo], out, settings, resume=True)
+    assert again.summary["partitions"]["computed"] == 1
+    _assert_same_results(out, plain_run.folder)
+
+
+def test_other_input_never_meets_old_results(demo, settings, plain_run, tmp_path, parity_dir):
+    out = _copy(plain_run.folder, tmp_path)
+    with pytest.raises(PlanChangedError, match="input"):
+        run([parity_dir / "input.fa"], out, settings, resume=True)
+    with pytest.raises(PlanChangedError, match=r"chunk length \(500, now 300\)"):
+        run([demo], out, replace(settings, length=300), resume=True)
+
+
+def test_predicting_from_stored_features_gives_exactly_the_scores_of_the_run(
+    settings, plain_run, tmp_path
+):
+    out = _copy(plain_run.folder, tmp_path)
+    for name in ("predictions/part-00002.parquet", *RESULTS):
+        (out / name).unlink()
+    again = predict(out, settings)
+    assert again.summary["partitions"]["computed"] == len(list((out / "predictions").iterdir()))
+    _assert_same_results(out, plain_run.folder)
+
+
+def test_without_features_the_results_are_the_same(demo, settings, plain_run, tmp_path):
+    done = run([demo], tmp_path / "out", replace(settings, features=False))
+    _assert_same_results(done.folder, plain_run.folder)
+    assert list((done.folder / "features").iterdir()) == []
+    with pytest.raises(BadTableError, match="--features"):
+        predict(done.folder, settings)
+
+
+def test_a_folder_in_use_is_refused(demo, settings, tmp_path):
+    folder = RunFolder(tmp_path / "out")
+    with folder.held(), pytest.raises(OutputInUseError):
+        run([demo], folder.path, settings)
+
+
+def _assert_same_results(ours: Path, expected: Path) -> None:
+    for name in RESULTS:
+        assert (ours / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+def _events(out: Path, kind: str) -> list[dict]:
+    lines = (out / "run.log.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def _wait_for_partitions(out: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (out / "run.log.jsonl").exists() and len(_events(out, "partition_done")) >= count:
+            return
+        time.sleep(0.02)
+    raise AssertionError("no partitions were done within a minute")
+
+
+def _copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))

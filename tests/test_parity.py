@@ -1,0 +1,83 @@
+"""Agreement with the published tool's recorded results, through the command line."""
+
+import os
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import dnaio
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from virnuc_dask.sequences.frames import find_frames
+
+WAYS = {"none": ["--cluster", "none"], "two_workers": ["--cluster", "cpu", "--workers", "2"]}
+
+
+@pytest.fixture(scope="module", params=product((500, 300), WAYS), ids=str)
+def compared(request, parity_dir, parity_modelset, tmp_path_factory) -> tuple[Path, Path]:
+    """A run's folder, and the folder of what it should hold."""
+    length, way = request.param
+    out = tmp_path_factory.mktemp("parity") / "out"
+    command = [sys.executable, "-m", "virnuc_dask", "run", str(parity_dir / "input.fa")]
+    command += ["-o", str(out), "--model", str(parity_modelset), "--length", str(length)]
+    # Several partitions, so that joining them is part of what is compared.
+    environment = os.environ | {"DASK_VIRNUC__PARTITION_CHUNKS": "20"}
+    done = subprocess.run([*command, *WAYS[way]], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return out, parity_dir / f"expected_{length}"
+
+
+def test_chunks_dna_and_peptides_are_equal_letter_for_letter(compared):
+    out, expected = compared
+    rows = _rows(out, "partitions")
+    assert [(row["chunk_id"], row["sequence"]) for row in rows] == _fasta(
+        expected / "input_chunked.fa"
+    )
+    found = find_frames([row["sequence"] for row in rows])
+    frames = [
+        (row["chunk_id"] + f.suffix, f) for row, fs in zip(rows, found, strict=True) for f in fs
+    ]
+    dna = [(name, frame.dna) for name, frame in frames]
+    peptides = [(name, frame.peptide) for name, frame in frames]
+    assert dna == _fasta(expected / "input_identified_nucleotide.fa")
+    assert peptides == _fasta(expected / "input_identified_protein.faa")
+
+
+def test_features_agree(compared):
+    out, expected = compared
+    recorded = np.load(expected / "features.npz")
+    rows = _rows(out, "features")
+    features = np.array([row["nucleotide"] + row["peptide"] for row in rows])
+    assert [row["frame_id"] for row in rows] == recorded["ids"].tolist()
+    np.testing.assert_allclose(features, recorded["features"], rtol=0, atol=1e-4)
+
+
+def test_labels_and_scores_agree(compared):
+    ours, published = (_lines(folder / "prediction_results.txt") for folder in compared)
+    assert [row[:2] for row in ours] == [row[:2] for row in published]
+    scores, recorded = (
+        np.array([row[2:] for row in rows[1:]], float) for rows in (ours, published)
+    )
+    np.testing.assert_allclose(scores, recorded, rtol=0, atol=1e-5)
+
+
+def test_the_chunk_file_is_equal_byte_for_byte(compared):
+    ours, published = (folder / "prediction_results_highestscore.csv" for folder in compared)
+    assert ours.read_bytes() == published.read_bytes()
+
+
+def _rows(out: Path, name: str) -> list[dict]:
+    parts = sorted((out / name).glob("part-*.parquet"))
+    return [row for path in parts for row in pq.read_table(path).to_pylist()]
+
+
+def _fasta(path: Path) -> list[tuple[str, str]]:
+    with dnaio.open(path) as records:
+        return [(record.id, record.sequence) for record in records]
+
+
+def _lines(path: Path) -> list[list[str]]:
+    return [line.split("\t") for line in path.read_text().splitlines()]
