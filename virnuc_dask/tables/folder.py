@@ -90,13 +90,12 @@ class RunFolder:
             if it holds files that are not a run's.
         """
         present = {entry.name for entry in self.path.iterdir()} - {".lock"}
-        ours = present & {*_TABLES, *_FILES}
-        if present and not ours:
+        if present and not present & {*_TABLES, *_FILES}:
             raise OutputExistsError(
                 f"{self.path}: not empty ({min(present)} …) and no earlier run; "
                 "choose another folder."
             )
-        if ours and not (resume or force):
+        if self._holds_run() and not (resume or force):
             raise OutputExistsError(
                 f"{self.path}: there is a run here already. Continue it with --resume, "
                 "start anew with --force, or choose another folder."
@@ -105,6 +104,11 @@ class RunFolder:
             self._clear()
         for name in _TABLES:
             (self.path / name).mkdir(exist_ok=True)
+
+    def _holds_run(self) -> bool:
+        """Whether there is anything to lose; a run whose input was refused left nothing of worth."""
+        computed = (self.path / name for name in ("features", "predictions"))
+        return self.run_json.exists() or any(any(table.glob("part-*")) for table in computed)
 
     def _clear(self) -> None:
         """Remove what an earlier run left, and nothing else."""

@@ -1,0 +1,317 @@
+"""The command line: arguments in, messages and exit codes out."""
+
+import gzip
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from virnuc_dask import cli
+from virnuc_dask.config import Settings
+from virnuc_dask.run import Run
+from virnuc_dask.stages.receipt import Failure
+
+DNA = "ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGT" * 20
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs the command line in this process: exit code, standard output, standard error."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["virnuc-dask", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def run_here(command, parity_modelset, tmp_path):
+    """A real run in this process, with the tiny model set."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        way = ("--model", parity_modelset, "--cluster", "none", "--threads", 1)
+        return command("run", *arguments, "-o", tmp_path / "out", *way)
+
+    return call
+
+
+@pytest.fixture
+def seen(monkeypatch) -> dict:
+    """Takes the place of the main job and keeps what it was called with."""
+    called: dict = {}
+
+    def run(inputs, out, settings, **options):
+        called.update(inputs=inputs, out=out, settings=settings, **options)
+        summary = {"contigs": {"virus": 1, "others": 2, "unscored": 3}, "elapsed_s": 1.0}
+        return Run(out, summary | {"records": 6, "chunks": 9, "chunks_scored": 7, "frames": 8})
+
+    monkeypatch.setattr(cli, "run", run)
+    return called
+
+
+def test_every_option_reaches_the_settings(command, seen, tmp_path):
+    options = {
+        "--model": "mini",
+        "--length": 300,
+        "--cluster": "cpu",
+        "--workers": 3,
+        "--threads": 2,
+        "--device": "cpu",
+        "--precision": "bf16",
+    }
+    flags = [part for pair in options.items() for part in pair]
+    switches = ("--no-persistent-models", "--no-features", "--force", "--quiet")
+    code, *_ = command("run", "a.fa", "b.fa", "-o", tmp_path, *flags, *switches)
+    settings: Settings = seen["settings"]
+    assert code == 0
+    assert seen["inputs"] == ("a.fa", "b.fa")
+    assert (settings.model, settings.length, settings.precision) == ("mini", 300, "bf16")
+    assert (settings.cluster.kind, settings.cluster.workers) == ("cpu", 3)
+    assert (settings.cluster.threads, settings.cluster.device) == (2, "cpu")
+    assert (settings.persistent_models, settings.features) == (False, False)
+    assert (seen["resume"], seen["force"]) == (False, True)
+
+
+def test_options_not_given_leave_the_defaults(command, seen, tmp_path):
+    command("run", "a.fa", "-o", tmp_path)
+    assert seen["settings"] == Settings()
+
+
+def test_a_running_cluster_can_be_named(command, seen, tmp_path):
+    command("run", "a.fa", "-o", tmp_path, "--scheduler", "tcp://10.0.0.1:8786")
+    assert seen["settings"].cluster.scheduler == "tcp://10.0.0.1:8786"
+    command("run", "a.fa", "-o", tmp_path, "--scheduler-file", "s.json")
+    assert seen["settings"].cluster.scheduler_file == "s.json"
+
+
+def test_the_summary_is_printed_unless_quiet(command, seen, tmp_path):
+    _, out, _ = command("run", "a.fa", "-o", tmp_path)
+    assert "virus contigs   1  (others 2, unscored 3)" in out
+    _, out, _ = command("run", "a.fa", "-o", tmp_path, "--quiet")
+    assert out == ""
+
+
+def test_failed_partitions_are_exit_code_5(command, monkeypatch, seen, tmp_path):
+    ran = cli.run
+    monkeypatch.setattr(
+        cli, "run", lambda *a, **k: Run(tmp_path, ran(*a, **k).summary, (Failure(0, "why"),))
+    )
+    code, _, err = command("run", "a.fa", "-o", tmp_path)
+    assert code == 5
+    assert "failed.tsv" in err
+    assert "--resume" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["run", "a.fa"],
+        ["run", "a.fa", "-o", "out", "--cluster", "abacus"],
+        ["run", "a.fa", "-o", "out", "--resume", "--force"],
+        ["run", "a.fa", "-o", "out", "--workers", "0"],
+        ["walk"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_exit_code_2(command, arguments):
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    """A folder of good and bad input files."""
+    (tmp_path / "good.fa").write_text(f">contig\n{DNA}\n")
+    (tmp_path / "prose.txt").write_text("Dear reader,\nthis is a letter.\n")
+    (tmp_path / "protein.faa").write_text(">p1\nMKVLAAGIVGLLLAQPSFA\n")
+    (tmp_path / "empty.fa").write_text("")
+    (tmp_path / "cut.fa.gz").write_bytes(gzip.compress(f">c\n{DNA}\n".encode() * 99)[:-30])
+    (tmp_path / "twins.fa").write_text(f">twin\n{DNA}\n>other\n{DNA}\n>twin\n{DNA[:600]}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.fa", "no such file"),
+        ("prose.txt", "not a readable FASTA or FASTQ file"),
+        ("cut.fa.gz", "Is it complete"),
+        ("protein.faa", "Is this a protein?"),
+    ],
+)
+def test_bad_input_is_exit_code_3_and_named(run_here, inputs, name, message):
+    code, _, err = run_here(inputs / name)
+    assert code == 3
+    assert message in err
+    assert name in err
+    assert "Traceback" not in err
+
+
+def test_a_damaged_model_set_is_exit_code_4(command, inputs, parity_modelset):
+    folder = inputs / "damaged"
+    folder.mkdir()
+    for file in parity_modelset.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((folder / "classifier.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "classifier.safetensors").write_bytes(weights)
+    way = ("--model", folder, "--cluster", "none", "-o", inputs / "out")
+    code, _, err = command("run", inputs / "good.fa", *way)
+    assert code == 4
+    assert "classifier.safetensors: damaged" in err
+    code, _, err = command("models", "verify", folder)
+    assert code == 4
+
+
+def test_a_damaged_model_set_is_exit_code_4_on_workers_too(command, inputs, parity_modelset):
+    folder = inputs / "truncated"
+    folder.mkdir()
+    for file in parity_modelset.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "peptide.safetensors").write_bytes(b"")
+    way = ("--model", folder, "--cluster", "cpu", "--workers", 1, "-o", inputs / "out")
+    code, _, err = command("run", inputs / "good.fa", *way)
+    assert code == 4
+    assert "peptide.safetensors: damaged" in err
+    assert "Traceback" not in err
+
+
+def test_no_such_model_set_is_exit_code_4(command, inputs):
+    code, _, err = command("run", inputs / "good.fa", "-o", inputs / "out", "--model", "maxi")
+    assert code == 4
+    assert "'maxi'" in err
+    assert not (inputs / "out").exists()
+
+
+def test_a_malicious_classifier_is_exit_code_4_and_not_executed(command, parity_dir, tmp_path):
+    import torch
+
+    canary = tmp_path / "canary"
+
+    class Attack:
+        def __reduce__(self):
+            return (Path.touch, (canary,))
+
+    torch.save(Attack(), tmp_path / "evil.pth")
+    way = ["--name", "x", "--out", tmp_path / "set", "--length", 500]
+    way += ["--dnabert-s", parity_dir / "dnabert_s_tiny", "--esm2", parity_dir / "esm2_tiny.pt"]
+    code, _, err = command("models", "import", *way, "--classifier", tmp_path / "evil.pth")
+    assert code == 4
+    assert "evil.pth: refused" in err
+    assert not canary.exists()
+    assert not (tmp_path / "set").exists()
+
+
+def test_cuda_without_a_gpu_is_exit_code_6_and_says_why(command, inputs, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    code, _, err = command("run", inputs / "good.fa", "-o", inputs / "out", "--cluster", "cuda")
+    assert code == 6
+    assert "--cluster cuda: CUDA_VISIBLE_DEVICES is empty" in err
+
+
+def test_an_empty_file_gives_header_only_files_and_a_warning(run_here, inputs):
+    code, _, err = run_here(inputs / "empty.fa")
+    out = inputs / "out"
+    assert code == 0
+    assert "no records" in err
+    assert (out / "prediction_results.txt").read_text() == (
+        "Sequence_ID\tPrediction\tscore1\tscore2\n"
+    )
+    assert (out / "prediction_results_highestscore.csv").read_text() == "Modified_ID\tIs_Virus\n"
+    assert len((out / "contigs.tsv").read_text().splitlines()) == 1
+    assert (out / "virus.fasta").read_text() == ""
+
+
+def test_records_with_the_same_id_are_kept_apart_with_a_warning(run_here, inputs):
+    code, _, err = run_here(inputs / "twins.fa")
+    assert code == 0
+    assert "1 record(s) repeat an id" in err
+    rows = [r.split("\t") for r in (inputs / "out/contigs.tsv").read_text().splitlines()[1:]]
+    assert [(row[0], int(row[1])) for row in rows] == [("twin", 720), ("other", 720), ("twin", 600)]
+    # All three are the same DNA in frame, so the same score: none got another's chunks.
+    assert {row[3] for row in rows} == {"2"}
+
+
+def test_a_folder_with_a_run_needs_resume_or_force(run_here, inputs):
+    assert run_here(inputs / "good.fa")[0] == 0
+    code, _, err = run_here(inputs / "good.fa")
+    assert code == 2
+    assert "--resume" in err
+    assert "--force" in err
+    assert run_here(inputs / "good.fa", "--resume")[0] == 0
+    assert run_here(inputs / "twins.fa", "--force")[0] == 0
+    assert len((inputs / "out/contigs.tsv").read_text().splitlines()) == 4
+
+
+def test_refused_input_leaves_nothing_in_the_way_of_the_next_try(run_here, inputs):
+    assert run_here(inputs / "cut.fa.gz")[0] == 3
+    assert run_here(inputs / "good.fa")[0] == 0
+
+
+def test_resuming_with_other_input_is_exit_code_2(run_here, inputs):
+    run_here(inputs / "good.fa")
+    code, _, err = run_here(inputs / "twins.fa", "--resume")
+    assert code == 2
+    assert "planned with other input" in err
+
+
+def test_a_dry_run_counts_and_writes_nothing(run_here, inputs):
+    code, out, _ = run_here(inputs / "twins.fa", "--dry-run")
+    assert code == 0
+    assert "3 records, 2040 nt, 6 chunks" in out
+    assert not (inputs / "out").exists()
+
+
+def test_a_preset_is_read_and_a_flag_beats_it(command, seen, tmp_path):
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("virnuc: {length: 300, cluster: {workers: 7}}")
+    command("run", "a.fa", "-o", tmp_path, "--config", preset, "--workers", 1)
+    assert (seen["settings"].length, seen["settings"].cluster.workers) == (300, 1)
+
+
+def test_predict_scores_again(command, run_here, inputs):
+    run_here(inputs / "good.fa")
+    results = inputs / "out/prediction_results.txt"
+    first = results.read_bytes()
+    results.unlink()
+    code, out, _ = command("predict", inputs / "out", "--cluster", "none")
+    assert code == 0
+    assert results.read_bytes() == first
+    assert "virus contigs" in out
+    assert command("predict", inputs)[0] == 3
+
+
+def test_run_json_says_what_was_done_with_what(run_here, inputs, parity_modelset):
+    run_here(inputs / "good.fa")
+    content = json.loads((inputs / "out/run.json").read_text())
+    assert content["inputs"] == [str(inputs / "good.fa")]
+    assert content["settings"]["model"] == str(parity_modelset)
+    assert set(content["modelset"]["files"]) >= {"classifier.safetensors", "peptide.safetensors"}
+    assert content["versions"]["torch"]
+    assert set(content["summary"]["stage_s"]) >= {"nucleotide", "peptide", "predict", "finish"}
+    assert content["plan"]["counts"]["records"] == 1
+
+
+def test_model_sets_are_listed_shown_and_verified(command, parity_modelset):
+    code, out, _ = command("models", "list")
+    assert (code, out.split("\t")[0]) == (0, "mini")
+    code, out, _ = command("models", "show", parity_modelset)
+    assert code == 0
+    assert "classifier.safetensors" in out
+    code, out, _ = command("models", "verify", parity_modelset)
+    assert (code, "are what they should be" in out) == (0, True)
+
+
+def test_the_version_is_one_line(command):
+    code, out, _ = command("--version")
+    assert (code, len(out.splitlines())) == (0, 1)
