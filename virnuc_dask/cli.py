@@ -243,8 +243,10 @@ def _log(*, quiet: bool, verbose: bool) -> None:
     else:
         handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers[:] = [handler]
-    logger.propagate = False
+    # Dask's own lines too, or they would run across the progress bar.
+    for source in (logger, logging.getLogger("distributed")):
+        source.handlers[:] = [handler]
+        source.propagate = False
     logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
 
 

@@ -257,7 +257,8 @@ def execute(plan: Plan, job: _Job, *, encoders: bool = True) -> _Tally:
             replace(settings, cluster=connection.settings), job.info, encoders=encoders
         )
         progress = ProgressBar(job.console, plan.counts.chunks, plan.counts.chunks - chunks_left)
-        with progress, executing(tasks, connection, source, mode, job.journal) as outcomes:
+        job.journal.write({"event": "modelset_loading", "modelset": job.info.name})
+        with executing(tasks, connection, source, mode, job.journal) as outcomes, progress:
             for outcome in outcomes:
                 _take_in(outcome, tally, job.journal, mode)
                 if isinstance(outcome, Receipt):

@@ -167,7 +167,7 @@ def test_a_running_cluster_is_used_and_left_running(tmp_path):
     from distributed import Client, LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
     ) as cluster:
         with connect(ClusterSettings(scheduler=cluster.scheduler_address), 0) as connection:
             assert connection.kind == "given"
@@ -185,7 +185,7 @@ def test_a_running_cluster_is_used_and_left_running(tmp_path):
 def test_no_worker_within_the_time_is_told():
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as cluster:
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster:
         settings = ClusterSettings(scheduler=cluster.scheduler_address, worker_timeout_s=0.5)
         with pytest.raises(NoClusterError, match="no worker came"), connect(settings, 0):
             pass

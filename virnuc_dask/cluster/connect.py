@@ -214,6 +214,7 @@ def _start_cuda(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, Clus
 def _common(settings: ClusterSettings) -> dict[str, Any]:
     """Arguments of every cluster on this machine: loopback only, one task at a time a worker."""
     return {
+        "preload": ["virnuc_dask.cluster.interrupts"],
         "threads_per_worker": 1,
         "host": LOOPBACK,
         "dashboard_address": f"{LOOPBACK}:{_free_port(settings.dashboard_port)}",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from queue import Empty, SimpleQueue
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from virnuc_dask.modelsets.residence import Residence
 
 Outcome = Receipt | Failure
+_KEPT = "What is done is kept: continue with --resume."
 HERE = "client"  # what the log calls the worker where there is no cluster
 
 
@@ -45,12 +46,16 @@ def executing(
             yield execute_here(tasks, models)
     else:
         with _models_on(connection.client, source, residence, journal) as plugin_name:
-            yield execute_on(
+            outcomes = execute_on(
                 connection.client,
                 ((t, chain(t, plugin_name, persistent=residence.persistent)) for t in tasks),
                 in_flight=connection.settings.partitions_in_flight,
                 worker_timeout_s=connection.settings.worker_timeout_s,
             )
+            # Closed here, so that an interrupted run cancels its tasks before it takes their
+            # model set away.
+            with closing(outcomes):
+                yield outcomes
 
 
 @contextmanager
@@ -86,8 +91,10 @@ def _models_on(
             check_workers(client, plugin.name)
             yield plugin.name
         finally:
-            client.unregister_worker_plugin(plugin.name)
-            wait_for_releases(journal)
+            # A worker, or a whole cluster, that is gone has nothing to give back.
+            with suppress(KeyError, ValueError, OSError):
+                client.unregister_worker_plugin(plugin.name)
+                wait_for_releases(journal)
 
 
 def execute_here(tasks: Iterable[PartitionTask], residence: Residence) -> Iterator[Outcome]:
@@ -108,7 +115,7 @@ def execute_on(
     *,
     in_flight: int,
     worker_timeout_s: float,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Run the chains on a cluster, ``in_flight`` partitions a worker at a time.
 
     The window keeps graph and scheduler small however many partitions there are.
@@ -126,7 +133,7 @@ def execute_on(
     try:
         while True:
             for task, chained in islice(
-                waiting, max(0, in_flight * _workers(client) - len(running))
+                waiting, max(0, in_flight * max(1, _workers(client)) - len(running))
             ):
                 future = client.compute(chained, optimize_graph=False)
                 running[future] = task
@@ -136,12 +143,16 @@ def execute_on(
             finished = _next_done(done, client, worker_timeout_s)
             yield _outcome(finished, running.pop(finished))
     finally:
-        client.cancel(list(running), reason="the run ended", force=True)
+        with suppress(OSError):
+            client.cancel(list(running), reason="the run ended", force=True)
 
 
 def _workers(client: Client) -> int:
-    """Workers there are now; one while they are away, so that a task waits for them."""
-    return max(1, len(client.nthreads()))
+    """Workers there are now."""
+    try:
+        return len(client.nthreads())
+    except (OSError, ValueError) as error:  # no connection, or a client that gave up on it
+        raise NoClusterError(f"the cluster went away ({error}). {_KEPT}") from error
 
 
 def _next_done(
@@ -151,10 +162,9 @@ def _next_done(
         try:
             return done.get(timeout=worker_timeout_s)
         except Empty:
-            if not client.nthreads():
+            if not _workers(client):
                 raise NoClusterError(
-                    f"the cluster has had no worker for {worker_timeout_s:.0f} s. "
-                    "What is done is kept: continue with --resume once there are workers."
+                    f"the cluster has had no worker for {worker_timeout_s:.0f} s. {_KEPT}"
                 ) from None
 
 
@@ -164,8 +174,7 @@ def _outcome(future: Future[Any], task: PartitionTask) -> Outcome:
         return receipt
     if future.status != "error":
         raise NoClusterError(
-            f"the cluster went away (partition {task.index} is {future.status}). "
-            "What is done is kept: continue with --resume."
+            f"the cluster went away (partition {task.index} is {future.status}). {_KEPT}"
         )
     error = future.exception()
     if isinstance(error, KilledWorker):

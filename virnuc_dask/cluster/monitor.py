@@ -25,6 +25,7 @@ _LINES = {
     "{partitions_done} done already",
     "cluster": "{text}",
     "warning": "{message}",
+    "modelset_loading": "loading model set {modelset}",
     "modelset_loaded": "model set {modelset} loaded on worker {worker} ({device}) in "
     "{elapsed_s} s: {weight_bytes}, load number {loads}, {mode}; memory {memory_before_bytes} → "
     "{memory_after_bytes}",
@@ -39,7 +40,7 @@ _LINES = {
     "run_done": "done in {elapsed_s} s",
 }
 # Shown as lines even beside a progress bar.
-_HEADLINES = {"run_started", "planned", "cluster", "modelset_loaded", "partition_failed", "warning"}
+_HEADLINES = {"run_started", "planned", "cluster", "modelset_loading", "modelset_loaded"}
 _WARNINGS = {"partition_failed", "warning"}
 
 
@@ -130,9 +131,10 @@ class ProgressBar:
         )
         self._task = self._progress.add_task("Scoring", total=total, completed=done, rate="-")
         self._frames = 0
-        self._start = time.perf_counter()
+        self._start = 0.0
 
     def __enter__(self) -> Self:
+        self._start = time.perf_counter()
         self._progress.start()
         return self
 

@@ -106,7 +106,7 @@ class RunFolder:
             (self.path / name).mkdir(exist_ok=True)
 
     def _holds_run(self) -> bool:
-        """Whether there is anything to lose; a run whose input was refused left nothing of worth."""
+        """Whether there is anything to lose: a run whose input was refused left nothing."""
         computed = (self.path / name for name in ("features", "predictions"))
         return self.run_json.exists() or any(any(table.glob("part-*")) for table in computed)
 

@@ -1,0 +1,143 @@
+import asyncio
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from distributed import Client, LocalCluster
+
+from virnuc_dask.cluster.plugin import ModelPlugin, ResidenceSettings, check_workers, run_stage
+from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.registry import read_info
+from virnuc_dask.modelsets.residence import Residence
+from virnuc_dask.modelsets.source import ModelSource
+from virnuc_dask.stages.receipt import Receipt
+
+PERSISTENT = ResidenceSettings(persistent=True, clear_cache_every=50)
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two workers in this process."""
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def source(parity_modelset: Path) -> ModelSource:
+    return ModelSource.of(str(parity_modelset), read_info(parity_modelset))
+
+
+@pytest.fixture
+def damaged(source: ModelSource, tmp_path: Path) -> ModelSource:
+    """The same model set with one byte of its weights changed."""
+    for file in Path(source.name).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((tmp_path / "classifier.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "classifier.safetensors").write_bytes(weights)
+    return replace(source, name=str(tmp_path))
+
+
+@pytest.fixture
+def registered(client: Client):
+    """Registers a plugin on the workers, and takes it away after the test."""
+    names = []
+
+    def register(plugin: ModelPlugin) -> str:
+        client.register_plugin(plugin)
+        names.append(plugin.name)
+        return plugin.name
+
+    yield register
+    for name in names:
+        client.unregister_worker_plugin(name)
+
+
+def count_values(task, models) -> Receipt:
+    """A stage that tells how many values the model set's features have."""
+    return Receipt(task, models.info.feature_dim, 0, 0, 0)
+
+
+def test_every_worker_has_the_model_set_once_and_stages_get_it(client, source, registered):
+    name = registered(ModelPlugin(source, PERSISTENT, "topic"))
+    check_workers(client, name)
+    receipts = [
+        client.submit(run_stage, count_values, name, 7, workers=worker, pure=False).result()
+        for worker in client.nthreads()
+        for _ in range(2)
+    ]
+    assert {(receipt.partition, receipt.chunks) for receipt in receipts} == {(7, 176)}
+    assert len({receipt.worker for receipt in receipts}) == 2
+    loads = client.run(lambda dask_worker: dask_worker.plugins[name].residence._loads)
+    assert list(loads.values()) == [1, 1]
+
+
+def test_a_task_where_no_model_set_was_registered_names_the_worker(client):
+    with pytest.raises(ModelSetError, match=r"worker 0 \(inproc://.*\) has no virnuc-models-x"):
+        client.submit(run_stage, count_values, "virnuc-models-x", 0, workers=0).result()
+
+
+def test_a_damaged_model_set_is_reported_with_worker_and_file(client, damaged, registered):
+    name = registered(ModelPlugin(damaged, PERSISTENT, "topic"))
+    with pytest.raises(ModelSetError, match=r"worker \d .*classifier\.safetensors: damaged"):
+        check_workers(client, name)
+
+
+def test_every_task_of_a_worker_that_could_not_load_raises_the_load_error(
+    client, damaged, registered
+):
+    name = registered(ModelPlugin(damaged, PERSISTENT, "late"))
+    with pytest.raises(ModelSetError, match="damaged"):
+        client.submit(run_stage, count_values, name, 1, pure=False).result()
+
+
+def test_taking_the_plugin_away_releases_the_model_set(client, source):
+    plugin = ModelPlugin(source, PERSISTENT, "released")
+    client.register_plugin(plugin)
+    client.unregister_worker_plugin(plugin.name)
+    kinds = [event["event"] for _, event in client.get_events("released")]
+    assert sorted(kinds) == ["modelset_loaded"] * 2 + ["modelset_released"] * 2
+
+
+def test_events_name_worker_process_and_memory(client, source, registered):
+    registered(ModelPlugin(source, PERSISTENT, "told"))
+    events = [event for _, event in client.get_events("told")]
+    assert {event["name"] for event in events} == {"0", "1"}
+    for event in events:
+        assert event["mode"] == "persistent"
+        assert event["pid"] > 0
+        assert event["memory_after_bytes"] > 0
+
+
+def test_the_name_tells_weights_and_precision_apart(source):
+    def named(source: ModelSource, topic: str = "t") -> str:
+        return ModelPlugin(source, PERSISTENT, topic).name
+
+    others = [replace(source, checksum="f" * 64), replace(source, precision="bf16")]
+    names = {named(source), named(source, "u"), *map(named, others)}
+    assert len(names) == 4
+
+
+def test_loading_leaves_the_event_loop_free(source, monkeypatch):
+    """Else heartbeats stop, and a slow load would get its worker killed."""
+    ticked = threading.Event()
+    in_time = []
+    monkeypatch.setattr(Residence, "open", lambda _: in_time.append(ticked.wait(10)))
+    worker = SimpleNamespace(name="0", address="tcp://x", state=SimpleNamespace(nthreads=1))
+
+    async def tick() -> None:
+        ticked.set()
+
+    async def both() -> None:
+        plugin = ModelPlugin(source, PERSISTENT, "t")
+        await asyncio.gather(plugin.setup(worker), tick())
+
+    asyncio.run(both())
+    assert in_time == [True]

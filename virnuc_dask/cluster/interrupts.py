@@ -1,0 +1,17 @@
+"""Preloaded by the workers that we start: an interrupt is the client's to handle.
+
+Ctrl-C in a terminal reaches every process of the run. Workers that died of it at once would be
+restarted by their nannies while the client closes the run in order.
+"""
+
+import logging
+import signal
+
+from distributed import Worker
+
+
+def dask_setup(worker: Worker) -> None:
+    """Leave interrupts to the client, which closes its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # It warns of every task that the client cancels.
+    logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
