@@ -232,22 +232,25 @@ def _prepare(options: dict[str, Any]) -> Settings:
 
 
 def _log(*, quiet: bool, verbose: bool) -> None:
-    handler: logging.Handler
+    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    # Dask's own lines too, or they would run across the progress bar; by a handler of their own,
+    # because a LocalCluster changes the levels of the handlers it finds.
+    for source in (logger, logging.getLogger("distributed")):
+        source.handlers[:] = [_handler()]
+        source.propagate = False
+    if console.is_terminal and not verbose:
+        logger.handlers[0].addFilter(_headline)
+
+
+def _handler() -> logging.Handler:
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if console.is_terminal:
         # Through the console, so that lines and progress bar do not overwrite each other.
         handler = RichHandler(
             console=console, show_time=False, show_level=False, show_path=False, highlighter=None
         )
-        if not verbose:
-            handler.addFilter(_headline)
-    else:
-        handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    # Dask's own lines too, or they would run across the progress bar.
-    for source in (logger, logging.getLogger("distributed")):
-        source.handlers[:] = [handler]
-        source.propagate = False
-    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    return handler
 
 
 def _headline(record: logging.LogRecord) -> bool:

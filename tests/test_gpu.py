@@ -1,0 +1,71 @@
+"""What only a GPU can show. Runs where there is one: ``pytest -m gpu``."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from virnuc_dask import Run, Settings, load_settings, run
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here"),
+]
+
+
+@pytest.fixture(scope="module")
+def settings(parity_modelset: Path) -> Settings:
+    flags = {"model": str(parity_modelset), "partition_chunks": 20, "cluster.kind": "cuda"}
+    return load_settings(flags=flags | {"cluster.workers": 1, "memory.clear_cache_every": 2})
+
+
+@pytest.fixture(scope="module")
+def on_gpu(parity_dir, settings, tmp_path_factory) -> Run:
+    return run([parity_dir / "input.fa"], tmp_path_factory.mktemp("gpu") / "out", settings)
+
+
+@pytest.fixture(scope="module")
+def on_cpu(parity_dir, settings, tmp_path_factory) -> Run:
+    here = replace(settings, cluster=replace(settings.cluster, kind="none", device="cpu"))
+    return run([parity_dir / "input.fa"], tmp_path_factory.mktemp("cpu") / "out", here)
+
+
+def test_features_agree_with_the_cpu(on_gpu, on_cpu):
+    for column in ("nucleotide", "peptide"):
+        np.testing.assert_allclose(
+            _vectors(on_gpu, column), _vectors(on_cpu, column), rtol=0, atol=1e-3
+        )
+
+
+def test_bf16_features_point_the_same_way(parity_dir, settings, on_cpu, tmp_path):
+    done = run([parity_dir / "input.fa"], tmp_path / "out", replace(settings, precision="bf16"))
+    for column in ("nucleotide", "peptide"):
+        ours, exact = _vectors(done, column), _vectors(on_cpu, column)
+        norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(exact, axis=1)
+        assert ((ours * exact).sum(1) / norms).min() >= 0.999
+
+
+def test_the_model_set_is_loaded_once_onto_a_named_gpu_and_its_memory_given_back(on_gpu):
+    (loaded,) = _events(on_gpu, "modelset_loaded")
+    (released,) = _events(on_gpu, "modelset_released")
+    assert "GPU-" in loaded["device"] or "NVIDIA" in loaded["device"]
+    assert loaded["memory_before_bytes"] < loaded["memory_after_bytes"]
+    assert released["memory_after_bytes"] < released["memory_before_bytes"]
+
+
+def test_cached_memory_is_given_back_every_few_partitions_and_at_the_end(on_gpu):
+    partitions = len(_events(on_gpu, "partition_done"))
+    assert len(_events(on_gpu, "cache_cleared")) == partitions // 2 + 1
+
+
+def _vectors(done: Run, column: str) -> np.ndarray:
+    rows = done.dataset("features").to_table(columns=[column])[column].to_pylist()
+    return np.array(rows)
+
+
+def _events(done: Run, kind: str) -> list[dict]:
+    lines = (done.folder / "run.log.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
