@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -23,6 +21,7 @@ from pathlib import Path
 import esm
 import numpy as np
 import torch
+from machine import describe, versions
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
@@ -43,7 +42,8 @@ def main() -> None:
     esm2 = {size: bench_esm2(size, options) for size in options.sizes}
     results = {
         "benchmark": "encoders",
-        "machine": machine(),
+        "machine": describe() | {"torch_threads": torch.get_num_threads()},
+        "versions": versions("fair-esm", "tokenizers"),
         "gemm_gflops": {"fp32": gemm_rate(torch.float32), "bf16": gemm_rate(torch.bfloat16)},
         "tokens_per_peptide": RESIDUES + 2,
         "esm2": esm2,
@@ -167,19 +167,6 @@ def gemm_rate(dtype: torch.dtype, size: int = 2048) -> float:
         a @ b
         times.append(time.perf_counter() - start)
     return round(2 * size**3 / min(times) / 1e9, 1)
-
-
-def machine() -> dict[str, object]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "torch_threads": torch.get_num_threads(),
-        "load_average": round(os.getloadavg()[0], 2),
-    }
 
 
 if __name__ == "__main__":

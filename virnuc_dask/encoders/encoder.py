@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import ModelSetError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch
 
 # Architecture name in modelset.json → where its class lives. Imported when asked for, so that
 # a model set without ESM-2 never imports fair-esm.
@@ -52,7 +52,10 @@ class Placement:
     @property
     def dtype(self) -> torch.dtype:
         """The torch dtype of the weights."""
-        return DTYPES[self.precision]
+        # Imported here so that the client, which only reads specifications, starts without torch.
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16}[self.precision]
 
 
 class Encoder(Protocol):

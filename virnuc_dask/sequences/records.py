@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import lzma
 import sys
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -25,7 +24,30 @@ STDIN = "-"
 _NUCLEOTIDES = b"ACGTURYSWKMBDHVN-"
 _ACCEPTED = _NUCLEOTIDES + _NUCLEOTIDES.lower()
 
-_DAMAGE = (dnaio.FileFormatError, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError)
+# Where the decompressors that xopen chooses from, by machine and Python version, keep their errors.
+_DECOMPRESSORS = {
+    "zlib": "error",
+    "isal.isal_zlib": "error",
+    "zlib_ng.zlib_ng": "error",
+    "lzma": "LZMAError",
+    "backports.zstd": "ZstdError",
+    "compression.zstd": "ZstdError",
+}
+
+
+def _decompression_errors() -> Iterator[type[Exception]]:
+    for module, name in _DECOMPRESSORS.items():
+        with suppress(ImportError):
+            yield getattr(import_module(module), name)
+
+
+_DAMAGE: tuple[type[Exception], ...] = (
+    dnaio.FileFormatError,
+    EOFError,
+    OSError,
+    ValueError,
+    *_decompression_errors(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +144,8 @@ def _read_file(source: str, digest: Digest | None) -> Iterator[tuple[str, str]]:
 
 def _parse(raw: IO[bytes], stack: ExitStack) -> Iterator[tuple[str, str]]:
     unpacked = stack.enter_context(xopen(raw, "rb", threads=0))
-    plain = io.BufferedReader(cast(io.RawIOBase, unpacked), 1 << 20)
+    # Held by the stack: once collected it would close `raw`, whose rest the caller still reads.
+    plain = stack.enter_context(io.BufferedReader(cast(io.RawIOBase, unpacked), 1 << 20))
     head = plain.peek(1)[:1]
     if not head:
         return

@@ -31,17 +31,14 @@ def predict(task: PartitionTask, models: ModelSet, extracted: Receipt) -> Receip
     watch = Stopwatch()
     path = task.folder.predictions(task.index)
     if not task.rescore and is_done(path, task.predictions):
-        rows = count_rows(path)
+        _require_all(task, extracted, count_rows(path))
     else:
         with watch.time("predict"):
             features = read_table(task.folder.features(task.index), task.features)
             predictions = predict_frames(features, models)
-            rows = len(predictions)
+            # Before writing: a table that is there counts as done.
+            _require_all(task, extracted, len(predictions))
             write_table(path, predictions, task.predictions)
-    if rows != extracted.frames:
-        raise LostRowsError(
-            f"partition {task.index}: {extracted.frames} frames went in, {rows} came out."
-        )
     if not task.keep_features:
         task.folder.features(task.index).unlink(missing_ok=True)
     return replace(extracted, elapsed_s={**extracted.elapsed_s, **watch.elapsed_s})
@@ -72,6 +69,13 @@ def predict_frames(features: pa.Table, models: ModelSet) -> pa.Table:
         pa.array(scores[:, 1]),
     ]
     return pa.table(columns, schema=schemas.PREDICTIONS)
+
+
+def _require_all(task: PartitionTask, extracted: Receipt, rows: int) -> None:
+    if rows != extracted.frames:
+        raise LostRowsError(
+            f"partition {task.index}: {extracted.frames} frames went in, {rows} came out."
+        )
 
 
 def _matrix(features: pa.Table, column: str) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from virnuc_dask.errors import BadTableError
 
 FINGERPRINT = b"virnuc.fingerprint"
+_DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
 
 
 @contextmanager
@@ -64,7 +65,11 @@ def table_writer(
     with (
         written_whole(path) as stream,
         pq.ParquetWriter(
-            stream, schema, use_dictionary=texts, compression=dict.fromkeys(texts, "zstd")
+            stream,
+            schema,
+            use_dictionary=texts,
+            compression=dict.fromkeys(texts, "zstd"),
+            write_page_checksum=True,
         ) as writer,
     ):
         yield TableWriter(writer)
@@ -75,7 +80,7 @@ def is_done(path: Path, fingerprint: str) -> bool:
     """Whether ``path`` is a whole table made from what ``fingerprint`` stands for."""
     try:
         footer = pq.read_metadata(path).metadata or {}
-    except (OSError, pa.ArrowInvalid):
+    except _DAMAGE:
         return False
     return bool(footer.get(FINGERPRINT) == fingerprint.encode())
 
@@ -94,12 +99,12 @@ def read_table(path: Path, fingerprint: str, columns: Sequence[str] | None = Non
         If it is missing, damaged, or made from something else.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             footer = file.metadata.metadata or {}
             table = file.read(columns=list(columns) if columns is not None else None)
     except FileNotFoundError as error:
         raise BadTableError(f"{path}: missing; `run --resume` makes it again.") from error
-    except (OSError, pa.ArrowInvalid) as error:
+    except _DAMAGE as error:
         raise BadTableError(
             f"{path}: damaged ({error}); delete it and `run --resume` makes it again."
         ) from error

@@ -1,0 +1,218 @@
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.registry import (
+    EMBEDDED,
+    MANIFEST,
+    find,
+    read_info,
+    sha256,
+    verify,
+    write_info,
+)
+
+Edit = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def folder(parity_modelset: Path, tmp_path: Path) -> Path:
+    """A model set of this test's own."""
+    return shutil.copytree(parity_modelset, tmp_path / "modelset")
+
+
+def edit(folder: Path, change: Edit) -> None:
+    """Change the content of a manifest."""
+    content = json.loads((folder / MANIFEST).read_text())
+    change(content)
+    (folder / MANIFEST).write_text(json.dumps(content))
+
+
+def error_of(folder: Path) -> str:
+    with pytest.raises(ModelSetError) as caught:
+        verify(folder, read_info(folder))
+    return str(caught.value)
+
+
+def flip(path: Path, at: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_model_set_says_what_it_is(folder):
+    info = read_info(folder)
+    assert (info.name, info.chunk_lengths, info.feature_dim) == ("parity", (500, 300), 176)
+    assert (info.nucleotide.architecture, info.peptide.architecture) == ("dnabert_s", "esm2")
+    assert set(info.files) == {
+        "classifier.safetensors",
+        "nucleotide.safetensors",
+        "peptide.safetensors",
+        "tokenizer.json",
+    }
+    verify(folder, info)
+
+
+def test_a_model_set_is_found_by_its_folder(folder, monkeypatch):
+    assert find(str(folder)) == folder
+    monkeypatch.chdir(folder.parent)
+    assert find("modelset") == folder
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_an_embedded_model_set_is_found_by_its_name_wherever_one_is(name, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / MANIFEST).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert find(name).name == name
+    assert tmp_path not in find(name).parents
+
+
+def test_an_unknown_name_is_refused_naming_the_known_ones(tmp_path):
+    for name in ("minni", str(tmp_path)):
+        with pytest.raises(ModelSetError, match=rf"no model set '{name}'.*mini"):
+            find(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["classifier.safetensors", "peptide.safetensors", "tokenizer.json"]
+)
+def test_one_damaged_byte_of_any_file_is_found(folder, name):
+    flip(folder / name)
+    assert f"{folder / name}: damaged" in error_of(folder)
+
+
+def test_a_missing_file_is_named(folder):
+    (folder / "nucleotide.safetensors").unlink()
+    assert f"{folder / 'nucleotide.safetensors'}: missing" in error_of(folder)
+
+
+def test_chosen_files_are_verified_alone(folder):
+    flip(folder / "peptide.safetensors")
+    verify(folder, read_info(folder), ["classifier.safetensors"])
+    with pytest.raises(ModelSetError, match=r"peptide\.safetensors"):
+        verify(folder, read_info(folder), ["peptide.safetensors"])
+
+
+@pytest.mark.parametrize("outside", ["../x.safetensors", "a/../../x", "/etc/hostname"])
+@pytest.mark.parametrize("part", ["classifier", "peptide", "nucleotide"])
+def test_a_manifest_that_names_a_file_outside_its_folder_is_refused(folder, outside, part):
+    def point_outside(content: dict[str, Any]) -> None:
+        content[part]["file"] = outside
+        content["files"][outside] = "0" * 64
+
+    edit(folder, point_outside)
+    assert repr(outside) in error_of(folder)
+
+
+def test_a_symbolic_link_is_refused(folder, tmp_path):
+    path = folder / "classifier.safetensors"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert "'classifier.safetensors', not a plain file" in error_of(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["classifier.safetensors", "nucleotide.safetensors", "tokenizer.json"]
+)
+def test_a_file_without_a_checksum_is_refused(folder, name):
+    edit(folder, lambda content: content["files"].pop(name))
+    assert f"no checksum for {name}" in error_of(folder)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_version_of_the_format_is_refused(folder, version):
+    edit(folder, lambda content: content.update(format=version))
+    assert "made for another version" in error_of(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("format"),
+        lambda content: content.pop("name"),
+        lambda content: content.pop("classifier"),
+        lambda content: content["peptide"].pop("dim"),
+        lambda content: content.update(surprise=1),
+        lambda content: content["nucleotide"].update(trust_remote_code=True),
+        lambda content: content.update(chunk_lengths="long"),
+        lambda content: content.update(chunk_lengths=None),
+        lambda content: content.update(peptide=[]),
+        lambda content: content.update(files=3),
+    ],
+)
+def test_an_incomplete_or_unknown_manifest_is_refused_naming_it(folder, change):
+    edit(folder, change)
+    assert f"{folder / MANIFEST}: damaged or incomplete" in error_of(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff\xfe\0"])
+def test_a_manifest_that_is_no_json_object_is_refused(folder, content):
+    (folder / MANIFEST).write_bytes(content)
+    assert str(folder / MANIFEST) in error_of(folder)
+
+
+def test_a_folder_without_a_manifest_is_no_model_set(folder):
+    (folder / MANIFEST).unlink()
+    assert f"{folder}: no {MANIFEST}" in error_of(folder)
+
+
+def test_what_only_describes_a_model_set_is_not_in_its_checksum(folder):
+    info = read_info(folder)
+    described = replace(
+        info,
+        name="renamed",
+        version="9",
+        licence="other",
+        training_data="other",
+        quality={"auroc": 1.0},
+        chunk_lengths=(300,),
+    )
+    assert described.checksum == info.checksum
+    assert described.encoders_checksum == info.encoders_checksum
+
+
+@pytest.mark.parametrize(
+    "name", ["nucleotide.safetensors", "peptide.safetensors", "tokenizer.json"]
+)
+def test_other_encoder_files_change_both_checksums(folder, name):
+    before = read_info(folder)
+    flip(folder / name)
+    after = write_info(folder, before)
+    assert after.files[name] == sha256(folder / name) != before.files[name]
+    assert after.encoders_checksum != before.encoders_checksum
+    assert after.checksum != before.checksum
+
+
+def test_another_classifier_changes_only_the_checksum_of_the_scores(folder):
+    before = read_info(folder)
+    flip(folder / "classifier.safetensors")
+    after = write_info(folder, before)
+    assert after.encoders_checksum == before.encoders_checksum
+    assert after.checksum != before.checksum
+
+
+def test_other_sizes_change_the_checksum(folder):
+    info = read_info(folder)
+    config = {**info.peptide.config, "token_dropout": False}
+    other = replace(info, peptide=replace(info.peptide, config=config))
+    assert other.encoders_checksum != info.encoders_checksum
+
+
+def test_a_manifest_comes_back_as_it_was_written(folder):
+    info = read_info(folder)
+    before = (folder / MANIFEST).read_bytes()
+    assert write_info(folder, info) == info
+    assert (folder / MANIFEST).read_bytes() == before
+
+
+def test_a_files_checksum_is_its_sha256(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "x") == known

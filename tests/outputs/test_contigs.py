@@ -1,0 +1,110 @@
+import io
+import random
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, write_fasta
+from virnuc_dask.sequences.chunks import cut
+from virnuc_dask.sequences.records import Record
+from virnuc_dask.stages.calls import ContigScores
+from virnuc_dask.tables import schemas
+
+CHUNK_LENGTH = 50
+COLUMNS = ["record_index", "record_id", "start", "end", "sequence"]
+
+
+@pytest.fixture
+def records() -> list[Record]:
+    """Records of every length around a few chunks; two share their id, one is empty."""
+    rng = random.Random(6)
+    lengths = [1, 49, 50, 51, 0, 99, 100, 101, 160, 173, 80, 240, 333]
+    names = ["twin" if index in (2, 3) else f"r{index}" for index in range(len(lengths))]
+    return [
+        Record(index, name, "".join(rng.choices("ACGTNacgtn", k=length)))
+        for index, (name, length) in enumerate(zip(names, lengths, strict=True))
+    ]
+
+
+def partitions_of(records: list[Record], size: int) -> list[pa.Table]:
+    chunks = [chunk for record in records for chunk in cut(record, CHUNK_LENGTH)]
+    rows = [[c.record_index, c.record_id, c.start, c.end, c.sequence] for c in chunks]
+    schema = pa.schema([schemas.PARTITION.field(name) for name in COLUMNS])
+    return [
+        pa.table([list(column) for column in zip(*rows[at : at + size], strict=True)], schema)
+        for at in range(0, len(rows), size)
+    ]
+
+
+def fasta_of(records: list[Record], size: int, wanted: set[int]) -> tuple[str, int]:
+    picked = np.array([record.index in wanted for record in records])
+    stream = io.BytesIO()
+    count = write_fasta(stream, iter(partitions_of(records, size)), picked)
+    return stream.getvalue().decode(), count
+
+
+def parsed(fasta: str) -> list[tuple[str, str]]:
+    entries = [entry.split("\n", 1) for entry in fasta.split(">")[1:]]
+    return [(name, lines.replace("\n", "")) for name, lines in entries]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_records_are_put_together_from_chunks_across_partitions(records, size):
+    fasta, count = fasta_of(records, size, set(range(len(records))))
+    with_dna = [record for record in records if record.dna]
+    assert parsed(fasta) == [(record.id, record.dna) for record in with_dna]
+    assert count == len(with_dna)
+
+
+def test_only_the_wanted_records_are_written(records):
+    fasta, count = fasta_of(records, 3, {3, 9})
+    assert parsed(fasta) == [("twin", records[3].dna), ("r9", records[9].dna)]
+    assert count == 2
+
+
+def test_lines_are_eighty_letters_long(records):
+    fasta, _ = fasta_of(records, 3, {8, 12})
+    sizes = [len(line) for line in fasta.splitlines() if not line.startswith(">")]
+    assert sizes == [80, 80, 80, 80, 80, 80, 13]
+    assert fasta.endswith("\n")
+
+
+def test_no_wanted_record_makes_an_empty_file(records):
+    assert fasta_of(records, 3, set()) == ("", 0)
+
+
+def scores_of(chunk_scores: list[list[float]]) -> ContigScores:
+    """Contigs with chunks of these scores."""
+    scores = ContigScores(len(chunk_scores))
+    flat = [(index, score) for index, chunks in enumerate(chunk_scores) for score in chunks]
+    columns = {
+        "record_index": [index for index, _ in flat],
+        "score_others": pa.array([1 - score for _, score in flat], pa.float32()),
+        "score_virus": pa.array([score for _, score in flat], pa.float32()),
+        "call": ["virus" if score >= 0.5 else "others" for _, score in flat],
+    }
+    scores.add(pa.table(columns))
+    return scores
+
+
+def test_a_record_is_a_line_in_input_order():
+    records = pa.table(
+        [[0, 1, 2, 3], ["b", "a", "a", "empty"], [900, 12, 700, 0], [2, 1, 2, 0]],
+        schema=schemas.RECORDS,
+    )
+    lines = contig_lines(records, scores_of([[0.75, 0.5], [], [0.25], []]))
+    rows = [line.removesuffix("\n").split("\t") for line in lines]
+    assert rows == [
+        ["b", "900", "2", "2", "0.625000", "", "", "virus"],
+        ["a", "12", "1", "0", "", "", "", "unscored"],
+        ["a", "700", "2", "1", "0.250000", "", "", "others"],
+        ["empty", "0", "0", "0", "", "", "", "unscored"],
+    ]
+    assert all(len(row) == len(CONTIGS_HEADER.split("\t")) for row in rows)
+
+
+def test_scores_of_more_records_than_there_are_is_an_error():
+    records = pa.table([[0], ["a"], [9], [1]], schema=schemas.RECORDS)
+    with pytest.raises(ValueError, match="zip"):
+        list(contig_lines(records, scores_of([[0.5], [0.5]])))

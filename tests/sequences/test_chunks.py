@@ -1,0 +1,77 @@
+from itertools import pairwise
+
+import pytest
+
+from virnuc_dask.sequences.chunks import chunk_spans, cut
+from virnuc_dask.sequences.records import Record
+
+
+def published_spans(length: int, chunk: int) -> list[tuple[int, int]]:
+    """CONTRACT.md's rule, word for word: n, rep, lo, need, and a list of back-offs."""
+    n = 0
+    while n * chunk < length:
+        n += 1
+    if n == 0:
+        return []
+    rep = n * chunk - length
+    lo = rep // n
+    need = rep - lo * (n - 1)
+    back_offs = [lo + 1 if step < min(need, n - 1) else lo for step in range(n - 1)]
+    spans = []
+    for k in range(1, n + 1):
+        start = (k - 1) * chunk - sum(back_offs[: k - 1])
+        spans.append((start, min(start + chunk, length)))
+    return spans
+
+
+@pytest.mark.parametrize("chunk", [300, 500])
+def test_every_record_length_is_cut_by_the_published_rule(chunk):
+    for length in range(1, 3001):
+        assert list(chunk_spans(length, chunk)) == published_spans(length, chunk), length
+
+
+@pytest.mark.parametrize("chunk", [300, 500])
+def test_chunks_cover_the_record_without_a_gap_and_none_is_too_long(chunk):
+    for length in range(1, 3001):
+        spans = list(chunk_spans(length, chunk))
+        assert spans[0][0] == 0
+        assert spans[-1][1] == length
+        assert all(0 < end - start <= chunk for start, end in spans)
+        assert all(first[0] < second[0] <= first[1] for first, second in pairwise(spans))
+
+
+def test_all_chunks_but_the_last_have_the_full_length():
+    spans = list(chunk_spans(2345, 500))
+    assert [end - start for start, end in spans[:-1]] == [500] * (len(spans) - 1)
+
+
+def test_an_overlap_that_is_not_spent_shortens_the_last_chunk():
+    assert list(chunk_spans(501, 500)) == [(0, 500), (250, 501)]
+
+
+@pytest.mark.parametrize(
+    ("length", "spans"),
+    [
+        (0, []),
+        (1, [(0, 1)]),
+        (499, [(0, 499)]),
+        (500, [(0, 500)]),
+        (1000, [(0, 500), (500, 1000)]),
+    ],
+)
+def test_short_and_even_records(length, spans):
+    assert list(chunk_spans(length, 500)) == spans
+
+
+def test_chunks_carry_their_place_and_their_dna():
+    dna = "ACGTn" * 201
+    chunks = list(cut(Record(7, "contig9", dna), 500))
+    assert [chunk.id for chunk in chunks] == [f"contig9_chunk_{n}" for n in (1, 2, 3)]
+    assert [chunk.number for chunk in chunks] == [1, 2, 3]
+    assert {(chunk.record_id, chunk.record_index) for chunk in chunks} == {("contig9", 7)}
+    assert [(c.start, c.end) for c in chunks] == published_spans(len(dna), 500)
+    assert all(chunk.sequence == dna[chunk.start : chunk.end] for chunk in chunks)
+
+
+def test_an_empty_record_has_no_chunk():
+    assert list(cut(Record(0, "empty", ""), 500)) == []

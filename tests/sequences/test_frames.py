@@ -1,0 +1,125 @@
+import random
+import warnings
+
+import pytest
+from Bio.Data.CodonTable import standard_dna_table
+from Bio.Seq import Seq
+from hypothesis import given
+from hypothesis import strategies as st
+
+from virnuc_dask.sequences.chunks import cut
+from virnuc_dask.sequences.frames import find_frames
+from virnuc_dask.sequences.records import Record
+
+CODONS = {**standard_dna_table.forward_table, **dict.fromkeys(standard_dna_table.stop_codons, "*")}
+OPEN_CODONS = sorted(standard_dna_table.forward_table)
+COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
+
+
+def published_frames(chunk: str) -> list[tuple[str, str, str]]:
+    """CONTRACT.md's rules one codon at a time: (suffix, DNA, peptide) of every kept reading."""
+    forward = chunk.upper()
+    reverse = "".join(COMPLEMENT.get(base, base) for base in reversed(forward))
+    kept = []
+    for strand, dna in (("F", forward), ("R", reverse)):
+        for k in range(3):
+            codons = [dna[at : at + 3] for at in range(k, len(dna) - 2, 3)]
+            peptide = "".join(CODONS[codon] for codon in codons if codon in CODONS)
+            if peptide and "*" not in peptide:
+                kept.append((f"{strand}{k + 1}", dna[k : k + 3 * len(peptide) + 1], peptide))
+    return kept
+
+
+def found_frames(chunks: list[str]) -> list[list[tuple[str, str, str]]]:
+    return [[(f.suffix, f.dna, f.peptide) for f in frames] for frames in find_frames(chunks)]
+
+
+def record_dna(rng: random.Random, length: int) -> str:
+    """DNA with a long open frame on either strand, a few stops, and now and then odd letters."""
+    dna = "".join(rng.choices(OPEN_CODONS, k=length // 3 + 2))[rng.randrange(3) :]
+    if rng.random() < 0.5:
+        dna = "".join(COMPLEMENT[base] for base in reversed(dna))
+    letters = list(dna[:length])
+    odd = rng.choice(["", "", "N", "NRYKMSWBDHVU-", "acgt", "acgtn"])
+    for _ in range(rng.choice([0, 1, 5, length // 20]) if odd else 0):
+        letters[rng.randrange(length)] = rng.choice(odd)
+    return "".join(letters)
+
+
+@pytest.mark.parametrize("chunk_length", [300, 500])
+def test_frames_of_every_record_length_follow_the_published_rules(chunk_length):
+    rng = random.Random(chunk_length)
+    kept = 0
+    for first in range(1, 3001, 100):
+        records = [Record(n, f"r{n}", record_dna(rng, n)) for n in range(first, first + 100)]
+        chunks = [chunk for record in records for chunk in cut(record, chunk_length)]
+        found = find_frames([chunk.sequence for chunk in chunks])
+        for chunk, frames in zip(chunks, found, strict=True):
+            expected = published_frames(chunk.sequence)
+            ids = [chunk.id + frame.suffix for frame in frames]
+            assert ids == [chunk.id + suffix for suffix, _, _ in expected]
+            assert [f.dna for f in frames] == [dna for _, dna, _ in expected], chunk.id
+            assert [f.peptide for f in frames] == [peptide for *_, peptide in expected], chunk.id
+            kept += len(frames)
+    assert kept > 10_000  # there was something to compare
+
+
+texts = st.text("ACGTNRYacgtnry-U", max_size=40) | st.text("ACG", max_size=200)
+
+
+@given(st.lists(texts, max_size=8))
+def test_any_chunks_together_follow_the_published_rules(chunks):
+    assert found_frames(chunks) == [published_frames(chunk) for chunk in chunks]
+
+
+@given(st.lists(texts, max_size=8))
+def test_a_chunk_has_the_same_frames_alone_and_in_company(chunks):
+    assert find_frames(chunks) == [find_frames([chunk])[0] for chunk in chunks]
+
+
+@pytest.mark.parametrize("chunk", ["", "A", "AC", "NNN", "N" * 500, "---", "TAA", "ACN"])
+def test_chunks_with_nothing_to_read_have_no_frame_or_the_few_there_are(chunk):
+    assert found_frames([chunk]) == [published_frames(chunk)]
+
+
+def test_no_chunks_have_no_frames():
+    assert find_frames([]) == []
+
+
+def test_frames_come_forward_first_and_by_offset():
+    (frames,) = find_frames(["GCCGCCGCCGCC"])
+    assert [frame.suffix for frame in frames] == ["F1", "F2", "F3", "R1", "R2", "R3"]
+
+
+def test_a_frames_dna_is_one_base_longer_than_its_codons_where_there_is_one():
+    frames = {frame.suffix: frame for frame in find_frames(["GCCGCCGC"])[0]}
+    assert (frames["F1"].peptide, frames["F1"].dna) == ("AA", "GCCGCCG")
+    assert (frames["F2"].peptide, frames["F2"].dna) == ("PP", "CCGCCGC")
+    assert (frames["F3"].peptide, frames["F3"].dna) == ("RR", "CGCCGC")
+
+
+def test_an_ambiguous_codon_is_skipped_and_shortens_peptide_and_dna():
+    (frames,) = find_frames(["ATGNNNAAACCC"])
+    first = frames[0]
+    assert (first.suffix, first.peptide, first.dna) == ("F1", "MKP", "ATGNNNAAAC")
+
+
+def test_the_reverse_complement_leaves_ambiguous_letters_as_they_are():
+    (frames,) = find_frames(["GGGCCCRAAC"])
+    assert next(f for f in frames if f.suffix == "R1").dna == "GTTRGGG"
+
+
+def test_lower_case_reads_as_upper_case():
+    assert find_frames(["atgaaacccggg"]) == find_frames(["ATGAAACCCGGG"])
+
+
+def test_peptides_are_biopythons():
+    rng = random.Random(1)
+    dna = "".join(rng.choices(OPEN_CODONS, k=100))
+    expected = []
+    for strand in (Seq(dna), Seq(dna).reverse_complement()):
+        with warnings.catch_warnings(action="ignore"):  # of the one or two bases left over
+            peptides = [str(strand[k:].translate()) for k in range(3)]
+        expected += [peptide for peptide in peptides if "*" not in peptide]
+    assert [frame.peptide for frame in find_frames([dna])[0]] == expected
+    assert expected

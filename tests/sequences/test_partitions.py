@@ -1,0 +1,165 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from virnuc_dask.sequences.chunks import cut
+from virnuc_dask.sequences.partitions import count_records, write_partitions
+from virnuc_dask.sequences.records import Record
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.parquet import read_table
+from virnuc_dask.tables.plan import Counts, PlannedPartition
+
+CHUNK_LENGTH, PARTITION_CHUNKS = 30, 4
+DNA = ("ACGTTGCAac" * 20)[:173]
+
+
+class Written(NamedTuple):
+    folder: RunFolder
+    counts: Counts
+    partitions: tuple[PlannedPartition, ...]
+
+
+Write = Callable[[Sequence[Record]], Written]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes partitions into a new folder each time."""
+
+    def to_folder(records: Sequence[Record]) -> Written:
+        folder = RunFolder(tmp_path / f"run{len(list(tmp_path.iterdir()))}")
+        folder.path.mkdir()
+        folder.prepare(resume=False, force=False)
+        counts, partitions = write_partitions(
+            iter(records), folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: "of the records"
+        )
+        return Written(folder, counts, partitions)
+
+    return to_folder
+
+
+@pytest.fixture
+def records() -> list[Record]:
+    lengths = [173, 0, 30, 12, 61, 12]
+    names = ["long", "empty", "exact", "short", "twin", "twin"]
+    return [
+        Record(index, name, DNA[:length])
+        for index, (name, length) in enumerate(zip(names, lengths, strict=True))
+    ]
+
+
+def rows_of(written: Written, part: PlannedPartition) -> list[dict]:
+    return read_table(written.folder.partition(part.index), part.content).to_pylist()
+
+
+def test_records_chunks_bases_duplicates_and_short_records_are_counted(write, records):
+    chunks = sum(1 for record in records for _ in cut(record, CHUNK_LENGTH))
+    expected = Counts(records=6, chunks=chunks, length_nt=288, duplicate_ids=1, shorter_records=3)
+    assert write(records).counts == expected
+
+
+def test_counting_alone_gives_the_same_counts(write, records):
+    assert count_records(iter(records), CHUNK_LENGTH) == write(records).counts
+
+
+def test_every_partition_but_the_last_is_full(write, records):
+    written = write(records)
+    sizes = [part.chunks for part in written.partitions]
+    assert sizes[:-1] == [PARTITION_CHUNKS] * (len(sizes) - 1)
+    assert 1 <= sizes[-1] <= PARTITION_CHUNKS
+    assert sum(sizes) == written.counts.chunks
+    assert [part.index for part in written.partitions] == list(range(len(sizes)))
+
+
+def test_partitions_hold_every_chunk_in_order(write, records):
+    written = write(records)
+    rows = [row for part in written.partitions for row in rows_of(written, part)]
+    assert rows == [
+        {
+            "chunk_id": chunk.id,
+            "record_id": chunk.record_id,
+            "record_index": chunk.record_index,
+            "chunk_number": chunk.number,
+            "start": chunk.start,
+            "end": chunk.end,
+            "sequence": chunk.sequence,
+        }
+        for record in records
+        for chunk in cut(record, CHUNK_LENGTH)
+    ]
+
+
+def test_the_record_table_keeps_every_record_an_empty_one_too(write, records):
+    written = write(records)
+    table = read_table(written.folder.records, "of the records")
+    assert table.to_pylist() == [
+        {
+            "record_index": record.index,
+            "record_id": record.id,
+            "length_nt": len(record.dna),
+            "chunks": sum(1 for _ in cut(record, CHUNK_LENGTH)),
+        }
+        for record in records
+    ]
+
+
+@pytest.mark.parametrize("records", [[], [Record(0, "empty", "")]])
+def test_an_input_without_chunks_has_no_partition_but_a_record_table(write, records):
+    written = write(records)
+    assert written.partitions == ()
+    assert written.counts.chunks == 0
+    assert len(read_table(written.folder.records, "of the records")) == len(records)
+
+
+def test_the_record_tables_fingerprint_is_asked_once_all_records_are_read(tmp_path, records):
+    folder, seen = RunFolder(tmp_path), []
+    folder.prepare(resume=False, force=False)
+    stream = (seen.append(record.id) or record for record in records)
+    write_partitions(stream, folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: ",".join(seen))
+    assert len(read_table(folder.records, "long,empty,exact,short,twin,twin")) == 6
+
+
+def test_the_same_content_has_the_same_fingerprints_and_bytes(write, records):
+    one, two = write(records), write(records)
+    assert one.partitions == two.partitions
+    for part in one.partitions:
+        paths = (run.folder.partition(part.index) for run in (one, two))
+        assert len({path.read_bytes() for path in paths}) == 1
+
+
+def test_one_changed_letter_changes_the_fingerprint_of_its_partition_only(write, records):
+    last = records[4].dna[-1]
+    other = records[4].dna[:-1] + ("A" if last != "A" else "C")
+    old, new = write(records), write([*records[:4], Record(4, "twin", other), *records[5:]])
+    pairs = zip(old.partitions, new.partitions, strict=True)
+    differing = {before.index for before, after in pairs if before.content != after.content}
+    holding = {
+        part.index
+        for part in old.partitions
+        if any((row["record_index"], row["end"]) == (4, len(other)) for row in rows_of(old, part))
+    }
+    assert differing == holding
+    assert len(holding) == 1
+
+
+@pytest.mark.parametrize("other", [Record(2, "renamed", DNA[:30]), Record(9, "exact", DNA[:30])])
+def test_ids_and_record_numbers_belong_to_the_fingerprint(write, records, other):
+    contents = [
+        {part.content for part in write(rows).partitions}
+        for rows in (records, [*records[:2], other, *records[3:]])
+    ]
+    assert contents[0] != contents[1]
+
+
+def test_records_that_cannot_be_read_leave_no_record_table(tmp_path, records):
+    def broken():
+        yield from records
+        raise OSError("gone")
+
+    folder = RunFolder(tmp_path)
+    folder.prepare(resume=False, force=False)
+    with pytest.raises(OSError, match="gone"):
+        write_partitions(broken(), folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: "x")
+    assert not folder.records.exists()

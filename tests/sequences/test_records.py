@@ -1,0 +1,234 @@
+import hashlib
+import io
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from xopen import xopen
+
+from virnuc_dask.errors import BadInputError
+from virnuc_dask.sequences.records import hash_inputs, read_records
+
+FASTA = b">one first record\nACGT\nacgtn\n>two\tx\nRYK-\n"
+FASTQ = b"@one first read\nACGT\n+\nIIII\n@two\nacgn\n+two\n!!!!\n"
+COMPRESSIONS = ["gz", "bz2", "xz", "zst"]
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a file, compressed by its suffix where that names a compression; returns its path."""
+
+    def to_file(content: bytes, name: str = "input.fa") -> str:
+        path = tmp_path / name
+        packed = path.suffix.removeprefix(".") in COMPRESSIONS
+        with xopen(path, "wb", threads=0) if packed else path.open("wb") as stream:
+            stream.write(content)
+        return str(path)
+
+    return to_file
+
+
+@pytest.fixture
+def long_fasta() -> bytes:
+    """More than fits one block of any compression, and hard to compress."""
+    rng = random.Random(3)
+    return b"".join(
+        b">r%d\n%s\n" % (n, "".join(rng.choices("ACGT", k=2000)).encode()) for n in range(600)
+    )
+
+
+def content(*inputs: str) -> list[tuple[int, str, str]]:
+    return [(record.index, record.id, record.dna) for record in read_records(inputs)]
+
+
+def error_of(source: str) -> str:
+    with pytest.raises(BadInputError) as caught:
+        content(source)
+    return str(caught.value)
+
+
+def test_a_fasta_record_is_its_headers_first_word_and_its_joined_lines(write):
+    assert content(write(FASTA)) == [(0, "one", "ACGTacgtn"), (1, "two", "RYK-")]
+
+
+def test_a_fastq_record_is_its_headers_first_word_and_its_bases(write):
+    assert content(write(FASTQ, "reads.fq")) == [(0, "one", "ACGT"), (1, "two", "acgn")]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("plain", [FASTA, FASTQ], ids=["fasta", "fastq"])
+def test_compression_makes_no_difference(write, compression, plain):
+    assert content(write(plain, f"x.{compression}")) == content(write(plain))
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_compression_is_told_from_the_content_not_the_name(write, compression):
+    packed = Path(write(FASTA, f"x.{compression}"))
+    assert content(str(packed.rename(packed.with_name("misnamed.fa")))) == content(write(FASTA))
+
+
+def test_files_of_several_members_are_read_to_their_end(write, tmp_path):
+    packed = Path(write(FASTA, "x.gz")).read_bytes()
+    both = tmp_path / "two.gz"
+    both.write_bytes(packed + packed)
+    assert [name for _, name, _ in content(str(both))] == ["one", "two", "one", "two"]
+
+
+@pytest.mark.parametrize("compression", ["", ".gz", ".zst"])
+def test_a_dash_is_standard_input(write, monkeypatch, compression):
+    raw = Path(write(FASTA, f"x{compression}")).read_bytes()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
+    digest = hashlib.sha256()
+    assert [record.id for record in read_records(["-"], digest)] == ["one", "two"]
+    assert digest.digest() == hashlib.sha256(raw).digest()
+
+
+def test_several_inputs_are_numbered_through(write):
+    inputs = [write(FASTA), write(b"", "empty.fa"), write(FASTQ, "reads.fq.gz")]
+    expected = [(0, "one"), (1, "two"), (2, "one"), (3, "two")]
+    assert [(index, name) for index, name, _ in content(*inputs)] == expected
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        FASTA.replace(b"\n", b"\r\n"),
+        FASTA.rstrip(b"\n"),
+        b"\n\n" + FASTA.replace(b"\n", b"\n\n"),
+        FASTA.replace(b"ACGT\n", b"AC\nGT\n"),
+    ],
+    ids=["CRLF", "no final newline", "blank lines", "other line length"],
+)
+def test_line_ends_and_blank_lines_make_no_difference(write, variant):
+    assert content(write(variant)) == content(write(FASTA))
+
+
+def test_fastq_with_windows_line_ends_and_no_final_newline(write):
+    variant = FASTQ.rstrip(b"\n").replace(b"\n", b"\r\n")
+    assert content(write(variant)) == content(write(FASTQ))
+
+
+def test_a_record_without_dna_is_a_record(write):
+    assert content(write(b">a\n>b\nAC\n>c")) == [(0, "a", ""), (1, "b", "AC"), (2, "c", "")]
+
+
+@pytest.mark.parametrize("name", ["x.fa", *(f"x.{compression}" for compression in COMPRESSIONS)])
+@pytest.mark.parametrize("nothing", [b"", b"\n\n"], ids=["empty", "blank lines"])
+def test_a_file_with_nothing_in_it_has_no_records(write, name, nothing):
+    assert content(write(nothing, name)) == []
+
+
+@pytest.mark.parametrize("name", ["x.fa", *(f"x.{compression}" for compression in COMPRESSIONS)])
+def test_the_digest_is_that_of_the_raw_bytes(write, long_fasta, name):
+    inputs = [write(long_fasta, name), write(b"", "empty.fa"), write(FASTA, "last.fa.gz")]
+    raw = b"".join(Path(path).read_bytes() for path in inputs)
+    reading, hashing = hashlib.sha256(), hashlib.sha256()
+    assert len(list(read_records(inputs, reading))) == 602
+    hash_inputs(inputs, hashing)
+    assert reading.digest() == hashing.digest() == hashlib.sha256(raw).digest()
+
+
+def test_what_follows_a_compressed_stream_belongs_to_the_digest(write):
+    path = Path(write(FASTA, "x.bz2"))
+    path.write_bytes(path.read_bytes() + bytes(3 << 20))  # bzip2 ignores what follows, as bunzip2
+    digest = hashlib.sha256()
+    assert len(list(read_records([str(path)], digest))) == 2
+    assert digest.digest() == hashlib.sha256(path.read_bytes()).digest()
+
+
+def test_files_are_closed_when_reading_ends_early(write, long_fasta):
+    # A file left open is a ResourceWarning, and a warning fails the test.
+    records = read_records([write(long_fasta, "x.gz")])
+    assert next(records).id == "r0"
+    records.close()
+
+
+@pytest.mark.parametrize("reader", [content, lambda name: hash_inputs([name], hashlib.sha256())])
+def test_a_missing_file_or_a_folder_is_named(tmp_path, reader):
+    for source in (tmp_path / "missing.fa", tmp_path):
+        with pytest.raises(BadInputError) as caught:
+            reader(str(source))
+        assert str(source) in str(caught.value)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("part", [0.03, 0.5, 0.99])
+def test_a_truncated_compressed_file_is_refused(write, long_fasta, compression, part):
+    path = Path(write(long_fasta, f"x.{compression}"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * part)])
+    assert str(path) in error_of(str(path))
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("seed", range(20))
+def test_a_corrupt_compressed_file_gives_no_other_error(write, compression, seed):
+    path = Path(write(FASTA * 20, f"x.{compression}"))
+    corrupt, rng = bytearray(path.read_bytes()), random.Random(seed)
+    middle = slice(12, len(corrupt) - 8)
+    corrupt[middle] = rng.randbytes(len(corrupt[middle]))
+    path.write_bytes(corrupt)
+    assert str(path) in error_of(str(path))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"hello, world\n",
+        b"ACGTACGT\n",
+        b"\x89PNG\r\n\x1a\n",
+        b"\0\0\0\0",
+        b"\xff\xfe>\0a\0",
+        b">caf\xe9\nACGT\n",
+        b">a\nAC\xe9GT\n",
+        b"@a\nACGT\n+\nIII\n",
+        b"@a\nACGT\n",
+        b"@a\nACGT\n+b\nIIII\n",
+    ],
+    ids=[
+        "prose",
+        "bare DNA",
+        "an image",
+        "zeros",
+        "UTF-16",
+        "header that is not UTF-8",
+        "DNA that is not UTF-8",
+        "too few qualities",
+        "half a FASTQ record",
+        "two names",
+    ],
+)
+def test_what_is_no_fasta_or_fastq_is_refused(write, wrong):
+    path = write(wrong)
+    assert f"{path}: not a readable FASTA or FASTQ file" in error_of(path)
+
+
+def test_the_error_says_how_far_the_file_was_good(write):
+    assert "after record 2" in error_of(write(FASTQ + b"@three\nACGT\n"))
+
+
+def test_a_protein_is_refused_naming_record_letter_and_position(write):
+    path = write(b">dna\nACGT\n>p53 human\nAC\nGMEE\n")
+    message = error_of(path)
+    assert path in message
+    assert "'p53' (number 2) has 'E' at position 5" in message
+
+
+@pytest.mark.parametrize("letter", ["\0", "*", " ", ";", "E", "q", ".", "7"])
+def test_letters_that_are_no_nucleotides_are_refused(write, letter):
+    assert f"{letter!r} at position 3" in error_of(write(f">a\nAC{letter}GT\n".encode()))
+
+
+def test_every_nucleotide_letter_is_taken_as_it_is(write):
+    letters = "ACGTURYSWKMBDHVN-acgturyswkmbdhvn"
+    assert content(write(f">a\n{letters}\n".encode())) == [(0, "a", letters)]
+
+
+@pytest.mark.parametrize("nameless", [b">one\nA\n>\nACGT\n", b">one\nA\n>  \nACGT\n"])
+def test_a_header_without_a_name_is_refused(write, nameless):
+    path = write(nameless)
+    assert f"{path}: record 2 has no name" in error_of(path)

@@ -1,0 +1,164 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from virnuc_dask.errors import BadTableError, LostRowsError
+from virnuc_dask.sequences.frames import find_frames
+from virnuc_dask.stages.extract import extract, extract_features
+from virnuc_dask.stages.receipt import Stopwatch
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.parquet import is_done, read_table, write_table
+from virnuc_dask.tables.plan import PartitionTask
+
+# Six frames; none; four with an ambiguous base; none.
+SEQUENCES = ["GCCGCCGCCGCCA", "TAATTAATTAATTAATTA", "gccgccNgccgccgcc", ""]
+
+
+class LengthEncoder:
+    """Embeds a text as its own length: enough to follow rows through a run."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self.calls: list[list[str]] = []
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        self.calls.append(list(texts))
+        lengths = np.array([len(text) for text in texts], np.float32)
+        return np.repeat(lengths, self.dim).reshape(-1, self.dim)
+
+
+@pytest.fixture
+def models() -> SimpleNamespace:
+    """A model set of two length encoders."""
+    return SimpleNamespace(encoders=(LengthEncoder(3), LengthEncoder(2)), memory_bytes=lambda: 5)
+
+
+@pytest.fixture
+def chunks() -> pa.Table:
+    """A partition whose chunks are of two records with one id."""
+    rows = len(SEQUENCES)
+    ids = [f"twin_chunk_{n}" for n in (1, 2, 1, 2)]
+    places = [[0, 0, 1, 1], [1, 2, 1, 2], [0] * rows, [len(s) for s in SEQUENCES]]
+    return pa.table([ids, ["twin"] * rows, *places, SEQUENCES], schema=schemas.PARTITION)
+
+
+@pytest.fixture
+def task(tmp_path: Path, chunks: pa.Table) -> PartitionTask:
+    """A partition that is written and waits for its features."""
+    folder = RunFolder(tmp_path)
+    folder.prepare(resume=False, force=False)
+    write_table(folder.partition(0), chunks, "content")
+    return PartitionTask(
+        folder=folder,
+        index=0,
+        chunks=len(chunks),
+        content="content",
+        features="features",
+        predictions="predictions",
+        keep_features=True,
+    )
+
+
+def features_of(task: PartitionTask) -> list[dict]:
+    return read_table(task.folder.features(0), task.features).to_pylist()
+
+
+def test_every_frame_has_a_row_with_the_embeddings_of_its_own_dna_and_peptide(task, models, chunks):
+    extract(task, models)
+    expected = [
+        {
+            "frame_id": chunk["chunk_id"] + frame.suffix,
+            "chunk_id": chunk["chunk_id"],
+            "record_id": "twin",
+            "chunk_row": row,
+            "strand": frame.strand,
+            "offset": frame.offset,
+            "nucleotide": [len(frame.dna)] * 3,
+            "peptide": [len(frame.peptide)] * 2,
+        }
+        for row, chunk in enumerate(chunks.to_pylist())
+        for frame in find_frames([chunk["sequence"]])[0]
+    ]
+    assert features_of(task) == expected
+    assert {row["chunk_row"] for row in expected} == {0, 2}
+    assert len({tuple(row["nucleotide"]) for row in expected}) > 1
+
+
+def test_the_receipt_counts_chunks_and_frames_and_tells_time_and_memory(task, models):
+    receipt = extract(task, models)
+    assert (receipt.partition, receipt.chunks) == (0, len(SEQUENCES))
+    assert receipt.frames == len(features_of(task)) > 0
+    assert (receipt.memory_before_bytes, receipt.memory_after_bytes) == (5, 5)
+    assert set(receipt.elapsed_s) == {"read", "frames", "nucleotide", "peptide", "write"}
+
+
+def test_each_encoder_is_asked_once_a_partition(task, models):
+    extract(task, models)
+    assert [len(encoder.calls) for encoder in models.encoders] == [1, 1]
+
+
+def test_a_feature_table_that_is_there_is_taken_as_it_is(task, models):
+    first = extract(task, models)
+    before = task.folder.features(0).stat()
+    second = extract(task, models)
+    assert [len(encoder.calls) for encoder in models.encoders] == [1, 1]
+    assert task.folder.features(0).stat() == before
+    assert second.frames == first.frames
+
+
+def test_a_feature_table_made_from_something_else_is_made_again(task, models):
+    extract(task, models)
+    other = replace(task, features="by other encoders")
+    extract(other, models)
+    assert [len(encoder.calls) for encoder in models.encoders] == [2, 2]
+    assert is_done(task.folder.features(0), "by other encoders")
+
+
+def test_a_truncated_feature_table_is_made_again(task, models):
+    extract(task, models)
+    path = task.folder.features(0)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    extract(task, models)
+    assert path.read_bytes() == whole
+
+
+def test_a_partition_with_fewer_chunks_than_planned_is_an_error(task, models):
+    with pytest.raises(LostRowsError, match="partition 0 has 4 chunks, 5 were planned"):
+        extract(replace(task, chunks=5), models)
+    assert not task.folder.features(0).exists()
+
+
+def test_a_partition_with_other_content_than_planned_is_refused(task, models):
+    with pytest.raises(BadTableError, match="part-00000"):
+        extract(replace(task, content="other content"), models)
+    assert not task.folder.features(0).exists()
+
+
+def test_an_encoder_that_loses_a_row_is_an_error_and_leaves_no_table(task, models):
+    class Forgetful(LengthEncoder):
+        def embed(self, texts: Sequence[str]) -> np.ndarray:
+            return super().embed(texts)[1:]
+
+    models.encoders = (LengthEncoder(3), Forgetful(2))
+    with pytest.raises(pa.ArrowInvalid, match="peptide"):
+        extract(task, models)
+    assert not task.folder.features(0).exists()
+
+
+def test_chunks_without_a_frame_make_an_empty_table_of_the_right_columns(models, chunks):
+    table = extract_features(chunks.slice(1, 1), models, Stopwatch())
+    assert len(table) == 0
+    assert table.schema == schemas.features(3, 2)
+
+
+def test_a_model_set_without_encoders_cannot_extract(chunks, models):
+    models.encoders = None
+    with pytest.raises(ValueError, match="encoders"):
+        extract_features(chunks, models, Stopwatch())

@@ -1,0 +1,192 @@
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from virnuc_dask.errors import BadTableError, LostRowsError
+from virnuc_dask.modelsets.classifier import Classifier
+from virnuc_dask.stages.predict import predict, predict_frames
+from virnuc_dask.stages.receipt import Receipt
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.parquet import is_done, read_table, write_table
+from virnuc_dask.tables.plan import PartitionTask
+
+ROWS, NUCLEOTIDE_DIM, PEPTIDE_DIM = 20, 3, 2
+
+
+@pytest.fixture
+def models() -> SimpleNamespace:
+    """A model set of a real, tiny classifier."""
+    torch.manual_seed(1)
+    classifier = Classifier(NUCLEOTIDE_DIM + PEPTIDE_DIM, hidden=4).eval().requires_grad_(False)
+    classifier.output.bias.zero_()  # so that both labels occur
+    info = SimpleNamespace(name="tiny", feature_dim=NUCLEOTIDE_DIM + PEPTIDE_DIM)
+    return SimpleNamespace(info=info, classifier=classifier)
+
+
+@pytest.fixture
+def features() -> pa.Table:
+    rng = np.random.default_rng(4)
+    vectors = [
+        pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=ROWS * dim).astype("f4")), dim)
+        for dim in (NUCLEOTIDE_DIM, PEPTIDE_DIM)
+    ]
+    rows = range(ROWS)
+    columns = [
+        [f"r_chunk_{row}F1" for row in rows],
+        [f"r_chunk_{row}" for row in rows],
+        ["r"] * ROWS,
+        rows,
+        ["F"] * ROWS,
+        [0] * ROWS,
+        *vectors,
+    ]
+    return pa.table(columns, schema=schemas.features(NUCLEOTIDE_DIM, PEPTIDE_DIM))
+
+
+@pytest.fixture
+def task(tmp_path: Path, features: pa.Table) -> PartitionTask:
+    """A partition whose features are written."""
+    folder = RunFolder(tmp_path)
+    folder.prepare(resume=False, force=False)
+    write_table(folder.features(0), features, "features")
+    return PartitionTask(
+        folder=folder,
+        index=0,
+        chunks=ROWS,
+        content="content",
+        features="features",
+        predictions="predictions",
+        keep_features=True,
+    )
+
+
+@pytest.fixture
+def extracted() -> Receipt:
+    return Receipt(0, ROWS, ROWS, 1, 2, {"read": 0.5})
+
+
+class FixedScores:
+    """Gives every frame the same two scores."""
+
+    def __init__(self, others: float, virus: float) -> None:
+        self.scores = [others, virus]
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        return np.array([self.scores] * len(features), np.float32)
+
+
+def test_every_frame_is_scored_from_its_own_two_embeddings(features, models):
+    predictions = predict_frames(features, models)
+    assert predictions.schema == schemas.PREDICTIONS
+    for row, predicted in zip(features.to_pylist(), predictions.to_pylist(), strict=True):
+        values = np.array([row["nucleotide"] + row["peptide"]], np.float32)
+        others, virus = models.classifier.score(values)[0]
+        for name in ("frame_id", "chunk_id", "record_id", "chunk_row"):
+            assert predicted[name] == row[name]
+        assert predicted["score_others"] == pytest.approx(others, abs=1e-6)
+        assert predicted["score_virus"] == pytest.approx(virus, abs=1e-6)
+        assert predicted["label"] == ("virus" if virus > others else "others")
+    assert len(set(predictions["label"].to_pylist())) == 2
+
+
+@pytest.mark.parametrize(
+    ("others", "virus", "label"),
+    [(0.5, 0.5, "others"), (0.4, 0.6, "virus"), (0.6, 0.4, "others")],
+)
+def test_a_frame_is_virus_by_the_larger_score_and_a_tie_is_others(
+    features, models, others, virus, label
+):
+    models.classifier = FixedScores(others, virus)
+    assert set(predict_frames(features, models)["label"].to_pylist()) == {label}
+
+
+def test_a_table_in_several_pieces_predicts_the_same(features, models):
+    pieces = pa.concat_tables([features.slice(0, 7), features.slice(7)])
+    assert predict_frames(pieces, models).equals(predict_frames(features, models))
+
+
+def test_no_frames_have_no_predictions(features, models):
+    predictions = predict_frames(features.slice(0, 0), models)
+    assert len(predictions) == 0
+    assert predictions.schema == schemas.PREDICTIONS
+
+
+def test_features_of_another_size_than_the_classifiers_are_refused(features, models):
+    models.info.feature_dim = 7
+    with pytest.raises(BadTableError, match=r"features have 5 values.*'tiny' wants 7"):
+        predict_frames(features, models)
+
+
+def test_predictions_are_written_and_the_receipt_passed_on(task, models, extracted, features):
+    receipt = predict(task, models, extracted)
+    written = read_table(task.folder.predictions(0), "predictions")
+    assert written.equals(predict_frames(features, models))
+    assert set(receipt.elapsed_s) == {"read", "predict"}
+    assert replace(receipt, elapsed_s=extracted.elapsed_s) == extracted
+
+
+def test_predictions_that_are_there_are_taken_as_they_are(task, models, extracted):
+    predict(task, models, extracted)
+    before = task.folder.predictions(0).stat()
+    models.classifier = None  # is not asked
+    predict(task, models, extracted)
+    assert task.folder.predictions(0).stat() == before
+
+
+def test_predictions_by_another_classifier_are_made_again(task, models, extracted):
+    predict(task, models, extracted)
+    other = replace(task, predictions="by another classifier")
+    models.classifier = FixedScores(0.25, 0.75)
+    predict(other, models, extracted)
+    table = read_table(task.folder.predictions(0), "by another classifier")
+    assert set(table["score_virus"].to_pylist()) == {0.75}
+
+
+def test_scoring_again_is_done_even_where_predictions_are_there(task, models, extracted):
+    predict(task, models, extracted)
+    models.classifier = FixedScores(0.25, 0.75)
+    predict(replace(task, rescore=True), models, extracted)
+    table = read_table(task.folder.predictions(0), "predictions")
+    assert set(table["score_virus"].to_pylist()) == {0.75}
+
+
+def test_a_frame_that_does_not_come_out_is_an_error(task, models, extracted):
+    with pytest.raises(LostRowsError, match="partition 0: 21 frames went in, 20 came out"):
+        predict(task, models, replace(extracted, frames=ROWS + 1))
+    assert not is_done(task.folder.predictions(0), "predictions")
+
+
+def test_predictions_that_are_there_are_counted_too(task, models, extracted):
+    predict(task, models, extracted)
+    with pytest.raises(LostRowsError, match="19 frames went in, 20 came out"):
+        predict(task, models, replace(extracted, frames=ROWS - 1))
+
+
+def test_a_lost_row_leaves_the_features_where_they_are(task, models, extracted):
+    unkept = replace(task, keep_features=False)
+    with pytest.raises(LostRowsError):
+        predict(unkept, models, replace(extracted, frames=ROWS + 1))
+    assert is_done(task.folder.features(0), "features")
+
+
+def test_features_are_kept_or_removed_as_asked(task, models, extracted):
+    predict(task, models, extracted)
+    assert is_done(task.folder.features(0), "features")
+    predict(replace(task, keep_features=False), models, extracted)
+    assert not task.folder.features(0).exists()
+    assert is_done(task.folder.predictions(0), "predictions")
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x")])
+def test_missing_or_damaged_features_are_named(task, models, extracted, spoil):
+    path = task.folder.features(0)
+    spoil(path)
+    with pytest.raises(BadTableError, match=str(path)):
+        predict(task, models, extracted)
+    assert not task.folder.predictions(0).exists()

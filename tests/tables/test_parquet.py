@@ -1,0 +1,164 @@
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from virnuc_dask.errors import BadTableError
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.parquet import (
+    count_rows,
+    is_done,
+    read_table,
+    table_writer,
+    write_table,
+    write_text,
+    written_whole,
+)
+
+
+@pytest.fixture
+def features() -> pa.Table:
+    """A small feature table, with texts, numbers and vectors."""
+    rows, dim = 40, 4
+    rng = np.random.default_rng(1)
+    vectors = [pa.array(rng.random(rows * dim, np.float32)) for _ in range(2)]
+    columns = [
+        [f"r_chunk_{row}F1" for row in range(rows)],
+        [f"r_chunk_{row}" for row in range(rows)],
+        ["r"] * rows,
+        range(rows),
+        ["F"] * rows,
+        [0] * rows,
+        *(pa.FixedSizeListArray.from_arrays(values, dim) for values in vectors),
+    ]
+    return pa.table(columns, schema=schemas.features(dim, dim))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "part-00000.parquet"
+
+
+def test_a_table_comes_back_as_it_was(path, features):
+    write_table(path, features, "mine")
+    assert is_done(path, "mine")
+    assert count_rows(path) == 40
+    assert read_table(path, "mine").equals(features)
+    assert read_table(path, "mine").schema == features.schema
+
+
+def test_chosen_columns_come_alone(path, features):
+    write_table(path, features, "mine")
+    picked = read_table(path, "mine", ["chunk_row", "frame_id"])
+    assert picked.equals(features.select(["chunk_row", "frame_id"]))
+
+
+def test_a_table_without_rows_is_a_table(path, features):
+    write_table(path, features.slice(0, 0), "mine")
+    assert read_table(path, "mine").equals(features.slice(0, 0))
+
+
+def test_pieces_make_one_table_and_the_fingerprint_is_asked_after_the_last(path, features):
+    written = []
+    with table_writer(path, features.schema, lambda: f"of {len(written)} pieces") as writer:
+        for start in (0, 10, 30):
+            piece = features.slice(start, {0: 10, 10: 20, 30: 10}[start])
+            writer.write(piece)
+            written.append(piece)
+    assert read_table(path, "of 3 pieces").equals(features)
+
+
+def test_a_table_made_from_something_else_is_refused(path, features):
+    write_table(path, features, "theirs")
+    assert not is_done(path, "mine")
+    with pytest.raises(BadTableError, match=f"{path}: was made from other input"):
+        read_table(path, "mine")
+
+
+def test_a_missing_table_is_not_done_and_named(path):
+    assert not is_done(path, "mine")
+    with pytest.raises(BadTableError, match=f"{path}: missing"):
+        read_table(path, "mine")
+
+
+@pytest.mark.parametrize("part", [0, 0.1, 0.5, 0.99])
+def test_a_truncated_table_is_not_done(path, features, part):
+    write_table(path, features, "mine")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * part)])
+    assert not is_done(path, "mine")
+    with pytest.raises(BadTableError, match=f"{path}: damaged"):
+        read_table(path, "mine")
+
+
+def test_no_damaged_byte_changes_a_value_unseen(path, features):
+    write_table(path, features, "mine")
+    whole, rng = path.read_bytes(), random.Random(5)
+    for _ in range(400):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        is_done(path, "mine")  # says yes or no, and raises nothing
+        with suppress(BadTableError):
+            table = read_table(path, "mine")
+            # Padding; or a column's name or type, which whoever asks for the column misses.
+            assert table.columns == features.columns or table.schema != features.schema
+
+
+def test_a_flipped_bit_of_an_embedding_is_found(path, features):
+    write_table(path, features, "mine")
+    values = features["nucleotide"].combine_chunks().flatten().to_numpy().tobytes()
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(values) + 9] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(BadTableError, match=f"{path}: damaged"):
+        read_table(path, "mine")
+
+
+def test_a_file_written_whole_is_there_only_at_the_end(tmp_path):
+    path = tmp_path / "out.txt"
+    with written_whole(path) as stream:
+        stream.write(b"all of it")
+        assert not path.exists()
+    assert path.read_bytes() == b"all of it"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def write_half(path: Path, error: BaseException) -> None:
+    with written_whole(path) as stream:
+        stream.write(b"half")
+        raise error
+
+
+def test_an_error_while_writing_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="half way"):
+        write_half(tmp_path / "x", ValueError("half way"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_writing_leaves_the_file_that_was_there(tmp_path):
+    path = tmp_path / "x"
+    write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt):
+        write_half(path, KeyboardInterrupt())
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_between_two_pieces_of_a_table_leaves_nothing(path, features):
+    def half_way() -> None:
+        with table_writer(path, features.schema, lambda: "mine") as writer:
+            writer.write(features)
+            raise ValueError("half way")
+
+    with pytest.raises(ValueError, match="half way"):
+        half_way()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_text_is_written_as_utf8(tmp_path):
+    write_text(tmp_path / "x", "näme →\n")
+    assert (tmp_path / "x").read_bytes() == "näme →\n".encode()

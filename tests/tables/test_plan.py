@@ -1,0 +1,169 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from virnuc_dask.errors import PlanChangedError
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.parquet import write_table
+from virnuc_dask.tables.plan import (
+    Counts,
+    Decisions,
+    Plan,
+    PlannedPartition,
+    fingerprint,
+    read_plan,
+    refuse_change,
+    write_run_json,
+)
+
+DECISIONS = Decisions(
+    input_digest="d1",
+    chunk_length=500,
+    partition_chunks=1000,
+    precision="fp32",
+    encoders_checksum="e1",
+    modelset_checksum="m1",
+)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    folder = RunFolder(tmp_path)
+    folder.prepare(resume=False, force=False)
+    counts = Counts(records=2, chunks=3, length_nt=900, duplicate_ids=0, shorter_records=1)
+    parts = (PlannedPartition(0, 2, "c0"), PlannedPartition(1, 1, "c1"))
+    return Plan(folder, DECISIONS, counts, parts)
+
+
+def fingerprints(plan: Plan) -> tuple[list[str], list[str]]:
+    """Of all feature tables, and of all prediction tables."""
+    tasks = list(plan.tasks())
+    return [task.features for task in tasks], [task.predictions for task in tasks]
+
+
+def test_a_plan_comes_back_from_run_json(plan):
+    write_run_json(plan.folder, {"summary": None, "plan": plan.as_json()})
+    assert read_plan(plan.folder) == plan
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"{}", b'{"plan": null}', b'{"plan": {"decisions": {}}}', b"\xff\xfe\0"],
+)
+def test_a_run_json_without_a_readable_plan_is_no_plan(plan, content):
+    assert read_plan(plan.folder) is None
+    plan.folder.run_json.write_bytes(content)
+    assert read_plan(plan.folder) is None
+
+
+def test_a_plan_of_another_version_is_no_plan(plan):
+    content = plan.as_json()
+    content["decisions"]["a_new_decision"] = 1
+    write_run_json(plan.folder, {"plan": content})
+    assert read_plan(plan.folder) is None
+
+
+def test_there_is_a_task_for_every_partition_in_order(plan):
+    tasks = [(task.index, task.chunks, task.content) for task in plan.tasks()]
+    assert tasks == [(0, 2, "c0"), (1, 1, "c1")]
+
+
+def test_fingerprints_of_different_tables_differ(plan):
+    features, predictions = fingerprints(plan)
+    assert len({*features, *predictions, plan.records_fingerprint}) == 5
+
+
+@pytest.mark.parametrize(
+    ("decision", "value"), [("encoders_checksum", "e2"), ("precision", "bf16")]
+)
+def test_other_encoders_or_precision_make_every_table_anew(plan, decision, value):
+    other = replace(plan, decisions=replace(DECISIONS, **{decision: value}))
+    for before, after in zip(fingerprints(plan), fingerprints(other), strict=True):
+        assert not set(before) & set(after)
+
+
+def test_another_classifier_makes_only_the_predictions_anew(plan):
+    other = replace(plan, decisions=replace(DECISIONS, modelset_checksum="m2"))
+    assert fingerprints(other)[0] == fingerprints(plan)[0]
+    assert not set(fingerprints(other)[1]) & set(fingerprints(plan)[1])
+
+
+def test_other_content_makes_its_partition_anew_and_no_other(plan):
+    parts = (plan.partitions[0], PlannedPartition(1, 1, "c2"))
+    other = replace(plan, partitions=parts)
+    for before, after in zip(fingerprints(plan), fingerprints(other), strict=True):
+        assert before[0] == after[0]
+        assert before[1] != after[1]
+
+
+def test_paths_do_not_decide_anything(plan, tmp_path):
+    elsewhere = replace(plan, folder=RunFolder(tmp_path / "elsewhere"), keep_features=False)
+    assert fingerprints(elsewhere) == fingerprints(plan)
+    assert elsewhere.records_fingerprint == plan.records_fingerprint
+
+
+@pytest.mark.parametrize(("decision", "value"), [("input_digest", "d2"), ("chunk_length", 300)])
+def test_other_input_or_chunks_make_the_record_table_anew(plan, decision, value):
+    other = replace(plan, decisions=replace(DECISIONS, **{decision: value}))
+    assert other.records_fingerprint != plan.records_fingerprint
+
+
+def test_the_schema_version_belongs_to_every_fingerprint(plan, monkeypatch):
+    before = fingerprints(plan)
+    monkeypatch.setattr(schemas, "VERSION", schemas.VERSION + 1)
+    for old, new in zip(before, fingerprints(plan), strict=True):
+        assert not set(old) & set(new)
+
+
+def test_parts_of_a_fingerprint_do_not_run_together():
+    assert fingerprint("ab", "c") != fingerprint("a", "bc")
+
+
+def test_a_partition_is_done_when_all_tables_it_shall_leave_are_there(plan):
+    task = next(plan.tasks())
+    table = pa.table({"x": [1]})
+    assert not task.is_done
+    write_table(plan.folder.predictions(0), table, task.predictions)
+    assert not task.is_done
+    assert replace(task, keep_features=False).is_done
+    write_table(plan.folder.features(0), table, "of something else")
+    assert not task.is_done
+    write_table(plan.folder.features(0), table, task.features)
+    assert task.is_done
+    assert not replace(task, rescore=True).is_done
+
+
+def test_an_unchanged_plan_is_not_refused(plan):
+    refuse_change(plan.folder, DECISIONS, replace(DECISIONS))
+
+
+@pytest.mark.parametrize(
+    ("decision", "value", "said"),
+    [
+        ("input_digest", "d2", "input (d1, now d2)"),
+        ("chunk_length", 300, "chunk length (500, now 300)"),
+        ("partition_chunks", 10, "chunks per partition (1000, now 10)"),
+        ("precision", "bf16", "precision (fp32, now bf16)"),
+        ("encoders_checksum", "e2", "model set (encoders) (e1, now e2)"),
+        ("modelset_checksum", "m2", "model set (m1, now m2)"),
+    ],
+)
+def test_a_changed_plan_is_refused_naming_what_changed(plan, decision, value, said):
+    with pytest.raises(PlanChangedError) as caught:
+        refuse_change(plan.folder, DECISIONS, replace(DECISIONS, **{decision: value}))
+    assert f"{plan.folder.path} was planned with other {said}." in str(caught.value)
+    assert "--force" in str(caught.value)
+
+
+def test_all_changes_are_named_together(plan):
+    now = replace(DECISIONS, chunk_length=300, precision="bf16")
+    with pytest.raises(PlanChangedError, match=r"chunk length .*, precision "):
+        refuse_change(plan.folder, DECISIONS, now)
+
+
+def test_the_plan_holds_no_paths(plan):
+    assert str(plan.folder.path) not in json.dumps(plan.as_json())
