@@ -67,6 +67,11 @@ class ClusterSettings(_Section):
         _at_least("cluster.workers", self.workers, 1)
         _at_least("cluster.threads", self.threads, 1)
         _at_least("cluster.partitions_in_flight", self.partitions_in_flight, 1)
+        _at_least("cluster.dashboard_port", self.dashboard_port, 0)
+        if not 0 < self.worker_timeout_s < float("inf"):
+            raise BadSettingError(
+                f"cluster.worker_timeout_s must be seconds, not {self.worker_timeout_s}."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +125,10 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     BadInputError
         If the file cannot be read.
     """
-    layers = [dask.config.get(NAMESPACE, {}) or {}]
+    layers = [dask.config.get(NAMESPACE, None)]
     if file is not None:
-        layers += [_read_preset(file), dask.config.collect_env().get(NAMESPACE, {})]
+        layers += [_read_preset(file), dask.config.collect_env().get(NAMESPACE)]
+    layers = [_section(layer) for layer in layers]
     layers.append(_nested({k: v for k, v in (flags or {}).items() if v is not None}))
     return Settings.of(dask.config.merge(*map(_underscored, layers)))
 
@@ -136,10 +142,14 @@ def _read_preset(file: Path) -> Mapping[str, Any]:
         raise BadSettingError(f"{file}: not a YAML file: {error}") from error
     if not isinstance(content, dict) or set(content) - {NAMESPACE}:
         raise BadSettingError(f"{file}: must have one key, `{NAMESPACE}:`, holding the settings.")
-    preset = content.get(NAMESPACE) or {}
-    if not isinstance(preset, dict):
-        raise BadSettingError(f"{file}: `{NAMESPACE}:` must hold settings, not {preset!r}.")
-    return preset
+    return _section(content.get(NAMESPACE), f"{file}: ")
+
+
+def _section(values: Any, where: str = "") -> Mapping[str, Any]:
+    """The settings of a layer; none is an empty one."""
+    if values is not None and not isinstance(values, Mapping):
+        raise BadSettingError(f"{where}{NAMESPACE} must hold settings, not {values!r}.")
+    return values or {}
 
 
 def _underscored(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -442,3 +442,7 @@ def test_an_index_that_points_elsewhere_is_refused(parity_dir, tmp_path, weight_
     index.write_text(json.dumps({"weight_map": weight_map}))
     with pytest.raises(ModelSetError, match="does not list files of its folder"):
         import_dnabert_s(folder, tmp_path)
+
+
+def test_everyone_on_the_machine_can_read_a_model_set(parity_modelset):
+    assert {path.stat().st_mode & 0o444 for path in parity_modelset.iterdir()} == {0o444}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.registry import (
     EMBEDDED,
@@ -150,6 +151,46 @@ def test_another_version_of_the_format_is_refused(folder, version):
 def test_an_incomplete_or_unknown_manifest_is_refused_naming_it(folder, change):
     edit(folder, change)
     assert f"{folder / MANIFEST}: damaged or incomplete" in error_of(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.update(files=[]),
+        lambda content: content.update(chunk_lengths=[]),
+        lambda content: content.update(chunk_lengths=[-5]),
+        lambda content: content["peptide"].update(dim="80"),
+        lambda content: content["peptide"].update(architecture=[]),
+        lambda content: content["nucleotide"].update(tokenizer=5),
+        lambda content: content["nucleotide"].update(config="x"),
+        lambda content: content["classifier"].update(hidden="512"),
+        lambda content: content["classifier"].update(hidden=-1),
+        lambda content: content["classifier"].update(architecture="transformer"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused_naming_the_manifest(folder, change):
+    edit(folder, change)
+    assert MANIFEST in error_of(folder)
+
+
+def test_sizes_that_are_no_numbers_are_refused_when_loading(folder):
+    edit(folder, lambda content: content["peptide"]["config"].update(layers="x"))
+    info = read_info(folder)
+    with pytest.raises(ModelSetError, match="layers is 'x'"):
+        load_encoder(info.peptide, folder, Placement())
+
+
+def test_a_file_in_a_folder_inside_is_refused(folder):
+    """A plain name cannot lead anywhere, whatever is linked to what."""
+    edit(folder, lambda content: content["classifier"].update(file="sub/c.safetensors"))
+    edit(folder, lambda content: content["files"].update({"sub/c.safetensors": "0" * 64}))
+    assert "not a plain file of its folder" in error_of(folder)
+
+
+def test_a_manifest_that_is_a_folder_is_refused(folder):
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).mkdir()
+    assert MANIFEST in error_of(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff\xfe\0"])

@@ -190,3 +190,13 @@ def test_missing_or_damaged_features_are_named(task, models, extracted, spoil):
     with pytest.raises(BadTableError, match=str(path)):
         predict(task, models, extracted)
     assert not task.folder.predictions(0).exists()
+
+
+def test_a_frame_without_a_finite_embedding_is_an_error_and_not_a_label(features, models):
+    spoilt = np.zeros((ROWS, PEPTIDE_DIM), np.float32)
+    spoilt[7] = np.nan
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(spoilt.ravel()), PEPTIDE_DIM)
+    column = features.schema.get_field_index("peptide")
+    spoilt_features = features.set_column(column, features.schema.field(column), vectors)
+    with pytest.raises(LostRowsError, match="frame r_chunk_7F1 has no score"):
+        predict_frames(spoilt_features, models)

@@ -40,6 +40,15 @@ class EncoderSpec:
     config: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: str | None = None
 
+    def __post_init__(self) -> None:
+        texts = (self.architecture, self.file, self.tokenizer or "")
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("an encoder's architecture, file and tokenizer must be texts")
+        if type(self.dim) is not int or self.dim < 1:
+            raise ValueError(f"an encoder's dim must be a positive number, not {self.dim!r}")
+        if not isinstance(self.config, Mapping):
+            raise TypeError(f"an encoder's config must hold sizes, not {self.config!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:

@@ -27,6 +27,8 @@ def read_sizes(spec: EncoderSpec, sizes: type[Sizes]) -> Sizes:
     """
     try:
         read = sizes(**spec.config)
+        if wrong := [name for name, value in spec.config.items() if not _is_size(value)]:
+            raise TypeError(f"{wrong[0]} is {spec.config[wrong[0]]!r}")
     except TypeError as error:
         raise ModelSetError(
             f"encoder {spec.architecture!r}: its sizes in modelset.json are wrong ({error}). "
@@ -74,6 +76,10 @@ def load_module(build: Callable[[], Module], path: Path, placement: Placement) -
 def weight_bytes(module: nn.Module) -> int:
     """Memory of a module's parameters and buffers, in bytes."""
     return sum(tensor.nbytes for tensor in module.state_dict().values())
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int | float) and (isinstance(value, bool) or value > 0)
 
 
 def _read_tensors(path: Path, dtypes: Mapping[str, torch.dtype], device: str) -> dict[str, Any]:

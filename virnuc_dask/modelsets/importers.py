@@ -401,6 +401,8 @@ def _write(
                 f"but is {found.get(name, 'absent')}. Is it the right file?"
             )
     save_file(dict(tensors), target)
+    # save_file leaves it to its owner alone; a model set is for everyone on the machine.
+    target.chmod(0o644)
 
 
 def _card(info: ModelSetInfo, checkpoints: Checkpoints) -> str:

@@ -26,6 +26,14 @@ class ClassifierSpec:
     hidden: int
     architecture: str = "mlp"
 
+    def __post_init__(self) -> None:
+        if self.architecture != "mlp":
+            raise ValueError(f"classifier architecture {self.architecture!r} is unknown")
+        if not isinstance(self.file, str):
+            raise TypeError("the classifier's file must be a text")
+        if type(self.hidden) is not int or self.hidden < 1:
+            raise ValueError(f"the classifier's width must be positive, not {self.hidden!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSetInfo:
@@ -46,6 +54,12 @@ class ModelSetInfo:
     quality: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.chunk_lengths or min(self.chunk_lengths) < 3:
+            raise ValueError(f"chunk lengths must be 3 nt or more, not {self.chunk_lengths}")
+        if not isinstance(self.files, Mapping):
+            raise TypeError("files must map names to checksums")
 
     @property
     def encoders_checksum(self) -> str:
@@ -115,7 +129,7 @@ def read_info(folder: Path) -> ModelSetInfo:
             _check_inside(folder, name)
     except FileNotFoundError as error:
         raise ModelSetError(f"{folder}: no {MANIFEST} here, so no model set.") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelSetError(f"{path}: damaged or incomplete ({error}).") from error
     needed = {info.nucleotide.file, info.peptide.file, info.classifier.file}
     needed |= {spec.tokenizer for spec in (info.nucleotide, info.peptide) if spec.tokenizer}
@@ -163,7 +177,6 @@ def sha256(path: Path) -> str:
 
 
 def _check_inside(folder: Path, name: str) -> None:
-    path = folder / name
-    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-    if not inside or path.is_symlink():
+    plain = Path(name).name == name and name not in ("", ".", "..")
+    if not plain or (folder / name).is_symlink():
         raise ModelSetError(f"{folder / MANIFEST}: names {name!r}, not a plain file of its folder.")

@@ -61,6 +61,9 @@ def predict_frames(features: pa.Table, models: ModelSet) -> pa.Table:
             f"wants {models.info.feature_dim}; extract them again with that model set."
         )
     scores = models.classifier.score(values)
+    if not (finite := np.isfinite(scores).all(axis=1)).all():
+        frame = features["frame_id"][int(np.argmin(finite))]
+        raise LostRowsError(f"frame {frame} has no score: its embedding is not finite.")
     labels = np.where(scores[:, 1] > scores[:, 0], "virus", "others")
     columns = [
         *features.select(["frame_id", "chunk_id", "record_id", "chunk_row"]).columns,
