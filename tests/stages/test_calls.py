@@ -156,3 +156,10 @@ def test_a_failed_partition_leaves_a_contig_to_its_other_chunks():
 def test_no_records_have_no_scores():
     scores = ContigScores(0)
     assert scores.score.tolist() == scores.call.tolist() == []
+
+
+@pytest.mark.parametrize(("threshold", "call"), [(0.6, "virus"), (0.65, "others")])
+def test_a_contig_is_virus_from_the_threshold_on(threshold, call):
+    scores = ContigScores(1, threshold)
+    scores.add(call_chunks(chunk_table([0]), prediction_table([(0, 0.375, 0.625)])))
+    assert (scores.score[0], scores.call[0]) == (0.625, call)

@@ -38,8 +38,12 @@ class Totals:
     contigs: Mapping[str, int] = field(default_factory=dict)  # by call
 
 
-def write_results(plan: Plan, failures: Sequence[Failure]) -> Totals:
+def write_results(
+    plan: Plan, failures: Sequence[Failure], contig_threshold: float = 0.5
+) -> Totals:
     """Write every result file and count what is in them.
+
+    ``contig_threshold`` is the score from which on a record is called virus.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def write_results(plan: Plan, failures: Sequence[Failure]) -> Totals:
         If a table is missing or damaged.
     """
     totals = Totals()
-    scores = ContigScores(plan.counts.records)
+    scores = ContigScores(plan.counts.records, contig_threshold)
     failed = {failure.partition for failure in failures}
     calls = _write_chunks(plan, failed, scores, totals)
     write_text(

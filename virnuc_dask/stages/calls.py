@@ -55,10 +55,12 @@ class ContigScores:
     """The mean over each record's scored chunks, gathered partition by partition.
 
     A chunk counts with (1 + score_virus - score_others) / 2, in [0, 1]: above one half where the
-    chunk itself is called virus. 24 bytes a record, whatever its length.
+    chunk itself is called virus. A record is virus from ``threshold`` on. 16 bytes a record,
+    whatever its length.
     """
 
-    def __init__(self, records: int) -> None:
+    def __init__(self, records: int, threshold: float = 0.5) -> None:
+        self._threshold = threshold
         self._sum = np.zeros(records)
         self.scored = np.zeros(records, np.int64)
 
@@ -80,6 +82,6 @@ class ContigScores:
 
     @property
     def call(self) -> NDArray[np.str_]:
-        """`virus` from a score of one half on, `others` below, `unscored` without one."""
-        called = np.where(self.score >= 0.5, VIRUS, OTHERS)
+        """`virus` from the threshold on, `others` below, `unscored` without a score."""
+        called = np.where(self.score >= self._threshold, VIRUS, OTHERS)
         return np.where(self.scored > 0, called, UNSCORED)
