@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from virnuc_dask.cluster.plugin import ModelPlugin, ResidenceSettings, check_workers, run_stage
-from virnuc_dask.errors import ModelSetError
+from virnuc_dask.errors import ModelSetError, NoClusterError
 from virnuc_dask.modelsets.registry import read_info
 from virnuc_dask.modelsets.residence import Residence
 from virnuc_dask.modelsets.source import ModelSource
@@ -88,6 +89,18 @@ def test_a_damaged_model_set_is_reported_with_worker_and_file(client, damaged, r
     name = registered(ModelPlugin(damaged, PERSISTENT, "topic"))
     with pytest.raises(ModelSetError, match=r"worker \d .*classifier\.safetensors: damaged"):
         check_workers(client, name)
+
+
+@pytest.mark.parametrize(
+    ("devices", "shared"),
+    [(["cpu", "cpu"], False), (["GPU-1", "GPU-2"], False), (["GPU-1", "GPU-1"], True)],
+)
+def test_two_workers_on_one_gpu_are_refused(devices, shared):
+    states = {f"tcp://{number}": (None, device) for number, device in enumerate(devices)}
+    client = SimpleNamespace(run=lambda *_: states)
+    expected = pytest.raises(NoClusterError, match="tcp://0 and tcp://1 share GPU-1")
+    with expected if shared else nullcontext():
+        check_workers(client, "plugin")
 
 
 def test_every_task_of_a_worker_that_could_not_load_raises_the_load_error(

@@ -17,12 +17,12 @@ from distributed import Client, LocalCluster
 
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
+from virnuc_dask.modelsets.environment import prepare_torch
 
 LOOPBACK = "127.0.0.1"
 GIVEN = "given"
 # What a worker needs beside three times its weights (loading copies): Python, torch, one partition.
 _WORKER_BYTES = 1_000_000_000
-_ALLOCATOR = "expandable_segments:True"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +165,7 @@ def _client(
         with _connect_given(settings) as client:
             yield client, settings
         return
+    prepare_torch()
     start = _start_cuda if kind == "cuda" else _start_cpu
     cluster, settings = start(settings, weight_bytes)
     with cluster, Client(cluster) as client:
@@ -199,10 +200,6 @@ def _start_cuda(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, Clus
     workers = settings.workers or count
     if workers > count:
         raise NoClusterError(f"{workers} GPU workers were asked for, but there are {count} GPUs.")
-    # Both names: torch renamed it. In the environment before the workers start, because the
-    # allocator reads it once and LocalCUDACluster overwrites the environment it is given.
-    os.environ.setdefault("PYTORCH_ALLOC_CONF", _ALLOCATOR)
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", _ALLOCATOR)
     settings = replace(settings, workers=workers, device="cuda")
     # Kilobytes travel, and GPU memory is torch's alone: plain TCP, no RMM, no spilling.
     cluster = LocalCUDACluster(

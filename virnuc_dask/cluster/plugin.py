@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 from distributed import Client, Worker, WorkerPlugin, get_worker
 
 from virnuc_dask.config import Settings
-from virnuc_dask.errors import ModelSetError
+from virnuc_dask.errors import ModelSetError, NoClusterError
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.plan import PartitionTask
@@ -126,18 +126,34 @@ def _residence(plugin_name: str) -> Residence:
 
 
 def check_workers(client: Client, plugin_name: str) -> None:
-    """Ask every worker whether its model set is loaded.
+    """Ask every worker whether its model set is loaded, and where.
 
     Raises
     ------
     ModelSetError
         The first worker's that could not load it.
+    NoClusterError
+        If two workers hold theirs on the same GPU.
     """
-    for error in client.run(_load_error, plugin_name).values():
+    states = client.run(_state, plugin_name)
+    for error, _ in states.values():
         if error is not None:
             raise error
+    gpus: dict[str, str] = {}
+    for address, (_, device) in states.items():
+        if device is None or device == "cpu":
+            continue
+        if device in gpus:
+            raise NoClusterError(
+                f"workers {gpus[device]} and {address} share {device}: start one worker a GPU, "
+                "each with its own CUDA_VISIBLE_DEVICES."
+            )
+        gpus[device] = address
 
 
-def _load_error(plugin_name: str, dask_worker: Any = None) -> ModelSetError | None:
+def _state(plugin_name: str, dask_worker: Any = None) -> tuple[ModelSetError | None, str | None]:
+    """The load error of a worker's plugin, and the device of its model set."""
     plugin = dask_worker.plugins.get(plugin_name)
-    return plugin.error if isinstance(plugin, ModelPlugin) else None
+    if not isinstance(plugin, ModelPlugin) or plugin.residence is None:
+        return None, None
+    return plugin.error, plugin.residence.device

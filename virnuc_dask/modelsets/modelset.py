@@ -13,13 +13,11 @@ import torch
 from virnuc_dask.encoders.encoder import Encoder, Placement, load_encoder
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.classifier import Classifier, load_classifier
+from virnuc_dask.modelsets.environment import prepare_torch
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info, verify
 from virnuc_dask.modelsets.source import ModelSource
 
-# With its default, MKL takes another route for matrices of 5 to 11 rows when it has more than one
-# thread, and results differ in the last bit from one number of threads to the next. This costs
-# nothing measurable and is read at MKL's first call. Held by tests/modelsets/test_modelset.py.
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+prepare_torch()
 
 
 @dataclass

@@ -47,6 +47,11 @@ class Residence:
         """``persistent`` or ``per_partition``, as the log names it."""
         return "persistent" if self._persistent else "per_partition"
 
+    @property
+    def device(self) -> str | None:
+        """The device of the model set that stays, a GPU with its UUID; None without one."""
+        return None if self._resident is None else device_name(self._resident.device)
+
     def open(self) -> None:
         """Load, if the model set is to stay.
 
