@@ -55,7 +55,7 @@ def main() -> None:
 
 def measure(folder: Path, turn: int, way: str, settings: Settings) -> dict[str, float]:
     """Seconds and frames a second of one run."""
-    done = run([folder / "input.fa"], folder / f"{way}-{turn}", settings)
+    done = run([folder / "input.fa"], folder / f"{way}-{turn}", settings=settings)
     working_s = seconds_of_work(done)
     frames = done.summary["frames"]
     stages = {f"{stage}_s": spent for stage, spent in done.summary["stage_s"].items()}

@@ -48,7 +48,7 @@ def seen(monkeypatch) -> dict:
     """Takes the place of the main job and keeps what it was called with."""
     called: dict = {}
 
-    def run(inputs, out, settings, **options):
+    def run(inputs, out, *, settings, **options):
         called.update(inputs=inputs, out=out, settings=settings, **options)
         summary = {"contigs": {"virus": 1, "others": 2, "unscored": 3}, "elapsed_s": 1.0}
         return Run(out, summary | {"records": 6, "chunks": 9, "chunks_scored": 7, "frames": 8})

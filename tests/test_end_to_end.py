@@ -43,13 +43,15 @@ def settings(parity_modelset: Path) -> Settings:
 @pytest.fixture(scope="module")
 def plain_run(demo, settings, tmp_path_factory):
     """What every other way has to give too."""
-    return run([demo], tmp_path_factory.mktemp("plain") / "out", settings)
+    return run([demo], tmp_path_factory.mktemp("plain") / "out", settings=settings)
 
 
 @pytest.fixture(scope="module")
 def small_run(parity_dir, settings, tmp_path_factory):
     """The parity input: what it takes to compare many ways."""
-    return run([parity_dir / "input.fa"], tmp_path_factory.mktemp("small") / "out", settings)
+    return run(
+        [parity_dir / "input.fa"], tmp_path_factory.mktemp("small") / "out", settings=settings
+    )
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_workers_and_persistence_do_not_change_the_results(
 ):
     cluster = replace(settings.cluster, kind="cpu" if workers else "none", workers=workers or None)
     changed = replace(settings, cluster=cluster, persistent_models=persistent)
-    done = run([parity_dir / "input.fa"], tmp_path / "out", changed)
+    done = run([parity_dir / "input.fa"], tmp_path / "out", settings=changed)
     _assert_same_results(done.folder, small_run.folder)
     loads = [worker["model_loads"] for worker in done.summary["model_loads"]]
     partitions = done.summary["partitions"]["computed"]
@@ -152,7 +154,7 @@ def test_an_interrupted_run_continues_where_it_was(command, plain_run, tmp_path,
 
 def test_resuming_a_finished_run_computes_nothing(demo, settings, plain_run, tmp_path):
     out = _copy(plain_run.folder, tmp_path)
-    again = run([demo], out, settings, resume=True)
+    again = run([demo], out, settings=settings, resume=True)
     assert again.summary["partitions"]["computed"] == 0
     assert again.summary["model_loads"] == []
     _assert_same_results(out, plain_run.folder)
@@ -162,7 +164,7 @@ def test_a_damaged_table_is_computed_again(demo, settings, plain_run, tmp_path):
     out = _copy(plain_run.folder, tmp_path)
     predictions = RunFolder(out).predictions(3)
     predictions.write_bytes(predictions.read_bytes()[:-9])
-    again = run([demo], out, settings, resume=True)
+    again = run([demo], out, settings=settings, resume=True)
     assert again.summary["partitions"]["computed"] == 1
     _assert_same_results(out, plain_run.folder)
 
@@ -170,9 +172,9 @@ def test_a_damaged_table_is_computed_again(demo, settings, plain_run, tmp_path):
 def test_other_input_never_meets_old_results(demo, settings, plain_run, tmp_path, parity_dir):
     out = _copy(plain_run.folder, tmp_path)
     with pytest.raises(PlanChangedError, match="input"):
-        run([parity_dir / "input.fa"], out, settings, resume=True)
+        run([parity_dir / "input.fa"], out, settings=settings, resume=True)
     with pytest.raises(PlanChangedError, match=r"chunk length \(500, now 300\)"):
-        run([demo], out, replace(settings, length=300), resume=True)
+        run([demo], out, settings=replace(settings, length=300), resume=True)
 
 
 def test_predicting_from_stored_features_gives_exactly_the_scores_of_the_run(
@@ -181,23 +183,23 @@ def test_predicting_from_stored_features_gives_exactly_the_scores_of_the_run(
     out = _copy(plain_run.folder, tmp_path)
     for name in ("predictions/part-00002.parquet", *RESULTS):
         (out / name).unlink()
-    again = predict(out, settings)
+    again = predict(out, settings=settings)
     assert again.summary["partitions"]["computed"] == len(list((out / "predictions").iterdir()))
     _assert_same_results(out, plain_run.folder)
 
 
 def test_without_features_the_results_are_the_same(demo, settings, plain_run, tmp_path):
-    done = run([demo], tmp_path / "out", replace(settings, features=False))
+    done = run([demo], tmp_path / "out", settings=replace(settings, features=False))
     _assert_same_results(done.folder, plain_run.folder)
     assert list((done.folder / "features").iterdir()) == []
     with pytest.raises(BadTableError, match="--features"):
-        predict(done.folder, settings)
+        predict(done.folder, settings=settings)
 
 
 def test_a_folder_in_use_is_refused(demo, settings, tmp_path):
     folder = RunFolder(tmp_path / "out")
     with folder.held(), pytest.raises(OutputInUseError):
-        run([demo], folder.path, settings)
+        run([demo], folder.path, settings=settings)
 
 
 def _assert_same_results(ours: Path, expected: Path) -> None:

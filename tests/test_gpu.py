@@ -24,13 +24,13 @@ def settings(parity_modelset: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def on_gpu(parity_dir, settings, tmp_path_factory) -> Run:
-    return run([parity_dir / "input.fa"], tmp_path_factory.mktemp("gpu") / "out", settings)
+    return run([parity_dir / "input.fa"], tmp_path_factory.mktemp("gpu") / "out", settings=settings)
 
 
 @pytest.fixture(scope="module")
 def on_cpu(parity_dir, settings, tmp_path_factory) -> Run:
     here = replace(settings, cluster=replace(settings.cluster, kind="none", device="cpu"))
-    return run([parity_dir / "input.fa"], tmp_path_factory.mktemp("cpu") / "out", here)
+    return run([parity_dir / "input.fa"], tmp_path_factory.mktemp("cpu") / "out", settings=here)
 
 
 def test_features_agree_with_the_cpu(on_gpu, on_cpu):
@@ -41,7 +41,9 @@ def test_features_agree_with_the_cpu(on_gpu, on_cpu):
 
 
 def test_bf16_features_point_the_same_way(parity_dir, settings, on_cpu, tmp_path):
-    done = run([parity_dir / "input.fa"], tmp_path / "out", replace(settings, precision="bf16"))
+    done = run(
+        [parity_dir / "input.fa"], tmp_path / "out", settings=replace(settings, precision="bf16")
+    )
     for column in ("nucleotide", "peptide"):
         ours, exact = _vectors(done, column), _vectors(on_cpu, column)
         norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(exact, axis=1)

@@ -22,6 +22,7 @@ FLOORS = [
     {"stages"},
     {"cluster"},
     {"outputs", "training"},
+    {"planning"},
     {"run"},
     {"cli"},
 ]

@@ -120,7 +120,7 @@ def run_command(
             f"model set {settings.model}. Nothing was written."
         )
         return
-    done = run(inputs, out, settings, resume=resume, force=force, console=_bar(options))
+    done = run(inputs, out, settings=settings, resume=resume, force=force, console=_bar(options))
     _report(done, quiet=options["quiet"])
 
 
@@ -130,7 +130,7 @@ def run_command(
 def predict_command(out: Path, **options: Any) -> None:
     """Score the stored feature tables of the run in OUT again."""
     settings = _prepare(options)
-    done = predict(out, settings, model=options["model"], console=_bar(options))
+    done = predict(out, options["model"], settings=settings, console=_bar(options))
     _report(done, quiet=options["quiet"])
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
-import xxhash
 from distributed import Client
 from rich.console import Console
 
@@ -22,27 +19,18 @@ from virnuc_dask.cluster.execute import executing
 from virnuc_dask.cluster.monitor import Journal, ProgressBar
 from virnuc_dask.cluster.plugin import ResidenceSettings
 from virnuc_dask.config import Settings
-from virnuc_dask.errors import BadInputError, BadSettingError, BadTableError, PlanChangedError
-from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
+from virnuc_dask.errors import BadInputError, BadTableError
+from virnuc_dask.modelsets.calibration import Calibration
+from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info, size_bytes
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.outputs.results import Totals, write_results
-from virnuc_dask.sequences.partitions import count_records, write_partitions
-from virnuc_dask.sequences.records import STDIN, hash_inputs, read_records
+from virnuc_dask.outputs.run_json import record_run
+from virnuc_dask.planning import chunk_length, make_plan, plan_again, warnings_of
+from virnuc_dask.sequences.partitions import count_records
+from virnuc_dask.sequences.records import STDIN, read_records
 from virnuc_dask.stages.receipt import Failure, Receipt
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.parquet import is_done
-from virnuc_dask.tables.plan import (
-    Counts,
-    Decisions,
-    Plan,
-    fingerprint,
-    read_plan,
-    read_run_json,
-    refuse_change,
-    write_run_json,
-)
-
-_VERSIONS = ("dask", "distributed", "torch", "numpy", "pyarrow", "tokenizers", "fair-esm")
+from virnuc_dask.tables.plan import Counts, PartitionTask, Plan, read_plan, read_run_json
 
 
 @dataclass(frozen=True)
@@ -75,9 +63,12 @@ class _Tally:
     stage_s: dict[str, float] = field(default_factory=dict)
     cluster: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, receipt: Receipt) -> None:
+    def add(self, outcome: Receipt | Failure) -> None:
+        if isinstance(outcome, Failure):
+            self.failures.append(outcome)
+            return
         self.computed += 1
-        for stage, elapsed_s in receipt.elapsed_s.items():
+        for stage, elapsed_s in outcome.elapsed_s.items():
             self.stage_s[stage] = self.stage_s.get(stage, 0.0) + elapsed_s
 
 
@@ -86,21 +77,25 @@ class _Job:
     """What all steps of one run share."""
 
     inputs: tuple[str, ...]
-    folder: RunFolder
     settings: Settings
     info: ModelSetInfo
     journal: Journal
     console: Console | None = None
     client: Client | None = None
+    encoders: bool = True  # false: score what is stored
     start: float = field(default_factory=time.perf_counter)
+
+    def tell(self, event: str, **details: Any) -> None:
+        """Write an event into the log."""
+        self.journal.write({"event": event, **details})
 
 
 def run(
     inputs: Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
-    settings: Settings | None = None,
-    *,
     model: str | None = None,
+    *,
+    settings: Settings | None = None,
     client: Client | None = None,
     resume: bool = False,
     force: bool = False,
@@ -114,8 +109,10 @@ def run(
         Paths; ``-`` is standard input.
     out
         The run folder. One that holds a run already needs ``resume`` or ``force``.
+    model
+        The model set; default: that of ``settings``, which is ``mini`` where they do not say.
     settings
-        Everything else; ``model`` overrides the model set in it.
+        Everything else; see `virnuc_dask.config`.
     client
         A Dask client to work on; without, ``settings.cluster`` decides.
     console
@@ -126,26 +123,26 @@ def run(
     VirnucError
         See `virnuc_dask.errors`. Partitions that fail do not raise: they are in `Run.failures`.
     """
-    settings = settings or Settings()
-    settings = replace(settings, model=model) if model is not None else settings
+    settings = _with_model(settings or Settings(), model)
     names = _existing(inputs)
     info = read_info(find(settings.model))
-    chunk_length(settings, info)
+    chunk_length(settings, info)  # refused before the folder is touched
     folder = RunFolder(Path(out))
     with folder.held():
         folder.prepare(resume=resume, force=force)
         with Journal.opened(folder.log) as journal:
-            job = _Job(names, folder, settings, info, journal, console, client)
-            plan = make_plan(job)
+            job = _Job(names, settings, info, journal, console, client)
+            job.tell("run_started", inputs=", ".join(names), out=str(folder.path))
+            plan = make_plan(names, folder, settings, info)
             tally = execute(plan, job)
             return finish(plan, tally, job)
 
 
 def predict(
     out: str | os.PathLike[str],
-    settings: Settings,
-    *,
     model: str | None = None,
+    *,
+    settings: Settings | None = None,
     client: Client | None = None,
     console: Console | None = None,
 ) -> Run:
@@ -156,113 +153,51 @@ def predict(
     PlanChangedError
         If ``model`` has other encoders than those that made the features.
     BadTableError
-        If there is no finished run, or it kept no features.
+        If there is no planned run, or it kept no features.
     """
     folder = RunFolder(Path(out))
     earlier = read_plan(folder)
     if earlier is None:
         raise BadTableError(f"{folder.path}: no planned run here; make one with `run`.")
+    planned = read_run_json(folder)
+    settings = _with_model(settings or Settings(), model or planned["settings"]["model"])
+    settings = replace(settings, precision=earlier.decisions.precision, features=True)
+    info = read_info(find(settings.model))
+    names = tuple(planned["inputs"])
     with folder.held(), Journal.opened(folder.log) as journal:
-        planned = read_run_json(folder)
-        settings = replace(
-            settings,
-            model=model if model is not None else planned["settings"]["model"],
-            precision=earlier.decisions.precision,
-            features=True,
-        )
-        info = read_info(find(settings.model))
-        job = _Job(tuple(planned["inputs"]), folder, settings, info, journal, console, client)
-        plan = _plan_again(earlier, info)
-        _write_plan(plan, job)
-        tally = execute(plan, job, encoders=False)
+        job = _Job(names, settings, info, journal, console, client, encoders=False)
+        job.tell("run_started", inputs=f"features of {folder.path}", out=str(folder.path))
+        plan = plan_again(earlier, info)
+        tally = execute(plan, job)
         return finish(plan, tally, job)
 
 
 def dry_run(inputs: Sequence[str | os.PathLike[str]], settings: Settings) -> Counts:
     """Read and check the input and the model set, and count; writes nothing."""
-    names = _existing(inputs)
     info = read_info(find(settings.model))
-    return count_records(read_records(names), chunk_length(settings, info))
+    return count_records(read_records(_existing(inputs)), chunk_length(settings, info))
 
 
-def chunk_length(settings: Settings, info: ModelSetInfo) -> int:
-    """The chunk length asked for, or the model set's own.
-
-    Raises
-    ------
-    BadSettingError
-        If the model set was not made for it.
-    """
-    length = settings.length if settings.length is not None else info.chunk_lengths[0]
-    if length not in info.chunk_lengths:
-        known = " or ".join(map(str, info.chunk_lengths))
-        raise BadSettingError(f"model set {info.name!r} is for chunks of {known} nt, not {length}.")
-    return length
-
-
-def make_plan(job: _Job) -> Plan:
-    """Read the input, write its partitions and ``run.json``; or find that it is all there.
-
-    Raises
-    ------
-    BadInputError
-        If the input cannot be read.
-    PlanChangedError
-        If the folder holds a run with other input, settings or weights.
-    """
-    job.journal.write(
-        {
-            "event": "run_started",
-            "version": version("virnuc-dask"),
-            "inputs": ", ".join(job.inputs),
-            "out": str(job.folder.path),
-        }
-    )
-    earlier = read_plan(job.folder)
-    if earlier is not None and _partitions_intact(earlier):
-        digest = xxhash.xxh3_128()
-        hash_inputs(job.inputs, digest)
-        plan = replace(earlier, decisions=_decide(job, digest.hexdigest()))
-    else:
-        plan = _plan_anew(job)
-    if earlier is not None:
-        refuse_change(job.folder, earlier.decisions, plan.decisions)
-    plan = replace(plan, keep_features=job.settings.features)
-    _write_plan(plan, job)
-    _warn(plan, job)
-    return plan
-
-
-def execute(plan: Plan, job: _Job, *, encoders: bool = True) -> _Tally:
+def execute(plan: Plan, job: _Job) -> _Tally:
     """Compute every partition that is not done, here or on a cluster."""
+    record_run(plan, job.inputs, job.settings, job.info)
     tasks = [task for task in plan.tasks() if not task.is_done]
-    chunks_left = sum(task.chunks for task in tasks)
-    job.journal.write(
-        {
-            "event": "planned",
-            **asdict(plan.counts),
-            "chunk_length": plan.decisions.chunk_length,
-            "partitions": len(plan.partitions),
-            "partitions_done": len(plan.partitions) - len(tasks),
-        }
+    job.tell(
+        "planned",
+        **asdict(plan.counts),
+        chunk_length=plan.decisions.chunk_length,
+        partitions=len(plan.partitions),
+        partitions_done=len(plan.partitions) - len(tasks),
     )
+    for message in warnings_of(plan):
+        job.tell("warning", message=message)
     tally = _Tally()
-    if not tasks:
-        return tally
-    settings, mode = job.settings, ResidenceSettings.of(job.settings)
-    with connect(settings.cluster, _weight_bytes(settings), job.client) as connection:
-        tally.cluster = _describe(connection)
-        job.journal.write({"event": "cluster", **tally.cluster})
-        source = ModelSource.from_settings(
-            replace(settings, cluster=connection.settings), job.info, encoders=encoders
-        )
-        progress = ProgressBar(job.console, plan.counts.chunks, plan.counts.chunks - chunks_left)
-        job.journal.write({"event": "modelset_loading", "modelset": job.info.name})
-        with executing(tasks, connection, source, mode, job.journal) as outcomes, progress:
-            for outcome in outcomes:
-                _take_in(outcome, tally, job.journal, mode)
-                if isinstance(outcome, Receipt):
-                    progress.advance(outcome.chunks, outcome.frames)
+    if tasks:
+        weight_bytes = size_bytes(find(job.settings.model), job.info)
+        with connect(job.settings.cluster, weight_bytes, job.client) as connection:
+            tally.cluster = _describe(connection)
+            job.tell("cluster", text=str(connection), **tally.cluster)
+            _compute(plan, tasks, connection, job, tally)
     return tally
 
 
@@ -275,13 +210,38 @@ def finish(plan: Plan, tally: _Tally, job: _Job) -> Run:
         If anything planned did not come out.
     """
     start = time.perf_counter()
-    totals = write_results(plan, tally.failures)
+    calibration = Calibration.of(job.info.calibration)
+    totals = write_results(plan, tally.failures, calibration.contig_threshold)
     tally.stage_s["finish"] = time.perf_counter() - start
     elapsed_s = round(time.perf_counter() - job.start, 3)
-    job.journal.write({"event": "run_done", "elapsed_s": elapsed_s})
+    job.tell("run_done", elapsed_s=elapsed_s)
     summary = _summary(plan, tally, totals, job) | {"elapsed_s": elapsed_s}
-    _write_plan(plan, job, summary)
-    return Run(job.folder.path, summary, tuple(tally.failures))
+    record_run(plan, job.inputs, job.settings, job.info, summary)
+    return Run(plan.folder.path, summary, tuple(tally.failures))
+
+
+def _compute(
+    plan: Plan, tasks: Sequence[PartitionTask], connection: Connection, job: _Job, tally: _Tally
+) -> None:
+    mode = ResidenceSettings.of(job.settings)
+    settings = replace(job.settings, cluster=connection.settings)
+    source = ModelSource.from_settings(settings, job.info, encoders=job.encoders)
+    chunks_left = sum(task.chunks for task in tasks)
+    progress = ProgressBar(job.console, plan.counts.chunks, plan.counts.chunks - chunks_left)
+    job.tell("modelset_loading", modelset=job.info.name)
+    with executing(tasks, connection, source, mode, job.journal) as outcomes, progress:
+        for outcome in outcomes:
+            tally.add(outcome)
+            if isinstance(outcome, Failure):
+                job.tell("partition_failed", **asdict(outcome))
+                continue
+            progress.advance(outcome.chunks, outcome.frames)
+            total_s = round(sum(outcome.elapsed_s.values()), 3)
+            job.tell("partition_done", **asdict(outcome), total_s=total_s, mode=mode.name)
+
+
+def _with_model(settings: Settings, model: str | None) -> Settings:
+    return settings if model is None else replace(settings, model=model)
 
 
 def _existing(inputs: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
@@ -293,92 +253,13 @@ def _existing(inputs: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     return names
 
 
-def _decide(job: _Job, input_digest: str) -> Decisions:
-    return Decisions(
-        input_digest=input_digest,
-        chunk_length=chunk_length(job.settings, job.info),
-        partition_chunks=job.settings.partition_chunks,
-        precision=job.settings.precision,
-        encoders_checksum=job.info.encoders_checksum,
-        modelset_checksum=job.info.checksum,
-    )
-
-
-def _plan_anew(job: _Job) -> Plan:
-    digest = xxhash.xxh3_128()
-    length = chunk_length(job.settings, job.info)
-    counts, partitions = write_partitions(
-        read_records(job.inputs, digest),
-        job.folder,
-        length,
-        job.settings.partition_chunks,
-        lambda: fingerprint(digest.hexdigest(), length),
-    )
-    return Plan(job.folder, _decide(job, digest.hexdigest()), counts, partitions)
-
-
-def _plan_again(earlier: Plan, info: ModelSetInfo) -> Plan:
-    """The plan that scores the features of ``earlier`` with the classifier of ``info``."""
-    if info.encoders_checksum != earlier.decisions.encoders_checksum:
-        raise PlanChangedError(
-            f"{earlier.folder.path}: its features were made by other encoders than those of "
-            f"model set {info.name!r}; make a new run with it."
-        )
-    decisions = replace(earlier.decisions, modelset_checksum=info.checksum)
-    plan = replace(earlier, decisions=decisions, rescore=True)
-    for task in plan.tasks():
-        path = plan.folder.features(task.index)
-        if not is_done(path, task.features):
-            raise BadTableError(f"{path}: missing or damaged; `run --resume --features` makes it.")
-    return plan
-
-
-def _partitions_intact(plan: Plan) -> bool:
-    tables = [(plan.folder.partition(part.index), part.content) for part in plan.partitions]
-    tables.append((plan.folder.records, plan.records_fingerprint))
-    return all(is_done(path, content) for path, content in tables)
-
-
-def _warn(plan: Plan, job: _Job) -> None:
-    counts, length = plan.counts, plan.decisions.chunk_length
-    warnings = {
-        "the input holds no records; the result files hold their headers only.": not counts.records,
-        f"{counts.duplicate_ids} record(s) repeat an id; they are kept apart by their place in the "
-        "input (record_index).": counts.duplicate_ids,
-        f"{counts.shorter_records} of {counts.records} records are shorter than the {length} nt "
-        "that the model set was made for; their scores are less certain.": counts.shorter_records,
-    }
-    for message in (text for text, applies in warnings.items() if applies):
-        job.journal.write({"event": "warning", "message": message})
-
-
-def _weight_bytes(settings: Settings) -> int:
-    folder = find(settings.model)
-    return sum((folder / name).stat().st_size for name in read_info(folder).files)
-
-
 def _describe(connection: Connection) -> dict[str, Any]:
     return {
         "kind": connection.kind,
         "workers": connection.workers,
         "threads": connection.settings.threads,
         "dashboard": connection.dashboard,
-        "note": connection.note,
-        "text": str(connection),
     }
-
-
-def _take_in(
-    outcome: Receipt | Failure, tally: _Tally, journal: Journal, mode: ResidenceSettings
-) -> None:
-    if isinstance(outcome, Failure):
-        tally.failures.append(outcome)
-        journal.write({"event": "partition_failed", **asdict(outcome)})
-        return
-    tally.add(outcome)
-    total_s = round(sum(outcome.elapsed_s.values()), 3)
-    done = {"event": "partition_done", **asdict(outcome), "total_s": total_s, "mode": mode.name}
-    journal.write(done)
 
 
 def _summary(plan: Plan, tally: _Tally, totals: Totals, job: _Job) -> dict[str, Any]:
@@ -396,21 +277,3 @@ def _summary(plan: Plan, tally: _Tally, totals: Totals, job: _Job) -> dict[str, 
         "stage_s": {stage: round(spent, 3) for stage, spent in tally.stage_s.items()},
         "model_loads": list(job.journal.loads.values()),
     }
-
-
-def _write_plan(plan: Plan, job: _Job, summary: Mapping[str, Any] | None = None) -> None:
-    content = {
-        "virnuc_dask": version("virnuc-dask"),
-        "versions": {"python": platform.python_version()} | {n: version(n) for n in _VERSIONS},
-        "inputs": list(job.inputs),
-        "settings": asdict(job.settings),
-        "modelset": {
-            "name": job.info.name,
-            "version": job.info.version,
-            "checksum": job.info.checksum,
-            "files": dict(job.info.files),
-        },
-        "summary": summary,
-        "plan": plan.as_json(),
-    }
-    write_run_json(plan.folder, content)

@@ -20,7 +20,7 @@ logger = logging.getLogger("virnuc_dask")
 
 # How each event reads at INFO.
 _LINES = {
-    "run_started": "virnuc_dask {version}: {inputs} → {out}",
+    "run_started": "{inputs} → {out}",
     "planned": "{records} records, {chunks} chunks of {chunk_length} nt; partitions: {partitions}, "
     "{partitions_done} done already",
     "cluster": "{text}",

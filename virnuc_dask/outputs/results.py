@@ -38,9 +38,7 @@ class Totals:
     contigs: Mapping[str, int] = field(default_factory=dict)  # by call
 
 
-def write_results(
-    plan: Plan, failures: Sequence[Failure], contig_threshold: float = 0.5
-) -> Totals:
+def write_results(plan: Plan, failures: Sequence[Failure], contig_threshold: float = 0.5) -> Totals:
     """Write every result file and count what is in them.
 
     ``contig_threshold`` is the score from which on a record is called virus.

@@ -1,0 +1,42 @@
+"""``run.json``: what was done, with what, and what came out."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from virnuc_dask.config import Settings
+from virnuc_dask.modelsets.registry import ModelSetInfo
+from virnuc_dask.tables.plan import Plan, write_run_json
+
+_PACKAGES = ("dask", "distributed", "torch", "numpy", "pyarrow", "tokenizers", "fair-esm")
+
+
+def record_run(
+    plan: Plan,
+    inputs: Sequence[str],
+    settings: Settings,
+    info: ModelSetInfo,
+    summary: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``run.json``: once the plan is made, and again with the summary once it is done."""
+    write_run_json(
+        plan.folder,
+        {
+            "virnuc_dask": version("virnuc-dask"),
+            "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+            "inputs": list(inputs),
+            "settings": asdict(settings),
+            "modelset": {
+                "name": info.name,
+                "version": info.version,
+                "checksum": info.checksum,
+                "files": dict(info.files),
+            },
+            "summary": summary,
+            "plan": plan.as_json(),
+        },
+    )

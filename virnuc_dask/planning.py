@@ -1,0 +1,129 @@
+"""The first step of a run: what there is to do, and what decides its results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import xxhash
+
+from virnuc_dask.config import Settings
+from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError
+from virnuc_dask.modelsets.registry import ModelSetInfo
+from virnuc_dask.sequences.partitions import write_partitions
+from virnuc_dask.sequences.records import hash_inputs, read_records
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.parquet import is_done
+from virnuc_dask.tables.plan import Decisions, Plan, fingerprint, read_plan, refuse_change
+
+
+def make_plan(
+    inputs: Sequence[str], folder: RunFolder, settings: Settings, info: ModelSetInfo
+) -> Plan:
+    """Read the input and write its partitions; or find that an earlier run did so.
+
+    Raises
+    ------
+    BadInputError
+        If the input cannot be read.
+    PlanChangedError
+        If the folder holds a run with other input, settings or weights.
+    """
+    earlier = read_plan(folder)
+    if earlier is not None and _partitions_intact(earlier):
+        digest = xxhash.xxh3_128()
+        hash_inputs(inputs, digest)
+        plan = replace(earlier, decisions=_decide(digest.hexdigest(), settings, info))
+    else:
+        plan = _plan_anew(inputs, folder, settings, info)
+    if earlier is not None:
+        refuse_change(folder, earlier.decisions, plan.decisions)
+    return replace(plan, keep_features=settings.features)
+
+
+def plan_again(earlier: Plan, info: ModelSetInfo) -> Plan:
+    """The plan that scores the stored features of ``earlier`` with the classifier of ``info``.
+
+    Raises
+    ------
+    PlanChangedError
+        If the features were made by other encoders.
+    BadTableError
+        If a feature table is missing or damaged.
+    """
+    if info.encoders_checksum != earlier.decisions.encoders_checksum:
+        raise PlanChangedError(
+            f"{earlier.folder.path}: its features were made by other encoders than those of "
+            f"model set {info.name!r}; make a new run with it."
+        )
+    decisions = replace(earlier.decisions, modelset_checksum=info.checksum)
+    plan = replace(earlier, decisions=decisions, rescore=True)
+    for task in plan.tasks():
+        path = plan.folder.features(task.index)
+        if not is_done(path, task.features):
+            raise BadTableError(f"{path}: missing or damaged; `run --resume --features` makes it.")
+    return plan
+
+
+def chunk_length(settings: Settings, info: ModelSetInfo) -> int:
+    """The chunk length asked for, or the model set's own.
+
+    Raises
+    ------
+    BadSettingError
+        If the model set was not made for it.
+    """
+    length = settings.length if settings.length is not None else info.chunk_lengths[0]
+    if length not in info.chunk_lengths:
+        known = " or ".join(map(str, info.chunk_lengths))
+        raise BadSettingError(f"model set {info.name!r} is for chunks of {known} nt, not {length}.")
+    return length
+
+
+def warnings_of(plan: Plan) -> Iterator[str]:
+    """What the user should know about the input."""
+    counts, length = plan.counts, plan.decisions.chunk_length
+    if not counts.records:
+        yield "the input holds no records; the result files hold their headers only."
+    if counts.duplicate_ids:
+        yield (
+            f"{counts.duplicate_ids} record(s) repeat an id; they are kept apart by their place "
+            "in the input (record_index)."
+        )
+    if counts.shorter_records:
+        yield (
+            f"{counts.shorter_records} of {counts.records} records are shorter than the {length} "
+            "nt that the model set was made for; their scores are less certain."
+        )
+
+
+def _plan_anew(
+    inputs: Sequence[str], folder: RunFolder, settings: Settings, info: ModelSetInfo
+) -> Plan:
+    digest = xxhash.xxh3_128()
+    length = chunk_length(settings, info)
+    counts, partitions = write_partitions(
+        read_records(inputs, digest),
+        folder,
+        length,
+        settings.partition_chunks,
+        lambda: fingerprint(digest.hexdigest(), length),
+    )
+    return Plan(folder, _decide(digest.hexdigest(), settings, info), counts, partitions)
+
+
+def _decide(input_digest: str, settings: Settings, info: ModelSetInfo) -> Decisions:
+    return Decisions(
+        input_digest=input_digest,
+        chunk_length=chunk_length(settings, info),
+        partition_chunks=settings.partition_chunks,
+        precision=settings.precision,
+        encoders_checksum=info.encoders_checksum,
+        modelset_checksum=info.checksum,
+    )
+
+
+def _partitions_intact(plan: Plan) -> bool:
+    tables = [(plan.folder.partition(part.index), part.content) for part in plan.partitions]
+    tables.append((plan.folder.records, plan.records_fingerprint))
+    return all(is_done(path, content) for path, content in tables)
