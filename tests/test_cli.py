@@ -217,6 +217,7 @@ def test_cuda_without_a_gpu_is_exit_code_6_and_says_why(command, inputs, monkeyp
     code, _, err = command("run", inputs / "good.fa", "-o", inputs / "out", "--cluster", "cuda")
     assert code == 6
     assert "--cluster cuda: CUDA_VISIBLE_DEVICES is empty" in err
+    assert not (inputs / "out").exists()
 
 
 def test_an_empty_file_gives_header_only_files_and_a_warning(run_here, inputs):

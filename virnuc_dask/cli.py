@@ -74,7 +74,11 @@ def _settings_options(command: Callable[P, None]) -> Callable[P, None]:
         click.option("--scheduler-file", help="Scheduler file of a cluster that is running."),
         click.option("--workers", type=int, help="Workers to start."),
         click.option("--threads", type=int, help="Threads of each worker."),
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"])),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            help="What workers compute on; auto: a GPU where there is one.",
+        ),
         click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only."),
         click.option("-v", "--verbose", is_flag=True, help="Every event, debug messages too."),
     ]
@@ -91,7 +95,9 @@ def cli() -> None:
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--length", type=int, help="Chunk length in nt; default: the model set's own.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]))
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), help="Of the encoders; default fp32."
+)
 @click.option(
     "--persistent-models/--no-persistent-models",
     default=None,

@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 from distributed import Client
 from rich.console import Console
 
-from virnuc_dask.cluster.connect import Connection, connect
+from virnuc_dask.cluster.connect import Connection, connect, refuse_impossible
 from virnuc_dask.cluster.execute import executing
 from virnuc_dask.cluster.monitor import Journal, ProgressBar
 from virnuc_dask.cluster.plugin import ResidenceSettings
@@ -126,13 +126,17 @@ def run(
     settings = _with_model(settings or Settings(), model)
     names = _existing(inputs)
     info = read_info(find(settings.model))
-    chunk_length(settings, info)  # refused before the folder is touched
+    # Refused before the folder is touched.
+    chunk_length(settings, info)
+    if client is None:
+        refuse_impossible(settings.cluster)
     folder = RunFolder(Path(out))
     with folder.held():
         folder.prepare(resume=resume, force=force)
         with Journal.opened(folder.log) as journal:
             job = _Job(names, settings, info, journal, console, client)
-            job.tell("run_started", inputs=", ".join(names), out=str(folder.path))
+            shown = ", ".join("standard input" if name == STDIN else name for name in names)
+            job.tell("run_started", inputs=shown, out=str(folder.path))
             plan = make_plan(names, folder, settings, info)
             tally = execute(plan, job)
             return finish(plan, tally, job)
@@ -196,6 +200,8 @@ def execute(plan: Plan, job: _Job) -> _Tally:
         weight_bytes = size_bytes(find(job.settings.model), job.info)
         with connect(job.settings.cluster, weight_bytes, job.client) as connection:
             tally.cluster = _describe(connection)
+            if connection.note:
+                job.tell("note", message=connection.note)
             job.tell("cluster", text=str(connection), **tally.cluster)
             _compute(plan, tasks, connection, job, tally)
     return tally

@@ -98,7 +98,16 @@ def test_a_folder_with_strangers_and_no_run_is_refused_and_left_alone(folder, re
     (folder.path / "thesis.tex").write_text("mine")
     with pytest.raises(OutputExistsError, match=r"thesis\.tex"):
         folder.prepare(resume=resume, force=force)
+    with pytest.raises(OutputExistsError, match=r"thesis\.tex"), folder.held():
+        pass
     assert names(folder) == {"thesis.tex"}
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputExistsError, match="is a file"), RunFolder(tmp_path / "out").held():
+        pass
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_holding_makes_the_folder_and_its_lock_is_no_stranger(tmp_path):

@@ -52,8 +52,7 @@ class Connection:
         if self.client is None:
             return "In this process, without Dask workers."
         kind = {"cpu": "CPU", "cuda": "GPU", "given": "Dask"}[self.kind]
-        line = f"{self.workers} {kind} worker(s), dashboard {self.dashboard}"
-        return f"{self.note} {line}".lstrip()
+        return f"{self.workers} {kind} worker(s), dashboard {self.dashboard}"
 
 
 @contextmanager
@@ -90,6 +89,21 @@ def connect(
     with _client(kind, settings, weight_bytes) as (client, settings):
         _wait_for_workers(client, settings)
         yield Connection(client, kind, settings, note)
+
+
+def refuse_impossible(settings: ClusterSettings) -> None:
+    """Find out early, and without starting anything, what `connect` would refuse.
+
+    Raises
+    ------
+    NoClusterError
+        If the settings contradict each other, or ask for GPUs or a scheduler file not there.
+    """
+    kind, settings, _ = _decide(settings)
+    if kind == "cuda":
+        _count_gpu_workers(settings)
+    elif settings.scheduler_file is not None:
+        _check_scheduler_file(settings.scheduler_file)
 
 
 def count_gpus() -> tuple[int, str]:
@@ -174,11 +188,9 @@ def _client(
 
 def _connect_given(settings: ClusterSettings) -> Client:
     where = settings.scheduler_file or settings.scheduler
-    # Client waits for ever for a scheduler file that is not there.
-    if settings.scheduler_file is not None and not Path(settings.scheduler_file).is_file():
-        raise NoClusterError(f"{where}: no such scheduler file; is the scheduler running?")
     try:
         if settings.scheduler_file is not None:
+            _check_scheduler_file(settings.scheduler_file)
             return Client(scheduler_file=settings.scheduler_file)
         return Client(settings.scheduler)
     except (OSError, ValueError) as error:
@@ -192,20 +204,31 @@ def _start_cpu(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, Clust
 
 
 def _start_cuda(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, ClusterSettings]:
-    count, reason = count_gpus()
-    if reason := reason or _dask_cuda_missing():
-        raise NoClusterError(f"--cluster cuda: {reason}.")
+    workers = _count_gpu_workers(settings)
     from dask_cuda import LocalCUDACluster
 
-    workers = settings.workers or count
-    if workers > count:
-        raise NoClusterError(f"{workers} GPU workers were asked for, but there are {count} GPUs.")
     settings = replace(settings, workers=workers, device="cuda")
     # Kilobytes travel, and GPU memory is torch's alone: plain TCP, no RMM, no spilling.
     cluster = LocalCUDACluster(
         n_workers=workers, protocol="tcp", device_memory_limit=None, **_common(settings)
     )
     return cluster, settings
+
+
+def _count_gpu_workers(settings: ClusterSettings) -> int:
+    count, reason = count_gpus()
+    if reason := reason or _dask_cuda_missing():
+        raise NoClusterError(f"--cluster cuda: {reason}.")
+    workers = settings.workers or count
+    if workers > count:
+        raise NoClusterError(f"{workers} GPU workers were asked for, but there are {count} GPUs.")
+    return workers
+
+
+def _check_scheduler_file(name: str) -> None:
+    """Client waits for ever for a scheduler file that is not there."""
+    if not Path(name).is_file():
+        raise NoClusterError(f"{name}: no such scheduler file; is the scheduler running?")
 
 
 def _common(settings: ClusterSettings) -> dict[str, Any]:

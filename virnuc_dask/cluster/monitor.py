@@ -24,6 +24,7 @@ _LINES = {
     "planned": "{records} records, {chunks} chunks of {chunk_length} nt; partitions: {partitions}, "
     "{partitions_done} done already",
     "cluster": "{text}",
+    "note": "{message}",
     "warning": "{message}",
     "modelset_loading": "loading model set {modelset}",
     "modelset_loaded": "model set {modelset} loaded on worker {worker} ({device}) in "
@@ -40,7 +41,7 @@ _LINES = {
     "run_done": "done in {elapsed_s} s",
 }
 # Shown as lines even beside a progress bar.
-_HEADLINES = {"run_started", "planned", "cluster", "modelset_loading", "modelset_loaded"}
+_HEADLINES = {"run_started", "planned", "note", "cluster", "modelset_loading", "modelset_loaded"}
 _WARNINGS = {"partition_failed", "warning"}
 
 

@@ -68,9 +68,12 @@ class RunFolder:
 
         Raises
         ------
+        OutputExistsError
+            If it holds files, and none of them a run's; nothing is written there then.
         OutputInUseError
             If another run holds the folder.
         """
+        self._refuse_strangers()
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.path / ".lock", timeout=0):
@@ -86,15 +89,9 @@ class RunFolder:
         Raises
         ------
         OutputExistsError
-            If there is an earlier run in it and neither ``resume`` nor ``force`` is set, or
-            if it holds files that are not a run's.
+            If there is an earlier run in it and neither ``resume`` nor ``force`` is set.
         """
-        present = {entry.name for entry in self.path.iterdir()} - {".lock"}
-        if present and not present & {*_TABLES, *_FILES}:
-            raise OutputExistsError(
-                f"{self.path}: not empty ({min(present)} …) and no earlier run; "
-                "choose another folder."
-            )
+        self._refuse_strangers()
         if self._holds_run() and not (resume or force):
             raise OutputExistsError(
                 f"{self.path}: there is a run here already. Continue it with --resume, "
@@ -104,6 +101,18 @@ class RunFolder:
             self._clear()
         for name in _TABLES:
             (self.path / name).mkdir(exist_ok=True)
+
+    def _refuse_strangers(self) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise OutputExistsError(f"{self.path}: is a file; choose another name.")
+        present = {entry.name for entry in self.path.iterdir()} - {".lock"}
+        if present and not present & {*_TABLES, *_FILES}:
+            raise OutputExistsError(
+                f"{self.path}: not empty ({min(present)} …) and no earlier run; "
+                "choose another folder."
+            )
 
     def _holds_run(self) -> bool:
         """Whether there is anything to lose: a run whose input was refused left nothing."""
