@@ -51,7 +51,10 @@ def seen(monkeypatch) -> dict:
     def run(inputs, out, *, settings, **options):
         called.update(inputs=inputs, out=out, settings=settings, **options)
         summary = {"contigs": {"virus": 1, "others": 2, "unscored": 3}, "elapsed_s": 1.0}
-        return Run(out, summary | {"records": 6, "chunks": 9, "chunks_scored": 7, "frames": 8})
+        return Run(
+            out,
+            summary | {"records": 6, "chunks": 9, "chunks_scored": 7, "frames": 8, "highest": []},
+        )
 
     monkeypatch.setattr(cli, "run", run)
     return called

@@ -32,6 +32,7 @@ _EXIT_CODES = (
     (errors.NoClusterError, 6),
 )
 _INTERRUPTED, _TERMINATED = 130, 143
+_WIDEST_ID = 60  # letters of a record's id in the summary
 
 console = Console(stderr=True)
 logger = logging.getLogger("virnuc_dask")
@@ -290,6 +291,11 @@ def summary_text(done: Run) -> str:
             f"frames          {found['frames']:,}",
             f"virus contigs   {contigs['virus']:,}  (others {contigs['others']:,}, "
             f"unscored {contigs['unscored']:,})",
+            *(
+                f"{'highest scores' if not place else '':<16}{contig['score']:.3f}  "
+                f"{contig['call']:<6}  {contig['record_id'][:_WIDEST_ID]}"
+                for place, contig in enumerate(found["highest"])
+            ),
             f"seconds         {found['elapsed_s']:,.1f}",
             f"outputs         {done.folder}/",
             "                contigs.tsv  virus.fasta  chunks.parquet  prediction_results.txt",

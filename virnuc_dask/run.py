@@ -20,7 +20,6 @@ from virnuc_dask.cluster.monitor import Journal, ProgressBar
 from virnuc_dask.cluster.plugin import ResidenceSettings
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadInputError, BadTableError
-from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info, size_bytes
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.outputs.results import Totals, write_results
@@ -216,8 +215,7 @@ def finish(plan: Plan, tally: _Tally, job: _Job) -> Run:
         If anything planned did not come out.
     """
     start = time.perf_counter()
-    calibration = Calibration.of(job.info.calibration)
-    totals = write_results(plan, tally.failures, calibration.contig_threshold)
+    totals = write_results(plan, tally.failures, job.info.contig_threshold)
     tally.stage_s["finish"] = time.perf_counter() - start
     elapsed_s = round(time.perf_counter() - job.start, 3)
     job.tell("run_done", elapsed_s=elapsed_s)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from virnuc_dask.encoders.encoder import Placement, load_encoder
+from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.registry import find, read_info, verify
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.sequences.records import read_records
@@ -23,6 +24,11 @@ def folder():
 @pytest.fixture(scope="module")
 def info(folder):
     return read_info(folder)
+
+
+@pytest.fixture(scope="module")
+def threshold(info):
+    return Calibration.of(info.calibration).contig_threshold
 
 
 @pytest.fixture(scope="module")
@@ -66,27 +72,28 @@ def demo_scores(folder, info):
 
 
 @pytest.mark.parametrize("length", [500, 300])
-def test_calls_most_bacterial_contigs_of_the_demo_others(demo_scores, length):
+def test_calls_most_bacterial_contigs_of_the_demo_others(demo_scores, threshold, length):
     scores = [score for name, score in demo_scores[length].items() if name != PHAGE]
-    assert np.mean([score < 0.5 for score in scores]) >= 0.9
+    assert np.mean([score < threshold for score in scores]) >= 0.9
 
 
 @pytest.mark.xfail(strict=True, reason="mini 0.1.0 misses phage lambda; its model card says so")
 @pytest.mark.parametrize("length", [500, 300])
-def test_calls_phage_lambda_virus(demo_scores, length):
-    assert demo_scores[length][PHAGE] >= 0.5
+def test_calls_phage_lambda_virus(demo_scores, threshold, length):
+    assert demo_scores[length][PHAGE] >= threshold
 
 
 @pytest.mark.parametrize("length", [500, 300])
-def test_the_demo_scores_as_reported(demo_scores, report, length):
+def test_the_demo_scores_as_reported(demo_scores, threshold, report, length):
     reported = report["by_chunk_length"][str(length)]["genomes"]["demo.fasta.gz"]
     scores = demo_scores[length].values()
-    assert sum(score >= 0.5 for score in scores) == reported["called_virus"]
+    assert sum(score >= threshold for score in scores) == reported["called_virus"]
     assert max(scores) == pytest.approx(reported["highest_score"], abs=1e-3)
 
 
-def test_the_report_is_about_these_weights(info, report):
+def test_the_report_is_about_these_weights(info, threshold, report):
     assert report["modelset"]["checksum"] == info.checksum
+    assert report["contig_threshold"] == threshold
     for length, figures in info.quality.items():
         measured = report["by_chunk_length"][length]["chunks"]
         assert figures.items() <= measured.items()
@@ -103,3 +110,7 @@ def test_the_card_states_the_measured_figures(folder, report):
         for group in ("chunks", "chunks_against_other", "chunks_against_transcript", "genes"):
             assert f"{figures[group]['auroc']:.3f}" in card
         assert f"{figures['chunks']['average_precision']:.3f}" in card
+        assert f"{figures['contigs']['auroc']:.3f}" in card
+        assert f"{figures['contigs']['missed_of_virus']:.1%}".replace("%", " %") in card
+        assert f"{figures['contigs']['called_of_others']:.1%}".replace("%", " %") in card
+    assert f"{report['contig_threshold']:.4f}" in card

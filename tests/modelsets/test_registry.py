@@ -166,6 +166,7 @@ def test_an_incomplete_or_unknown_manifest_is_refused_naming_it(folder, change):
         lambda content: content["classifier"].update(hidden="512"),
         lambda content: content["classifier"].update(hidden=-1),
         lambda content: content["classifier"].update(architecture="transformer"),
+        lambda content: content.update(calibration={"contig_threshold": 2, "method": "none"}),
     ],
 )
 def test_values_of_the_wrong_kind_are_refused_naming_the_manifest(folder, change):

@@ -78,6 +78,16 @@ def test_what_came_out_is_counted(plan):
     assert totals.contigs == {"virus": 2, "others": 1, "unscored": 2}
 
 
+def test_the_records_with_the_highest_scores_are_named_highest_first(plan):
+    highest = write_results(plan, []).highest
+    shown = {contig["record_id"]: contig for contig in highest}
+    assert set(shown) == {"virus", "last", "twin"}, "records without a score are none of them"
+    assert [c["score"] for c in highest] == sorted((c["score"] for c in highest), reverse=True)
+    rows = {row[0]: row for row in reversed(lines_of(plan, "contigs.tsv")[1:])}
+    assert all(f"{c['score']:.6f}" == rows[c["record_id"]][4] for c in highest)
+    assert all(c["call"] == rows[c["record_id"]][-1] for c in highest)
+
+
 def test_every_frame_stands_in_the_first_published_file_in_order(plan):
     write_results(plan, [])
     header, *rows = lines_of(plan, "prediction_results.txt")

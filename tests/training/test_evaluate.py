@@ -1,40 +1,7 @@
 import numpy as np
-import pytest
 
-from virnuc_dask.training.evaluate import auroc, average_precision, full_chunks, quality
+from virnuc_dask.training.evaluate import full_chunks, genome_quality
 from virnuc_dask.training.genes import Gene
-
-
-def slow_auroc(scores, is_virus):
-    pairs = [
-        1.0 if virus > other else 0.5 if virus == other else 0.0
-        for virus in scores[is_virus]
-        for other in scores[~is_virus]
-    ]
-    return np.mean(pairs)
-
-
-def slow_average_precision(scores, is_virus):
-    called = [scores >= threshold for threshold in scores[is_virus]]
-    return np.mean([is_virus[kept].mean() for kept in called])
-
-
-@pytest.mark.parametrize("decimals", [1, 8])
-def test_figures_are_those_of_their_definitions(decimals):
-    rng = np.random.default_rng(0)
-    is_virus = rng.random(200) < 0.3
-    scores = np.round(rng.random(200) + 0.3 * is_virus, decimals)
-    assert auroc(scores, is_virus) == pytest.approx(slow_auroc(scores, is_virus))
-    expected = slow_average_precision(scores, is_virus)
-    assert average_precision(scores, is_virus) == pytest.approx(expected)
-
-
-def test_quality_leaves_out_what_has_no_score():
-    scores = np.array([0.9, 0.5, np.nan, 0.2, 0.5, np.nan])
-    figures = quality(scores, np.array([True, True, True, False, False, False]))
-    assert (figures["n_virus"], figures["n_others"], figures["n_unscored"]) == (2, 2, 2)
-    assert figures["auroc"] == 0.875
-    assert (figures["called_of_virus"], figures["called_of_others"]) == (1.0, 0.5)
 
 
 def test_only_full_length_chunks_count():
@@ -42,3 +9,17 @@ def test_only_full_length_chunks_count():
     chunks, gene_of = full_chunks(genes, 500)
     assert {len(chunk) for chunk in chunks} == {500}
     assert gene_of.tolist() == [1, 2, 3, 3]
+
+
+def test_genomes_are_called_by_the_threshold_given(tmp_path):
+    fasta = tmp_path / "genome.fasta"
+    fasta.write_text(f">a\n{'A' * 6000}\n>b\n{'C' * 5000}\n>short\n{'A' * 4999}\n")
+
+    def score(chunks):
+        return np.array([0.5 if "A" in chunk else 0.25 for chunk in chunks])
+
+    found = [genome_quality(score, fasta, 500, threshold) for threshold in (0.25, 0.5, 0.75)]
+    assert [figures["called_virus"] for figures in found] == [2, 1, 0]
+    assert [figures["nt_called_virus"] for figures in found] == [11_000, 6_000, 0]
+    assert found[0]["highest_score"] == 0.5
+    assert found[0]["chunks_called_virus"] == round(12 / 22, 4)

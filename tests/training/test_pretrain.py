@@ -8,19 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.registry import read_info, verify, write_info
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.training.evaluate import Scorer
+from virnuc_dask.training.export import describe, write_weights
 from virnuc_dask.training.genes import TEST, TRAIN, VALIDATION, Exclusions, read_genes
 from virnuc_dask.training.network import chunk_scores
-from virnuc_dask.training.pretrain import (
-    Recipe,
-    describe,
-    main,
-    pretrain,
-    train,
-    write_weights,
-)
+from virnuc_dask.training.pretrain import Recipe, main, pretrain, train
 from virnuc_dask.training.windows import WindowSource, pack
 
 TINY = Recipe(
@@ -48,8 +43,9 @@ def random_gene(rng, favourite):
 @pytest.fixture(scope="module")
 def markers(tmp_path_factory) -> Path:
     rng = random.Random(0)
-    genes = [(f"GeneID:{50 * i}", random_gene(rng, "A")) for i in range(150)]
-    genes += [(f"gi|{50 * i}|ref|NZ_A.1|:1-9", random_gene(rng, "C")) for i in range(150)]
+    of_each = [(block, number) for block in range(40) for number in range(6)]
+    genes = [(f"GeneID:{50 * b + n}", random_gene(rng, "A")) for b, n in of_each]
+    genes += [(f"gi|{50 * b}|ref|NZ_{b}.1|:{n}-9", random_gene(rng, "C")) for b, n in of_each]
     genes += [(f"gi|{50 * i}|ref|XM_1.1|", random_gene(rng, "C")) for i in range(200, 230)]
     path = tmp_path_factory.mktemp("markers") / "markers.fasta"
     path.write_text("".join(f">{name}\n{dna}\n" for name, dna in genes), encoding="ascii")
@@ -99,6 +95,17 @@ def test_calls_whole_contigs(trained):
         )
 
 
+def test_calibrates_contig_calls_on_validation_genes(trained):
+    out, report = trained
+    calibration = Calibration.of(read_info(out).calibration)
+    assert calibration.contig_threshold == report["contig_threshold"]
+    assert calibration.method.endswith("validation pseudo-contigs")
+    for part in (report["validation"], report["by_chunk_length"]):
+        for figures in part.values():
+            assert figures["contigs"]["balanced_error"] < 0.1
+            assert figures["contigs"]["auroc"] > 0.9
+
+
 def test_writes_a_model_set_that_verifies_and_scores(trained, genes):
     out, report = trained
     info = read_info(out)
@@ -113,7 +120,7 @@ def test_writes_a_model_set_that_verifies_and_scores(trained, genes):
 def test_the_written_model_set_scores_as_the_trained_network(genes, tmp_path):
     network, _ = train(genes, TINY)
     write_weights(network, tmp_path)
-    info = write_info(tmp_path, describe(TINY, "toy"))
+    info = write_info(tmp_path, describe(TINY.width, TINY.hidden, "toy"))
     chunks = [gene.dna[:300] for gene in genes[TEST]]
     samples, kept = pack(chunks, np.zeros(len(chunks), np.int64))
     with torch.inference_mode():

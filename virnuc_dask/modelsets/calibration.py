@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from virnuc_dask.errors import ModelSetError
-
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -19,7 +17,7 @@ class Calibration:
     def __post_init__(self) -> None:
         # False for NaN, too.
         if not 0 < self.contig_threshold < 1:
-            raise ModelSetError(
+            raise ValueError(
                 f"calibration: contig_threshold is {self.contig_threshold}; it must lie between "
                 "0 and 1."
             )
@@ -30,20 +28,20 @@ class Calibration:
 
         Raises
         ------
-        ModelSetError
+        ValueError, TypeError
             If a key is unknown or missing, or a value is not what it must be.
         """
         if content is None:
             return cls()
         if not isinstance(content, Mapping):
-            raise ModelSetError(f"calibration: is {content!r}, not an object.")
+            raise TypeError(f"calibration: is {content!r}, not an object.")
         names = {field.name for field in fields(cls)}
         for problem, keys in (("unknown", set(content) - names), ("no", names - set(content))):
             if keys:
-                raise ModelSetError(f"calibration: {problem} {', '.join(sorted(map(str, keys)))}.")
+                raise ValueError(f"calibration: {problem} {', '.join(sorted(map(str, keys)))}.")
         threshold, method = content["contig_threshold"], content["method"]
         if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-            raise ModelSetError(f"calibration: contig_threshold is {threshold!r}, not a number.")
+            raise TypeError(f"calibration: contig_threshold is {threshold!r}, not a number.")
         if not isinstance(method, str):
-            raise ModelSetError(f"calibration: method is {method!r}, not a text.")
+            raise TypeError(f"calibration: method is {method!r}, not a text.")
         return cls(float(threshold), method)

@@ -11,6 +11,7 @@ from typing import Any
 
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.calibration import Calibration
 
 FORMAT = 1
 MANIFEST = "modelset.json"
@@ -79,6 +80,11 @@ class ModelSetInfo:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
+    def contig_threshold(self) -> float:
+        """The score from which on a record is called virus."""
+        return Calibration.of(self.calibration).contig_threshold
+
+    @property
     def feature_dim(self) -> int:
         """Values in a frame's features: nucleotide embedding, then peptide embedding."""
         return self.nucleotide.dim + self.peptide.dim
@@ -127,6 +133,7 @@ def read_info(folder: Path) -> ModelSetInfo:
         )
         for name in info.files:
             _check_inside(folder, name)
+        Calibration.of(info.calibration)
     except FileNotFoundError as error:
         raise ModelSetError(f"{folder}: no {MANIFEST} here, so no model set.") from error
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:

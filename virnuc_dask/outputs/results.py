@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from virnuc_dask.tables.parquet import (
 )
 from virnuc_dask.tables.plan import Plan, PlannedPartition
 
+_SHOWN = 5  # records in the summary
 _UNSEQUENCED = [name for name in schemas.PARTITION.names if name != "sequence"]
 
 
@@ -36,6 +37,7 @@ class Totals:
     chunks_virus: int = 0
     frames: int = 0
     contigs: Mapping[str, int] = field(default_factory=dict)  # by call
+    highest: Sequence[Mapping[str, Any]] = ()  # the records with the highest scores
 
 
 def write_results(plan: Plan, failures: Sequence[Failure], contig_threshold: float = 0.5) -> Totals:
@@ -118,8 +120,23 @@ def _write_contigs(plan: Plan, scores: ContigScores, totals: Totals) -> None:
         stream.writelines(line.encode() for line in contig_lines(records, scores))
     call = scores.call
     totals.contigs = {c: int(np.count_nonzero(call == c)) for c in (VIRUS, OTHERS, UNSCORED)}
+    totals.highest = _highest(records, scores)
     with written_whole(plan.folder.output("virus.fasta")) as stream:
         write_fasta(stream, _sequences(plan), call == VIRUS)
+
+
+def _highest(records: pa.Table, scores: ContigScores) -> list[dict[str, Any]]:
+    score = np.nan_to_num(scores.score, nan=-1.0)
+    order = np.argsort(-score, kind="stable")[:_SHOWN]
+    return [
+        {
+            "record_id": records["record_id"][index].as_py(),
+            "score": round(float(score[index]), 6),
+            "call": str(scores.call[index]),
+        }
+        for index in order.tolist()
+        if scores.scored[index]
+    ]
 
 
 def _sequences(plan: Plan) -> Iterator[pa.Table]:

@@ -1,4 +1,4 @@
-"""How good a model set is: on chunks of test genes, on whole test genes, and on whole genomes.
+"""How good a model set is: on chunks of test genes, on test genes, pseudo-contigs and genomes.
 
 ``python -m virnuc_dask.training.evaluate`` writes one JSON file with all figures.
 """
@@ -21,11 +21,19 @@ from virnuc_dask.modelsets.registry import ModelSetInfo, read_info, verify
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.sequences.records import read_records
+from virnuc_dask.training.contigs import Score, contig_scores, pseudo_contigs
+from virnuc_dask.training.figures import (
+    Flags,
+    Floats,
+    auroc,
+    error_rates,
+    gc_content,
+    means,
+    quality,
+    within_strata,
+)
 from virnuc_dask.training.genes import OTHER, TEST, TRANSCRIPT, Exclusions, Gene, read_genes
 from virnuc_dask.training.windows import shuffle
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 # Enough for a standard error of the AUROC below 0.002, and evaluated in a minute.
 MOST_OTHER_GENES = 20_000
@@ -76,38 +84,6 @@ class Scorer:
         return scores
 
 
-def auroc(scores: Floats, is_virus: Flags) -> float:
-    """Chance that a virus scores above another sequence, ties counting half."""
-    values, place = np.unique(scores, return_inverse=True)
-    viral = np.bincount(place[is_virus], minlength=len(values))
-    others = np.bincount(place[~is_virus], minlength=len(values))
-    below = np.cumsum(others) - others
-    return float((viral * (below + others / 2)).sum() / (viral.sum() * others.sum()))
-
-
-def average_precision(scores: Floats, is_virus: Flags) -> float:
-    """Mean precision over the recalled viruses; sequences of equal score enter together."""
-    values, place = np.unique(-scores, return_inverse=True)
-    viral = np.bincount(place[is_virus], minlength=len(values))
-    called = np.cumsum(np.bincount(place, minlength=len(values)))
-    return float((viral * np.cumsum(viral) / called).sum() / viral.sum())
-
-
-def quality(scores: Floats, is_virus: Flags) -> dict[str, float | int]:
-    """Figures over the scored sequences, NaN being unscored; calls at a score of 0.5."""
-    scored = ~np.isnan(scores)
-    scores, is_virus = scores[scored], is_virus[scored]
-    return {
-        "n_virus": int(is_virus.sum()),
-        "n_others": int((~is_virus).sum()),
-        "n_unscored": int((~scored).sum()),
-        "auroc": round(auroc(scores, is_virus), 4),
-        "average_precision": round(average_precision(scores, is_virus), 4),
-        "called_of_virus": round(float((scores[is_virus] >= 0.5).mean()), 4),
-        "called_of_others": round(float((scores[~is_virus] >= 0.5).mean()), 4),
-    }
-
-
 def full_chunks(genes: Sequence[Gene], chunk_length: int) -> tuple[list[str], NDArray[np.int64]]:
     """Chunks of exactly ``chunk_length`` by the run's own rule, and the index of each's gene."""
     chunks = [
@@ -119,49 +95,93 @@ def full_chunks(genes: Sequence[Gene], chunk_length: int) -> tuple[list[str], ND
     return [dna for dna, _ in chunks], np.array([index for _, index in chunks], np.int64)
 
 
-def gene_quality(scorer: Scorer, genes: Sequence[Gene], chunk_length: int) -> dict[str, Any]:
+def gene_quality(score: Score, genes: Sequence[Gene], chunk_length: int) -> dict[str, Any]:
     """Quality on chunks, also against each kind of others alone, and on whole genes."""
     chunks, gene_of = full_chunks(genes, chunk_length)
-    scores = scorer.score(chunks)
+    scores = score(chunks)
     kind = np.array([gene.kind for gene in genes])[gene_of]
     is_virus = np.array([gene.is_virus for gene in genes], np.bool_)
     figures: dict[str, Any] = {"chunks": quality(scores, is_virus[gene_of])}
+    within = _auroc_within_gc(scores, is_virus[gene_of], chunks)
+    figures["chunks"]["auroc_within_gc"] = within
     for others in (OTHER, TRANSCRIPT):
         kept = is_virus[gene_of] | (kind == others)
         if (kind == others).any():
             figures[f"chunks_against_{others}"] = quality(scores[kept], is_virus[gene_of][kept])
-    figures["genes"] = quality(_means(scores, gene_of, len(genes)), is_virus)
+    figures["genes"] = quality(means(scores, gene_of, len(genes)), is_virus)
     return figures
 
 
-def shuffled_quality(scorer: Scorer, genes: Sequence[Gene], chunk_length: int) -> dict[str, Any]:
+def pseudo_contig_quality(
+    score: Score, genes: Sequence[Gene], chunk_length: int, threshold: float
+) -> dict[str, Any]:
+    """AUROC and error rates on the genes' pseudo-contigs, called by ``threshold``."""
+    contigs = pseudo_contigs(genes)
+    scores, _ = contig_scores(score, [contig.dna for contig in contigs], chunk_length)
+    is_virus = np.array([contig.is_virus for contig in contigs], np.bool_)
+    scored = ~np.isnan(scores)
+    missed, false = error_rates(scores[scored], is_virus[scored], threshold)
+    return {
+        "n_virus": int(is_virus.sum()),
+        "n_others": int((~is_virus).sum()),
+        "sources_of_virus": len({contig.source for contig in contigs if contig.is_virus}),
+        "n_unscored": int((~scored).sum()),
+        "auroc": round(auroc(scores[scored], is_virus[scored]), 4),
+        "auroc_within_gc": _auroc_within_gc(scores, is_virus, [contig.dna for contig in contigs]),
+        "missed_of_virus": round(missed, 4),
+        "called_of_others": round(false, 4),
+        "balanced_error": round((missed + false) / 2, 4),
+    }
+
+
+def _auroc_within_gc(scores: Floats, is_virus: Flags, texts: Sequence[str]) -> float | None:
+    gc = np.array([gc_content(dna) for dna in texts])
+    scored = ~np.isnan(scores)
+    mean = within_strata(auroc, scores[scored], is_virus[scored], gc[scored])
+    return None if mean is None else round(mean, 4)
+
+
+def shuffled_quality(score: Score, genes: Sequence[Gene], chunk_length: int) -> dict[str, Any]:
     """How often shuffled chunks of the genes are called virus, of those with an open frame."""
     rng = np.random.default_rng(0)
-    scores = scorer.score([shuffle(dna, rng) for dna in full_chunks(genes, chunk_length)[0]])
+    scores = score([shuffle(dna, rng) for dna in full_chunks(genes, chunk_length)[0]])
     scores = scores[~np.isnan(scores)]
     called = float((scores >= 0.5).mean()) if len(scores) else 0.0
     return {"n": len(scores), "called_virus": round(called, 4)}
 
 
-def contig_quality(scorer: Scorer, fasta: Path, chunk_length: int) -> dict[str, float | int]:
-    """How many contigs of at least `SHORTEST_CONTIG_NT` are called virus."""
+def genome_quality(
+    score: Score, fasta: Path, chunk_length: int, threshold: float
+) -> dict[str, float | int]:
+    """How many contigs of at least `SHORTEST_CONTIG_NT` are called virus by ``threshold``."""
     contigs = [record.dna for record in read_records([str(fasta)])]
     contigs = [dna for dna in contigs if len(dna) >= SHORTEST_CONTIG_NT]
     if not contigs:
         return {"contigs": 0}
-    spans = [list(chunk_spans(len(dna), chunk_length)) for dna in contigs]
-    chunks = [dna[a:b] for dna, of in zip(contigs, spans, strict=True) for a, b in of]
-    contig_of = np.repeat(np.arange(len(contigs)), [len(of) for of in spans])
-    scores = scorer.score(chunks)
-    means = _means(scores, contig_of, len(contigs))
+    scores, of_chunks = contig_scores(score, contigs, chunk_length)
+    called = np.flatnonzero(scores >= threshold)
     return {
         "contigs": len(contigs),
-        "called_virus": int((means >= 0.5).sum()),
+        "called_virus": len(called),
         "nt_of_contigs": sum(map(len, contigs)),
-        "nt_called_virus": sum(len(contigs[index]) for index in np.flatnonzero(means >= 0.5)),
-        "highest_score": round(float(np.nanmax(means)), 4),
-        "median_score": round(float(np.nanmedian(means)), 4),
-        "chunks_called_virus": round(float((scores[~np.isnan(scores)] >= 0.5).mean()), 4),
+        "nt_called_virus": sum(len(contigs[index]) for index in called),
+        "highest_score": round(float(np.nanmax(scores)), 4),
+        "median_score": round(float(np.nanmedian(scores)), 4),
+        "chunks_called_virus": round(float((of_chunks[~np.isnan(of_chunks)] >= 0.5).mean()), 4),
+    }
+
+
+def validate(folder: Path, genes: Sequence[Gene]) -> dict[str, Any]:
+    """The figures that choose between recipes, on validation genes, by chunk length."""
+    info = read_info(folder)
+    score, threshold = _load(folder, info)
+    sample = _sample(genes)
+    return {
+        str(length): {
+            "chunks": gene_quality(score, sample, length)["chunks"],
+            "contigs": pseudo_contig_quality(score, genes, length, threshold),
+        }
+        for length in info.chunk_lengths
     }
 
 
@@ -170,21 +190,29 @@ def evaluate(
 ) -> dict[str, Any]:
     """All figures of the model set in ``folder``, by chunk length."""
     info = read_info(folder)
-    verify(folder, info)
-    scorer = Scorer.load(folder, info)
+    score, threshold = _load(folder, info)
     genes = _sample(test_genes)
     return {
         "modelset": {"name": info.name, "version": info.version, "checksum": info.checksum},
+        "contig_threshold": threshold,
         "by_chunk_length": {
             str(length): {
-                **gene_quality(scorer, genes, length),
-                "shuffled": shuffled_quality(scorer, genes, length),
-                "genomes": {path.name: contig_quality(scorer, path, length) for path in genomes},
+                **gene_quality(score, genes, length),
+                "contigs": pseudo_contig_quality(score, test_genes, length, threshold),
+                "shuffled": shuffled_quality(score, genes, length),
+                "genomes": {
+                    path.name: genome_quality(score, path, length, threshold) for path in genomes
+                },
             }
             for length in info.chunk_lengths
         },
-        "short_reads": {str(READ_NT): gene_quality(scorer, genes, READ_NT)["chunks"]},
+        "short_reads": {str(READ_NT): gene_quality(score, genes, READ_NT)["chunks"]},
     }
+
+
+def _load(folder: Path, info: ModelSetInfo) -> tuple[Score, float]:
+    verify(folder, info)
+    return Scorer.load(folder, info).score, info.contig_threshold
 
 
 def _sample(genes: Sequence[Gene]) -> list[Gene]:
@@ -192,14 +220,6 @@ def _sample(genes: Sequence[Gene]) -> list[Gene]:
     others = np.array([index for index, gene in enumerate(genes) if gene.kind == OTHER])
     kept = set(np.random.default_rng(0).permutation(others)[:MOST_OTHER_GENES].tolist())
     return [g for index, g in enumerate(genes) if g.kind != OTHER or index in kept]
-
-
-def _means(scores: Floats, group_of: NDArray[np.int64], groups: int) -> Floats:
-    """Mean of the scores that are not NaN, by group; NaN for a group without one."""
-    scored = ~np.isnan(scores)
-    counts = np.bincount(group_of[scored], minlength=groups)
-    sums = np.bincount(group_of[scored], weights=scores[scored], minlength=groups)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

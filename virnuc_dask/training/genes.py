@@ -123,12 +123,16 @@ def kind_of(name: str) -> str | None:
 
 def part_of(name: str) -> str:
     """The side of the split, by a hash of the gene's neighbourhood: it depends on no seed."""
-    found = _NAME.match(name)
-    group = f"{found['source']}{int(found['number']) // _NEIGHBOURS}" if found else name
-    place = _hash(group) / 2**64
+    place = _hash(neighbourhood_of(name)) / 2**64
     if place < _TEST_SHARE:
         return TEST
     return VALIDATION if place < _TEST_SHARE + _VALIDATION_SHARE else TRAIN
+
+
+def neighbourhood_of(name: str) -> str:
+    """The gene's block of neighbouring numbers; all genes of an accession share their number."""
+    found = _NAME.match(name)
+    return f"{found['source']}{int(found['number']) // _NEIGHBOURS}" if found else name
 
 
 def _usable(

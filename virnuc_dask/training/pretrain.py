@@ -18,22 +18,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from virnuc_dask.encoders.encoder import EncoderSpec
-from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
-from virnuc_dask.modelsets.registry import ClassifierSpec, ModelSetInfo, write_info
-from virnuc_dask.training.evaluate import add_data_options, auroc, evaluate, full_chunks
+from virnuc_dask.modelsets.registry import write_info
+from virnuc_dask.training.contigs import calibrate
+from virnuc_dask.training.evaluate import Scorer, add_data_options, evaluate, full_chunks, validate
+from virnuc_dask.training.export import CHUNK_LENGTHS, describe, short_quality, write_weights
+from virnuc_dask.training.figures import auroc
 from virnuc_dask.training.genes import TEST, TRAIN, VALIDATION, Exclusions, Gene, read_genes
 from virnuc_dask.training.network import NgramNetwork, chunk_scores, loss_of
 from virnuc_dask.training.windows import Samples, WindowSource, pack
 
 log = logging.getLogger(__name__)
 
-CHUNK_LENGTHS = (500, 300)
 _CHUNKS_AT_ONCE = 2_048
 
 
@@ -41,7 +40,7 @@ _CHUNKS_AT_ONCE = 2_048
 class Recipe:
     """Sizes and settings of a training; the defaults are those of ``mini``."""
 
-    width: int = 96
+    width: int = 192
     hidden: int = 512
     dropout: float = 0.3
     ngram_dropout: float = 0.3
@@ -49,7 +48,7 @@ class Recipe:
     table_learning_rate: float = 1e-2
     weight_decay: float = 0.1
     averaging: float = 0.998  # of the weights, per step
-    rounds: int = 80
+    rounds: int = 120
     windows: int = 20_000  # drawn anew in each round
     batch: int = 256  # windows
     rounds_between_checks: int = 5
@@ -193,50 +192,6 @@ def _bisect(is_above: Callable[[float], bool], low: float, high: float) -> float
     return (low + high) / 2
 
 
-def write_weights(network: NgramNetwork, folder: Path) -> None:
-    """Write the tables (fp16) and the classifier (fp32) as safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = {name: table.detach().half() for name, table in network.tables.items()}
-    contents = {
-        "nucleotide": {name: tables[name] for name in DNA_TABLES},
-        "peptide": {name: tables[name] for name in PEPTIDE_TABLES},
-        "classifier": network.classifier.state_dict(),
-    }
-    for name, tensors in contents.items():
-        # Not save_file, whose files only their owner may read: others are to install them.
-        (folder / f"{name}.safetensors").write_bytes(save(tensors))
-
-
-def describe(recipe: Recipe, training_data: str) -> ModelSetInfo:
-    """The model set that `write_weights` writes, its quality still to be measured."""
-    config = {"width": recipe.width}
-    return ModelSetInfo(
-        name="mini",
-        version="0.1.0",
-        chunk_lengths=CHUNK_LENGTHS,
-        nucleotide=EncoderSpec(
-            "dna_ngrams", len(DNA_TABLES) * recipe.width, "nucleotide.safetensors", config
-        ),
-        peptide=EncoderSpec(
-            "peptide_ngrams", len(PEPTIDE_TABLES) * recipe.width, "peptide.safetensors", config
-        ),
-        classifier=ClassifierSpec("classifier.safetensors", recipe.hidden),
-        licence="MIT (weights; the training data's package is under the Expat licence, too)",
-        training_data=training_data,
-    )
-
-
-def short_quality(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``modelset.json`` keeps of an evaluation: the figures on the test genes' chunks."""
-    return {
-        length: {
-            name: figures["chunks"][name]
-            for name in ("auroc", "average_precision", "n_virus", "n_others")
-        }
-        for length, figures in report["by_chunk_length"].items()
-    }
-
-
 def pretrain(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     """Read the genes, train, write the model set, measure it; returns the report."""
     exclusions = Exclusions.read(options.exclude_names, options.exclude_similar)
@@ -247,14 +202,21 @@ def pretrain(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     network, validation_auroc = train(genes, recipe)
     write_weights(network, options.out)
     info = describe(
-        recipe,
+        recipe.width,
+        recipe.hidden,
         f"MetaPhlAn 2 marker genes ({options.markers.name}, SHA-256 {gene_set.sha256}), "
         f"training genes: {counts[TRAIN]}, seed {recipe.seed}",
     )
-    write_info(options.out, info)
+    info = write_info(options.out, info)
+    calibration = calibrate(
+        Scorer.load(options.out, info).score, genes[VALIDATION], info.chunk_lengths
+    )
+    info = write_info(options.out, replace(info, calibration=asdict(calibration)))
+    validation = validate(options.out, genes[VALIDATION])
     report = evaluate(options.out, genes[TEST], options.genomes)
     write_info(options.out, replace(info, quality=short_quality(report)))
     report["data"] = {"sha256": gene_set.sha256, "genes": counts, "left_out": gene_set.left_out}
+    report["validation"] = validation
     report["training"] = asdict(recipe) | {"validation_auroc": round(validation_auroc, 4)}
     return report
 
