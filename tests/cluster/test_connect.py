@@ -63,6 +63,14 @@ def test_auto_falls_back_to_the_cpu_with_one_line(no_gpu):
         assert "\n" not in str(connection)
 
 
+def test_workers_keep_their_memory_between_two_batches(monkeypatch):
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    settings = ClusterSettings(kind="cpu", workers=1, dashboard_port=0)
+    with connect(settings, weight_bytes=0) as connection:
+        found = connection.client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_")
+    assert list(found.values()) == [None]
+
+
 def test_cpu_asked_for_needs_no_note(four_gpus):
     kind, settings, note = connecting._decide(ClusterSettings(device="cpu"))
     assert (kind, settings.device, note) == ("cpu", "cpu", "")
