@@ -27,7 +27,7 @@ from tokenizers.models import BPE
 
 from virnuc_dask.encoders.dnabert_s import DnabertS, DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.encoder import Placement, load_encoder
-from virnuc_dask.modelsets.importers import import_esm2
+from virnuc_dask.modelsets.published_encoders import import_esm2
 
 ESM2_SIZES = {"8M": (6, 320, 20), "35M": (12, 480, 20), "150M": (30, 640, 20)}
 DNABERT_S = DnabertSSizes(layers=12, embed_dim=768, heads=12, mlp_dim=3072, vocabulary=4096)
