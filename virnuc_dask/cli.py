@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -12,10 +11,10 @@ from typing import Any, NoReturn, ParamSpec
 
 import click
 from rich.console import Console
-from rich.logging import RichHandler
 
 import virnuc_dask
 from virnuc_dask import errors
+from virnuc_dask.cluster.monitor import show_log
 from virnuc_dask.config import Settings, load_settings
 from virnuc_dask.modelsets import registry
 from virnuc_dask.run import Run, dry_run, predict, run
@@ -35,7 +34,6 @@ _INTERRUPTED, _TERMINATED = 130, 143
 _WIDEST_ID = 60  # letters of a record's id in the summary
 
 console = Console(stderr=True)
-logger = logging.getLogger("virnuc_dask")
 
 
 def main() -> NoReturn:
@@ -226,7 +224,7 @@ def models_import(
 
 def _prepare(options: dict[str, Any]) -> Settings:
     """Set up logging, and build the settings from the flags that were given."""
-    _log(quiet=options["quiet"], verbose=options["verbose"])
+    show_log(console, quiet=options["quiet"], verbose=options["verbose"])
     here = ("config", "quiet", "verbose")
     in_cluster = ("scheduler", "scheduler_file", "workers", "threads", "device")
     flags = {
@@ -236,33 +234,6 @@ def _prepare(options: dict[str, Any]) -> Settings:
     }
     flags["cluster.kind"] = flags.pop("cluster_kind")
     return load_settings(options["config"], flags)
-
-
-def _log(*, quiet: bool, verbose: bool) -> None:
-    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
-    # Dask's own lines too, or they would run across the progress bar; by a handler of their own,
-    # because a LocalCluster changes the levels of the handlers it finds.
-    for source in (logger, logging.getLogger("distributed")):
-        source.handlers[:] = [_handler()]
-        source.propagate = False
-    if console.is_terminal and not verbose:
-        logger.handlers[0].addFilter(_headline)
-
-
-def _handler() -> logging.Handler:
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    if console.is_terminal:
-        # Through the console, so that lines and progress bar do not overwrite each other.
-        handler = RichHandler(
-            console=console, show_time=False, show_level=False, show_path=False, highlighter=None
-        )
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    return handler
-
-
-def _headline(record: logging.LogRecord) -> bool:
-    """Leave to the progress bar what it tells better."""
-    return record.levelno > logging.INFO or getattr(record, "headline", False)
 
 
 def _bar(options: dict[str, Any]) -> Console | None:

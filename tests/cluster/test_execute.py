@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import time
@@ -8,8 +9,14 @@ import pytest
 from dask.delayed import delayed
 from distributed import Client, LocalCluster
 
-from virnuc_dask.cluster.execute import execute_on
+from virnuc_dask.cluster.connect import Connection
+from virnuc_dask.cluster.execute import execute_on, executing
+from virnuc_dask.cluster.monitor import Journal
+from virnuc_dask.cluster.plugin import ResidenceSettings
+from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import BadTableError, ModelSetError, NoClusterError
+from virnuc_dask.modelsets.registry import read_info
+from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.receipt import Failure, Receipt
 
 LIMITS = {"in_flight": 3, "worker_timeout_s": 30.0}
@@ -141,3 +148,22 @@ def test_a_cluster_that_goes_away_is_told():
         cluster.close()
         with pytest.raises(NoClusterError, match="--resume"):
             list(outcomes)
+
+
+@pytest.mark.parametrize("kind", ["none", "given"])
+def test_the_model_set_is_released_when_a_run_ends_with_an_error(
+    client, parity_modelset, tmp_path, kind
+):
+    connection = Connection(None if kind == "none" else client, kind, ClusterSettings())
+    source = ModelSource.of(str(parity_modelset), read_info(parity_modelset))
+    mode = ResidenceSettings(persistent=True, clear_cache_every=50)
+
+    def run_into_an_error(journal: Journal) -> None:
+        with executing([], connection, source, mode, journal):
+            raise KeyError("in the middle")
+
+    with Journal.opened(tmp_path / "log") as journal, pytest.raises(KeyError):
+        run_into_an_error(journal)
+    kinds = [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()]
+    loads = connection.workers
+    assert kinds == ["modelset_loaded"] * loads + ["modelset_released"] * loads

@@ -170,3 +170,22 @@ def test_a_damaged_model_set_is_not_loaded_and_nothing_is_told(parity_modelset, 
         watched.residence.open()
     watched.residence.close()
     assert watched.story == []
+
+
+def test_cached_gpu_memory_is_given_back_every_few_partitions_and_at_the_end(
+    persistent, monkeypatch
+):
+    # What a GPU's cache would answer; without one there is nothing to clear, and no event.
+    monkeypatch.setattr("virnuc_dask.modelsets.residence.clear_cache", lambda device: True)
+    persistent.residence.open()
+    persistent.do_partitions(5)
+    assert [e["partitions"] for e in persistent.events if e["event"] == "cache_cleared"] == [2, 4]
+    persistent.residence.close()
+    assert persistent.story[-2:] == ["cache_cleared", "modelset_released"]
+
+
+def test_without_a_gpu_there_is_no_cache_to_tell_of(persistent):
+    persistent.residence.open()
+    persistent.do_partitions(4)
+    persistent.residence.close()
+    assert "cache_cleared" not in persistent.story

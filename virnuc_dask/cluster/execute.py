@@ -17,7 +17,7 @@ from distributed import Client, Future, KilledWorker
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.graph import chain
 from virnuc_dask.cluster.monitor import Journal, subscribed, wait_for_releases
-from virnuc_dask.cluster.plugin import ModelPlugin, ResidenceSettings, check_workers
+from virnuc_dask.cluster.plugin import ModelPlugin, ResidenceSettings, check_workers, count_resident
 from virnuc_dask.errors import NoClusterError
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.predict import extract_and_predict
@@ -93,8 +93,9 @@ def _models_on(
         finally:
             # A worker, or a whole cluster, that is gone has nothing to give back.
             with suppress(KeyError, ValueError, OSError):
+                resident = count_resident(client, plugin.name)
                 client.unregister_worker_plugin(plugin.name)
-                wait_for_releases(journal)
+                wait_for_releases(journal, journal.released + resident)
 
 
 def execute_here(tasks: Iterable[PartitionTask], residence: Residence) -> Iterator[Outcome]:

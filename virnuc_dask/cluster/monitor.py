@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import IO, Any, Self
 
 from distributed import Client
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 logger = logging.getLogger("virnuc_dask")
@@ -55,7 +57,7 @@ class Journal:
         self._stream = stream
         self._lock = threading.Lock()
         self.loads: dict[tuple[str, int], dict[str, Any]] = {}
-        self.resident = 0  # model sets loaded and not yet released, all workers together
+        self.released = 0  # model sets given back, all workers together
 
     @classmethod
     @contextmanager
@@ -78,14 +80,13 @@ class Journal:
 
     def _count(self, event: dict[str, Any]) -> None:
         if event["event"] == "modelset_loaded":
-            self.resident += 1
             worker = self.loads.setdefault((event["worker"], event["pid"]), {})
             worker.update(
                 {k: event[k] for k in ("worker", "pid", "device", "weight_bytes", "elapsed_s")},
                 model_loads=worker.get("model_loads", 0) + 1,
             )
         elif event["event"] == "modelset_released":
-            self.resident -= 1
+            self.released += 1
 
 
 def _readable(key: str, value: Any) -> Any:
@@ -109,11 +110,43 @@ def subscribed(client: Client, topic: str, journal: Journal) -> Iterator[None]:
         client.unsubscribe_topic(topic)
 
 
-def wait_for_releases(journal: Journal, timeout_s: float = 5.0) -> None:
-    """Wait until every model set that was loaded is reported released; dead workers report none."""
+def wait_for_releases(journal: Journal, expected: int, timeout_s: float = 5.0) -> None:
+    """Wait until so many model sets are reported released.
+
+    Events travel beside the answers to the client's calls and can come later; those of a worker
+    that dies in this moment never come, hence the limit.
+    """
     deadline = time.monotonic() + timeout_s
-    while journal.resident > 0 and time.monotonic() < deadline:
+    while journal.released < expected and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def show_log(console: Console, *, quiet: bool, verbose: bool) -> None:
+    """Show the log on standard error; on a terminal, what the progress bar does not tell better."""
+    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    # Dask's own lines too, or they would run across the progress bar; by a handler of their own,
+    # because a LocalCluster changes the levels of the handlers it finds.
+    for source in (logger, logging.getLogger("distributed")):
+        source.handlers[:] = [_handler(console)]
+        source.propagate = False
+    if console.is_terminal and not verbose:
+        logger.handlers[0].addFilter(_headline)
+
+
+def _handler(console: Console) -> logging.Handler:
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if console.is_terminal:
+        # Through the console, so that lines and progress bar do not overwrite each other.
+        handler = RichHandler(
+            console=console, show_time=False, show_level=False, show_path=False, highlighter=None
+        )
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler
+
+
+def _headline(record: logging.LogRecord) -> bool:
+    """Leave to the progress bar what it tells better."""
+    return record.levelno > logging.INFO or getattr(record, "headline", False)
 
 
 class ProgressBar:

@@ -151,6 +151,11 @@ def check_workers(client: Client, plugin_name: str) -> None:
         gpus[device] = address
 
 
+def count_resident(client: Client, plugin_name: str) -> int:
+    """Workers that hold a model set now."""
+    return sum(device is not None for _, device in client.run(_state, plugin_name).values())
+
+
 def _state(plugin_name: str, dask_worker: Any = None) -> tuple[ModelSetError | None, str | None]:
     """The load error of a worker's plugin, and the device of its model set."""
     plugin = dask_worker.plugins.get(plugin_name)
