@@ -184,6 +184,17 @@ def test_cached_gpu_memory_is_given_back_every_few_partitions_and_at_the_end(
     assert persistent.story[-2:] == ["cache_cleared", "modelset_released"]
 
 
+def test_closing_waits_for_the_stage_that_uses_the_model_set(persistent):
+    persistent.residence.open()
+    with persistent.residence.models() as models:
+        persistent.residence.close()
+        assert persistent.story == ["modelset_loaded"]
+        assert models.classifier is not None
+        with pytest.raises(ModelSetError), persistent.residence.models():
+            pass
+    assert persistent.story == ["modelset_loaded", "modelset_released"]
+
+
 def test_without_a_gpu_there_is_no_cache_to_tell_of(persistent):
     persistent.residence.open()
     persistent.do_partitions(4)

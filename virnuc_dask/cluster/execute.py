@@ -93,9 +93,9 @@ def _models_on(
         finally:
             # A worker, or a whole cluster, that is gone has nothing to give back.
             with suppress(KeyError, ValueError, OSError):
-                resident = count_resident(client, plugin.name)
+                expected = journal.released + count_resident(client, plugin.name)
                 client.unregister_worker_plugin(plugin.name)
-                wait_for_releases(journal, journal.released + resident)
+                wait_for_releases(journal, expected)
 
 
 def execute_here(tasks: Iterable[PartitionTask], residence: Residence) -> Iterator[Outcome]:

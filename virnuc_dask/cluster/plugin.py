@@ -100,18 +100,25 @@ def run_stage(
     ModelSetError
         If this worker has no such model set: none was registered, or it could not be loaded.
     """
-    with _residence(plugin_name).models() as models:
-        receipt = stage(task, models, *args, **kwargs)
-    return replace(receipt, worker=str(get_worker().name))
+    return _run_in(_residence(plugin_name), stage, task, *args, **kwargs)
 
 
 def run_last_stage(
     stage: Stage[P], plugin_name: str, task: PartitionTask, *args: P.args, **kwargs: P.kwargs
 ) -> Receipt:
     """Run the stage that ends a partition, and count the partition."""
-    receipt = run_stage(stage, plugin_name, task, *args, **kwargs)
-    _residence(plugin_name).partition_done()
+    residence = _residence(plugin_name)
+    receipt = _run_in(residence, stage, task, *args, **kwargs)
+    residence.partition_done()
     return receipt
+
+
+def _run_in(
+    residence: Residence, stage: Stage[P], task: PartitionTask, *args: P.args, **kwargs: P.kwargs
+) -> Receipt:
+    with residence.models() as models:
+        receipt = stage(task, models, *args, **kwargs)
+    return replace(receipt, worker=str(get_worker().name))
 
 
 def _residence(plugin_name: str) -> Residence:

@@ -39,7 +39,8 @@ class Residence:
         self._clear_cache_every = clear_cache_every
         self._emit = emit
         self._resident: ModelSet | None = None
-        self._loads = self._partitions = 0
+        self._loads = self._partitions = self._users = 0
+        self._closed = False
         self._lock = threading.Lock()
 
     @property
@@ -61,6 +62,7 @@ class Residence:
             If it cannot be loaded.
         """
         with self._lock:
+            self._closed = False
             if self._persistent and self._resident is None:
                 self._resident = self._load()
 
@@ -80,10 +82,12 @@ class Residence:
                 yield models
             finally:
                 self._release(models)
-        elif self._resident is None:
-            raise ModelSetError("the model set was released, or never loaded, in this worker.")
         else:
-            yield self._resident
+            models = self._enter()
+            try:
+                yield models
+            finally:
+                self._leave()
 
     def partition_done(self) -> None:
         """Count a partition; every so many, cached GPU memory is given back."""
@@ -94,12 +98,33 @@ class Residence:
             self._clear_cache(self._resident.device)
 
     def close(self) -> None:
-        """Give back whatever is loaded. Can be called again."""
+        """Give back whatever is loaded: now, or when the stage that uses it ends.
+
+        A stage that was cancelled runs on to its end. Can be called again.
+        """
         with self._lock:
+            self._closed = True
+        self._give_back_if_unused()
+
+    def _enter(self) -> ModelSet:
+        with self._lock:
+            if self._resident is None or self._closed:
+                raise ModelSetError("the model set was released, or never loaded, in this worker.")
+            self._users += 1
+            return self._resident
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+        self._give_back_if_unused()
+
+    def _give_back_if_unused(self) -> None:
+        with self._lock:
+            if self._users or not self._closed or self._resident is None:
+                return
             models, self._resident = self._resident, None
-        if models is not None:
-            self._clear_cache(models.device)
-            self._release(models)
+        self._clear_cache(models.device)
+        self._release(models)
 
     def _load(self) -> ModelSet:
         before, start = memory_bytes("cpu"), time.perf_counter()
