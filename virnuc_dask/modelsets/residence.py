@@ -17,6 +17,7 @@ from virnuc_dask.modelsets.modelset import (
     load,
     memory_bytes,
     release,
+    resolve_device,
 )
 from virnuc_dask.modelsets.source import ModelSource
 
@@ -127,7 +128,7 @@ class Residence:
         self._release(models)
 
     def _load(self) -> ModelSet:
-        before, start = memory_bytes("cpu"), time.perf_counter()
+        before, start = memory_bytes(resolve_device(self._source)), time.perf_counter()
         models = load(self._source)
         self._loads += 1
         self._emit(
@@ -140,7 +141,7 @@ class Residence:
                 "loads": self._loads,
                 "elapsed_s": round(time.perf_counter() - start, 3),
                 "weight_bytes": models.weight_bytes,
-                "memory_before_bytes": before if models.device == "cpu" else 0,
+                "memory_before_bytes": before,
                 "memory_after_bytes": memory_bytes(models.device),
             }
         )
