@@ -167,3 +167,9 @@ def test_all_changes_are_named_together(plan):
 
 def test_the_plan_holds_no_paths(plan):
     assert str(plan.folder.path) not in json.dumps(plan.as_json())
+
+
+def test_a_worker_in_another_directory_finds_the_tables(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative = replace(plan, folder=RunFolder(Path("out")))
+    assert next(relative.tasks()).folder.path == tmp_path / "out"

@@ -113,7 +113,8 @@ class Plan:
             part.content, self.decisions.encoders_checksum, self.decisions.precision
         )
         return PartitionTask(
-            folder=self.folder,
+            # A worker's working directory can be another one.
+            folder=RunFolder(self.folder.path.absolute()),
             index=part.index,
             chunks=part.chunks,
             content=part.content,
