@@ -22,18 +22,6 @@ from virnuc_dask.stages.receipt import Failure, Receipt
 LIMITS = {"in_flight": 3, "worker_timeout_s": 30.0}
 
 
-@pytest.fixture(scope="module")
-def client():
-    """Two workers in this process."""
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
 def work(index: int, error: BaseException | None = None) -> Receipt:
     """A partition's chain, in place of the real one."""
     if error is not None:

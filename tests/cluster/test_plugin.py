@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from virnuc_dask.cluster.plugin import ModelPlugin, ResidenceSettings, check_workers, run_stage
 from virnuc_dask.errors import ModelSetError, NoClusterError
@@ -16,18 +16,6 @@ from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.receipt import Receipt
 
 PERSISTENT = ResidenceSettings(persistent=True, clear_cache_every=50)
-
-
-@pytest.fixture(scope="module")
-def client():
-    """Two workers in this process."""
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 @pytest.fixture

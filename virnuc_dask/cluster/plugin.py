@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
 from distributed import Client, Worker, WorkerPlugin, get_worker
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from virnuc_dask.modelsets.residence import Residence
 
 P = ParamSpec("P")
-R = TypeVar("R")
 Stage = Callable[Concatenate[PartitionTask, "ModelSet", P], Receipt]
 
 
