@@ -276,6 +276,46 @@ def test_a_dry_run_counts_and_writes_nothing(run_here, inputs):
     assert not (inputs / "out").exists()
 
 
+def test_a_false_discovery_rate_reaches_the_settings(command, seen, tmp_path):
+    command("run", "a.fa", "-o", tmp_path, "--fdr", "0.05")
+    assert seen["settings"].fdr == 0.05
+
+
+@pytest.mark.parametrize("fdr", ["0", "1", "-0.1", "nan", "5%"])
+def test_an_impossible_false_discovery_rate_is_exit_code_2(command, seen, tmp_path, fdr):
+    code, _, err = command("run", "a.fa", "-o", tmp_path, "--fdr", fdr)
+    assert (code, seen) == (2, {})
+    assert "fdr" in err
+
+
+def test_a_false_discovery_rate_without_a_calibration_is_exit_code_2(command, run_here, inputs):
+    for extra in ((), ("--dry-run",)):
+        code, _, err = run_here(inputs / "good.fa", "--fdr", 0.05, *extra)
+        assert code == 2
+        assert "--fdr: model set 'parity' has no calibration for chunks of 500 nt" in err
+        assert not (inputs / "out").exists()
+    run_here(inputs / "good.fa")
+    before = (inputs / "out/run.json").read_bytes()
+    code, _, err = command("predict", inputs / "out", "--fdr", 0.05, "--cluster", "none")
+    assert (code, "no calibration" in err) == (2, True)
+    assert (inputs / "out/run.json").read_bytes() == before
+
+
+def test_the_summary_says_how_records_were_called_where_a_rate_was_asked_for(tmp_path):
+    found = {
+        "contigs": {"virus": 1, "others": 0, "unscored": 0},
+        **dict.fromkeys(("records", "chunks", "chunks_scored", "frames"), 1),
+        "elapsed_s": 1.0,
+        "highest": [{"record_id": "c", "score": 0.5, "probability": 0.875, "call": "virus"}],
+        "called_by": "q_value <= 0.05",
+        "prevalence": 0.123,
+    }
+    told = cli.summary_text(Run(tmp_path, found | {"fdr": 0.05}))
+    assert "called by       q_value <= 0.05  (estimated share of viruses 12.3%)\n" in told
+    assert "0.500  probability 0.875  virus   c\n" in told
+    assert "called by" not in cli.summary_text(Run(tmp_path, found | {"fdr": None}))
+
+
 def test_a_preset_is_read_and_a_flag_beats_it(command, seen, tmp_path):
     preset = tmp_path / "preset.yaml"
     preset.write_text("virnuc: {length: 300, cluster: {workers: 7}}")

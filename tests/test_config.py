@@ -120,6 +120,8 @@ def test_an_unknown_setting_in_a_file_or_the_environment_is_refused(preset, monk
         ("length", "500"),
         ("length", 500.0),
         ("length", True),
+        ("fdr", True),
+        ("fdr", "low"),
         ("features", 1),
         ("features", "no"),
         ("cluster", 3),
@@ -158,6 +160,14 @@ def test_a_value_that_cannot_be_is_refused(flag, value):
 def test_a_whole_number_serves_where_a_fraction_is_wanted():
     timeout = load_settings(flags={"cluster.worker_timeout_s": 3}).cluster.worker_timeout_s
     assert (timeout, type(timeout)) == (3.0, float)
+
+
+@pytest.mark.parametrize("fdr", [0, 1, -0.1, 1.5, float("nan"), float("inf")])
+def test_a_false_discovery_rate_lies_between_0_and_1(fdr):
+    with pytest.raises(BadSettingError, match="fdr must lie between 0 and 1"):
+        load_settings(flags={"fdr": fdr})
+    assert load_settings(flags={"fdr": 0.05}).fdr == 0.05
+    assert Settings().fdr is None
 
 
 def test_settings_cannot_be_changed():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec
 
@@ -59,10 +59,15 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _settings_options(command: Callable[P, None]) -> Callable[P, None]:
+    """The options of every command that computes with one model set."""
+    model = click.option("--model", help="Model set: mini (embedded), or a folder.")
+    return model(_computing_options(command))
+
+
+def _computing_options(command: Callable[P, None]) -> Callable[P, None]:
     """The options of every command that computes."""
     options = [
         click.option("--config", type=click.Path(path_type=Path), help="A preset (YAML)."),
-        click.option("--model", help="Model set: mini (embedded), or a folder."),
         click.option(
             "--cluster",
             "cluster_kind",
@@ -82,6 +87,11 @@ def _settings_options(command: Callable[P, None]) -> Callable[P, None]:
         click.option("-v", "--verbose", is_flag=True, help="Every event, debug messages too."),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+_fdr_option = click.option(
+    "--fdr", type=float, help="Call by q-value, so that at most this share of the calls is false."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -110,6 +120,7 @@ def cli() -> None:
 @click.option("--resume", is_flag=True, help="Continue an earlier run in the run folder.")
 @click.option("--force", is_flag=True, help="Start anew in a folder that holds a run.")
 @click.option("--dry-run", "dry", is_flag=True, help="Check the input and count; write nothing.")
+@_fdr_option
 @_settings_options
 def run_command(
     inputs: tuple[str, ...], out: Path, resume: bool, force: bool, dry: bool, **options: Any
@@ -131,12 +142,141 @@ def run_command(
 
 @cli.command("predict")
 @click.argument("out", type=click.Path(path_type=Path))
+@_fdr_option
 @_settings_options
 def predict_command(out: Path, **options: Any) -> None:
     """Score the stored feature tables of the run in OUT again."""
     settings = _prepare(options)
     done = predict(out, options["model"], settings=settings, console=_bar(options))
     _report(done, quiet=options["quiet"])
+
+
+class _ManyFiles(click.Command):
+    """Lets --virus and --other take several files each, as a shell's patterns give them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the option before each of its files."""
+        spread: list[str] = []
+        option = None
+        for arg in args:
+            if option and not arg.startswith("-"):
+                spread += [option, arg]
+            elif arg in ("--virus", "--other"):
+                option = arg
+            else:
+                option = None
+                spread.append(arg)
+        return super().parse_args(ctx, spread)
+
+
+@cli.command("train", cls=_ManyFiles)
+@click.option("--virus", required=True, multiple=True, help="Files of viruses.")
+@click.option("--other", required=True, multiple=True, help="Files of all else.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("--name", help="Of the new model set; default: the folder's name.")
+@click.option("--length", type=int, help="Chunk length in nt; default: the model set's own.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the encoders.")
+@click.option("--cds-only", is_flag=True, help="Learn from frames in an annotated CDS (GenBank).")
+@click.option(
+    "--groups",
+    type=click.Path(path_type=Path),
+    help="Table of record id, tab, group: records that must stay together. Default: records that "
+    "share a 31-mer.",
+)
+@click.option("--split", default="80/10/10", help="Training/validation/test, percent; 80/10/10.")
+@click.option("--hidden", type=int, help="Width of the hidden layer; default 512.")
+@click.option("--epochs", type=int, help="At most so many; default 100.")
+@click.option("--patience", type=int, help="Epochs without a better validation; default 8.")
+@click.option("--seed", type=int, help="Of the split and the training; default 1.")
+@click.option("--resume", is_flag=True, help="Continue an earlier training.")
+@click.option("--force", is_flag=True, help="Start anew; replaces the model set in the folder.")
+@click.option("--keep-work", is_flag=True, help="Keep the feature tables, in OUT.work.")
+@_settings_options
+def train_command(
+    virus: tuple[str, ...], other: tuple[str, ...], out: Path, **options: Any
+) -> None:
+    """Train a classifier on the encoders of a model set, from labelled records.
+
+    --virus and --other take FASTA, FASTQ or GenBank files, plain or compressed.
+    """
+    if options["resume"] and options["force"]:
+        raise click.UsageError("--resume and --force exclude each other.")
+    from virnuc_dask.train import train
+    from virnuc_dask.training.training_options import parse_options
+
+    way = {name: options.pop(name) for name in ("resume", "force")}
+    names = ("name", "split", "groups", "cds_only", "keep_work")
+    how = parse_options(
+        **{name: options.pop(name) for name in names},
+        **{name: options.pop(name) for name in ("hidden", "epochs", "patience", "seed")},
+    )
+    settings = _prepare(options)
+    done = train(virus, other, out, settings=settings, options=how, console=_bar(options), **way)
+    if not options["quiet"]:
+        click.echo(f"{done.report.summary()}\nmodel set  {done.folder}/")
+
+
+@cli.command("evaluate", cls=_ManyFiles)
+@click.argument("sets", nargs=-1, required=True, metavar="SET...")
+@click.option("--virus", required=True, multiple=True, help="Files of viruses.")
+@click.option("--other", required=True, multiple=True, help="Files of all else.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option(
+    "--length",
+    "lengths",
+    type=int,
+    multiple=True,
+    help="Chunk length in nt; several are compared. Default: each set's own.",
+)
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the encoders.")
+@click.option("--resume", is_flag=True, help="Continue an earlier evaluation in the folder.")
+@click.option("--force", is_flag=True, help="Start anew in a folder that holds an evaluation.")
+@_computing_options
+def evaluate_command(
+    sets: tuple[str, ...],
+    virus: tuple[str, ...],
+    other: tuple[str, ...],
+    out: Path,
+    lengths: tuple[int, ...],
+    resume: bool,
+    force: bool,
+    **options: Any,
+) -> None:
+    """Measure how well model sets (SET: mini, or a folder) tell viruses from all else.
+
+    --virus and --other take FASTA or FASTQ files, plain or compressed; each file is a group of its
+    own in the report.
+    """
+    if resume and force:
+        raise click.UsageError("--resume and --force exclude each other.")
+    from virnuc_dask.evaluate import evaluate, summary_lines
+
+    settings = _prepare(options)
+    bar = _bar(options)
+    content = evaluate(
+        sets, virus, other, out, settings, lengths, resume=resume, force=force, console=bar
+    )
+    for warning in content["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    if not options["quiet"]:
+        click.echo("\n".join([*summary_lines(content), f"report  {out / 'evaluation.html'}"]))
+
+
+@cli.command("pretrain")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace the model set that an earlier training made.")
+@click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Every event, debug messages too.")
+def pretrain_command(config: Path, force: bool, quiet: bool, verbose: bool) -> None:
+    """Train encoders and a classifier as CONFIG (YAML) says; an interrupted training goes on."""
+    from virnuc_dask.pretrain import pretrain
+    from virnuc_dask.pretraining.recipe import PretrainSettings
+
+    show_log(console, quiet=quiet, verbose=verbose)
+    settings = PretrainSettings.read(config)
+    report = pretrain(settings, force=force, console=None if quiet else console)
+    if not quiet:
+        click.echo(f"{report.summary()}\nmodel set  {settings.out}/")
 
 
 @cli.group()
@@ -262,8 +402,9 @@ def summary_text(done: Run) -> str:
             f"frames          {found['frames']:,}",
             f"virus contigs   {contigs['virus']:,}  (others {contigs['others']:,}, "
             f"unscored {contigs['unscored']:,})",
+            *_fdr_line(found),
             *(
-                f"{'highest scores' if not place else '':<16}{contig['score']:.3f}  "
+                f"{'' if place else 'most viral':<16}{_scores(contig)}  "
                 f"{contig['call']:<6}  {contig['record_id'][:_WIDEST_ID]}"
                 for place, contig in enumerate(found["highest"])
             ),
@@ -272,3 +413,17 @@ def summary_text(done: Run) -> str:
             "                contigs.tsv  virus.fasta  chunks.parquet  prediction_results.txt",
         ]
     )
+
+
+def _fdr_line(found: Mapping[str, Any]) -> list[str]:
+    """How records were called where a false discovery rate was asked for."""
+    if found.get("fdr") is None:
+        return []
+    share = found["prevalence"]
+    estimated = "nothing was scored" if share is None else f"estimated share of viruses {share:.1%}"
+    return [f"called by       {found['called_by']}  ({estimated})"]
+
+
+def _scores(contig: Mapping[str, Any]) -> str:
+    chance = f"  probability {contig['probability']:.3f}" if "probability" in contig else ""
+    return f"{contig['score']:.3f}{chance}"

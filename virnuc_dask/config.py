@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Self, get_args, get_type_hints
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 import dask.config
 import yaml
@@ -22,7 +22,7 @@ NAMESPACE = "virnuc"
 
 
 @dataclass(frozen=True, slots=True)
-class _Section:
+class Section:
     """A group of settings that refuses what it does not know."""
 
     @classmethod
@@ -48,7 +48,7 @@ class _Section:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterSettings(_Section):
+class ClusterSettings(Section):
     """Where the work is done."""
 
     kind: str = "auto"  # auto, none, cpu, cuda
@@ -62,12 +62,12 @@ class ClusterSettings(_Section):
     partitions_in_flight: int = 3  # per worker
 
     def __post_init__(self) -> None:
-        _one_of("cluster.kind", self.kind, ("auto", "none", "cpu", "cuda"))
-        _one_of("cluster.device", self.device, ("auto", "cpu", "cuda"))
-        _at_least("cluster.workers", self.workers, 1)
-        _at_least("cluster.threads", self.threads, 1)
-        _at_least("cluster.partitions_in_flight", self.partitions_in_flight, 1)
-        _at_least("cluster.dashboard_port", self.dashboard_port, 0)
+        one_of("cluster.kind", self.kind, ("auto", "none", "cpu", "cuda"))
+        one_of("cluster.device", self.device, ("auto", "cpu", "cuda"))
+        at_least("cluster.workers", self.workers, 1)
+        at_least("cluster.threads", self.threads, 1)
+        at_least("cluster.partitions_in_flight", self.partitions_in_flight, 1)
+        at_least("cluster.dashboard_port", self.dashboard_port, 0)
         if not 0 < self.worker_timeout_s < float("inf"):
             raise BadSettingError(
                 f"cluster.worker_timeout_s must be seconds, not {self.worker_timeout_s}."
@@ -75,7 +75,7 @@ class ClusterSettings(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class MemorySettings(_Section):
+class MemorySettings(Section):
     """How a worker uses its GPU's memory. Without a GPU nothing here applies."""
 
     gpu_fraction: float = 0.9  # of the GPU's memory that torch may take
@@ -84,11 +84,11 @@ class MemorySettings(_Section):
     def __post_init__(self) -> None:
         if not 0 < self.gpu_fraction <= 1:
             raise BadSettingError(f"memory.gpu_fraction must be in (0, 1], not {self.gpu_fraction}")
-        _at_least("memory.clear_cache_every", self.clear_cache_every, 1)
+        at_least("memory.clear_cache_every", self.clear_cache_every, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings(_Section):
+class Settings(Section):
     """All settings of a run."""
 
     model: str = "mini"
@@ -98,14 +98,17 @@ class Settings(_Section):
     partition_chunks: int = 1000  # chunks a partition: one task, one file a table
     persistent_models: bool = True  # false: load and release for every partition
     features: bool = True  # keep the feature tables
+    fdr: float | None = None  # call records up to this q-value; default: by their probability
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
 
     def __post_init__(self) -> None:
-        _one_of("precision", self.precision, ("fp32", "bf16"))
-        _at_least("length", self.length, 3)
-        _at_least("max_tokens", self.max_tokens, 1)
-        _at_least("partition_chunks", self.partition_chunks, 1)
+        one_of("precision", self.precision, ("fp32", "bf16"))
+        if self.fdr is not None and not 0 < self.fdr < 1:
+            raise BadSettingError(f"fdr must lie between 0 and 1, not {self.fdr}.")
+        at_least("length", self.length, 3)
+        at_least("max_tokens", self.max_tokens, 1)
+        at_least("partition_chunks", self.partition_chunks, 1)
 
 
 def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -127,28 +130,35 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     """
     layers = [dask.config.get(NAMESPACE, None)]
     if file is not None:
-        layers += [_read_preset(file), dask.config.collect_env().get(NAMESPACE)]
+        layers += [read_preset(file), dask.config.collect_env().get(NAMESPACE)]
     layers = [_section(layer) for layer in layers]
     layers.append(_nested({k: v for k, v in (flags or {}).items() if v is not None}))
     return Settings.of(dask.config.merge(*map(_underscored, layers)))
 
 
-def _read_preset(file: Path) -> Mapping[str, Any]:
+def read_preset(file: Path, key: str = NAMESPACE) -> Mapping[str, Any]:
+    """The settings under ``key``, the only key of a YAML file.
+
+    Raises
+    ------
+    BadInputError, BadSettingError
+        If the file cannot be read, or holds something else.
+    """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise BadInputError(f"{file}: cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadSettingError(f"{file}: not a YAML file: {error}") from error
-    if not isinstance(content, dict) or set(content) - {NAMESPACE}:
-        raise BadSettingError(f"{file}: must have one key, `{NAMESPACE}:`, holding the settings.")
-    return _section(content.get(NAMESPACE), f"{file}: ")
+    if not isinstance(content, dict) or set(content) - {key}:
+        raise BadSettingError(f"{file}: must have one key, `{key}:`, holding the settings.")
+    return _section(content.get(key), f"{file}: {key}")
 
 
-def _section(values: Any, where: str = "") -> Mapping[str, Any]:
+def _section(values: Any, where: str = NAMESPACE) -> Mapping[str, Any]:
     """The settings of a layer; none is an empty one."""
     if values is not None and not isinstance(values, Mapping):
-        raise BadSettingError(f"{where}{NAMESPACE} must hold settings, not {values!r}.")
+        raise BadSettingError(f"{where} must hold settings, not {values!r}.")
     return values or {}
 
 
@@ -172,10 +182,12 @@ def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked(kind: Any, value: Any, where: str) -> Any:
     """``value`` if it is of ``kind``, an int where a float is wanted, a section built."""
-    if is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, _Section):
+    if is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Section):
         if not isinstance(value, Mapping):
             raise BadSettingError(f"{where} must hold settings, not {value!r}.")
         return kind.of(value, where)
+    if get_origin(kind) is tuple:
+        return _listed(get_args(kind)[0], value, where)
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -185,11 +197,19 @@ def _checked(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+def _listed(kind: type, value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple) or any(type(item) is not kind for item in value):
+        raise BadSettingError(f"{where} must be a list of {kind.__name__}, not {value!r}.")
+    return tuple(value)
+
+
+def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a setting that is none of ``choices``."""
     if value not in choices:
         raise BadSettingError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
 
 
-def _at_least(name: str, value: int | None, least: int) -> None:
+def at_least(name: str, value: int | None, least: int) -> None:
+    """Refuse a setting below ``least``; None passes."""
     if value is not None and value < least:
         raise BadSettingError(f"{name} must be at least {least}, not {value}.")

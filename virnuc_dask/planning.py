@@ -8,10 +8,11 @@ from dataclasses import replace
 import xxhash
 
 from virnuc_dask.config import Settings
-from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError
+from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import hash_inputs, read_records
+from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import is_done
 from virnuc_dask.tables.plan import Decisions, Plan, fingerprint, read_plan, refuse_change
@@ -78,6 +79,23 @@ def chunk_length(settings: Settings, info: ModelSetInfo) -> int:
         known = " or ".join(map(str, info.chunk_lengths))
         raise BadSettingError(f"model set {info.name!r} is for chunks of {known} nt, not {length}.")
     return length
+
+
+def call_rule(settings: Settings, info: ModelSetInfo, length: int) -> CallRule:
+    """What makes a record a virus, for chunks of ``length`` nt.
+
+    Raises
+    ------
+    UsageError
+        If a false discovery rate is asked for and the model set has no calibration.
+    """
+    calibration = info.calibration_for(length)
+    if settings.fdr is not None and calibration is None:
+        raise UsageError(
+            f"--fdr: model set {info.name!r} has no calibration for chunks of {length} nt, and so "
+            "no q-values. Leave --fdr out, or choose another model set."
+        )
+    return CallRule(calibration, settings.fdr)
 
 
 def warnings_of(plan: Plan) -> Iterator[str]:

@@ -24,7 +24,7 @@ from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info, size_b
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.outputs.results import Totals, write_results
 from virnuc_dask.outputs.run_json import record_run
-from virnuc_dask.planning import chunk_length, make_plan, plan_again, warnings_of
+from virnuc_dask.planning import call_rule, chunk_length, make_plan, plan_again, warnings_of
 from virnuc_dask.sequences.partitions import count_records
 from virnuc_dask.sequences.records import STDIN, read_records
 from virnuc_dask.stages.receipt import Failure, Receipt
@@ -126,7 +126,7 @@ def run(
     names = _existing(inputs)
     info = read_info(find(settings.model))
     # Refused before the folder is touched.
-    chunk_length(settings, info)
+    call_rule(settings, info, chunk_length(settings, info))
     if client is None:
         refuse_impossible(settings.cluster)
     folder = RunFolder(Path(out))
@@ -166,6 +166,7 @@ def predict(
     settings = _with_model(settings or Settings(), model or planned["settings"]["model"])
     settings = replace(settings, precision=earlier.decisions.precision, features=True)
     info = read_info(find(settings.model))
+    call_rule(settings, info, earlier.decisions.chunk_length)
     names = tuple(planned["inputs"])
     with folder.held(), Journal.opened(folder.log) as journal:
         job = _Job(names, settings, info, journal, console, client, encoders=False)
@@ -178,7 +179,9 @@ def predict(
 def dry_run(inputs: Sequence[str | os.PathLike[str]], settings: Settings) -> Counts:
     """Read and check the input and the model set, and count; writes nothing."""
     info = read_info(find(settings.model))
-    return count_records(read_records(_existing(inputs)), chunk_length(settings, info))
+    length = chunk_length(settings, info)
+    call_rule(settings, info, length)
+    return count_records(read_records(_existing(inputs)), length)
 
 
 def execute(plan: Plan, job: _Job) -> _Tally:
@@ -215,7 +218,8 @@ def finish(plan: Plan, tally: _Tally, job: _Job) -> Run:
         If anything planned did not come out.
     """
     start = time.perf_counter()
-    totals = write_results(plan, tally.failures, job.info.contig_threshold)
+    rule = call_rule(job.settings, job.info, plan.decisions.chunk_length)
+    totals = write_results(plan, tally.failures, rule)
     tally.stage_s["finish"] = time.perf_counter() - start
     elapsed_s = round(time.perf_counter() - job.start, 3)
     job.tell("run_done", elapsed_s=elapsed_s)
@@ -273,6 +277,7 @@ def _summary(plan: Plan, tally: _Tally, totals: Totals, job: _Job) -> dict[str, 
         "cluster": tally.cluster,
         "records": plan.counts.records,
         **asdict(totals),
+        "fdr": job.settings.fdr,
         "partitions": {
             "computed": computed,
             "failed": failed,

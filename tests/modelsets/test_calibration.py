@@ -1,47 +1,223 @@
+import json
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, asdict
 
+import numpy as np
 import pytest
 
-from virnuc_dask.modelsets.calibration import Calibration
+from virnuc_dask.modelsets.calibration import (
+    Calibration,
+    estimate_prevalence,
+    interpolate,
+    margins,
+    pool,
+    posterior,
+    probability,
+    q_values,
+    read_calibrations,
+)
+
+CONTENT = {
+    "chunk_knots": [[-4.0, -2.0], [0.0, 0.0], [4.0, 3.0]],
+    "correlation": 0.25,
+    "offset": -0.5,
+    "contig_knots": [[-5.0, -4.0], [5.0, 6.0]],
+    "method": "by hand",
+}
 
 
-def test_none_is_one_half():
-    assert Calibration.of(None) == Calibration(0.5, "none")
+@pytest.fixture
+def calibration() -> Calibration:
+    return Calibration.of(CONTENT)
 
 
-def test_reads_what_a_model_set_says():
-    content = {"contig_threshold": 0.25, "method": "equal error rates"}
-    assert Calibration.of(content) == Calibration(0.25, "equal error rates")
+def test_a_calibration_comes_back_from_json_as_it_was(calibration):
+    assert Calibration.of(json.loads(json.dumps(asdict(calibration)))) == calibration
+    assert calibration.chunk_knots == ((-4.0, -2.0), (0.0, 0.0), (4.0, 3.0))
+
+
+def test_a_model_set_has_a_calibration_for_each_chunk_length_or_none(calibration):
+    assert read_calibrations(None, (500, 300)) == {}
+    assert read_calibrations({"300": CONTENT}, (500, 300)) == {300: calibration}
+
+
+def changed(**values: object) -> dict[str, object]:
+    return {**CONTENT, **values}
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"contig_threshold": 0.5, "method": "m", "chunk_threshold": 0.5}, "unknown chunk_thresh"),
-        ({"contig_threshold": 0.5}, "no method"),
-        ({"method": "m"}, "no contig_threshold"),
-        ({}, "no contig_threshold, method"),
-        ({"contig_threshold": "0.5", "method": "m"}, "not a number"),
-        ({"contig_threshold": True, "method": "m"}, "not a number"),
-        ({"contig_threshold": 0.5, "method": None}, "not a text"),
-        ([0.5, "m"], "not an object"),
+        ({}, "no chunk_knots, contig_knots, correlation, method, offset"),
+        ({**CONTENT, "threshold": 0.5}, "unknown threshold"),
+        ({"contig_threshold": 0.5, "method": "m"}, "unknown contig_threshold"),
+        ([], "not an object"),
+        (None, "not an object"),
+        (changed(method=None), "not a text"),
+        (changed(correlation="0.5"), "not a number"),
+        (changed(correlation=True), "not a number"),
+        (changed(correlation=None), "not a number"),
+        (changed(correlation=1.01), "not in"),
+        (changed(correlation=-0.01), "not in"),
+        (changed(correlation=math.nan), "not a number of its size"),
+        (changed(offset=math.inf), "not a number of its size"),
+        (changed(offset=10**400), "not a number of its size"),
+        (changed(offset=[1]), "not a number"),
+        (changed(chunk_knots=3), "not a list"),
+        (changed(chunk_knots="ab"), "not a list"),
+        (changed(chunk_knots={"0": 1}), "not a list"),
+        (changed(chunk_knots=[]), "two pairs"),
+        (changed(contig_knots=[[0, 0]]), "two pairs"),
+        (changed(contig_knots=[[0, 0], [1]]), "not a pair"),
+        (changed(contig_knots=[[0, 0], [1, 2, 3]]), "not a pair"),
+        (changed(contig_knots=[[0, 0], "12"]), "not a pair"),
+        (changed(contig_knots=[[0, 0], [1, "2"]]), "not a number"),
+        (changed(contig_knots=[[0, 0], [1, True]]), "not a number"),
+        (changed(contig_knots=[[0, 0], [1, None]]), "not a number"),
+        (changed(contig_knots=[[0, 0], [math.nan, 1]]), "not a number of its size"),
+        (changed(contig_knots=[[0, 0], [1, math.inf]]), "not a number of its size"),
+        (changed(contig_knots=[[-math.inf, 0], [1, 1]]), "not a number of its size"),
+        (changed(contig_knots=[[1, 0], [0, 1]]), "must ascend"),
+        (changed(contig_knots=[[0, 0], [0, 1]]), "must ascend"),
+        (changed(chunk_knots=[[0, 0], [1, 2], [2, 1]]), "never fall"),
     ],
 )
-def test_refuses_what_it_does_not_know(content, message):
+def test_what_is_no_calibration_is_refused(content, message):
     with pytest.raises((TypeError, ValueError), match=message):
         Calibration.of(content)
 
 
-@pytest.mark.parametrize("threshold", [0, 1, -0.1, 1.5, math.nan, math.inf, -math.inf])
-def test_the_threshold_lies_between_0_and_1(threshold):
-    with pytest.raises((TypeError, ValueError), match="between 0 and 1"):
-        Calibration.of({"contig_threshold": threshold, "method": "m"})
-    with pytest.raises((TypeError, ValueError), match="between 0 and 1"):
-        Calibration(threshold, "m")
+@pytest.mark.parametrize("content", [{"400": CONTENT}, {500: CONTENT}, [CONTENT], 0.5, "x"])
+def test_calibrations_of_other_chunk_lengths_or_none_at_all_are_refused(content):
+    with pytest.raises((TypeError, ValueError), match="calibration"):
+        read_calibrations(content, (500, 300))
 
 
-def test_is_frozen():
-    calibration = Calibration()
+def test_a_calibration_made_in_python_is_checked_as_well():
+    with pytest.raises(ValueError, match="must ascend"):
+        Calibration(((1.0, 0.0), (0.0, 1.0)), 0.0, 0.0, ((0.0, 0.0), (1.0, 1.0)), "m")
+
+
+def test_is_frozen(calibration):
     with pytest.raises(FrozenInstanceError):
-        calibration.contig_threshold = 0.1
+        calibration.offset = 0.1
+
+
+def test_a_margin_is_finite_for_any_score():
+    scores = np.array([0, 1, 0.5, 1e-30, 1 - 1e-9], np.float32)
+    assert np.isfinite(margins(scores, scores[::-1])).all()
+    assert margins(np.float32([0.75]), np.float32([0.25]))[0] == pytest.approx(2 * math.log(3))
+
+
+def test_chunk_evidence_rises_with_the_margin_and_ends_at_the_outer_knots(calibration):
+    margin = np.array([-100, -4, -2, 0, 2, 4, 100.0])
+    evidence = calibration.evidence_of_margins(margin)
+    assert evidence.tolist() == [-2, -2, -1, 0, 1.5, 3, 3]
+    virus, others = np.float32([0.5, 0.9, 1.0]), np.float32([0.5, 0.2, 0.0])
+    assert np.array_equal(
+        calibration.chunk_evidence(virus, others),
+        calibration.evidence_of_margins(margins(virus, others)),
+    )
+
+
+def test_correlated_chunks_say_less_than_their_sum_and_more_than_their_mean():
+    for size in (2, 10, 100):
+        pooled = pool(np.array([1.0 * size]), np.array([size]), 0.25, 0.0)[0]
+        assert 1 < pooled < size
+        assert pooled == pytest.approx(size / (1 + 0.25 * (size - 1)))
+    assert pool(np.array([12.0]), np.array([4]), 0.0, 0.0)[0] == 12
+    assert pool(np.array([12.0]), np.array([4]), 1.0, 0.0)[0] == 3
+
+
+def test_a_records_evidence_follows_from_sum_and_count_alone(calibration):
+    total, chunks = np.array([6.0, 1.0, 0.0, -3.0, 300.0]), np.array([4, 1, 0, 2, 100])
+    evidence = calibration.contig_evidence(total, chunks)
+    assert evidence[0] == pytest.approx(4 / 1.75 * (1.5 - 0.5) + 1)
+    assert evidence[1] == pytest.approx(0.5 + 1)
+    assert math.isnan(evidence[2])
+    assert evidence[4] == 6, "as much as was ever supported"
+
+
+def test_a_probability_is_that_of_equally_frequent_classes():
+    evidence = np.array([-1e6, -2, 0, math.log(3), 1e6, math.nan])
+    assert probability(evidence)[:5] == pytest.approx([0, 0.1192029, 0.5, 0.75, 1])
+    assert math.isnan(probability(evidence)[5])
+    assert np.allclose(posterior(evidence, 0.5), probability(evidence), equal_nan=True)
+    assert posterior(np.array([math.log(3)]), 0.1)[0] == pytest.approx(0.3 / 1.2)
+
+
+def sample_of(prevalence: float, records: int, seed: int = 1) -> np.ndarray:
+    """Evidence, exact by design: scores of either class are normal, two apart."""
+    rng = np.random.default_rng(seed)
+    score = rng.standard_normal(records) + np.where(rng.random(records) < prevalence, 2, 0)
+    return 2 * score - 2
+
+
+@pytest.mark.parametrize("prevalence", [0.0, 0.01, 0.1, 0.5, 0.9, 1.0])
+def test_the_prevalence_is_found(prevalence):
+    found = estimate_prevalence(sample_of(prevalence, 20_000))
+    assert found == pytest.approx(prevalence, abs=0.015)
+    assert 0 < found < 1
+
+
+def test_the_prevalence_is_where_the_likelihood_is_highest():
+    evidence = sample_of(0.2, 3_000, seed=4)
+    grid = np.linspace(0.001, 0.999, 999)
+    ratio = np.exp(evidence)[:, None] - 1
+    likelihood = np.log1p(grid * ratio).sum(axis=0) + np.log(grid) + np.log1p(-grid)
+    assert estimate_prevalence(evidence) == pytest.approx(grid[likelihood.argmax()], abs=0.001)
+
+
+@pytest.mark.parametrize("value", [-20.0, 0.0, 20.0])
+@pytest.mark.parametrize("records", [1, 2])
+def test_one_or_two_records_do_not_make_all_the_world_viral_or_none(value, records):
+    assert 0.2 < estimate_prevalence(np.full(records, value)) < 0.8
+
+
+def test_unscored_records_say_nothing_about_the_prevalence():
+    evidence = sample_of(0.3, 500)
+    mixed = np.concatenate([evidence, np.full(300, np.nan)])
+    assert estimate_prevalence(mixed) == estimate_prevalence(evidence)
+    assert estimate_prevalence(np.full(3, np.nan)) == 0.5
+    assert estimate_prevalence(np.empty(0)) == 0.5
+
+
+def test_q_values_rise_as_evidence_falls_and_equal_evidence_has_equal_ones():
+    evidence = np.array([3.0, -2.0, 3.0, 0.0, math.nan, 5.0, 0.0, -2.0])
+    q = q_values(evidence, 0.3)
+    assert math.isnan(q[4])
+    scored = ~np.isnan(evidence)
+    order = np.argsort(-evidence[scored], kind="stable")
+    assert (np.diff(q[scored][order]) >= 0).all()
+    assert q[0] == q[2]
+    assert q[3] == q[6]
+    assert q[1] == q[7]
+
+
+def test_a_q_value_is_the_mean_chance_of_error_of_all_that_is_no_less_viral():
+    evidence = sample_of(0.3, 400, seed=2)
+    wrong = 1 - posterior(evidence, 0.3)
+    expected = [wrong[evidence >= value].mean() for value in evidence]
+    assert np.allclose(q_values(evidence, 0.3), expected)
+
+
+def test_q_values_of_one_record_of_none_viral_and_of_none_scored():
+    (alone,) = q_values(np.array([2.0]), 0.5)
+    assert alone == pytest.approx(1 - probability(np.array([2.0]))[0])
+    none = sample_of(0.0, 5_000)
+    assert not (q_values(none, estimate_prevalence(none)) <= 0.05).any()
+    assert np.isnan(q_values(np.full(4, np.nan), 0.5)).all()
+    assert q_values(np.empty(0), 0.5).tolist() == []
+
+
+def test_q_values_hold_at_any_prevalence():
+    for prevalence in (0.01, 0.1, 0.5):
+        rng = np.random.default_rng(3)
+        viral = rng.random(200_000) < prevalence
+        evidence = 4 * (rng.standard_normal(200_000) + np.where(viral, 4, 0)) - 8
+        called = q_values(evidence, estimate_prevalence(evidence)) <= 0.05
+        assert (~viral[called]).mean() == pytest.approx(0.05, abs=0.012)
+
+
+def test_between_knots_it_is_straight():
+    assert interpolate(np.array([0.5, 9, np.nan]), ((0.0, 1.0), (1.0, 3.0)))[:2].tolist() == [2, 3]

@@ -9,6 +9,7 @@ import pytest
 
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.registry import (
     EMBEDDED,
     MANIFEST,
@@ -20,6 +21,14 @@ from virnuc_dask.modelsets.registry import (
 )
 
 Edit = Callable[[dict[str, Any]], object]
+
+CALIBRATION = {
+    "chunk_knots": [[-1, -1], [1, 1]],
+    "correlation": 0.5,
+    "offset": 0,
+    "contig_knots": [[-1, -1], [1, 1]],
+    "method": "by hand",
+}
 
 
 @pytest.fixture
@@ -166,12 +175,31 @@ def test_an_incomplete_or_unknown_manifest_is_refused_naming_it(folder, change):
         lambda content: content["classifier"].update(hidden="512"),
         lambda content: content["classifier"].update(hidden=-1),
         lambda content: content["classifier"].update(architecture="transformer"),
-        lambda content: content.update(calibration={"contig_threshold": 2, "method": "none"}),
+        lambda content: content.update(calibration={"contig_threshold": 0.5, "method": "none"}),
+        lambda content: content.update(calibration={"500": {"method": "none"}}),
+        lambda content: content.update(calibration={"400": CALIBRATION}),
+        lambda content: content.update(calibration={"500": {**CALIBRATION, "offset": 10**400}}),
+        lambda content: content.update(calibration=[]),
     ],
 )
 def test_values_of_the_wrong_kind_are_refused_naming_the_manifest(folder, change):
     edit(folder, change)
     assert MANIFEST in error_of(folder)
+
+
+def test_a_calibration_is_for_one_chunk_length(folder):
+    assert read_info(folder).calibration_for(500) is None
+    edit(folder, lambda content: content.update(calibration={"500": CALIBRATION}))
+    info = read_info(folder)
+    assert info.calibration_for(500) == Calibration.of(CALIBRATION)
+    assert info.calibration_for(300) is None
+    assert write_info(folder, info).calibration_for(500) == Calibration.of(CALIBRATION)
+
+
+def test_a_calibration_changes_no_checksum(folder):
+    before = read_info(folder)
+    edit(folder, lambda content: content.update(calibration={"500": CALIBRATION}))
+    assert read_info(folder).checksum == before.checksum
 
 
 def test_sizes_that_are_no_numbers_are_refused_when_loading(folder):

@@ -5,10 +5,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, write_fasta
 from virnuc_dask.sequences.chunks import cut
 from virnuc_dask.sequences.records import Record
-from virnuc_dask.stages.calls import ContigScores
+from virnuc_dask.stages.calls import CallRule, ContigCalls, ContigScores
 from virnuc_dask.tables import schemas
 
 CHUNK_LENGTH = 50
@@ -74,9 +75,9 @@ def test_no_wanted_record_makes_an_empty_file(records):
     assert fasta_of(records, 3, set()) == ("", 0)
 
 
-def scores_of(chunk_scores: list[list[float]]) -> ContigScores:
+def calls_of(chunk_scores: list[list[float]], rule: CallRule | None = None) -> ContigCalls:
     """Contigs with chunks of these scores."""
-    scores = ContigScores(len(chunk_scores))
+    scores = ContigScores(len(chunk_scores), rule)
     flat = [(index, score) for index, chunks in enumerate(chunk_scores) for score in chunks]
     columns = {
         "record_index": [index for index, _ in flat],
@@ -85,7 +86,7 @@ def scores_of(chunk_scores: list[list[float]]) -> ContigScores:
         "call": ["virus" if score >= 0.5 else "others" for _, score in flat],
     }
     scores.add(pa.table(columns))
-    return scores
+    return scores.calls()
 
 
 def test_a_record_is_a_line_in_input_order():
@@ -93,7 +94,7 @@ def test_a_record_is_a_line_in_input_order():
         [[0, 1, 2, 3], ["b", "a", "a", "empty"], [900, 12, 700, 0], [2, 1, 2, 0]],
         schema=schemas.RECORDS,
     )
-    lines = contig_lines(records, scores_of([[0.75, 0.5], [], [0.25], []]))
+    lines = contig_lines(records, calls_of([[0.75, 0.5], [], [0.25], []]))
     rows = [line.removesuffix("\n").split("\t") for line in lines]
     assert rows == [
         ["b", "900", "2", "2", "0.625000", "", "", "virus"],
@@ -104,7 +105,17 @@ def test_a_record_is_a_line_in_input_order():
     assert all(len(row) == len(CONTIGS_HEADER.split("\t")) for row in rows)
 
 
+def test_with_a_calibration_probability_and_q_value_are_filled_in():
+    records = pa.table([[0, 1, 2], ["a", "b", "c"], [9, 9, 0], [1, 1, 0]], schema=schemas.RECORDS)
+    knots = ((-9.0, -9.0), (9.0, 9.0))
+    calls = calls_of([[0.75], [0.25], []], CallRule(Calibration(knots, 0.0, 0.0, knots, "m")))
+    rows = [line.removesuffix("\n").split("\t") for line in contig_lines(records, calls)]
+    assert [row[5] for row in rows] == ["0.900000", "0.100000", ""]
+    assert [row[6] for row in rows] == [*(f"{q:.6f}" for q in calls.q_value[:2]), ""]
+    assert [row[7] for row in rows] == ["virus", "others", "unscored"]
+
+
 def test_scores_of_more_records_than_there_are_is_an_error():
     records = pa.table([[0], ["a"], [9], [1]], schema=schemas.RECORDS)
     with pytest.raises(ValueError, match="zip"):
-        list(contig_lines(records, scores_of([[0.5], [0.5]])))
+        list(contig_lines(records, calls_of([[0.5], [0.5]])))

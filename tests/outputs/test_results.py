@@ -5,9 +5,11 @@ import pyarrow as pa
 import pytest
 
 from virnuc_dask.errors import BadTableError, LostRowsError
+from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.outputs.results import write_results
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import Record
+from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.stages.receipt import Failure
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
@@ -86,6 +88,39 @@ def test_the_records_with_the_highest_scores_are_named_highest_first(plan):
     rows = {row[0]: row for row in reversed(lines_of(plan, "contigs.tsv")[1:])}
     assert all(f"{c['score']:.6f}" == rows[c["record_id"]][4] for c in highest)
     assert all(c["call"] == rows[c["record_id"]][-1] for c in highest)
+
+
+def test_how_contigs_were_called_is_told(plan):
+    totals = write_results(plan, [])
+    assert (totals.called_by, totals.prevalence) == ("score >= 0.5", None)
+    assert all("probability" not in contig for contig in totals.highest)
+
+
+# One chunk says 4 at most, several say what they say together.
+CALIBRATION = Calibration(
+    ((-4.0, -4.0), (4.0, 4.0)), 0.0, 0.0, ((-8.0, -8.0), (8.0, 8.0)), "by hand"
+)
+
+
+def test_with_a_calibration_the_surest_records_are_named_first(plan):
+    totals = write_results(plan, [], CallRule(CALIBRATION))
+    shown = [(c["record_id"], c["probability"], c["call"]) for c in totals.highest]
+    assert [name for name, *_ in shown] == ["virus", "last", "twin"]
+    rows = {row[0]: row for row in reversed(lines_of(plan, "contigs.tsv")[1:])}
+    assert all((f"{p:.6f}", call) == (rows[name][5], rows[name][7]) for name, p, call in shown)
+    assert 0 < totals.prevalence < 1
+    assert totals.called_by == "probability >= 0.5"
+
+
+def test_the_viral_records_follow_the_false_discovery_rate(plan):
+    strict = write_results(plan, [], CallRule(CALIBRATION, 1e-6))
+    assert strict.contigs == {"virus": 0, "others": 3, "unscored": 2}
+    assert plan.folder.output("virus.fasta").read_text() == ""
+    lax = write_results(plan, [], CallRule(CALIBRATION, 0.99))
+    assert lax.contigs == {"virus": 3, "others": 0, "unscored": 2}
+    assert plan.folder.output("virus.fasta").read_text().count(">") == 3
+    assert lax.called_by == "q_value <= 0.99"
+    assert (lax.chunks_virus, lax.prevalence) == (strict.chunks_virus, strict.prevalence)
 
 
 def test_every_frame_stands_in_the_first_published_file_in_order(plan):

@@ -2,7 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from virnuc_dask.stages.calls import ContigScores, call_chunks
+from virnuc_dask.modelsets.calibration import Calibration, estimate_prevalence, q_values
+from virnuc_dask.stages.calls import CallRule, ContigCalls, ContigScores, call_chunks
 from virnuc_dask.tables import schemas
 
 # Frames as (chunk row, score of others, score of virus).
@@ -109,10 +110,17 @@ def partitions() -> list[pa.Table]:
     return tables
 
 
-def test_a_contigs_score_is_the_mean_over_its_scored_chunks(partitions):
-    scores = ContigScores(6)
+def calls_of(
+    partitions: list[pa.Table], records: int = 6, rule: CallRule | None = None
+) -> ContigCalls:
+    scores = ContigScores(records, rule)
     for table in partitions:
         scores.add(table)
+    return scores.calls()
+
+
+def test_a_contigs_score_is_the_mean_over_its_scored_chunks(partitions):
+    found = calls_of(partitions)
     rows = [row for table in partitions for row in table.to_pylist()]
     for index in range(6):
         support = [
@@ -120,46 +128,123 @@ def test_a_contigs_score_is_the_mean_over_its_scored_chunks(partitions):
             for row in rows
             if row["record_index"] == index and row["call"] is not None
         ]
-        assert scores.scored[index] == len(support)
+        assert found.chunks_scored[index] == len(support)
         if support:
             mean = sum(support) / len(support)
-            assert scores.score[index] == pytest.approx(mean, abs=1e-12)
-            assert scores.call[index] == ("virus" if mean >= 0.5 else "others")
+            assert found.score[index] == pytest.approx(mean, abs=1e-12)
+            assert found.call[index] == ("virus" if mean >= 0.5 else "others")
         else:
-            assert np.isnan(scores.score[index])
-            assert scores.call[index] == "unscored"
-    assert set(scores.call.tolist()) == {"virus", "others", "unscored"}
+            assert np.isnan(found.score[index])
+            assert found.call[index] == "unscored"
+    assert set(found.call.tolist()) == {"virus", "others", "unscored"}
 
 
-def test_the_partition_sizes_do_not_change_a_contigs_score(partitions):
-    apart, together = ContigScores(6), ContigScores(6)
-    for table in partitions:
-        apart.add(table)
-    together.add(pa.concat_tables(partitions))
-    assert np.array_equal(apart.score, together.score, equal_nan=True)
+def test_the_partition_sizes_do_not_change_a_contigs_call(partitions):
+    apart = calls_of(partitions, rule=CallRule(CALIBRATION))
+    together = calls_of([pa.concat_tables(partitions)], rule=CallRule(CALIBRATION))
+    for name in ("score", "probability", "q_value"):
+        assert np.array_equal(getattr(apart, name), getattr(together, name), equal_nan=True)
 
 
 def test_a_contig_of_one_half_is_virus_as_its_chunk_is():
-    scores = ContigScores(1)
-    scores.add(call_chunks(chunk_table([0]), prediction_table([(0, 0.5, 0.5)])))
-    assert (scores.score[0], scores.call[0]) == (0.5, "virus")
+    found = calls_of([call_chunks(chunk_table([0]), prediction_table([(0, 0.5, 0.5)]))], 1)
+    assert (found.score[0], found.call[0]) == (0.5, "virus")
 
 
 def test_a_failed_partition_leaves_a_contig_to_its_other_chunks():
-    scores = ContigScores(2)
-    scores.add(call_chunks(chunk_table([0, 1]), prediction_table([(0, 0.25, 0.75)])))
-    scores.add(call_chunks(chunk_table([0, 1]), None))
-    assert scores.scored.tolist() == [1, 0]
-    assert scores.call.tolist() == ["virus", "unscored"]
+    done = call_chunks(chunk_table([0, 1]), prediction_table([(0, 0.25, 0.75)]))
+    found = calls_of([done, call_chunks(chunk_table([0, 1]), None)], 2)
+    assert found.chunks_scored.tolist() == [1, 0]
+    assert found.call.tolist() == ["virus", "unscored"]
 
 
-def test_no_records_have_no_scores():
-    scores = ContigScores(0)
-    assert scores.score.tolist() == scores.call.tolist() == []
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_no_records_have_no_calls(calibrated):
+    found = calls_of([], 0, CallRule(CALIBRATION if calibrated else None))
+    assert found.score.tolist() == found.call.tolist() == found.order.tolist() == []
+    assert found.prevalence is None
 
 
-@pytest.mark.parametrize(("threshold", "call"), [(0.6, "virus"), (0.65, "others")])
-def test_a_contig_is_virus_from_the_threshold_on(threshold, call):
-    scores = ContigScores(1, threshold)
-    scores.add(call_chunks(chunk_table([0]), prediction_table([(0, 0.375, 0.625)])))
-    assert (scores.score[0], scores.call[0]) == (0.625, call)
+# A chunk's evidence is its margin, at most 8; a record's is that of its chunks on average, times
+# how many they are worth, less 1.
+CALIBRATION = Calibration(
+    chunk_knots=((-8.0, -8.0), (8.0, 8.0)),
+    correlation=0.5,
+    offset=0.0,
+    contig_knots=((-9.0, -10.0), (9.0, 8.0)),
+    method="by hand",
+)
+
+
+def contigs(*scores: list[float]) -> list[pa.Table]:
+    """A partition of records whose chunks have these scores of virus."""
+    records = [index for index, chunks in enumerate(scores) for _ in chunks]
+    flat = [score for chunks in scores for score in chunks]
+    frames = [(row, 1 - score, score) for row, score in enumerate(flat)]
+    return [call_chunks(chunk_table(records), prediction_table(frames))]
+
+
+def test_without_a_calibration_there_is_no_probability_and_no_q_value():
+    found = calls_of(contigs([0.9], [0.2], []), 3)
+    assert np.isnan(found.probability).all()
+    assert np.isnan(found.q_value).all()
+    assert found.prevalence is None
+    assert found.order.tolist() == [0, 1]
+    assert str(found.rule) == "score >= 0.5"
+
+
+def test_a_probability_counts_all_chunks_and_decides_the_call():
+    found = calls_of(contigs([0.6], [0.6] * 9, [0.2] * 3, []), 4, CallRule(CALIBRATION))
+    margin = 2 * np.log(0.6 / 0.4)
+    expected = [margin - 1, margin * 9 / 5 - 1]
+    assert found.probability[:2] == pytest.approx(1 / (1 + np.exp(-np.array(expected))), abs=1e-6)
+    assert found.call.tolist() == ["others", "virus", "others", "unscored"]
+    assert found.score[:2] == pytest.approx([0.6, 0.6])
+    assert str(found.rule) == "probability >= 0.5"
+
+
+def test_a_probability_does_not_depend_on_the_other_records_but_a_q_value_does():
+    alone = calls_of(contigs([0.8]), 1, CallRule(CALIBRATION))
+    among = calls_of(contigs([0.8], *[[0.01] * 5] * 50), 51, CallRule(CALIBRATION))
+    assert among.probability[0] == alone.probability[0]
+    assert among.q_value[0] > alone.q_value[0] + 0.1
+    assert among.prevalence < alone.prevalence
+
+
+def test_q_values_are_those_at_the_estimated_prevalence():
+    found = calls_of(contigs([0.9] * 3, [0.7], [0.3], [0.05] * 8, []), 5, CallRule(CALIBRATION))
+    evidence = np.log(found.probability) - np.log1p(-found.probability)
+    assert found.prevalence == pytest.approx(estimate_prevalence(evidence), abs=1e-6)
+    assert np.allclose(found.q_value, q_values(evidence, found.prevalence), equal_nan=True)
+    assert np.isnan(found.q_value[4])
+
+
+def test_with_a_false_discovery_rate_the_q_value_decides_the_call():
+    chunks = contigs([0.9] * 9, [0.8], [0.7], [0.3], [0.05] * 8, [])
+    q_value = calls_of(chunks, 6, CallRule(CALIBRATION)).q_value
+    for fdr in (1e-6, float(q_value[0]), float(q_value[1]), 0.999):
+        found = calls_of(chunks, 6, CallRule(CALIBRATION, fdr))
+        wanted = ["virus" if q <= fdr else "others" for q in q_value[:5]]
+        assert found.call.tolist() == [*wanted, "unscored"]
+        assert np.array_equal(found.q_value, q_value, equal_nan=True)
+    assert calls_of(chunks, 6, CallRule(CALIBRATION, float(q_value[1]))).call[1] == "virus"
+
+
+def test_nothing_scored_is_nothing_called():
+    found = calls_of([call_chunks(chunk_table([0, 1]), None)], 2, CallRule(CALIBRATION, 0.05))
+    assert found.call.tolist() == ["unscored"] * 2
+    assert found.prevalence is None
+    assert np.isnan(found.q_value).all()
+
+
+def test_the_surest_records_come_first_and_not_the_highest_scores():
+    records = contigs([0.97], [0.9] * 30, [], [0.9] * 60, [0.1])
+    assert calls_of(records, 5).order.tolist() == [0, 1, 3, 4]
+    found = calls_of(records, 5, CallRule(CALIBRATION))
+    assert found.probability[1] == pytest.approx(found.probability[3], abs=1e-3)
+    assert found.order.tolist() == [3, 1, 0, 4]
+
+
+def test_a_false_discovery_rate_without_a_calibration_is_an_error():
+    with pytest.raises(ValueError, match="needs a calibration"):
+        CallRule(None, 0.05)

@@ -36,7 +36,7 @@ BLOCK_LETTERS = 1 << 18
 
 _BORDER = "\n"
 # Larger than any n-gram's number, so that any sum with it is negative; small enough for int32.
-_NO_LETTER = -(1 << 14)
+NO_LETTER = -(1 << 14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,20 @@ def dna_bags(texts: Sequence[str], device: str | torch.device = "cpu") -> dict[s
     dict
         Bags of len(texts), by the names in `DNA_TABLES`.
     """
-    letters, starts = _join(texts, _BASE_CODE, device)
+    return base_bags(*_join(texts, _BASE_CODE, device))
+
+
+def base_bags(letters: Tensor, starts: Tensor) -> dict[str, Bags]:
+    """`dna_bags` of texts that are laid end to end as codes already.
+
+    Parameters
+    ----------
+    letters
+        int32; places in `BASES`, `NO_LETTER` for anything else and between two texts; six more of
+        these after the last text.
+    starts
+        int32; where each text starts, and one after the border that follows the last one.
+    """
     triples = _number(letters, 3, len(BASES))
     six_mers = triples[:-3] * 64 + triples[3:]
     # The codons of a text and one that touches its border: a pair never spans two texts.
@@ -89,7 +102,11 @@ def dna_bags(texts: Sequence[str], device: str | torch.device = "cpu") -> dict[s
 
 def peptide_bags(texts: Sequence[str], device: str | torch.device = "cpu") -> dict[str, Bags]:
     """Residue triples at every position; bags of len(texts), by the names in `PEPTIDE_TABLES`."""
-    letters, starts = _join(texts, _RESIDUE_CODE, device)
+    return residue_bags(*_join(texts, _RESIDUE_CODE, device))
+
+
+def residue_bags(letters: Tensor, starts: Tensor) -> dict[str, Bags]:
+    """`peptide_bags` of texts laid end to end as places in `RESIDUES`; see `base_bags`."""
     triples = _number(letters, 3, len(RESIDUES))
     return {"residue_triples": _valid(triples[: starts[-1]], starts)}
 
@@ -181,7 +198,7 @@ class PeptideNgrams(_Ngrams):
 
 
 def _code_of(alphabet: str) -> Tensor:
-    code = torch.full((256,), _NO_LETTER, dtype=torch.int32)
+    code = torch.full((256,), NO_LETTER, dtype=torch.int32)
     for number, letter in enumerate(alphabet):
         code[ord(letter)] = code[ord(letter.lower())] = number
     return code

@@ -1,47 +1,225 @@
-"""A model set's calibration: where its contig scores divide viruses from others."""
+"""Scores → evidence: how much more often viruses score so than others do.
+
+Evidence is a natural-log likelihood ratio, log P(score | virus) / P(score | others): 0 says
+nothing, above 0 speaks for a virus. It depends on one record alone; what it means among the
+records of a sample follows from their prevalence.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Knots = tuple[tuple[float, float], ...]
+
+# Scores are float32: nearer to 0 and 1 their logit is rounding.
+_NEAREST = 1e-6
+_LARGEST = 1e6  # any number of a calibration
+_PSEUDO_COUNT = 1.0  # of viruses and of others, when the prevalence is estimated
+_MOST_STEPS, _SMALLEST_STEP, _DECIMALS = 10_000, 1e-9, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Contigs are called virus from a score of ``contig_threshold`` on; ``method`` chose it."""
+    """What a model set's scores are worth, for one chunk length.
 
-    contig_threshold: float = 0.5
-    method: str = "none"
+    A chunk's evidence is read from ``chunk_knots``, (margin, evidence) pairs. A record's is read
+    from ``contig_knots``, (pooled evidence, evidence) pairs: see `pool`. Between knots
+    both are straight, beyond the outermost constant, so that no score claims more than the
+    sequences could show that the calibration was made from.
+    """
+
+    chunk_knots: Knots
+    correlation: float  # of the evidence of two chunks of one record, in [0, 1]
+    offset: float  # added to a record's mean chunk evidence
+    contig_knots: Knots
+    method: str
 
     def __post_init__(self) -> None:
-        # False for NaN, too.
-        if not 0 < self.contig_threshold < 1:
-            raise ValueError(
-                f"calibration: contig_threshold is {self.contig_threshold}; it must lie between "
-                "0 and 1."
-            )
+        for name in ("chunk_knots", "contig_knots"):
+            _check_knots(name, getattr(self, name))
+        _check_number("correlation", self.correlation)
+        _check_number("offset", self.offset)
+        if not 0 <= self.correlation <= 1:
+            raise ValueError(f"calibration: correlation is {self.correlation}, not in [0, 1].")
+        if not isinstance(self.method, str):
+            raise TypeError(f"calibration: method is {self.method!r}, not a text.")
 
     @classmethod
-    def of(cls, content: Mapping[str, Any] | None) -> Self:
-        """Check the ``calibration`` of a ``modelset.json``; None is one half, by no method.
+    def of(cls, content: object) -> Self:
+        """Check one chunk length's ``calibration`` of a ``modelset.json``.
 
         Raises
         ------
         ValueError, TypeError
             If a key is unknown or missing, or a value is not what it must be.
         """
-        if content is None:
-            return cls()
         if not isinstance(content, Mapping):
             raise TypeError(f"calibration: is {content!r}, not an object.")
         names = {field.name for field in fields(cls)}
         for problem, keys in (("unknown", set(content) - names), ("no", names - set(content))):
             if keys:
                 raise ValueError(f"calibration: {problem} {', '.join(sorted(map(str, keys)))}.")
-        threshold, method = content["contig_threshold"], content["method"]
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-            raise TypeError(f"calibration: contig_threshold is {threshold!r}, not a number.")
-        if not isinstance(method, str):
-            raise TypeError(f"calibration: method is {method!r}, not a text.")
-        return cls(float(threshold), method)
+        knots = {name: _pairs(name, content[name]) for name in ("chunk_knots", "contig_knots")}
+        return cls(**{**content, **knots})
+
+    def chunk_evidence(self, score_virus: NDArray[Any], score_others: NDArray[Any]) -> Floats:
+        """Evidence of chunks, from their two scores."""
+        return self.evidence_of_margins(margins(score_virus, score_others))
+
+    def evidence_of_margins(self, margin: Floats) -> Floats:
+        """Evidence of chunks, from their `margins`."""
+        return interpolate(margin, self.chunk_knots)
+
+    def contig_evidence(self, total: Floats, chunks: NDArray[np.int64]) -> Floats:
+        """Evidence of records; NaN where no chunk was scored.
+
+        Parameters
+        ----------
+        total
+            Sum of the chunk evidence, by record.
+        chunks
+            Number of scored chunks, by record.
+        """
+        pooled = pool(total, np.maximum(chunks, 1), self.correlation, self.offset)
+        evidence: Floats = np.where(chunks > 0, interpolate(pooled, self.contig_knots), np.nan)
+        return evidence
+
+
+def read_calibrations(content: object, chunk_lengths: Sequence[int]) -> dict[int, Calibration]:
+    """Check the ``calibration`` of a ``modelset.json``: an object by chunk length, or null.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is neither, names a chunk length that the model set is not for, or one of its
+        calibrations is refused.
+    """
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise TypeError(f"calibration: is {content!r}, not an object.")
+    known = {str(length): length for length in chunk_lengths}
+    if unknown := sorted(str(key) for key in content if key not in known):
+        raise ValueError(f"calibration: for chunks of {', '.join(unknown)} nt; the set is not.")
+    return {known[key]: Calibration.of(value) for key, value in content.items()}
+
+
+def margins(score_virus: NDArray[Any], score_others: NDArray[Any]) -> Floats:
+    """How far the score of virus exceeds that of others, as a difference of logits."""
+    return _logit(score_virus) - _logit(score_others)
+
+
+def interpolate(values: Floats, knots: Knots) -> Floats:
+    """Straight between knots, constant beyond them."""
+    at, height = np.array(knots, np.float64).T
+    found: Floats = np.interp(values, at, height)
+    return found
+
+
+def pool(total: Floats, chunks: NDArray[np.int64], correlation: float, offset: float) -> Floats:
+    """What all chunks of a record say together.
+
+    ``n / (1 + correlation (n - 1))`` is how many independent chunks n correlated ones are worth
+    (the design effect of cluster samples; Kish, Survey Sampling, 1965, section 5.4). Were chunk
+    evidence normal in both classes, and equally spread, the record's evidence would be exactly a
+    straight line in that number times its mean evidence.
+
+    Parameters
+    ----------
+    total
+        Sum of the chunk evidence, by record.
+    chunks
+        Number of scored chunks, by record; 1 or more.
+    offset
+        Added to the mean evidence.
+    """
+    worth = chunks / (1 + correlation * (chunks - 1))
+    return worth * (total / chunks + offset)
+
+
+def probability(evidence: Floats) -> Floats:
+    """Probability of virus were viruses and others equally frequent; NaN stays NaN.
+
+    It depends on the record alone, not on the other records of its sample.
+    """
+    # The same as 1 / (1 + exp(-evidence)), which would overflow.
+    return 0.5 + 0.5 * np.tanh(0.5 * evidence)
+
+
+def posterior(evidence: Floats, prevalence: float) -> Floats:
+    """Probability of virus where the share ``prevalence`` of the records is viral (Bayes)."""
+    return probability(evidence + np.log(prevalence) - np.log1p(-prevalence))
+
+
+def estimate_prevalence(evidence: Floats) -> float:
+    """Share of viruses among the records of a sample, from their evidence; NaN is left out.
+
+    The maximum of the likelihood by expectation and maximisation: Saerens, Latinne & Decaestecker,
+    Neural Computation 14 (2002), 21-41, for two classes and a classifier trained on equal ones.
+    One virus and one other are added, so that it is never 0 or 1; without records it is one half.
+    """
+    # Rounded, so that a step costs the same for millions of records.
+    scored = np.round(evidence[~np.isnan(evidence)], _DECIMALS)
+    values, counts = np.unique(scored, return_counts=True)
+    prevalence = 0.5
+    for _ in range(_MOST_STEPS):
+        viral = float((posterior(values, prevalence) * counts).sum()) + _PSEUDO_COUNT
+        step = viral / (len(scored) + 2 * _PSEUDO_COUNT) - prevalence
+        prevalence += step
+        if abs(step) < _SMALLEST_STEP:
+            break
+    return prevalence
+
+
+def q_values(evidence: Floats, prevalence: float) -> Floats:
+    """For each record the expected share of others among the records of no less evidence.
+
+    The mean of 1 - `posterior` over them (Newton, Noueiry, Sarkar & Ahlquist, Biostatistics 5
+    (2004), 155-176): to call all records of a q-value of at most x is to expect a false discovery
+    rate of at most x. Records of equal evidence have equal q-values; NaN stays NaN.
+    """
+    scored = ~np.isnan(evidence)
+    values, place, counts = np.unique(-evidence[scored], return_inverse=True, return_counts=True)
+    others = (1 - posterior(-values, prevalence)) * counts
+    result = np.full(len(evidence), np.nan)
+    result[scored] = (np.cumsum(others) / np.cumsum(counts))[place]
+    return result
+
+
+def _logit(score: NDArray[Any]) -> Floats:
+    clipped = np.clip(score.astype(np.float64), _NEAREST, 1 - _NEAREST)
+    return np.log(clipped) - np.log1p(-clipped)
+
+
+def _pairs(name: str, content: object) -> Knots:
+    if not isinstance(content, list | tuple):
+        raise TypeError(f"calibration: {name} is {content!r}, not a list.")
+    for pair in content:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise TypeError(f"calibration: {name} holds {pair!r}, not a pair of numbers.")
+    return tuple((pair[0], pair[1]) for pair in content)
+
+
+def _check_knots(name: str, knots: Knots) -> None:
+    for number in (number for pair in knots for number in pair):
+        _check_number(name, number)
+    steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(knots)]
+    if not steps:
+        raise ValueError(f"calibration: {name} needs two pairs or more.")
+    if not all(along > 0 and up >= 0 for along, up in steps):
+        raise ValueError(f"calibration: {name} must ascend, and never fall.")
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"calibration: {name} holds {value!r}, not a number.")
+    # False for NaN, too.
+    if not -_LARGEST <= value <= _LARGEST:
+        raise ValueError(f"calibration: {name} holds {value}, not a number of its size.")

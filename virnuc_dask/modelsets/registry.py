@@ -11,7 +11,7 @@ from typing import Any
 
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.errors import ModelSetError
-from virnuc_dask.modelsets.calibration import Calibration
+from virnuc_dask.modelsets.calibration import Calibration, read_calibrations
 
 FORMAT = 1
 MANIFEST = "modelset.json"
@@ -41,7 +41,8 @@ class ModelSetInfo:
     """The content of a ``modelset.json``.
 
     ``chunk_lengths`` are those the classifier was trained for, the default first. ``files`` maps
-    every file of the folder that is loaded to its SHA-256.
+    every file of the folder that is loaded to its SHA-256. ``calibration`` is by chunk length, as
+    text: see `calibration_for`.
     """
 
     name: str
@@ -79,10 +80,9 @@ class ModelSetInfo:
         text = json.dumps([described, files], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    @property
-    def contig_threshold(self) -> float:
-        """The score from which on a record is called virus."""
-        return Calibration.of(self.calibration).contig_threshold
+    def calibration_for(self, chunk_length: int) -> Calibration | None:
+        """What the scores of chunks of this length are worth; None where nobody measured it."""
+        return read_calibrations(self.calibration, self.chunk_lengths).get(chunk_length)
 
     @property
     def feature_dim(self) -> int:
@@ -133,7 +133,7 @@ def read_info(folder: Path) -> ModelSetInfo:
         )
         for name in info.files:
             _check_inside(folder, name)
-        Calibration.of(info.calibration)
+        read_calibrations(info.calibration, info.chunk_lengths)
     except FileNotFoundError as error:
         raise ModelSetError(f"{folder}: no {MANIFEST} here, so no model set.") from error
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -11,30 +11,37 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from virnuc_dask.stages.calls import ContigScores
+from virnuc_dask.stages.calls import ContigCalls
 
 CONTIGS_HEADER = "record_id\tlength_nt\tchunks\tchunks_scored\tscore\tprobability\tq_value\tcall\n"
 _LINE = 80
 
 
-def contig_lines(records: pa.Table, scores: ContigScores) -> Iterator[str]:
+def contig_lines(records: pa.Table, calls: ContigCalls) -> Iterator[str]:
     """Lines of ``contigs.tsv``, a record each, in input order.
 
-    ``probability`` and ``q_value`` are empty for a model set without a calibration; ``score`` is
-    empty where no chunk was scored.
+    ``probability`` is that of a virus were viruses and others equally frequent: it does not depend
+    on the other records. ``q_value`` does: it is the expected share of others among the records
+    that are no less viral, at the estimated prevalence. Both are empty for a model set without a
+    calibration; they and ``score`` are empty where no chunk was scored.
     """
     rows = zip(
         records["record_id"].to_pylist(),
         records["length_nt"].to_pylist(),
         records["chunks"].to_pylist(),
-        scores.scored.tolist(),
-        scores.score.tolist(),
-        scores.call.tolist(),
+        calls.chunks_scored.tolist(),
+        map(_number, calls.score.tolist()),
+        map(_number, calls.probability.tolist()),
+        map(_number, calls.q_value.tolist()),
+        calls.call.tolist(),
         strict=True,
     )
-    for record_id, length_nt, chunks, scored, score, call in rows:
-        text = "" if math.isnan(score) else f"{score:.6f}"
-        yield f"{record_id}\t{length_nt}\t{chunks}\t{scored}\t{text}\t\t\t{call}\n"
+    for row in rows:
+        yield "\t".join(map(str, row)) + "\n"
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6f}"
 
 
 def write_fasta(

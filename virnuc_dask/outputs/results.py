@@ -12,7 +12,15 @@ import pyarrow as pa
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, write_fasta
 from virnuc_dask.outputs.published import CHUNKS_HEADER, FRAMES_HEADER, chunk_lines, frame_lines
-from virnuc_dask.stages.calls import OTHERS, UNSCORED, VIRUS, ContigScores, call_chunks
+from virnuc_dask.stages.calls import (
+    OTHERS,
+    UNSCORED,
+    VIRUS,
+    CallRule,
+    ContigCalls,
+    ContigScores,
+    call_chunks,
+)
 from virnuc_dask.stages.receipt import Failure
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import (
@@ -37,13 +45,15 @@ class Totals:
     chunks_virus: int = 0
     frames: int = 0
     contigs: Mapping[str, int] = field(default_factory=dict)  # by call
-    highest: Sequence[Mapping[str, Any]] = ()  # the records with the highest scores
+    called_by: str = ""  # what makes a record a virus
+    prevalence: float | None = None  # estimated share of viruses among the scored records
+    highest: Sequence[Mapping[str, Any]] = ()  # the most viral records
 
 
-def write_results(plan: Plan, failures: Sequence[Failure], contig_threshold: float = 0.5) -> Totals:
+def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None = None) -> Totals:
     """Write every result file and count what is in them.
 
-    ``contig_threshold`` is the score from which on a record is called virus.
+    ``rule`` says what makes a record a virus; default: its score.
 
     Raises
     ------
@@ -53,14 +63,14 @@ def write_results(plan: Plan, failures: Sequence[Failure], contig_threshold: flo
         If a table is missing or damaged.
     """
     totals = Totals()
-    scores = ContigScores(plan.counts.records, contig_threshold)
+    scores = ContigScores(plan.counts.records, rule)
     failed = {failure.partition for failure in failures}
     calls = _write_chunks(plan, failed, scores, totals)
     write_text(
         plan.folder.output("prediction_results_highestscore.csv"),
         CHUNKS_HEADER + chunk_lines(calls),
     )
-    _write_contigs(plan, scores, totals)
+    _write_contigs(plan, scores.calls(), totals)
     _write_failed(plan, failures)
     return totals
 
@@ -111,31 +121,32 @@ def _count(totals: Totals, called: pa.Table) -> None:
     totals.chunks_virus += int(np.count_nonzero(call == VIRUS))
 
 
-def _write_contigs(plan: Plan, scores: ContigScores, totals: Totals) -> None:
+def _write_contigs(plan: Plan, calls: ContigCalls, totals: Totals) -> None:
     records = read_table(plan.folder.records, plan.records_fingerprint)
     if len(records) != plan.counts.records:
         raise LostRowsError(f"{plan.counts.records} records were read, {len(records)} came out.")
     with written_whole(plan.folder.output("contigs.tsv")) as stream:
         stream.write(CONTIGS_HEADER.encode())
-        stream.writelines(line.encode() for line in contig_lines(records, scores))
-    call = scores.call
+        stream.writelines(line.encode() for line in contig_lines(records, calls))
+    call = calls.call
     totals.contigs = {c: int(np.count_nonzero(call == c)) for c in (VIRUS, OTHERS, UNSCORED)}
-    totals.highest = _highest(records, scores)
+    totals.called_by, totals.highest = str(calls.rule), _highest(records, calls)
+    totals.prevalence = None if calls.prevalence is None else round(calls.prevalence, 6)
     with written_whole(plan.folder.output("virus.fasta")) as stream:
         write_fasta(stream, _sequences(plan), call == VIRUS)
 
 
-def _highest(records: pa.Table, scores: ContigScores) -> list[dict[str, Any]]:
-    score = np.nan_to_num(scores.score, nan=-1.0)
-    order = np.argsort(-score, kind="stable")[:_SHOWN]
+def _highest(records: pa.Table, calls: ContigCalls) -> list[dict[str, Any]]:
+    columns = {"score": calls.score}
+    if calls.rule.calibration is not None:
+        columns["probability"] = calls.probability
     return [
         {
             "record_id": records["record_id"][index].as_py(),
-            "score": round(float(score[index]), 6),
-            "call": str(scores.call[index]),
+            **{name: round(float(values[index]), 6) for name, values in columns.items()},
+            "call": str(calls.call[index]),
         }
-        for index in order.tolist()
-        if scores.scored[index]
+        for index in calls.order[:_SHOWN].tolist()
     ]
 
 

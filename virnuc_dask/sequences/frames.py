@@ -76,6 +76,13 @@ def find_frames(chunks: Sequence[str]) -> list[list[Frame]]:
     return [frames for block in _blocks(chunks) for frames in _find_in_block(block)]
 
 
+def translate(dna: str) -> str:
+    """Amino acids of the whole codons of ``dna``, stops as ``*``, ambiguous codons as ``X``."""
+    code = _CODE[np.frombuffer(dna.encode("ascii").upper(), np.uint8)]
+    codons = code[: len(code) // 3 * 3].reshape(-1, 3)
+    return _AMINO_ACID[codons @ np.array([16, 4, 1], np.uint16)].tobytes().decode()
+
+
 def _blocks(chunks: Sequence[str]) -> Iterator[list[str]]:
     """Chunks of about `_BLOCK_NT` together."""
     block: list[str] = []

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from virnuc_dask.modelsets.calibration import (
+    Calibration,
+    Floats,
+    estimate_prevalence,
+    probability,
+    q_values,
+)
 from virnuc_dask.tables import schemas
 
 NO_OPEN_FRAME = "no_open_frame"
@@ -51,18 +59,59 @@ def call_chunks(chunks: pa.Table, predictions: pa.Table | None) -> pa.Table:
     return pa.table(columns, schema=schemas.CHUNKS)
 
 
-class ContigScores:
-    """The mean over each record's scored chunks, gathered partition by partition.
+@dataclass(frozen=True, slots=True)
+class CallRule:
+    """What makes a record a virus.
 
-    A chunk counts with (1 + score_virus - score_others) / 2, in [0, 1]: above one half where the
-    chunk itself is called virus. A record is virus from ``threshold`` on. 16 bytes a record,
+    With a calibration a probability of one half, or, where ``fdr`` is given, a q-value of at most
+    ``fdr``. Without one a score of one half; ``fdr`` has no meaning then.
+    """
+
+    calibration: Calibration | None = None
+    fdr: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.fdr is not None and self.calibration is None:
+            raise ValueError("an FDR needs a calibration")
+
+    def __str__(self) -> str:
+        if self.fdr is not None:
+            return f"q_value <= {self.fdr:g}"
+        return "score >= 0.5" if self.calibration is None else "probability >= 0.5"
+
+
+@dataclass(frozen=True, slots=True)
+class ContigCalls:
+    """The calls of all records of a run, by record index.
+
+    ``score`` is NaN where no chunk was scored, ``probability`` and ``q_value`` also without a
+    calibration. ``order`` holds the indices of the scored records, the most viral first.
+    ``prevalence`` is the estimated share of viruses; None without a calibration or a score.
+    """
+
+    rule: CallRule
+    chunks_scored: NDArray[np.int64]
+    score: Floats
+    probability: Floats
+    q_value: Floats
+    call: NDArray[np.str_]  # `virus`, `others`, `unscored`
+    order: NDArray[np.int64]
+    prevalence: float | None
+
+
+class ContigScores:
+    """What each record's scored chunks say, summed partition by partition.
+
+    A chunk counts with (1 + score_virus - score_others) / 2, in [0, 1], above one half where the
+    chunk itself is called virus; with a calibration also with its evidence. 24 bytes a record,
     whatever its length.
     """
 
-    def __init__(self, records: int, threshold: float = 0.5) -> None:
-        self._threshold = threshold
-        self._sum = np.zeros(records)
-        self.scored = np.zeros(records, np.int64)
+    def __init__(self, records: int, rule: CallRule | None = None) -> None:
+        self._rule = rule or CallRule()
+        self._score = np.zeros(records)
+        self._evidence = np.zeros(records)
+        self._scored = np.zeros(records, np.int64)
 
     def add(self, chunks: pa.Table) -> None:
         """Take in the calls of a partition."""
@@ -70,18 +119,36 @@ class ContigScores:
         record = scored["record_index"].to_numpy()
         virus = scored["score_virus"].to_numpy().astype(np.float64)
         others = scored["score_others"].to_numpy().astype(np.float64)
-        np.add.at(self._sum, record, (1 + virus - others) / 2)
-        np.add.at(self.scored, record, 1)
+        np.add.at(self._score, record, (1 + virus - others) / 2)
+        np.add.at(self._scored, record, 1)
+        if self._rule.calibration is not None:
+            evidence = self._rule.calibration.chunk_evidence(virus, others)
+            np.add.at(self._evidence, record, evidence)
 
-    @property
-    def score(self) -> NDArray[np.float64]:
-        """Scores by record index; NaN where no chunk was scored."""
-        mean = np.full(len(self._sum), np.nan)
-        np.divide(self._sum, self.scored, out=mean, where=self.scored > 0)
-        return mean
-
-    @property
-    def call(self) -> NDArray[np.str_]:
-        """`virus` from the threshold on, `others` below, `unscored` without a score."""
-        called = np.where(self.score >= self._threshold, VIRUS, OTHERS)
-        return np.where(self.scored > 0, called, UNSCORED)
+    def calls(self) -> ContigCalls:
+        """Call every record by the rule, from all that was added."""
+        scored, rule = self._scored > 0, self._rule
+        score = np.where(scored, self._score / np.maximum(self._scored, 1), np.nan)
+        evidence = np.full(len(score), np.nan)
+        if rule.calibration is not None:
+            evidence = rule.calibration.contig_evidence(self._evidence, self._scored)
+        prevalence = None if np.isnan(evidence).all() else estimate_prevalence(evidence)
+        chance = probability(evidence)
+        q_value = evidence if prevalence is None else q_values(evidence, prevalence)
+        if rule.fdr is not None:
+            is_virus = q_value <= rule.fdr
+        else:
+            is_virus = (score if rule.calibration is None else chance) >= 0.5
+        # Evidence ends somewhere: beyond, records with more of it in all their chunks go first.
+        keys = (-score, -self._evidence, -evidence)
+        order = np.lexsort([key[scored] for key in keys])
+        return ContigCalls(
+            rule=rule,
+            chunks_scored=self._scored,
+            score=score,
+            probability=chance,
+            q_value=q_value,
+            call=np.where(scored, np.where(is_virus, VIRUS, OTHERS), UNSCORED),
+            order=np.flatnonzero(scored)[order],
+            prevalence=prevalence,
+        )

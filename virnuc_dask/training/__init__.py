@@ -1,1 +1,1 @@
-"""Trains the encoders and the classifier of a model set, and measures how good it is."""
+"""Trains a classifier for the encoders of a model set, from labelled records."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.training.genes import (
+from virnuc_dask.pretraining.genes import (
     OTHER,
     TEST,
     TRAIN,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.training.contigs import calibrate, contig_scores, pseudo_contigs
-from virnuc_dask.training.genes import OTHER, TRANSCRIPT, VIRUS, Gene, neighbourhood_of
+from virnuc_dask.pretraining.contigs import calibrate, contig_scores, pseudo_contigs
+from virnuc_dask.pretraining.genes import OTHER, TRANSCRIPT, VIRUS, Gene, neighbourhood_of
 
 
 def viral(block, count):

@@ -1,0 +1,200 @@
+"""``evaluate``, end to end, on pieces of the demo's records."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from virnuc_dask import cli
+from virnuc_dask import evaluate as evaluation
+from virnuc_dask.config import ClusterSettings, Settings
+from virnuc_dask.errors import BadInputError, OutputExistsError, UsageError
+from virnuc_dask.evaluate import evaluate, summary_lines
+from virnuc_dask.sequences.records import read_records
+
+SETTINGS = Settings(cluster=ClusterSettings(kind="none", threads=1))
+PHAGE = "Escherichia_phage_lambda"
+
+
+def pieces(record, length_nt, count):
+    """Pieces of a record, spread over it."""
+    starts = np.linspace(0, len(record.dna) - length_nt, count).astype(int)
+    return [record.dna[start : start + length_nt] for start in starts]
+
+
+def write(path, sequences):
+    # All ids are the same: records are told apart by their place.
+    path.write_text("".join(f">x\n{dna}\n" for dna in sequences))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Twelve pieces of a phage; twelve of bacteria, and twelve of random order."""
+    folder = tmp_path_factory.mktemp("files")
+    phage, *bacteria = read_records([str(Path(__file__).parent / "data/demo.fasta.gz")])
+    assert phage.id == PHAGE
+    bacterial = [piece for record in bacteria for piece in pieces(record, 1_500, 1)]
+    rng = random.Random(0)
+    shuffled = ["".join(rng.sample(dna, len(dna))) for dna in bacterial]
+    return {
+        "phage": write(folder / "phage.fa", pieces(phage, 1_500, 12)),
+        "bacteria": write(folder / "bacteria.fa", bacterial),
+        "shuffled": write(folder / "shuffled.fa", shuffled),
+    }
+
+
+@pytest.fixture(scope="module")
+def evaluated(files, parity_modelset, tmp_path_factory):
+    """Folder and content of an evaluation of `mini` and of the tiny random set, side by side."""
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    sets, other = ("mini", parity_modelset), (files["bacteria"], files["shuffled"])
+    return out, evaluate(sets, [files["phage"]], other, out, SETTINGS)
+
+
+def test_every_file_promised_is_there(evaluated):
+    out, content = evaluated
+    assert json.loads((out / "evaluation.json").read_text()) == content
+    assert (out / "evaluation.html").read_text().startswith("<!doctype html>")
+    for name in ("roc-chunks", "precision-recall-contigs", "roc-frames", "pairs"):
+        assert (out / f"plots/{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (out / f"plots/{name}.svg").read_text()
+
+
+def test_figures_are_those_of_the_runs_it_leaves(evaluated):
+    out, content = evaluated
+    for e in content["evaluations"]:
+        chunks = pq.read_table(out / e["run"] / "chunks.parquet").to_pandas()
+        scored = chunks[chunks["call"].notna()]
+        is_virus = scored["record_index"] < 12
+        margin = scored["score_virus"].astype(float) - scored["score_others"].astype(float)
+        found = e["levels"]["chunks"]
+        assert found["auroc"] == pytest.approx(roc_auc_score(is_virus, margin), abs=1e-6)
+        recall = (scored["call"][is_virus] == "virus").mean()
+        assert found["recall"] == pytest.approx(recall, abs=1e-6)
+        assert (found["n_virus"], found["n_others"]) == (is_virus.sum(), (~is_virus).sum())
+        assert found["n_virus"] + found["unscored_virus"] == 36
+
+
+def test_groups_are_told_apart(evaluated):
+    _, content = evaluated
+    e = content["evaluations"][0]
+    assert [(p["virus"], p["others"]) for p in e["pairs"]] == [
+        ("phage", "bacteria"),
+        ("phage", "shuffled"),
+    ]
+    assert [g["name"] for g in e["groups"]] == ["phage", "bacteria", "shuffled"]
+    assert [g["contigs"]["total"] for g in e["groups"]] == [12, 12, 12]
+    assert [g["records"] for g in content["groups"]] == [12, 12, 12]
+
+
+def test_two_sets_stand_side_by_side(evaluated):
+    _, content = evaluated
+    first, second = content["evaluations"]
+    assert [first["label"], second["label"]] == ["mini (500 nt)", "parity (500 nt)"]
+    assert first["difference_to_first"] is None
+    found = second["difference_to_first"]
+    drop = second["levels"]["chunks"]["auroc"] - first["levels"]["chunks"]["auroc"]
+    assert found["auroc"] == pytest.approx(drop, abs=2e-6)
+    assert found["interval"][0] < found["auroc"] < found["interval"][1]
+    printed = "\n".join(summary_lines(content))
+    assert printed.count("parity (500 nt)") == 3
+    assert f"{first['levels']['contigs']['auroc']:.4f}" in printed
+
+
+def test_resuming_gives_the_same_and_computes_nothing(evaluated, files, parity_modelset):
+    out, content = evaluated
+    tables = [*out.glob("runs/*/predictions/*.parquet")]
+    before = {path: path.stat().st_mtime_ns for path in tables}
+    sets, other = ("mini", parity_modelset), (files["bacteria"], files["shuffled"])
+    again = evaluate(sets, [files["phage"]], other, out, SETTINGS, resume=True)
+    assert again == content
+    assert len(tables) == 2
+    assert {path: path.stat().st_mtime_ns for path in tables} == before
+
+
+def test_an_evaluation_is_not_overwritten_unasked(evaluated, files):
+    out, _ = evaluated
+    with pytest.raises(OutputExistsError, match="--resume"):
+        evaluate(["mini"], [files["phage"]], [files["bacteria"]], out, SETTINGS)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Plots take most of the time of a small evaluation."""
+    monkeypatch.setattr("virnuc_dask.quality.plots.draw", lambda content: ())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_force_starts_anew_but_leaves_what_is_not_its_own(files, tmp_path):
+    given = (["mini"], [files["phage"]], [files["bacteria"]], tmp_path / "out", SETTINGS)
+    evaluate(*given, lengths=(300, 500))
+    assert evaluate(*given, force=True)["evaluations"][0]["chunk_length"] == 500
+    assert [path.name for path in (tmp_path / "out/runs").iterdir()] == ["mini-500"]
+    (tmp_path / "out/thesis.txt").touch()
+    with pytest.raises(OutputExistsError, match=r"thesis\.txt"):
+        evaluate(*given, force=True)
+
+
+def test_mistakes_are_refused_before_anything_is_computed(files, tmp_path):
+    out = tmp_path / "out"
+    phage, bacteria = [files["phage"]], [files["bacteria"]]
+    with pytest.raises(UsageError, match="nt, not 400"):
+        evaluate(["mini"], phage, bacteria, out, SETTINGS, lengths=(500, 400))
+    with pytest.raises(UsageError, match="several different ones"):
+        evaluate(["mini", "mini"], phage, bacteria, out, SETTINGS)
+    with pytest.raises(UsageError, match="given twice"):
+        evaluate(["mini"], phage, phage, out, SETTINGS)
+    empty = tmp_path / "empty.fa"
+    empty.touch()
+    with pytest.raises(BadInputError, match="holds no records"):
+        evaluate(["mini"], phage, [empty], out, SETTINGS)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_dna_in_both_classes_is_told(files, tmp_path):
+    first = next(read_records([files["phage"]]))
+    other = write(tmp_path / "other.fa", [first.dna, first.dna[200:]])
+    content = evaluate(["mini"], [files["phage"]], [other], tmp_path / "out", SETTINGS)
+    assert "1 of the other records have the same DNA" in content["warnings"][0]
+    assert "same DNA" in (tmp_path / "out/evaluation.html").read_text()
+
+
+def test_what_is_not_installed_is_named(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "find_spec", lambda name: None if name == "sklearn" else name)
+    with pytest.raises(UsageError, match=r"scikit-learn: pip install 'virnuc-dask\[training\]'"):
+        evaluate(["mini"], [files["phage"]], [files["bacteria"]], tmp_path / "out")
+
+
+def test_the_command_line_takes_several_files_sets_and_lengths(monkeypatch, capsys, tmp_path):
+    seen = {}
+
+    def instead(sets, virus, other, out, settings, lengths, **way):
+        seen.update(sets=sets, virus=virus, other=other, out=out, lengths=lengths, **way)
+        seen["workers"] = settings.cluster.workers
+        return {"warnings": ["beware"], "evaluations": []}
+
+    monkeypatch.setattr(evaluation, "evaluate", instead)
+    monkeypatch.setattr(evaluation, "summary_lines", lambda _: ["figures"])
+    words = f"evaluate mini sets/own --virus a.fa b.fa --other c.fa -o {tmp_path} --length 300"
+    words += " --length 500 --workers 3 --resume"
+    monkeypatch.setattr(sys, "argv", ["virnuc-dask", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert (seen["sets"], seen["virus"], seen["other"]) == (
+        ("mini", "sets/own"),
+        ("a.fa", "b.fa"),
+        ("c.fa",),
+    )
+    assert (seen["lengths"], seen["workers"]) == ((300, 500), 3)
+    assert (seen["resume"], seen["force"]) == (True, False)
+    printed = capsys.readouterr()
+    assert "figures" in printed.out
+    assert "warning: beware" in printed.err

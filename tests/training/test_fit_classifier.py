@@ -1,0 +1,113 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from virnuc_dask.errors import BadSettingError
+from virnuc_dask.modelsets.classifier import Classifier
+from virnuc_dask.training.fit_classifier import (
+    ClassifierRecipe,
+    chunk_auroc,
+    fit_classifier,
+    folded,
+)
+from virnuc_dask.training.frame_features import FrameSet, Scaling
+
+RECIPE = ClassifierRecipe(hidden=8, epochs=12, patience=3, batch=32, learning_rate=1e-2)
+DIM = 6
+
+
+def frames(count, seed, apart=2.0, viral=0.5):
+    """Two clouds of features ``apart``; two frames a chunk."""
+    rng = np.random.default_rng(seed)
+    chunk = np.arange(count) // 2
+    is_virus = (rng.random(count // 2 + 1) < viral)[chunk]
+    features = rng.normal(size=(count, DIM)) + apart * is_virus[:, None] / np.sqrt(DIM)
+    return FrameSet(features.astype(np.float16), is_virus, chunk)
+
+
+def weights_of(fitted):
+    return {
+        name: tensor.numpy().tobytes() for name, tensor in fitted.classifier.state_dict().items()
+    }
+
+
+def scores_of(classifier, part):
+    with torch.inference_mode():
+        logits = classifier(torch.from_numpy(np.asarray(part.features, np.float32)))
+    return torch.softmax(logits.double(), dim=1).numpy()
+
+
+def test_it_learns_to_tell_classes_apart():
+    fitted = fit_classifier(frames(800, 1), frames(300, 2), RECIPE)
+    test = frames(300, 3)
+    assert chunk_auroc(scores_of(fitted.classifier, test), test) > 0.95
+    assert fitted.history[-1].loss < fitted.history[0].loss
+
+
+def test_a_rare_class_weighs_as_much_as_a_frequent_one():
+    fitted = fit_classifier(frames(2_000, 1, viral=0.1), frames(600, 2, viral=0.1), RECIPE)
+    test = frames(2_000, 3, viral=0.5)
+    called = scores_of(fitted.classifier, test)[:, 1] > 0.5
+    assert called[test.is_virus].mean() == pytest.approx(1 - called[~test.is_virus].mean(), abs=0.1)
+
+
+def test_the_best_epoch_of_validation_is_kept_and_patience_ends_it():
+    training, validation = frames(200, 1), frames(200, 2)
+    recipe = dataclasses.replace(RECIPE, epochs=60)
+    fitted = fit_classifier(training, validation, recipe)
+    aurocs = [epoch.validation_auroc for epoch in fitted.history]
+    assert fitted.best.validation_auroc == max(aurocs)
+    assert fitted.best.number < len(aurocs) < recipe.epochs
+    assert len(aurocs) == fitted.best.number + recipe.patience
+    # The weights are that epoch's, not the last one's.
+    found = chunk_auroc(scores_of(fitted.classifier, validation), validation)
+    assert found == pytest.approx(fitted.best.validation_auroc, abs=1e-9)
+    assert aurocs[-1] < max(aurocs)
+
+
+def test_among_equal_aurocs_the_lowest_validation_loss_is_kept():
+    fitted = fit_classifier(frames(400, 1, apart=30), frames(100, 2, apart=30), RECIPE)
+    assert fitted.best.validation_auroc == 1
+    assert fitted.best.validation_loss == min(epoch.validation_loss for epoch in fitted.history)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_others():
+    training, validation = frames(300, 1), frames(100, 2)
+    state = torch.random.get_rng_state()
+    first, again = (weights_of(fit_classifier(training, validation, RECIPE)) for _ in range(2))
+    other = weights_of(fit_classifier(training, validation, dataclasses.replace(RECIPE, seed=2)))
+    assert first == again
+    assert first != other
+    assert torch.equal(torch.random.get_rng_state(), state), "the caller's random numbers changed"
+
+
+def test_fewer_frames_than_a_batch_are_learned_from_too():
+    fitted = fit_classifier(frames(20, 1), frames(20, 2), RECIPE)
+    assert fitted.history[-1].loss < fitted.history[0].loss
+
+
+def test_standardising_folds_into_the_first_layer():
+    rng = np.random.default_rng(0)
+    scaling = Scaling(rng.normal(size=DIM) * 50, np.exp(rng.normal(size=DIM) * 2))
+    classifier = Classifier(DIM, hidden=8).eval()
+    raw = scaling.mean + scaling.deviation * rng.normal(size=(40, DIM))
+    standard = (raw - scaling.mean) / scaling.deviation
+    expected = classifier.score(standard.astype(np.float32))
+    found = folded(classifier, scaling).score(raw.astype(np.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_chunk_is_ranked_by_the_highest_scores_of_its_frames():
+    virus = np.array([0.125, 0.875, 0.25, 0.75, 0.25])
+    chunk = np.array([0, 0, 3, 3, 5])
+    part = FrameSet(np.empty((5, 1), np.float16), chunk == 3, chunk)
+    # Chunk scores: 0.5, because its frames contradict each other; 0.5 as well; 0.25.
+    assert chunk_auroc(np.stack([1 - virus, virus], axis=1), part) == 0.75
+
+
+@pytest.mark.parametrize("name", ["hidden", "epochs", "patience", "batch", "seed"])
+def test_a_setting_that_cannot_be_is_refused(name):
+    with pytest.raises(BadSettingError, match=name):
+        ClassifierRecipe(**{name: -1})

@@ -1,0 +1,169 @@
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from virnuc_dask.errors import UsageError
+from virnuc_dask.training.groups import TEST, TRAINING, UNUSED, similar_groups, split_groups
+
+K = 31
+COMPLEMENT = str.maketrans("ACGT", "TGCA")
+SHARES = (0.8, 0.1, 0.1)
+
+
+def random_dna(length, seed):
+    return "".join(random.Random(seed).choices("ACGT", k=length))
+
+
+def reverse_complement(dna):
+    return dna[::-1].translate(COMPLEMENT)
+
+
+def groups_of(records, kmers_at_once=1 << 20, piece_nt=1 << 20):
+    lengths = np.array(list(map(len, records)))
+    return similar_groups(lambda: records, lengths, kmers_at_once, piece_nt).tolist()
+
+
+def kmers(dna):
+    """Both strands; without ambiguous letters and tandem repeats."""
+    both = (dna, reverse_complement(dna))
+    found = {strand[at : at + K] for strand in both for at in range(len(dna) - K + 1)}
+    return {
+        kmer
+        for kmer in found
+        if set(kmer) <= set("ACGT") and not any(kmer[p:] == kmer[:-p] for p in range(1, 7))
+    }
+
+
+def slow_groups(records):
+    """Every record gets the least index that it is joined with, until nothing changes."""
+    group, of = list(range(len(records))), list(map(kmers, records))
+    changed = True
+    while changed:
+        changed = False
+        for a in range(len(records)):
+            for b in range(a):
+                if of[a] & of[b] and group[a] != group[b]:
+                    group[a] = group[b] = min(group[a], group[b])
+                    changed = True
+    return group
+
+
+PIECES = [random_dna(40, seed=n) for n in range(6)] + ["A" * 40, "ACGTTG" * 7, "N" * 5]
+PIECES += [reverse_complement(piece) for piece in PIECES[:3]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(PIECES), max_size=3), min_size=1, max_size=8),
+    st.sampled_from([20, 100, 1 << 20]),
+    st.sampled_from([1, 7, 50, 1 << 20]),
+)
+def test_records_that_share_a_31_mer_are_one_group(made_of, kmers_at_once, piece_nt):
+    records = ["".join(pieces) for pieces in made_of]
+    assert groups_of(records, kmers_at_once, piece_nt) == slow_groups(records)
+
+
+def test_a_chain_is_one_group_and_strands_and_case_do_not_matter():
+    a, b, c, alone = (random_dna(200, seed=n) for n in range(4))
+    records = [a, alone, a[:40] + b, reverse_complement(b[-40:]) + c, c[:31].lower()]
+    assert groups_of(records) == [0, 1, 0, 0, 0]
+    assert groups_of([a, a[:30]]) == [0, 1]
+
+
+def test_tandem_repeats_do_not_join_what_is_unrelated():
+    first, second = random_dna(100, 1), random_dna(100, 2)
+    for repeat in ("A" * 60, "ACACAC" * 10, "AACGTT" * 10):
+        assert groups_of([first + repeat, repeat + second]) == [0, 1]
+    assert groups_of([first + "AACGTTC" * 10, "AACGTTC" * 10 + second]) == [0, 0]
+
+
+def test_groups_stay_whole_and_parts_get_their_shares_of_both_classes():
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 400, 2_000)
+    is_virus = group % 3 == 0
+    weight = rng.integers(1, 100, 2_000)
+    split = split_groups(group, is_virus, weight, SHARES, seed=1)
+    for number in np.unique(group):
+        assert len(set(split.part[group == number])) == 1
+    for of_class in (is_virus, ~is_virus):
+        total = weight[of_class].sum()
+        for part, share in enumerate(SHARES):
+            found = weight[of_class & (split.part == part)].sum() / total
+            assert found == pytest.approx(share, abs=0.01)
+    sizes = [len(set(group[(split.part == part) & is_virus])) for part in range(3)]
+    assert [virus for virus, _ in split.groups] == sizes
+
+
+def test_the_seed_draws_the_split_and_nothing_else_does():
+    group, is_virus = np.arange(200), np.arange(200) % 2 == 0
+    weight = np.ones(200, np.int64)
+    parts = [
+        split_groups(group, is_virus, weight, SHARES, seed).part.tolist() for seed in (1, 1, 2)
+    ]
+    assert parts[0] == parts[1] != parts[2]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(1, 1_000), min_size=3, max_size=12),
+    st.lists(st.integers(1, 1_000), min_size=3, max_size=12),
+    st.integers(0, 5),
+)
+def test_three_groups_a_class_are_enough(virus, others, seed):
+    weight = np.array(virus + others)
+    is_virus = np.arange(len(weight)) < len(virus)
+    split = split_groups(np.arange(len(weight)), is_virus, weight, SHARES, seed)
+    parts = Counter(zip(split.part.tolist(), is_virus.tolist(), strict=True))
+    assert len(parts) == 6
+
+
+def test_the_largest_groups_are_learned_from():
+    weight = np.array([900, 10, 10, 10, 900, 10, 10, 10])
+    is_virus = np.arange(8) < 4
+    split = split_groups(np.arange(8), is_virus, weight, SHARES, seed=1)
+    assert split.part[0] == split.part[4] == TRAINING
+    assert split.largest == pytest.approx(900 / 930 / 2)
+
+
+def test_long_records_are_in_every_part():
+    weight = np.array([50] * 30 + [1] * 1_500)
+    is_virus = np.arange(len(weight)) % 2 == 0
+    split = split_groups(np.arange(len(weight)), is_virus, weight, SHARES, seed=1)
+    for part, share in enumerate(SHARES):
+        here = split.part == part
+        assert weight[here].sum() / weight.sum() == pytest.approx(share, abs=0.03)
+        assert (weight[here] == 50).any()
+        assert (weight[here] == 1).mean() > 0.9
+
+
+def test_records_without_weight_are_not_used():
+    weight = np.array([1, 1, 1, 0, 1, 1, 1, 0])
+    split = split_groups(np.arange(8), np.arange(8) < 4, weight, SHARES, seed=1)
+    assert split.part.tolist()[3::4] == [UNUSED, UNUSED]
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ([0, 0, 1, 2, 3, 4, 5], r"2 group\(s\) of virus cannot be split"),
+        ([0, 1, 2, 3, 3, 3, 3], r"1 group\(s\) of others cannot be split"),
+        # Each part needs both classes, and one group holds the others of two.
+        ([0, 1, 2, 0, 0, 1, 1], r"2 group\(s\) of others cannot be split"),
+    ],
+)
+def test_too_few_groups_say_what_to_do(group, message):
+    is_virus = np.arange(7) < 3
+    with pytest.raises(UsageError, match=f"{message}.*--groups"):
+        split_groups(np.array(group), is_virus, np.ones(7, np.int64), SHARES, seed=1)
+
+
+def test_a_group_of_both_classes_stays_whole():
+    group = np.concatenate([np.arange(30), np.arange(30)])
+    is_virus = np.arange(60) < 30
+    split = split_groups(group, is_virus, np.ones(60, np.int64), SHARES, seed=3)
+    assert split.part[:30].tolist() == split.part[30:].tolist()
+    assert set(split.part) == {0, 1, TEST}

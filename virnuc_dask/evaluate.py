@@ -1,0 +1,234 @@
+"""``evaluate``: model sets over labelled files, by the same runs that users make."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from virnuc_dask.config import Settings
+from virnuc_dask.errors import LostRowsError, OutputExistsError, UsageError
+from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
+from virnuc_dask.planning import chunk_length
+from virnuc_dask.quality.assessment import assess, difference
+from virnuc_dask.quality.figures import RESAMPLES, SEED
+from virnuc_dask.quality.labelled import LabelledFiles, read_labelled
+from virnuc_dask.quality.scored import ScoredRun, read_scored
+from virnuc_dask.run import Run, run
+from virnuc_dask.tables.parquet import write_text, written_whole
+
+_EXTRA = {"sklearn": "scikit-learn", "matplotlib": "matplotlib"}
+_PACKAGES = ("numpy", "pyarrow", "torch", "scikit-learn", "matplotlib")
+_RUNS, _PLOTS, _JSON, _HTML = "runs", "plots", "evaluation.json", "evaluation.html"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One model set at one chunk length."""
+
+    label: str
+    info: ModelSetInfo
+    settings: Settings
+    folder: Path  # of its run
+
+
+def evaluate(
+    sets: Sequence[str | Path],
+    virus: Sequence[str | Path],
+    other: Sequence[str | Path],
+    out: Path,
+    settings: Settings | None = None,
+    lengths: Sequence[int] = (),
+    *,
+    resume: bool = False,
+    force: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Measure how well model sets tell the records of some files from those of others.
+
+    Each set makes a run over all files, in ``out/runs``; the figures are read from its tables. They
+    are written to ``evaluation.json``, ``evaluation.html`` and ``plots/`` and returned as they
+    stand in the JSON file.
+
+    Parameters
+    ----------
+    sets
+        Names or folders of model sets; the others are compared with the first.
+    virus, other
+        FASTA or FASTQ files of viral and of other records. Each file is a group of its own.
+    settings
+        Where and how to compute; ``model``, ``length`` and ``features`` are not looked at.
+    lengths
+        Chunk lengths, each a run of its own; default: the first of each set.
+
+    Raises
+    ------
+    UsageError
+        If scikit-learn or matplotlib is missing, a set or file is given twice, or a set was not
+        made for a chunk length.
+    BadInputError
+        If a file cannot be read or holds no records.
+    OutputExistsError
+        If ``out`` is not empty and neither ``resume`` nor ``force`` is set.
+    """
+    _require_extra()
+    trials = list(_trials([str(name) for name in sets], lengths, out, settings or Settings()))
+    labelled = read_labelled([str(file) for file in virus], [str(file) for file in other])
+    _prepare(out, resume=resume, force=force)
+    evaluations: list[dict[str, Any]] = []
+    first: dict[int, ScoredRun] = {}
+    for trial in trials:
+        done = _compute(trial, labelled, resume=resume, console=console)
+        length = chunk_length(trial.settings, trial.info)
+        scored = read_scored(trial.folder, labelled, trial.info.calibration_for(length))
+        compared = first.setdefault(length, scored)
+        evaluations.append(
+            _described(trial, done, out)
+            | {"difference_to_first": None if scored is compared else difference(scored, compared)}
+            | assess(scored)
+        )
+    content = _content(labelled, evaluations)
+    _write(content, out)
+    return content
+
+
+def _require_extra() -> None:
+    if missing := [name for module, name in _EXTRA.items() if find_spec(module) is None]:
+        raise UsageError(
+            f"evaluate needs {' and '.join(missing)}: pip install 'virnuc-dask[training]'."
+        )
+
+
+def _trials(
+    sets: Sequence[str], lengths: Sequence[int], out: Path, settings: Settings
+) -> Iterator[_Trial]:
+    """Every set at every length; all of them are checked before the first one computes."""
+    if len({find(name) for name in sets}) < len(sets) or not sets:
+        raise UsageError("name one model set, or several different ones.")
+    found = {name: read_info(find(name)) for name in sets}
+    names = Counter(info.name for info in found.values())
+    for place, (source, info) in enumerate(found.items(), start=1):
+        name = info.name if names[info.name] == 1 else f"{info.name}-{place}"
+        for length in dict.fromkeys(lengths) or (info.chunk_lengths[0],):
+            own = replace(settings, model=source, length=length, features=False)
+            chunk_length(own, info)
+            folder = out / _RUNS / f"{re.sub(r'[^0-9A-Za-z._-]', '_', name)}-{length}"
+            yield _Trial(f"{name} ({length} nt)", info, own, folder)
+
+
+def _prepare(out: Path, *, resume: bool, force: bool) -> None:
+    """Make the folder ready; nothing but an earlier evaluation is ever removed."""
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"{out}: is a file; choose another name.")
+    out.mkdir(parents=True, exist_ok=True)
+    present = {entry.name for entry in out.iterdir()}
+    if strangers := present - {_RUNS, _PLOTS, _JSON, _HTML}:
+        raise OutputExistsError(
+            f"{out}: holds {min(strangers)}, which is no part of an evaluation; choose another "
+            "folder."
+        )
+    if present and not (resume or force):
+        raise OutputExistsError(
+            f"{out}: there is an evaluation here already. Continue it with --resume, start anew "
+            "with --force, or choose another folder."
+        )
+    if force:
+        for log in (out / _RUNS).glob("*/run.log.jsonl"):
+            shutil.rmtree(log.parent)
+    for path in (out / _JSON, out / _HTML, *(out / _PLOTS).glob("*.[ps][nv]g")):
+        path.unlink(missing_ok=True)
+
+
+def _compute(
+    trial: _Trial, labelled: LabelledFiles, *, resume: bool, console: Console | None
+) -> Run:
+    done = run(
+        labelled.files, trial.folder, settings=trial.settings, resume=resume, console=console
+    )
+    if done.failures:
+        raise LostRowsError(
+            f"{len(done.failures)} partition(s) of {trial.label} failed; the reasons stand in "
+            f"{done.folder / 'failed.tsv'}. --resume tries them again."
+        )
+    return done
+
+
+def _described(trial: _Trial, done: Run, out: Path) -> dict[str, Any]:
+    info = trial.info
+    return {
+        "label": trial.label,
+        "modelset": {
+            "name": info.name,
+            "version": info.version,
+            "checksum": info.checksum,
+            "files": dict(info.files),
+        },
+        "chunk_length": trial.settings.length,
+        "precision": trial.settings.precision,
+        "called_by": done.summary["called_by"],
+        "run": str(done.folder.relative_to(out)),
+    }
+
+
+def _content(labelled: LabelledFiles, evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "virnuc_dask": version("virnuc-dask"),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "seed": SEED,
+        "resamples": RESAMPLES,
+        "groups": [asdict(group) for group in labelled.groups],
+        "warnings": list(_warnings(labelled)),
+        "evaluations": evaluations,
+    }
+
+
+def _warnings(labelled: LabelledFiles) -> Iterator[str]:
+    if shared := labelled.in_both:
+        yield (
+            f"{len(shared)} of the other records have the same DNA as a viral one "
+            f"({shared[0]!r} is the first): they cannot be told apart, and lower every figure."
+        )
+
+
+def _write(content: dict[str, Any], out: Path) -> None:
+    """Write plots and page first: the JSON file is there when all is done."""
+    from virnuc_dask.quality.page import page
+    from virnuc_dask.quality.plots import draw
+
+    plots = list(draw(content))
+    (out / _PLOTS).mkdir(exist_ok=True)
+    for plot in plots:
+        with written_whole(out / _PLOTS / f"{plot.name}.png") as stream:
+            stream.write(plot.png)
+        write_text(out / _PLOTS / f"{plot.name}.svg", plot.svg)
+    write_text(out / _HTML, page(content, plots))
+    write_text(out / _JSON, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def summary_lines(content: dict[str, Any]) -> Iterator[str]:
+    """The most wanted figures as a table for a terminal."""
+    columns = {
+        "AUROC": "auroc",
+        "avg.prec.": "average_precision",
+        "F1": "f1",
+        "MCC": "mcc",
+        "rec@1%FP": "recall_at_fpr_0.01",
+        "rec@5%FP": "recall_at_fpr_0.05",
+    }
+    width = max(len(e["label"]) for e in content["evaluations"])
+    yield f"{'':{width}}  level    {''.join(f'{name:>10}' for name in columns)}"
+    for level in ("frames", "chunks", "contigs"):
+        for e in content["evaluations"]:
+            values = (e["levels"][level][key] for key in columns.values())
+            cells = "".join(f"{'-' if value is None else f'{value:.4f}':>10}" for value in values)
+            yield f"{e['label']:{width}}  {level:<9}{cells}"

@@ -1,0 +1,198 @@
+"""``pretrain``: a model set of its own encoders from labelled sequences, measured and described."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from virnuc_dask.config import ClusterSettings, Settings
+from virnuc_dask.errors import OutputExistsError, OutputInUseError
+from virnuc_dask.evaluate import evaluate
+from virnuc_dask.modelsets.calibration import Calibration, margins
+from virnuc_dask.modelsets.modelset import limit_threads
+from virnuc_dask.modelsets.registry import MANIFEST, ModelSetInfo, write_info
+from virnuc_dask.pretraining.card import PretrainingReport
+from virnuc_dask.pretraining.export import describe, write_weights
+from virnuc_dask.pretraining.genes import TEST, VALIDATION
+from virnuc_dask.pretraining.learning import History, train_members
+from virnuc_dask.pretraining.material import (
+    OTHER_VIRUSES,
+    PHAGES,
+    Material,
+    gather,
+    write_contigs,
+    write_genes,
+    write_noise,
+)
+from virnuc_dask.pretraining.recipe import PretrainSettings
+from virnuc_dask.quality.calibrate import fit
+from virnuc_dask.run import run
+
+log = logging.getLogger(__name__)
+
+_VIRUSES = (PHAGES, OTHER_VIRUSES)
+_CURVES = "curves"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the steps share."""
+
+    settings: PretrainSettings
+    console: Console | None
+
+    @property
+    def work(self) -> Path:
+        """Where everything lies that the model set does not hold."""
+        return Path(self.settings.work)
+
+    @property
+    def modelset(self) -> Path:
+        """The model set until it is done."""
+        return self.work / "modelset"
+
+    def running(self, length: int) -> Settings:
+        """Settings of the runs that calibrate and measure."""
+        cluster = ClusterSettings(kind="none", threads=self.settings.threads)
+        return Settings(
+            model=str(self.modelset), length=length, features=False, fdr=None, cluster=cluster
+        )
+
+
+def pretrain(
+    settings: PretrainSettings, *, force: bool = False, console: Console | None = None
+) -> PretrainingReport:
+    """Train encoders and a classifier, calibrate them, measure them on held-out genomes.
+
+    What was finished before an interruption is not done again.
+
+    Raises
+    ------
+    UsageError
+        If the model set is there already and ``force`` is not set, MMseqs2 is missing, or another
+        training writes into the same folder.
+    BadInputError
+        If a file cannot be read, or holds too little.
+    """
+    out = Path(settings.out)
+    if out.exists() and not (force and (out / MANIFEST).is_file()):
+        raise OutputExistsError(
+            f"{out}: exists already; replace it with --force, if it is a model set."
+        )
+    job = _Job(settings, console)
+    job.work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(job.work / ".lock", timeout=0):
+            report = _pretrain(job)
+    except Timeout as error:
+        raise OutputInUseError(f"{job.work}: another training is writing here.") from error
+    if out.exists():
+        shutil.rmtree(out)
+    shutil.copytree(job.modelset, out)
+    return report
+
+
+def _pretrain(job: _Job) -> PretrainingReport:
+    limit_threads(job.settings.threads)
+    material = gather(job.settings, job.work)
+    info, histories = _train(job, material)
+    calibrations = {n: _calibrate(job, material, n) for n in info.chunk_lengths}
+    info = replace(info, calibration={str(n): asdict(c) for n, c in calibrations.items()})
+    info = write_info(job.modelset, info)
+    report = PretrainingReport(
+        settings=job.settings,
+        counts=material.counts,
+        left_out=material.left_out,
+        sha256=material.sha256,
+        histories=histories,
+        calibrations={n: c.method for n, c in calibrations.items()},
+        evaluations=_measure(job, material, info.chunk_lengths),
+    )
+    (job.modelset / "README.md").write_text(report.card(), encoding="utf-8")
+    write_info(job.modelset, replace(info, quality=report.quality))
+    text = json.dumps(report.as_json(), indent=1) + "\n"
+    (job.work / "report.json").write_text(text, encoding="utf-8")
+    return report
+
+
+def _train(job: _Job, material: Material) -> tuple[ModelSetInfo, list[History]]:
+    settings = job.settings
+    network, histories = train_members(
+        material.parts,
+        settings.chunk_lengths,
+        settings.ngrams,
+        settings.seed,
+        job.work,
+        settings.threads,
+    )
+    shutil.rmtree(job.modelset, ignore_errors=True)
+    write_weights(network, job.modelset)
+    files = ", ".join(f"{name} (SHA-256 {digest})" for name, digest in material.sha256.items())
+    info = describe(network, settings, f"{files}; seed {settings.seed}")
+    return write_info(job.modelset, info), histories
+
+
+def _calibrate(job: _Job, material: Material, length: int) -> Calibration:
+    """Fit the calibration of one chunk length to contigs of the validation genomes."""
+    groups = write_contigs(material, VALIDATION, job.work / "validation")
+    is_virus: list[bool] = []
+    contigs: list[Any] = []
+    for group, path in groups.items():
+        folder = job.work / "runs" / f"{group}-{length}"
+        done = run([str(path)], folder, settings=job.running(length), force=True)
+        found = _margins_of_records(done.folder / "chunks.parquet")
+        contigs += found
+        is_virus += [group in _VIRUSES] * len(found)
+    log.info("calibrating at %d nt on %d contigs", length, len(contigs))
+    return fit(contigs, is_virus)
+
+
+def _margins_of_records(chunks: Path) -> list[Any]:
+    """The margins of each record's scored chunks."""
+    table = pq.read_table(chunks)
+    table = table.filter(table["call"].is_valid())
+    found = margins(table["score_virus"].to_numpy(), table["score_others"].to_numpy())
+    record = table["record_index"].to_numpy()
+    return np.split(found, np.flatnonzero(np.diff(record)) + 1)
+
+
+def _measure(job: _Job, material: Material, lengths: Sequence[int]) -> dict[str, Any]:
+    """Evaluations on the held-out side: of genes, of contigs, of noise."""
+    sequences = {
+        "genes": write_genes(material, TEST, job.work / "test" / "genes"),
+        "contigs": write_contigs(material, TEST, job.work / "test" / "contigs"),
+    }
+    noise = write_noise(material, TEST, job.work / "test" / "noise")
+    sequences["noise"] = {n: p for n, p in sequences["genes"].items() if n in _VIRUSES} | noise
+    return {
+        name: _evaluate(job, groups, job.work / "evaluation" / name, lengths)
+        for name, groups in sequences.items()
+    }
+
+
+def _evaluate(
+    job: _Job, groups: Mapping[str, Path], out: Path, lengths: Sequence[int]
+) -> dict[str, Any]:
+    content = evaluate(
+        [job.modelset],
+        [path for name, path in groups.items() if name in _VIRUSES],
+        [path for name, path in groups.items() if name not in _VIRUSES],
+        out,
+        job.running(lengths[0]),
+        lengths,
+        force=True,
+        console=job.console,
+    )
+    for evaluation in content["evaluations"]:
+        del evaluation[_CURVES]
+    return content

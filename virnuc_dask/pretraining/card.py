@@ -1,0 +1,211 @@
+"""What a pretraining tells of its model set: the card, the report, the figures kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from virnuc_dask.pretraining.genes import PARTS
+from virnuc_dask.pretraining.recipe import PretrainSettings
+
+_KEPT = ("auroc", "average_precision", "n_virus", "n_others")
+_WHAT = {
+    "ngrams": (
+        "A frame's DNA is embedded as the means of its codons, its codon pairs and its 6-mers, "
+        "its peptide as the mean of its residue triples: learnt tables, {width} values a table. "
+        "The published classifier's architecture (one hidden layer, here of {hidden}) follows."
+    ),
+    "transformers": (
+        "Small encoders of the published architectures: DNABERT-S for a frame's DNA, ESM-2 for its "
+        "peptide, trained by masked modelling; the published classifier's architecture follows."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainingReport:
+    """All that was measured; ``evaluations`` are those of `virnuc_dask.evaluate`, by name."""
+
+    settings: PretrainSettings
+    counts: Mapping[str, Mapping[str, int]]  # genes, by side of the split and kind
+    left_out: Mapping[str, int]
+    sha256: Mapping[str, str]
+    histories: Sequence[Sequence[Mapping[str, float]]]
+    calibrations: Mapping[int, str]
+    evaluations: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``report.json``."""
+        return asdict(self)
+
+    @property
+    def quality(self) -> dict[str, Any]:
+        """What ``modelset.json`` keeps: figures on the chunks of held-out genes."""
+        return {
+            str(e["chunk_length"]): {name: e["levels"]["chunks"][name] for name in _KEPT}
+            for e in self.evaluations["genes"]["evaluations"]
+        }
+
+    def summary(self) -> str:
+        """The most wanted figures, for a terminal."""
+        return "\n".join(
+            f"{e['chunk_length']} nt: AUROC of chunks {_number(e['levels']['chunks']['auroc'])}, "
+            f"of contigs {_number(c['levels']['contigs']['auroc'])}"
+            for e, c in zip(self._of("genes"), self._of("contigs"), strict=True)
+        )
+
+    def card(self) -> str:
+        """The model card, Markdown."""
+        settings = self.settings
+        sizes = {
+            "width": settings.ngrams.width * settings.ngrams.members,
+            "hidden": settings.ngrams.hidden * settings.ngrams.members,
+        }
+        lines = [
+            f"# {settings.name} {settings.version}",
+            "",
+            _WHAT[settings.encoders].format(**sizes),
+            *(["", settings.notes.strip()] if settings.notes else []),
+            *self._data(),
+            *self._quality(),
+            *self._calibration(),
+            *self._noise(),
+            "",
+            "## Licence",
+            "",
+            settings.licence,
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _of(self, name: str) -> list[dict[str, Any]]:
+        evaluations: list[dict[str, Any]] = self.evaluations[name]["evaluations"]
+        return evaluations
+
+    def _data(self) -> Iterator[str]:
+        yield from ("", "## Data and split", "")
+        for name, digest in self.sha256.items():
+            yield f"- `{name}`, SHA-256 `{digest}`"
+        split = self.settings.split
+        yield ""
+        yield (
+            f"Whole genomes were drawn, {split.test:.0%} for the test and {split.validation:.0%} "
+            "for validation; then every gene was left out whose protein resembles one of a side "
+            f"more held out ({split.identity:.0%} identity over {split.coverage:.0%} of the shorter "
+            f"protein, MMseqs2 at sensitivity {split.sensitivity:g}). Validation chose the steps "
+            "that are kept and the calibration; the test was evaluated when all was done."
+        )
+        kinds = list(next(iter(self.counts.values())))
+        yield ""
+        yield from _table(
+            ["genes", *kinds],
+            [[part, *(f"{self.counts[part][k]:,}" for k in kinds)] for part in PARTS],
+        )
+        told = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
+        yield from ("", f"Left out: {told}.")
+
+    def _quality(self) -> Iterator[str]:
+        yield from ("", "## How good it is", "")
+        yield "On genomes whose proteins resemble none of the training's; 95 % intervals in brackets."
+        for e, c in zip(self._of("genes"), self._of("contigs"), strict=True):
+            yield from ("", f"### Chunks of {e['chunk_length']} nt", "")
+            chunks, contigs = e["levels"]["chunks"], c["levels"]["contigs"]
+            columns = {
+                "AUROC": "auroc",
+                "average precision": "average_precision",
+                "F1": "f1",
+                "MCC": "mcc",
+                "recall at 1 % false": "recall_at_fpr_0.01",
+                "at 5 %": "recall_at_fpr_0.05",
+            }
+            rows = [
+                [name, *(_number(level[key]) for key in columns.values())]
+                for name, level in (("chunks of genes", chunks), ("contigs", contigs))
+            ]
+            yield from _table(["", *columns], rows)
+            yield ""
+            yield from _table(
+                ["AUROC of chunks", "", "viruses", "others"],
+                [
+                    [
+                        f"{pair['virus']} against {pair['others']}",
+                        _with_interval(pair),
+                        f"{pair['n_virus']:,}",
+                        f"{pair['n_others']:,}",
+                    ]
+                    for pair in e["pairs"]
+                ],
+            )
+
+    def _calibration(self) -> Iterator[str]:
+        yield from ("", "## Calibration and false discoveries", "")
+        rows, realised = [], []
+        for c in self._of("contigs"):
+            found, length = c["calibration"], c["chunk_length"]
+            rows.append([f"{length} nt", _ece(found["chunks"]), _ece(found["contigs"])])
+            realised += [
+                [
+                    f"{length} nt",
+                    f"{row['prevalence']:.0%}",
+                    f"{row['q_value']:.2f}",
+                    _number(row["false_discovery_rate"]),
+                    _number(row["recall"]),
+                ]
+                for row in found["false_discovery"] or ()
+            ]
+        yield from _table(["calibration error (15 bins)", "chunks", "contigs"], rows)
+        yield ""
+        yield from _table(
+            [
+                "chunks of",
+                "viruses in the sample",
+                "called to a q-value of",
+                "false discoveries",
+                "recall",
+            ],
+            realised,
+        )
+        yield ""
+        made = "; ".join(f"{length} nt: {method}" for length, method in self.calibrations.items())
+        yield f"Calibrated on {made}."
+
+    def _noise(self) -> Iterator[str]:
+        yield from ("", "## DNA that is nobody's", "")
+        rows = []
+        for e in self._of("noise"):
+            for group in e["groups"]:
+                if group["class"] != "virus":
+                    chunks = group["chunks"]
+                    rows.append(
+                        [
+                            f"{group['name']}, {e['chunk_length']} nt",
+                            _percent(chunks["share_of_scored"]),
+                            f"{chunks['scored']:,}",
+                        ]
+                    )
+        yield from _table(["", "chunks called virus", "of chunks with an open frame"], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _ece(found: Mapping[str, Any] | None) -> str:
+    return "-" if found is None else _number(found["expected_calibration_error"])
+
+
+def _with_interval(pair: Mapping[str, Any]) -> str:
+    interval = pair.get("auroc_interval")
+    text = _number(pair["auroc"])
+    return text if interval is None else f"{text} ({interval[0]:.3f} to {interval[1]:.3f})"

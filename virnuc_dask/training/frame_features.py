@@ -1,0 +1,189 @@
+"""Feature tables → the frames to learn from, standardised, in memory maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from virnuc_dask.errors import BadInputError
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.parquet import read_table
+from virnuc_dask.tables.plan import Plan
+from virnuc_dask.training.coding import CodingIndex, FrameSpans
+from virnuc_dask.training.groups import PARTS, TRAINING, VALIDATION
+
+Floats = NDArray[np.float64]
+
+_CHUNK_COLUMNS = [name for name in schemas.PARTITION.names if name != "sequence"]
+
+# What a half-precision number can hold; no standardised value of a training frame comes near it.
+_LARGEST = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Mean and standard deviation of each feature over the training frames."""
+
+    mean: Floats
+    deviation: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSet:
+    """Frames of one part of the data."""
+
+    features: NDArray[np.float16]  # standardised, shape (frames, values)
+    is_virus: NDArray[np.bool_]
+    chunk: NDArray[np.int64]  # ascending; frames of one chunk stand together
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRun:
+    """A run's tables, and what its records are; arrays are by record index."""
+
+    plan: Plan
+    is_virus: NDArray[np.bool_]
+    length_nt: NDArray[np.int64]
+    part: NDArray[np.int8]
+    coding: CodingIndex | None
+
+    def partitions(self) -> Iterator[PartitionFrames]:
+        """The frames of each partition."""
+        first = 0
+        for task in self.plan.tasks():
+            folder = self.plan.folder
+            chunks = read_table(folder.partition(task.index), task.content, _CHUNK_COLUMNS)
+            frames = read_table(folder.features(task.index), task.features)
+            yield PartitionFrames(frames, chunks, first)
+            first += task.chunks
+
+
+class PartitionFrames(NamedTuple):
+    """Frames, their chunks, and the number of the first of these in the run."""
+
+    frames: pa.Table
+    chunks: pa.Table
+    first_chunk: int
+
+    @property
+    def chunk_row(self) -> NDArray[np.int64]:
+        """The row of each frame's chunk."""
+        return np.asarray(self.frames["chunk_row"].to_numpy(), np.int64)
+
+    @property
+    def record(self) -> NDArray[np.int64]:
+        """The record index of each frame."""
+        return np.asarray(self.chunks["record_index"].to_numpy()[self.chunk_row])
+
+    def supported(self, coding: CodingIndex) -> NDArray[np.bool_]:
+        """Which frames a CDS supports."""
+        row = self.chunk_row
+        return coding.supports(
+            FrameSpans.of_chunks(
+                self.record,
+                (self.chunks["start"].to_numpy()[row], self.chunks["end"].to_numpy()[row]),
+                np.asarray(self.frames["strand"].to_numpy(zero_copy_only=False) == "R"),
+                self.frames["offset"].to_numpy().astype(np.int64),
+            )
+        )
+
+    def values(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Features of some frames: nucleotide embedding, then peptide embedding."""
+        return np.hstack([_matrix(self.frames, name)[rows] for name in ("nucleotide", "peptide")])
+
+
+def store_frames(run: LabelledRun, folder: Path) -> tuple[Scaling, FrameSet, FrameSet]:
+    """Standardise the frames of training and validation and lay them into ``folder``.
+
+    Means and deviations are those of the training frames. Of training only frames in a CDS are
+    taken where ``run`` has them; validation keeps all, since a run scores all.
+
+    Returns
+    -------
+    Scaling, FrameSet, FrameSet
+        Of training; the frames of training, of validation.
+
+    Raises
+    ------
+    BadInputError
+        If a class has no frame in one of them.
+    """
+    scaling = _measure(run)
+    wanted = (TRAINING, VALIDATION)
+    paths = {part: folder / f"{PARTS[part]}.float16" for part in wanted}
+    rows: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {p: [] for p in wanted}
+    with ExitStack() as stack:
+        streams = {part: stack.enter_context(path.open("wb")) for part, path in paths.items()}
+        for frames in run.partitions():
+            for part in wanted:
+                here = _rows(run, frames, part)
+                scaled = (frames.values(here) - scaling.mean) / scaling.deviation
+                streams[part].write(scaled.clip(-_LARGEST, _LARGEST).astype(np.float16).tobytes())
+                chunk = frames.first_chunk + frames.chunk_row[here]
+                rows[part].append((frames.record[here], chunk))
+    training, validation = (
+        _opened(run, part, paths[part], len(scaling.mean), rows[part]) for part in wanted
+    )
+    return scaling, training, validation
+
+
+def _measure(run: LabelledRun) -> Scaling:
+    """Mean and deviation of the training frames, partition by partition (Chan et al., 1979)."""
+    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    for frames in run.partitions():
+        values = frames.values(_rows(run, frames, TRAINING)).astype(np.float64)
+        if not len(values):
+            continue
+        own = values.mean(axis=0)
+        apart, total = own - mean, count + len(values)
+        squares = (
+            squares + ((values - own) ** 2).sum(axis=0) + apart**2 * count * len(values) / total
+        )
+        mean = mean + apart * len(values) / total
+        count = total
+    if not count:
+        raise BadInputError("no training record has an open frame to learn from.")
+    deviation = np.sqrt(squares / count)
+    # A feature that never changes stays as it is.
+    constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
+    return Scaling(mean, np.where(constant, 1, deviation))
+
+
+def _rows(run: LabelledRun, frames: PartitionFrames, part: int) -> NDArray[np.int64]:
+    """The frames of a partition that belong to ``part``."""
+    chosen = run.part[frames.record] == part
+    if part == TRAINING and run.coding is not None:
+        chosen &= frames.supported(run.coding)
+    return np.flatnonzero(chosen)
+
+
+def _opened(
+    run: LabelledRun,
+    part: int,
+    path: Path,
+    dim: int,
+    rows: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+) -> FrameSet:
+    record, chunk = (np.concatenate([np.empty(0, np.int64), *of]) for of in zip(*rows, strict=True))
+    is_virus = run.is_virus[record]
+    for name, count in (("virus", is_virus.sum()), ("others", (~is_virus).sum())):
+        if not count:
+            raise BadInputError(
+                f"{PARTS[part]}: no record of {name} has an open frame; add records."
+            )
+    features = np.memmap(path, np.float16, "r", shape=(len(record), dim))
+    return FrameSet(features, is_virus, chunk)
+
+
+def _matrix(features: pa.Table, column: str) -> NDArray[np.float32]:
+    """A vector column as an array of shape (rows, values)."""
+    dim = features.schema.field(column).type.list_size
+    flat: NDArray[np.float32] = features[column].combine_chunks().flatten().to_numpy()
+    return flat.reshape(-1, dim)

@@ -1,0 +1,162 @@
+"""A trained classifier as a model set: written, calibrated on validation, measured once on test."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from virnuc_dask.modelsets.calibration import Calibration
+from virnuc_dask.modelsets.classifier import Classifier
+from virnuc_dask.modelsets.modelset import ModelSet, load
+from virnuc_dask.modelsets.registry import ModelSetInfo, read_info, write_info
+from virnuc_dask.modelsets.source import ModelSource
+from virnuc_dask.quality import calibrate
+from virnuc_dask.quality.assessment import level_quality
+from virnuc_dask.training.classifier_report import ClassifierReport, PartCounts
+from virnuc_dask.training.fit_classifier import ClassifierRecipe, Fitted
+from virnuc_dask.training.frame_features import FrameSet, LabelledRun
+from virnuc_dask.training.groups import PARTS, TEST, VALIDATION, Split
+from virnuc_dask.training.held_out import HeldOut, score_part
+from virnuc_dask.training.new_modelset import write_modelset
+from virnuc_dask.training.training_records import TrainingRecords
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a new model set is called, and what it comes from."""
+
+    name: str
+    base: Path  # folder of the model set that gives the encoders
+    chunk_length: int
+    recipe: ClassifierRecipe
+    command: tuple[str, ...]
+    groups: str | None  # file that names the groups
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The records, their split, and the run with their features."""
+
+    records: TrainingRecords
+    split: Split
+    run: LabelledRun
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The outcome of learning; ``classifier`` takes features as the encoders give them."""
+
+    classifier: Classifier
+    fitted: Fitted
+    training: FrameSet
+    validation: FrameSet
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedSet:
+    """A new model set and how good it is."""
+
+    folder: Path
+    info: ModelSetInfo
+    report: ClassifierReport
+
+
+def write_trained(folder: Path, origin: Origin, material: Material, learned: Learned) -> TrainedSet:
+    """Write the model set with its card into ``folder``, replacing an unfinished one.
+
+    What is calibrated and measured are the scores of the written files, made by the functions that
+    a run uses.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    length = origin.chunk_length
+    info = write_modelset(origin.base, folder, origin.name, length, learned.classifier)
+    models = _classifier_of(folder, info)
+    calibration = _calibrate(score_part(material.run, VALIDATION, models))
+    test = score_part(material.run, TEST, models)
+    report = _report(origin, material, learned, test, calibration)
+    (folder / "README.md").write_text(report.card(), encoding="utf-8")
+    text = json.dumps(report.as_json(), indent=1) + "\n"
+    (folder / "training.json").write_text(text, encoding="utf-8")
+    finished = replace(
+        info,
+        training_data=report.training_data,
+        quality=report.quality,
+        calibration=None if calibration is None else {str(length): asdict(calibration)},
+    )
+    return TrainedSet(folder, write_info(folder, finished), report)
+
+
+def _classifier_of(folder: Path, info: ModelSetInfo) -> ModelSet:
+    source = ModelSource.of(str(folder), info, device="cpu")
+    return load(replace(source, encoders=False))
+
+
+def _calibrate(validation: HeldOut) -> Calibration | None:
+    contigs, is_virus = validation.pieces()
+    fewest = min(sum(is_virus), len(is_virus) - sum(is_virus))
+    if fewest < calibrate.FEWEST_CONTIGS:
+        log.warning(
+            "%d validation contigs of one class are too few to calibrate with (%d are needed): the "
+            "model set gives scores, no probabilities.",
+            fewest,
+            calibrate.FEWEST_CONTIGS,
+        )
+        return None
+    return calibrate.fit(contigs, is_virus)
+
+
+def _report(
+    origin: Origin,
+    material: Material,
+    learned: Learned,
+    test: HeldOut,
+    calibration: Calibration | None,
+) -> ClassifierReport:
+    levels = {"frames": test.frames}
+    if test.supported is not None:
+        levels["frames_in_cds"] = test.frames.where(test.supported)
+    levels |= {"chunks": test.chunks, "contigs": test.contigs(calibration)}
+    base = read_info(origin.base)
+    before = score_part(material.run, TEST, _classifier_of(origin.base, base))
+    return ClassifierReport(
+        name=origin.name,
+        base=f"{base.name} {base.version}",
+        base_checksum=base.checksum,
+        chunk_length=origin.chunk_length,
+        command=origin.command,
+        files=material.records.files,
+        left_out=material.records.left_out,
+        groups=origin.groups,
+        parts=_counts(material, learned, test),
+        cds_only=test.supported is not None,
+        recipe=origin.recipe,
+        best=learned.fitted.best,
+        history=learned.fitted.history,
+        device=learned.fitted.device,
+        threads=learned.fitted.threads,
+        calibration=None if calibration is None else calibration.method,
+        test={name: level_quality(level) for name, level in levels.items()},
+        base_test_auroc=level_quality(before.chunks)["auroc"],
+    )
+
+
+def _counts(material: Material, learned: Learned, test: HeldOut) -> tuple[PartCounts, ...]:
+    frames = (learned.training.is_virus, learned.validation.is_virus, test.frames.is_virus)
+    part_of, is_virus = material.split.part, material.records.is_virus
+    return tuple(
+        PartCounts(groups, _by_class(is_virus[part_of == part]), _by_class(frames[part]))
+        for part, groups in zip(range(len(PARTS)), material.split.groups, strict=True)
+    )
+
+
+def _by_class(is_virus: NDArray[np.bool_]) -> tuple[int, int]:
+    viral = int(is_virus.sum())
+    return viral, len(is_virus) - viral

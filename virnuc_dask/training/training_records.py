@@ -1,0 +1,251 @@
+"""Files of two classes → one FASTA file without repeats, and what is known of each record."""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from virnuc_dask.errors import BadInputError, UsageError
+from virnuc_dask.modelsets.registry import sha256
+from virnuc_dask.sequences.records import STDIN, read_records
+from virnuc_dask.tables.parquet import written_whole
+from virnuc_dask.training.coding import CodingIndex, CodingSpans, FrameSpans
+from virnuc_dask.training.genbank import CodingSpan, is_genbank, read_genbank, require_biopython
+
+_COMPLEMENT = bytes.maketrans(b"ACGTURYKMBDHV", b"TGCAAYRMKVHDB")
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One input file, as the model card names it."""
+
+    name: str
+    is_virus: bool
+    is_genbank: bool
+    records: int
+    length_nt: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Records that are not used."""
+
+    empty: int = 0
+    repeated: int = 0  # same DNA as a record of the same class, on either strand
+    contradictory: int = 0  # same DNA as a record of the other class
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecords:
+    """The records in ``fasta``; arrays are by their index there."""
+
+    fasta: Path
+    files: tuple[DataFile, ...]
+    left_out: LeftOut
+    is_virus: NDArray[np.bool_]
+    length_nt: NDArray[np.int64]
+    group: NDArray[np.int64] | None  # where groups were given
+    coding: CodingIndex | None  # where only frames in a CDS are to be learned from
+
+    @property
+    def usable_nt(self) -> NDArray[np.int64]:
+        """Nucleotides to learn from: all, or those that a CDS translates."""
+        if self.coding is None:
+            return self.length_nt
+        return self.coding.coding_nt.astype(np.int64)
+
+
+class _Entry(NamedTuple):
+    id: str
+    dna: str
+    coding: Sequence[CodingSpan]
+
+
+@dataclass
+class _Gathered:
+    """What the first reading keeps of each record: 25 bytes, and its coding spans."""
+
+    groups: Mapping[str, int] | None
+    is_virus: array[int] = field(default_factory=lambda: array("b"))
+    length_nt: array[int] = field(default_factory=lambda: array("q"))
+    digest: array[int] = field(default_factory=lambda: array("Q"))
+    group: array[int] = field(default_factory=lambda: array("q"))
+    spans: CodingSpans = field(default_factory=CodingSpans)
+
+    def add(self, entry: _Entry, is_virus: bool) -> None:
+        """Take in a record."""
+        self.spans.add(len(self.digest), entry.coding)
+        self.is_virus.append(is_virus)
+        self.length_nt.append(len(entry.dna))
+        self.digest.append(dna_digest(entry.dna))
+        if self.groups is not None:
+            if entry.id not in self.groups:
+                raise UsageError(f"--groups: no group for record {entry.id!r}; give it one.")
+            self.group.append(self.groups[entry.id])
+
+
+def gather_records(
+    virus: Sequence[str],
+    other: Sequence[str],
+    fasta: Path,
+    *,
+    groups: Mapping[str, int] | None = None,
+    cds_only: bool = False,
+) -> TrainingRecords:
+    """Read both classes, FASTA, FASTQ or GenBank, and write their records to ``fasta``.
+
+    A record that repeats another's DNA, on either strand, is left out; both are if their classes
+    differ.
+
+    Raises
+    ------
+    UsageError
+        If a file is given twice or is standard input, if Biopython is needed and missing, if
+        ``cds_only`` is asked of files without annotation, or ``groups`` lacks a record.
+    BadInputError
+        If a file cannot be read, or a class has no record.
+    """
+    _check_files(virus, other)
+    annotated = {path: is_genbank(path) for path in (*virus, *other)}
+    for path, genbank in annotated.items():
+        if genbank:
+            require_biopython(path)
+        elif cds_only:
+            raise UsageError(f"{path}: --cds-only needs GenBank files, whose CDS it reads.")
+    gathered, files = _Gathered(groups), []
+    everything = fasta.with_name(f"{fasta.name}.all")
+    with everything.open("wb") as stream:
+        for path, genbank in annotated.items():
+            is_virus = path in virus
+            before = len(gathered.spans)
+            records = length_nt = 0
+            for entry in _entries(path, genbank):
+                records, length_nt = records + 1, length_nt + len(entry.dna)
+                gathered.add(entry, is_virus)
+                stream.write(f">{entry.id}\n{entry.dna}\n".encode())
+            if cds_only and len(gathered.spans) == before:
+                raise BadInputError(f"{path}: has no CDS with a codon; leave --cds-only out.")
+            name, digest = Path(path).name, sha256(Path(path))
+            files.append(DataFile(name, is_virus, genbank, records, length_nt, digest))
+    return _without_repeats(gathered, everything, fasta, tuple(files), cds_only)
+
+
+def _check_files(virus: Sequence[str], other: Sequence[str]) -> None:
+    for option, files in (("--virus", virus), ("--other", other)):
+        if not files:
+            raise UsageError(f"no {option} file; both classes are needed.")
+    seen = set()
+    for path in (*virus, *other):
+        if path == STDIN:
+            raise UsageError("standard input cannot be trained on: it is read twice. Give files.")
+        resolved = Path(path).resolve()
+        if not resolved.is_file():
+            raise BadInputError(f"{path}: no such file.")
+        if resolved in seen:
+            raise UsageError(f"{path}: given twice; a file belongs to one class, once.")
+        seen.add(resolved)
+
+
+def _entries(path: str, genbank: bool) -> Iterator[_Entry]:
+    if genbank:
+        for annotated in read_genbank(path):
+            yield _Entry(annotated.id, annotated.dna, annotated.coding)
+    else:
+        for record in read_records([path]):
+            yield _Entry(record.id, record.dna, ())
+
+
+def _without_repeats(
+    gathered: _Gathered, everything: Path, fasta: Path, files: tuple[DataFile, ...], cds_only: bool
+) -> TrainingRecords:
+    is_virus = np.array(gathered.is_virus, np.bool_)
+    length_nt = np.array(gathered.length_nt, np.int64)
+    kept, left_out = _choose(np.array(gathered.digest, np.uint64), is_virus, length_nt)
+    for name, count in (("virus", is_virus[kept].sum()), ("others", (~is_virus[kept]).sum())):
+        if not count:
+            raise BadInputError(
+                f"no record of {name} is left to learn from (repeated: {left_out.repeated}, in "
+                f"both classes: {left_out.contradictory}, empty: {left_out.empty})."
+            )
+    with written_whole(fasta) as stream:
+        for record in compress(read_records([str(everything)]), kept):
+            stream.write(f">{record.id}\n{record.dna}\n".encode())
+    everything.unlink()
+    return TrainingRecords(
+        fasta=fasta,
+        files=files,
+        left_out=left_out,
+        is_virus=is_virus[kept],
+        length_nt=length_nt[kept],
+        group=np.array(gathered.group, np.int64)[kept] if gathered.groups is not None else None,
+        coding=_coding(gathered.spans, kept, length_nt[kept]) if cds_only else None,
+    )
+
+
+def _choose(
+    digest: NDArray[np.uint64], is_virus: NDArray[np.bool_], length_nt: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], LeftOut]:
+    """Which records are kept: the first of each DNA, unless both classes have it."""
+    filled = length_nt > 0
+    _, first, same = np.unique(digest, return_index=True, return_inverse=True)
+    viral = np.bincount(same, weights=is_virus) > 0
+    others = np.bincount(same, weights=~is_virus) > 0
+    contradictory = filled & (viral & others)[same]
+    is_first = np.zeros(len(digest), np.bool_)
+    is_first[first] = True
+    kept = filled & is_first & ~contradictory
+    counts = (~filled).sum(), (filled & ~contradictory & ~is_first).sum(), contradictory.sum()
+    return kept, LeftOut(*map(int, counts))
+
+
+def _coding(
+    spans: CodingSpans, kept: NDArray[np.bool_], length_nt: NDArray[np.int64]
+) -> CodingIndex:
+    """The spans of the kept records, by their new index."""
+    record, start, end, is_reverse = spans.arrays()
+    here = kept[record]
+    new_index = np.cumsum(kept) - 1
+    moved = FrameSpans(new_index[record[here]], start[here], end[here], is_reverse[here])
+    return CodingIndex(moved, length_nt)
+
+
+def dna_digest(dna: str) -> int:
+    """64 bits, the same for both strands, for upper and lower case, for T and U."""
+    forward = dna.upper().encode().replace(b"U", b"T")
+    reverse = forward.translate(_COMPLEMENT)[::-1]
+    return xxhash.xxh3_64_intdigest(min(forward, reverse))
+
+
+def read_groups(path: Path) -> dict[str, int]:
+    """Numbers for the groups of a table: record id, tab, group; further columns are ignored.
+
+    Raises
+    ------
+    BadInputError
+        If it cannot be read, a line has no group, or a record has two.
+    """
+    numbers: dict[str, int] = {}
+    group_of: dict[str, int] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for line, row in enumerate(csv.reader(stream, "excel-tab", quoting=csv.QUOTE_NONE), 1):
+                if not row:
+                    continue
+                if len(row) < 2 or not all(row[:2]):
+                    raise BadInputError(f"{path}: line {line} has no record id, tab and group.")
+                number = numbers.setdefault(row[1], len(numbers))
+                if group_of.setdefault(row[0], number) != number:
+                    raise BadInputError(f"{path}: record {row[0]!r} has two groups (line {line}).")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path}: cannot be read: {error}.") from error
+    return group_of
