@@ -1,6 +1,9 @@
 """What several test files share."""
 
 import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,23 @@ def parity_modelset(parity_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     )
     import_modelset("parity", out, (500, 300), checkpoints)
     return out
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Runs the command line in this process: exit code, standard output, standard error."""
+    from virnuc_dask.cli import main
+
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["virnuc-dask", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)

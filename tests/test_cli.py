@@ -2,34 +2,16 @@
 
 import gzip
 import json
-import signal
-import sys
 from pathlib import Path
 
 import pytest
 
-from virnuc_dask import cli
+from virnuc_dask.cli import running
 from virnuc_dask.config import Settings
 from virnuc_dask.run import Run
 from virnuc_dask.stages.receipt import Failure
 
 DNA = "ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGT" * 20
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs the command line in this process: exit code, standard output, standard error."""
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["virnuc-dask", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    yield call
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture
@@ -56,7 +38,7 @@ def seen(monkeypatch) -> dict:
             summary | {"records": 6, "chunks": 9, "chunks_scored": 7, "frames": 8, "highest": []},
         )
 
-    monkeypatch.setattr(cli, "run", run)
+    monkeypatch.setattr(running, "run", run)
     return called
 
 
@@ -103,9 +85,9 @@ def test_the_summary_is_printed_unless_quiet(command, seen, tmp_path):
 
 
 def test_failed_partitions_are_exit_code_5(command, monkeypatch, seen, tmp_path):
-    ran = cli.run
+    ran = running.run
     monkeypatch.setattr(
-        cli, "run", lambda *a, **k: Run(tmp_path, ran(*a, **k).summary, (Failure(0, "why"),))
+        running, "run", lambda *a, **k: Run(tmp_path, ran(*a, **k).summary, (Failure(0, "why"),))
     )
     code, _, err = command("run", "a.fa", "-o", tmp_path)
     assert code == 5
@@ -310,10 +292,10 @@ def test_the_summary_says_how_records_were_called_where_a_rate_was_asked_for(tmp
         "called_by": "q_value <= 0.05",
         "prevalence": 0.123,
     }
-    told = cli.summary_text(Run(tmp_path, found | {"fdr": 0.05}))
+    told = running.summary_text(Run(tmp_path, found | {"fdr": 0.05}))
     assert "called by       q_value <= 0.05  (estimated share of viruses 12.3%)\n" in told
     assert "0.500  probability 0.875  virus   c\n" in told
-    assert "called by" not in cli.summary_text(Run(tmp_path, found | {"fdr": None}))
+    assert "called by" not in running.summary_text(Run(tmp_path, found | {"fdr": None}))
 
 
 def test_a_preset_is_read_and_a_flag_beats_it(command, seen, tmp_path):
@@ -359,3 +341,10 @@ def test_model_sets_are_listed_shown_and_verified(command, parity_modelset):
 def test_the_version_is_one_line(command):
     code, out, _ = command("--version")
     assert (code, len(out.splitlines())) == (0, 1)
+
+
+def test_the_help_names_the_commands_wanted_most_first(command):
+    code, out, _ = command("--help")
+    listed = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line]
+    assert code == 0
+    assert listed == ["run", "predict", "evaluate", "train", "pretrain", "models"]

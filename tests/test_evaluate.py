@@ -2,7 +2,6 @@
 
 import json
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from virnuc_dask import cli
 from virnuc_dask import evaluate as evaluation
 from virnuc_dask.config import ClusterSettings, Settings
 from virnuc_dask.errors import BadInputError, OutputExistsError, UsageError
@@ -172,7 +170,7 @@ def test_what_is_not_installed_is_named(files, tmp_path, monkeypatch):
         evaluate(["mini"], [files["phage"]], [files["bacteria"]], tmp_path / "out")
 
 
-def test_the_command_line_takes_several_files_sets_and_lengths(monkeypatch, capsys, tmp_path):
+def test_the_command_line_takes_several_files_sets_and_lengths(command, monkeypatch, tmp_path):
     seen = {}
 
     def instead(sets, virus, other, out, settings, lengths, **way):
@@ -184,10 +182,8 @@ def test_the_command_line_takes_several_files_sets_and_lengths(monkeypatch, caps
     monkeypatch.setattr(evaluation, "summary_lines", lambda _: ["figures"])
     words = f"evaluate mini sets/own --virus a.fa b.fa --other c.fa -o {tmp_path} --length 300"
     words += " --length 500 --workers 3 --resume"
-    monkeypatch.setattr(sys, "argv", ["virnuc-dask", *words.split()])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
+    code, out, err = command(*words.split())
+    assert code == 0
     assert (seen["sets"], seen["virus"], seen["other"]) == (
         ("mini", "sets/own"),
         ("a.fa", "b.fa"),
@@ -195,6 +191,5 @@ def test_the_command_line_takes_several_files_sets_and_lengths(monkeypatch, caps
     )
     assert (seen["lengths"], seen["workers"]) == ((300, 500), 3)
     assert (seen["resume"], seen["force"]) == (True, False)
-    printed = capsys.readouterr()
-    assert "figures" in printed.out
-    assert "warning: beware" in printed.err
+    assert "figures" in out
+    assert "warning: beware" in err

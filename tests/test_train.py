@@ -3,15 +3,13 @@
 import dataclasses
 import json
 import random
-import signal
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.csv
 import pytest
 
-from virnuc_dask import cli, load_settings, run
+from virnuc_dask import load_settings, run
 from virnuc_dask.errors import OutputExistsError, OutputInUseError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import find, read_info, verify
 from virnuc_dask.tables.folder import RunFolder
@@ -209,7 +207,7 @@ def test_an_interrupted_training_is_resumed_and_a_changed_one_refused(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("virnuc_dask.classifier_training.fit_classifier", interrupted)
+        patch.setattr("virnuc_dask.train.fit_classifier", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(virus, other, out, **way)
     with pytest.raises(OutputExistsError, match="--resume"):
@@ -240,25 +238,10 @@ def test_what_was_not_made_here_is_never_replaced(files, settings, tmp_path):
         train(virus, other, find("mini"), settings=settings, force=True)
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs the command line in this process: exit code, standard output, standard error."""
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["virnuc-dask", "train", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    yield call
-    signal.signal(signal.SIGTERM, handler)
-
-
 def test_the_command_trains_and_ends_with_figures(command, files, tmp_path):
     way = ("--cluster", "none", "--threads", 1, "--split", "60/20/20", "--hidden", 8)
     code, out, err = command(
+        "train",
         *("--virus", files["virus.fa"], files["virus.gbk"], "--other", files["other.fa"]),
         *("--epochs", 2, "--name", "mine", "-o", tmp_path / "new", *way),
     )
@@ -302,13 +285,13 @@ def test_mistakes_end_with_their_exit_code_and_leave_nothing(
     (tmp_path / "protein.fa").write_text(">p\nMEFLPQ\n")
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.iterdir())
-    found, _, err = command(*arguments, "-o", "new", "--cluster", "none")
+    found, _, err = command("train", *arguments, "-o", "new", "--cluster", "none")
     assert (found, message in err) == (code, True), err
     assert set(tmp_path.iterdir()) == before
 
 
 def test_without_scikit_learn_it_says_what_to_install(files, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr("virnuc_dask.classifier_training.find_spec", lambda _: None)
+    monkeypatch.setattr("virnuc_dask.train.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"scikit-learn: pip install 'virnuc-dask\[training\]'"):
         train([files["virus.fa"]], [files["other.fa"]], tmp_path / "toy", settings=settings)
     assert not list(tmp_path.iterdir())

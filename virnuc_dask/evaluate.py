@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from virnuc_dask.config import Settings
-from virnuc_dask.errors import LostRowsError, OutputExistsError, UsageError
+from virnuc_dask.errors import OutputExistsError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
 from virnuc_dask.planning import chunk_length
 from virnuc_dask.quality.assessment import assess, difference
@@ -66,10 +66,15 @@ def evaluate(
         Names or folders of model sets; the others are compared with the first.
     virus, other
         FASTA or FASTQ files of viral and of other records. Each file is a group of its own.
+    out
+        Folder of the evaluation. One that holds an evaluation already needs ``resume`` or
+        ``force``.
     settings
         Where and how to compute; ``model``, ``length`` and ``features`` are not looked at.
     lengths
         Chunk lengths, each a run of its own; default: the first of each set.
+    console
+        Where to draw progress bars.
 
     Raises
     ------
@@ -155,11 +160,7 @@ def _compute(
     done = run(
         labelled.files, trial.folder, settings=trial.settings, resume=resume, console=console
     )
-    if done.failures:
-        raise LostRowsError(
-            f"{len(done.failures)} partition(s) of {trial.label} failed; the reasons stand in "
-            f"{done.folder / 'failed.tsv'}. --resume tries them again."
-        )
+    done.require_complete()
     return done
 
 

@@ -16,14 +16,20 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from virnuc_dask.config import ClusterSettings, Settings
-from virnuc_dask.errors import OutputExistsError, OutputInUseError
+from virnuc_dask.errors import OutputExistsError, OutputInUseError, UsageError
 from virnuc_dask.evaluate import evaluate
 from virnuc_dask.modelsets.calibration import Calibration, margins
 from virnuc_dask.modelsets.modelset import limit_threads
 from virnuc_dask.modelsets.registry import MANIFEST, ModelSetInfo, write_info
 from virnuc_dask.pretraining.card import PretrainingReport
-from virnuc_dask.pretraining.export import describe, write_weights
-from virnuc_dask.pretraining.genes import TEST, VALIDATION
+from virnuc_dask.pretraining.export import (
+    describe,
+    describe_encoders,
+    write_untrained,
+    write_weights,
+)
+from virnuc_dask.pretraining.frame_source import WindowFrames
+from virnuc_dask.pretraining.genes import TEST, TRAIN, VALIDATION
 from virnuc_dask.pretraining.learning import History, train_members
 from virnuc_dask.pretraining.material import (
     OTHER_VIRUSES,
@@ -33,10 +39,14 @@ from virnuc_dask.pretraining.material import (
     write_contigs,
     write_genes,
     write_noise,
+    write_sample,
 )
 from virnuc_dask.pretraining.recipe import PretrainSettings
+from virnuc_dask.pretraining.transformers import pretrain_encoders
 from virnuc_dask.quality.calibrate import fit
 from virnuc_dask.run import run
+from virnuc_dask.train import train
+from virnuc_dask.training.training_options import TrainingOptions
 
 log = logging.getLogger(__name__)
 
@@ -85,21 +95,41 @@ def pretrain(
         If a file cannot be read, or holds too little.
     """
     out = Path(settings.out)
-    if out.exists() and not (force and (out / MANIFEST).is_file()):
-        raise OutputExistsError(
-            f"{out}: exists already; replace it with --force, if it is a model set."
-        )
     job = _Job(settings, console)
+    _require_apart(out.resolve(), job.work.resolve())
+    _require_free(out, force)
     job.work.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(job.work / ".lock", timeout=0):
             report = _pretrain(job)
     except Timeout as error:
         raise OutputInUseError(f"{job.work}: another training is writing here.") from error
+    _require_free(out, force)
+    _install(job.modelset, out.resolve())
+    return report
+
+
+def _require_apart(out: Path, work: Path) -> None:
+    """The model set's folder is replaced as a whole: nothing else may be in it."""
+    if out == work or out in work.parents or work in out.parents:
+        raise UsageError(f"out ({out}) and work ({work}): neither folder may hold the other.")
+
+
+def _require_free(out: Path, force: bool) -> None:
+    if out.exists() and not (force and (out / MANIFEST).is_file()):
+        raise OutputExistsError(
+            f"{out}: exists already; replace it with --force, if it is a model set."
+        )
+
+
+def _install(modelset: Path, out: Path) -> None:
+    """Copy the model set to where it is wanted, whole or not at all."""
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(modelset, part)
     if out.exists():
         shutil.rmtree(out)
-    shutil.copytree(job.modelset, out)
-    return report
+    part.rename(out)
 
 
 def _pretrain(job: _Job) -> PretrainingReport:
@@ -126,6 +156,9 @@ def _pretrain(job: _Job) -> PretrainingReport:
 
 
 def _train(job: _Job, material: Material) -> tuple[ModelSetInfo, list[History]]:
+    """Write the model set, not calibrated yet; n-gram networks leave a history, too."""
+    if job.settings.encoders == "transformers":
+        return _train_transformers(job, material), []
     settings = job.settings
     network, histories = train_members(
         material.parts,
@@ -137,9 +170,31 @@ def _train(job: _Job, material: Material) -> tuple[ModelSetInfo, list[History]]:
     )
     shutil.rmtree(job.modelset, ignore_errors=True)
     write_weights(network, job.modelset)
-    files = ", ".join(f"{name} (SHA-256 {digest})" for name, digest in material.sha256.items())
-    info = describe(network, settings, f"{files}; seed {settings.seed}")
+    info = describe(network, settings, material.described(settings.seed))
     return write_info(job.modelset, info), histories
+
+
+def _train_transformers(job: _Job, material: Material) -> ModelSetInfo:
+    """Encoders by masked modelling, then a classifier by `train`, for the first chunk length."""
+    settings, base = job.settings, job.work / "encoders"
+    source = WindowFrames(material.parts[TRAIN], material.parts[VALIDATION])
+    encoders = pretrain_encoders(source, settings.transformers, base, log)
+    info = describe_encoders(encoders, settings, material.described(settings.seed))
+    write_untrained(base, info)
+    info = write_info(base, info)
+    folder = job.work / "classifier"
+    sample = write_sample(material, settings.classifier_genes, folder, settings.seed)
+    done = train(
+        sample.virus,
+        sample.other,
+        job.modelset,
+        settings=replace(job.running(settings.chunk_lengths[0]), model=str(base)),
+        options=TrainingOptions(name=settings.name, groups=sample.groups),
+        force=True,
+        console=job.console,
+    )
+    info = replace(done.info, version=settings.version, licence=settings.licence, calibration=None)
+    return write_info(job.modelset, info)
 
 
 def _calibrate(job: _Job, material: Material, length: int) -> Calibration:

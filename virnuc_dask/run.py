@@ -19,7 +19,7 @@ from virnuc_dask.cluster.execute import executing
 from virnuc_dask.cluster.monitor import Journal, ProgressBar
 from virnuc_dask.cluster.plugin import ResidenceSettings
 from virnuc_dask.config import Settings
-from virnuc_dask.errors import BadInputError, BadTableError
+from virnuc_dask.errors import BadInputError, BadTableError, LostRowsError
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info, size_bytes
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.outputs.results import Totals, write_results
@@ -51,6 +51,14 @@ class Run:
         if name == "chunks":
             return ds.dataset(self.folder / "chunks.parquet")
         return ds.dataset(sorted((self.folder / name).glob("part-*.parquet")))
+
+    def require_complete(self) -> None:
+        """Check that no partition failed; `LostRowsError` if one did."""
+        if self.failures:
+            raise LostRowsError(
+                f"{len(self.failures)} partition(s) failed; their chunks stand in "
+                f"{self.folder / 'failed.tsv'} with the reason. --resume tries them again."
+            )
 
 
 @dataclass

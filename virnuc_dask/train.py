@@ -17,7 +17,6 @@ from rich.console import Console
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import (
     BadTableError,
-    LostRowsError,
     OutputExistsError,
     OutputInUseError,
     UsageError,
@@ -204,11 +203,7 @@ def _features(job: _Job, *, resume: bool, console: Console | None) -> Material:
     done = run(
         [records.fasta], job.run_folder.path, settings=job.settings, resume=resume, console=console
     )
-    if done.failures:
-        raise LostRowsError(
-            f"{len(done.failures)} partition(s) failed; the reasons stand in "
-            f"{done.folder / 'failed.tsv'}. --resume tries them again."
-        )
+    done.require_complete()
     plan = read_plan(job.run_folder)
     if plan is None:
         raise BadTableError(f"{job.run_folder.path}: lost its plan; start anew with --force.")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from virnuc_dask.errors import BadInputError, UsageError
-from virnuc_dask.quality.labelled import group_names, read_labelled
+from virnuc_dask.quality.labelled import dna_digest, group_names, read_labelled
 
 
 @pytest.fixture
@@ -29,6 +29,12 @@ def test_records_are_labelled_by_the_file_they_are_in(files):
 
 def test_dna_in_both_classes_is_found_on_either_strand(files):
     assert read_labelled(files[:1], files[1:]).in_both == ("c",)  # AACCC reversed; not aacccc
+
+
+@pytest.mark.parametrize("same", ["AACRN", "aacrn", "NYGTT", "NYGUU"])
+def test_a_digest_is_that_of_the_dna_not_of_its_spelling(same):
+    assert dna_digest(same) == dna_digest("AACRN")
+    assert dna_digest("AACYN") != dna_digest("AACRN")
 
 
 def test_records_without_dna_are_not_the_same(tmp_path):

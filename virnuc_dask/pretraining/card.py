@@ -8,6 +8,7 @@ from typing import Any
 
 from virnuc_dask.pretraining.genes import PARTS
 from virnuc_dask.pretraining.recipe import PretrainSettings
+from virnuc_dask.training.markdown import number, percent, table
 
 _KEPT = ("auroc", "average_precision", "n_virus", "n_others")
 _WHAT = {
@@ -50,8 +51,8 @@ class PretrainingReport:
     def summary(self) -> str:
         """The most wanted figures, for a terminal."""
         return "\n".join(
-            f"{e['chunk_length']} nt: AUROC of chunks {_number(e['levels']['chunks']['auroc'])}, "
-            f"of contigs {_number(c['levels']['contigs']['auroc'])}"
+            f"{e['chunk_length']} nt: AUROC of chunks {number(e['levels']['chunks']['auroc'])}, "
+            f"of contigs {number(c['levels']['contigs']['auroc'])}"
             for e, c in zip(self._of("genes"), self._of("contigs"), strict=True)
         )
 
@@ -91,22 +92,22 @@ class PretrainingReport:
         yield (
             f"Whole genomes were drawn, {split.test:.0%} for the test and {split.validation:.0%} "
             "for validation; then every gene was left out whose protein resembles one of a side "
-            f"more held out ({split.identity:.0%} identity over {split.coverage:.0%} of the shorter "
-            f"protein, MMseqs2 at sensitivity {split.sensitivity:g}). Validation chose the steps "
-            "that are kept and the calibration; the test was evaluated when all was done."
+            f"more held out ({split.identity:.0%} identity over {split.coverage:.0%} of the "
+            f"shorter protein, MMseqs2 at sensitivity {split.sensitivity:g}). Validation chose the "
+            "steps that are kept and the calibration; the test was evaluated when all was done."
         )
         kinds = list(next(iter(self.counts.values())))
         yield ""
-        yield from _table(
+        yield from table(
             ["genes", *kinds],
-            [[part, *(f"{self.counts[part][k]:,}" for k in kinds)] for part in PARTS],
+            [[part, *(number(self.counts[part][k]) for k in kinds)] for part in PARTS],
         )
         told = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
         yield from ("", f"Left out: {told}.")
 
     def _quality(self) -> Iterator[str]:
         yield from ("", "## How good it is", "")
-        yield "On genomes whose proteins resemble none of the training's; 95 % intervals in brackets."
+        yield "On genomes whose proteins resemble none of training; 95 % intervals in brackets."
         for e, c in zip(self._of("genes"), self._of("contigs"), strict=True):
             yield from ("", f"### Chunks of {e['chunk_length']} nt", "")
             chunks, contigs = e["levels"]["chunks"], c["levels"]["contigs"]
@@ -119,19 +120,19 @@ class PretrainingReport:
                 "at 5 %": "recall_at_fpr_0.05",
             }
             rows = [
-                [name, *(_number(level[key]) for key in columns.values())]
+                [name, *(number(level[key]) for key in columns.values())]
                 for name, level in (("chunks of genes", chunks), ("contigs", contigs))
             ]
-            yield from _table(["", *columns], rows)
+            yield from table(["", *columns], rows)
             yield ""
-            yield from _table(
+            yield from table(
                 ["AUROC of chunks", "", "viruses", "others"],
                 [
                     [
                         f"{pair['virus']} against {pair['others']}",
                         _with_interval(pair),
-                        f"{pair['n_virus']:,}",
-                        f"{pair['n_others']:,}",
+                        number(pair["n_virus"]),
+                        number(pair["n_others"]),
                     ]
                     for pair in e["pairs"]
                 ],
@@ -148,14 +149,14 @@ class PretrainingReport:
                     f"{length} nt",
                     f"{row['prevalence']:.0%}",
                     f"{row['q_value']:.2f}",
-                    _number(row["false_discovery_rate"]),
-                    _number(row["recall"]),
+                    number(row["false_discovery_rate"]),
+                    number(row["recall"]),
                 ]
                 for row in found["false_discovery"] or ()
             ]
-        yield from _table(["calibration error (15 bins)", "chunks", "contigs"], rows)
+        yield from table(["calibration error (15 bins)", "chunks", "contigs"], rows)
         yield ""
-        yield from _table(
+        yield from table(
             [
                 "chunks of",
                 "viruses in the sample",
@@ -179,33 +180,18 @@ class PretrainingReport:
                     rows.append(
                         [
                             f"{group['name']}, {e['chunk_length']} nt",
-                            _percent(chunks["share_of_scored"]),
-                            f"{chunks['scored']:,}",
+                            percent(chunks["share_of_scored"]),
+                            number(chunks["scored"]),
                         ]
                     )
-        yield from _table(["", "chunks called virus", "of chunks with an open frame"], rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
+        yield from table(["", "chunks called virus", "of chunks with an open frame"], rows)
 
 
 def _ece(found: Mapping[str, Any] | None) -> str:
-    return "-" if found is None else _number(found["expected_calibration_error"])
+    return number(None if found is None else found["expected_calibration_error"])
 
 
 def _with_interval(pair: Mapping[str, Any]) -> str:
     interval = pair.get("auroc_interval")
-    text = _number(pair["auroc"])
+    text = number(pair["auroc"])
     return text if interval is None else f"{text} ({interval[0]:.3f} to {interval[1]:.3f})"

@@ -1,7 +1,7 @@
 """Contigs of known label: genes of one genome joined, and pieces of whole genomes.
 
 Markers are genes; what a run meets are contigs of any length. These have 1 to 100 chunks' worth of
-DNA, as many short as long ones on a logarithmic scale.
+DNA, as many short as long ones on a logarithmic scale, as far as a genome's genes go.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Contig:
 
 
 def draw_contigs(genes: Sequence[Gene], seed: int = 0) -> list[Contig]:
-    """Draw contigs from every genome; those of one genome may overlap.
+    """Draw contigs from every genome; those of one genome may overlap, but none is drawn twice.
 
-    Genes are joined end to end in the order of their numbers or places. The same genes give the
-    same contigs.
+    Genomes of fewer than `SHORTEST_NT` give none. Genes are joined end to end in the order of their
+    numbers or places. The same genes give the same contigs.
     """
     rng = np.random.default_rng(seed)
     genomes: dict[tuple[str, str], list[Gene]] = {}
@@ -51,9 +51,9 @@ def draw_contigs(genes: Sequence[Gene], seed: int = 0) -> list[Contig]:
             draws = _DRAWS_VIRUS if members[0].is_virus else _DRAWS_OTHER
             pieces = [("".join(gene.dna for gene in members), draws)]
         for dna, draws in pieces:
-            for _ in range(draws):
-                name = f"{kind}_{len(contigs)}"
-                contigs.append(Contig(name, _piece(dna, rng), kind, genome))
+            for piece in dict.fromkeys(_piece(dna, rng) for _ in range(draws)):
+                if len(piece) >= SHORTEST_NT:
+                    contigs.append(Contig(f"{kind}_{len(contigs)}", piece, kind, genome))
     return contigs
 
 

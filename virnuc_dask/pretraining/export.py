@@ -8,6 +8,7 @@ from safetensors.torch import save
 
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
+from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.registry import ClassifierSpec, ModelSetInfo
 from virnuc_dask.pretraining.network import NgramNetwork
 from virnuc_dask.pretraining.recipe import PretrainSettings
@@ -46,3 +47,25 @@ def describe(network: NgramNetwork, settings: PretrainSettings, training_data: s
         licence=settings.licence,
         training_data=training_data,
     )
+
+
+def describe_encoders(
+    encoders: tuple[EncoderSpec, EncoderSpec], settings: PretrainSettings, training_data: str
+) -> ModelSetInfo:
+    """A model set of pretrained encoders that still waits for its classifier."""
+    return ModelSetInfo(
+        name=settings.name,
+        version=settings.version,
+        chunk_lengths=settings.chunk_lengths[:1],
+        nucleotide=encoders[0],
+        peptide=encoders[1],
+        classifier=ClassifierSpec(CLASSIFIER, settings.ngrams.hidden),
+        licence=settings.licence,
+        training_data=training_data,
+    )
+
+
+def write_untrained(folder: Path, info: ModelSetInfo) -> None:
+    """Write a classifier that knows nothing: a model set has one, and training replaces it."""
+    classifier = Classifier(info.feature_dim, info.classifier.hidden)
+    (folder / info.classifier.file).write_bytes(save(classifier.state_dict()))

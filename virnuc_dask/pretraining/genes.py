@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
+from xopen import xopen
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.sequences.records import read_records
+from virnuc_dask.sequences.records import DAMAGE, read_records
 from virnuc_dask.training.similar import KmerSet
 
 VIRUS, TRANSCRIPT, OTHER, GENOME = "virus", "transcript", "other", "genome"
@@ -66,8 +67,14 @@ class Exclusions:
 
     @classmethod
     def read(cls, names: Path | None, similar: Iterable[Path]) -> Exclusions:
-        """Read a file with a name a line, and FASTA files."""
-        listed = names.read_text(encoding="ascii").split() if names else ()
+        """Read a file with a name a line, and FASTA files.
+
+        Raises
+        ------
+        BadInputError
+            If one cannot be read.
+        """
+        listed = _words(names) if names else ()
         sequences = (record.dna for record in read_records([str(path) for path in similar]))
         return cls(frozenset(listed), KmerSet.of(sequences))
 
@@ -106,8 +113,11 @@ def read_genes(
     left_out: Counter[str] = Counter()
     sha256: dict[str, str] = {}
     genes: list[Gene] = []
+    sources: list[tuple[Path, str | None]]
     sources = [(path, kind) for kind, paths in labelled.items() for path in paths]
-    for path, kind in [*([(markers, None)] if markers else []), *sources]:
+    sources = [*([(markers, None)] if markers else []), *sources]
+    require_own_names([path for path, _ in sources])
+    for path, kind in sources:
         digest = hashlib.sha256()
         records = ((r.id, r.dna.upper()) for r in read_records([str(path)], digest))
         while batch := list(islice(records, _BATCH)):
@@ -146,7 +156,22 @@ def genome_of(name: str) -> str:
     if transcript := _TRANSCRIPT.match(accession):
         return f"XM:{int(transcript[1]) // _NEIGHBOURS[TRANSCRIPT]}"
     draft = _DRAFT.match(accession)
-    return draft["assembly"] if draft else accession.partition(".")[0]
+    return draft["assembly"] if draft else accession.partition(".")[0] or name
+
+
+def require_own_names(paths: Iterable[Path]) -> None:
+    """Refuse two files of one name: a model card names files without their folders.
+
+    Raises
+    ------
+    BadInputError
+        Naming the first such file.
+    """
+    taken: set[str] = set()
+    for path in paths:
+        if path.name in taken:
+            raise BadInputError(f"{path}: another file has the same name; rename one of them.")
+        taken.add(path.name)
 
 
 def part_of(genome: str, shares: Mapping[str, float]) -> str:
@@ -167,6 +192,16 @@ def count_genes(parts: Mapping[str, Collection[Gene]]) -> dict[str, dict[str, in
     """Genes by side of the split and kind."""
     table = Counter((part, gene.kind) for part, genes in parts.items() for gene in genes)
     return {part: {kind: table[part, kind] for kind in KINDS} for part in PARTS}
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        with xopen(path, "rb", threads=0) as stream:
+            return [word.decode("ascii") for word in stream.read().split()]
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{path}: must hold a name a line, plain ASCII.") from error
+    except DAMAGE as error:
+        raise BadInputError(f"{path}: cannot be read: {error}.") from error
 
 
 def _usable(

@@ -81,6 +81,11 @@ def similar_pairs(
     """Pairs (query, target) of indices of genes whose proteins are similar.
 
     A gene's protein is the reading of its first frame: genes are coding sequences.
+
+    Raises
+    ------
+    UsageError
+        If MMseqs2 is not installed or fails.
     """
     if not shutil.which("mmseqs"):
         raise UsageError(
@@ -91,9 +96,9 @@ def similar_pairs(
         folder = Path(place)
         proteins = [translate(gene.dna).rstrip("*").replace("*", "X") for gene in genes]
         _write(folder / "all.faa", proteins, range(len(genes)))
-        _write(folder / "queries.faa", proteins, queries)
-        _search(folder, likeness, threads)
-        pairs = np.loadtxt(folder / "pairs.tsv", np.int64, ndmin=2).reshape(-1, 2)
+        if _write(folder / "queries.faa", proteins, queries):
+            _search(folder, likeness, threads)
+        pairs = _read_pairs(folder / "pairs.tsv")
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     return pairs[:, 0], pairs[:, 1]
 
@@ -115,14 +120,23 @@ def _search(folder: Path, likeness: Likeness, threads: int) -> None:
     command += [str(word) for option in options.items() for word in option]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UsageError(f"mmseqs failed ({done.returncode}): {done.stderr.strip()[-500:]}")
+        told = (done.stderr.strip() or done.stdout.strip())[-500:]
+        raise UsageError(f"mmseqs failed ({done.returncode}): {told or 'it does not say why'}")
 
 
-def _write(path: Path, proteins: Sequence[str], chosen: Iterable[int]) -> None:
+def _read_pairs(path: Path) -> NDArray[np.int64]:
+    """Shape (pairs, 2); a file that is not there or has no line has no pair."""
+    if not path.exists() or not path.stat().st_size:
+        return np.empty((0, 2), np.int64)
+    return np.loadtxt(path, np.int64, ndmin=2)
+
+
+def _write(path: Path, proteins: Sequence[str], chosen: Iterable[int]) -> int:
+    """Write those that have a residue; their number."""
+    written = [index for index in chosen if proteins[index]]
     with path.open("w", encoding="ascii") as stream:
-        for index in chosen:
-            if proteins[index]:
-                stream.write(f">{index}\n{proteins[index]}\n")
+        stream.writelines(f">{index}\n{proteins[index]}\n" for index in written)
+    return len(written)
 
 
 def _phages(

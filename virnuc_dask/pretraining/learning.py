@@ -6,25 +6,29 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
-from sklearn.metrics import roc_auc_score
+import xxhash
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from virnuc_dask.errors import BadInputError, ModelSetError, PlanChangedError
 from virnuc_dask.pretraining.genes import TRAIN, VALIDATION, Gene
 from virnuc_dask.pretraining.network import NgramNetwork, chunk_scores, loss_of, merge
 from virnuc_dask.pretraining.recipe import NgramRecipe
 from virnuc_dask.pretraining.windows import Samples, WindowSource, codes_of, pack
+from virnuc_dask.quality.figures import auroc
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.tables.parquet import written_whole
 
@@ -34,7 +38,7 @@ _CHUNKS_AT_ONCE = 2_048
 _BATCHES_FOR_NORM = 20  # over which the batch norm of averaged weights is measured
 _MOST_VALIDATION_CHUNKS = 12_000  # of each label and length
 _WARM_UP_STEPS = 50
-_HISTORY = "history"
+_HISTORY, _FINGERPRINT = "history", "fingerprint"
 
 History = list[dict[str, float]]
 
@@ -64,19 +68,24 @@ def train_members(
         The members' mean, in evaluation mode.
     list of list of dict
         For each member its checks: step, loss, and AUROC by chunk length.
+
+    Raises
+    ------
+    BadInputError
+        If the genes are too short or too few to train or choose with.
+    PlanChangedError
+        If a member in ``folder`` was trained otherwise.
+    ModelSetError
+        If one is damaged.
     """
-    validation = {length: validation_chunks(genes[VALIDATION], length) for length in lengths}
-    source = WindowSource(genes[TRAIN], recipe.noise_share, recipe.mutated_share)
     paths = [folder / f"member-{number:02}.safetensors" for number in range(recipe.members)]
     waiting = [number for number, path in enumerate(paths) if not path.exists()]
-    processes = max(1, min(threads, len(waiting)))
-    with ProcessPoolExecutor(processes, get_context("spawn"), _start_process) as pool:
-        jobs = [
-            pool.submit(_train_member, source, validation, recipe, seed + number, paths[number])
-            for number in waiting
-        ]
-        for job in jobs:
-            job.result()
+    fingerprints = [fingerprint(genes, lengths, recipe, seed + n) for n in range(recipe.members)]
+    _require_same(paths, fingerprints)
+    validation = {length: validation_chunks(genes[VALIDATION], length) for length in lengths}
+    source = WindowSource(genes[TRAIN], recipe.noise_share, recipe.mutated_share)
+    jobs = [(source, validation, recipe, seed + n, paths[n], fingerprints[n]) for n in waiting]
+    _side_by_side(jobs, threads)
     # All are read back, so that a training that was interrupted ends with the same weights.
     members, histories = [], []
     for path in paths:
@@ -91,6 +100,52 @@ def train_members(
     return merge(members), histories
 
 
+def _side_by_side(jobs: Sequence[tuple[Any, ...]], processes: int) -> None:
+    """`_train_member` for every job, each in a process; none outlives an interruption."""
+    if not jobs:
+        return
+    context = get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, _start_process) as pool:
+        running = [pool.submit(_train_member, *job) for job in jobs]
+        try:
+            for job in running:
+                job.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in psutil.Process().children():
+                process.terminate()
+            raise
+
+
+def fingerprint(
+    genes: Mapping[str, Sequence[Gene]], lengths: Iterable[int], recipe: NgramRecipe, seed: int
+) -> str:
+    """What a member's weights depend on; how many there are is no part of it."""
+    wanted = asdict(recipe) | {"members": 1, "seed": seed, "lengths": list(lengths)}
+    digest = xxhash.xxh3_128(json.dumps(wanted, sort_keys=True).encode())
+    for part in (TRAIN, VALIDATION):
+        for gene in genes[part]:
+            digest.update(f"{part} {gene.kind} {gene.dna} ".encode())
+    return digest.hexdigest()
+
+
+def _require_same(paths: Sequence[Path], fingerprints: Sequence[str]) -> None:
+    for path, wanted in zip(paths, fingerprints, strict=True):
+        if path.exists() and _metadata(path).get(_FINGERPRINT) != wanted:
+            raise PlanChangedError(
+                f"{path}: was trained on other genes or with other settings; choose another work "
+                "folder, or delete the file."
+            )
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ModelSetError(f"{path}: damaged: {error}. Delete it to train it again.") from error
+
+
 def _start_process() -> None:
     """One thread a member: the same weights however many train side by side."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -103,17 +158,18 @@ def _train_member(
     recipe: NgramRecipe,
     seed: int,
     path: Path,
+    fingerprint: str,
 ) -> None:
     network, history = train(source, validation, recipe, seed)
+    metadata = {_HISTORY: json.dumps(history), _FINGERPRINT: fingerprint}
     with written_whole(path) as stream:
-        stream.write(save(network.state_dict(), {_HISTORY: json.dumps(history)}))
+        stream.write(save(network.state_dict(), metadata))
 
 
 def _read_member(path: Path, recipe: NgramRecipe) -> tuple[NgramNetwork, History]:
     network = NgramNetwork(recipe.width, recipe.hidden)
-    with safe_open(path, framework="pt") as file:
-        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        history: History = json.loads(file.metadata()[_HISTORY])
+    network.load_state_dict(load_file(path))
+    history: History = json.loads(_metadata(path)[_HISTORY])
     return network.eval(), history
 
 
@@ -195,7 +251,13 @@ class _Training:
 
 
 def validation_chunks(genes: Sequence[Gene], chunk_length: int) -> Samples:
-    """Full-length chunks of the genes by the run's own rule, at most so many of each label."""
+    """Full-length chunks of the genes by the run's own rule, at most so many of each label.
+
+    Raises
+    ------
+    BadInputError
+        If a label has none.
+    """
     chunks = [
         (gene.dna[start:end], int(gene.is_virus))
         for gene in genes
@@ -206,7 +268,14 @@ def validation_chunks(genes: Sequence[Gene], chunk_length: int) -> Samples:
     labels = np.array([chunks[index][1] for index in order], np.int64)
     kept = np.concatenate([np.flatnonzero(labels == n)[:_MOST_VALIDATION_CHUNKS] for n in (0, 1)])
     codes, clear = codes_of([chunks[order[index]][0] for index in kept])
-    return pack(codes, labels[kept][clear])[0]
+    samples, _ = pack(codes, labels[kept][clear])
+    for number, label in enumerate(("other", "viral")):
+        if number not in samples.labels:
+            raise BadInputError(
+                f"the {label} validation genes have no chunk of {chunk_length} nt with an open "
+                "frame; give more or longer genes, or a larger split.validation."
+            )
+    return samples
 
 
 @torch.inference_mode()
@@ -215,7 +284,7 @@ def _quality(network: NgramNetwork, validation: Mapping[int, Samples]) -> dict[i
     quality = {}
     for length, samples in validation.items():
         scores = chunk_scores(_scores(network, samples), samples)
-        quality[length] = float(roc_auc_score(samples.labels.numpy(), scores.numpy()))
+        quality[length] = auroc(scores.numpy(), samples.labels.numpy() == 1)
     return quality
 
 

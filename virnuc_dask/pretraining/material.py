@@ -26,6 +26,7 @@ from virnuc_dask.pretraining.genes import (
     Gene,
     count_genes,
     read_genes,
+    require_own_names,
 )
 from virnuc_dask.pretraining.homology import Likeness, Split, split_genes
 from virnuc_dask.pretraining.noise import random_bases, same_dinucleotides, shuffled_bases
@@ -61,6 +62,11 @@ class Material:
         """Genes by side of the split and kind."""
         return count_genes(self.parts)
 
+    def described(self, seed: int) -> str:
+        """The files and the seed in one line, for ``modelset.json``."""
+        files = (f"{name} (SHA-256 {digest})" for name, digest in self.sha256.items())
+        return f"{', '.join(files)}; seed {seed}"
+
     def group_of(self, kind: str, genome: str) -> str:
         """What a gene or contig is counted under when a model set is measured."""
         if kind == VIRUS:
@@ -74,7 +80,8 @@ def gather(settings: PretrainSettings, work: Path) -> Material:
     Raises
     ------
     BadInputError
-        If a file is missing, unreadable, or not the one whose SHA-256 is given.
+        If a file is missing, unreadable, or not the one whose SHA-256 is given, or a side of the
+        split has no viral or no other gene.
     UsageError
         If MMseqs2 is needed and missing.
     """
@@ -86,6 +93,7 @@ def gather(settings: PretrainSettings, work: Path) -> Material:
     markers = Path(data.markers) if data.markers else None
     found = read_genes(markers, labelled, exclusions, data.most_per_genome)
     genomes = {TRAIN: data.genomes, VALIDATION: data.validation_genomes}
+    require_own_names(_paths(_files(data)))
     sha256 = dict(found.sha256) | {
         Path(path).name: _sha256(Path(path)) for paths in genomes.values() for path in paths
     }
@@ -98,8 +106,35 @@ def gather(settings: PretrainSettings, work: Path) -> Material:
     }
     left_out = dict(found.left_out) | {"similar to a held-out gene": split.left_out}
     material = Material(parts, split.phages, left_out, sha256)
+    _require_both_labels(material)
     log.info("split: %s; similar to a held-out gene: %d", material.counts, split.left_out)
     return material
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Files for `virnuc_dask.train`: genes of both classes, and each one's genome."""
+
+    virus: tuple[Path, ...]
+    other: tuple[Path, ...]
+    groups: Path
+
+
+def write_sample(material: Material, most: int, folder: Path, seed: int) -> Sample:
+    """At most so many genes of the training side, half of them viral, with their genomes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    paths, lines = {}, []
+    for is_virus in (True, False):
+        genes = [g for g in material.parts[TRAIN] if g.is_virus == is_virus and g.kind != GENOME]
+        chosen = [genes[index] for index in rng.permutation(len(genes))[: most // 2].tolist()]
+        paths[is_virus] = folder / ("virus.fasta" if is_virus else "other.fasta")
+        text = "".join(f">{gene.name}\n{gene.dna}\n" for gene in chosen)
+        paths[is_virus].write_text(text, encoding="ascii")
+        lines += [f"{gene.name}\t{gene.genome}\n" for gene in chosen]
+    groups = folder / "genomes.tsv"
+    groups.write_text("".join(lines), encoding="ascii")
+    return Sample((paths[True],), (paths[False],), groups)
 
 
 def write_contigs(material: Material, part: str, folder: Path) -> dict[str, Path]:
@@ -122,8 +157,16 @@ def write_genes(material: Material, part: str, folder: Path) -> dict[str, Path]:
 
 
 def write_noise(material: Material, part: str, folder: Path) -> dict[str, Path]:
-    """Noise made from genes of one side of the split; a FASTA file for each kind of it."""
+    """Noise made from genes of one side of the split; a FASTA file for each kind of it.
+
+    Raises
+    ------
+    BadInputError
+        If no gene is long enough.
+    """
     pieces = [g.dna[:_NOISE_NT] for g in material.parts[part] if len(g.dna) >= _NOISE_NT]
+    if not pieces:
+        raise BadInputError(f"no {part} gene has {_NOISE_NT} nt, from which noise is made.")
     rng = np.random.default_rng(0)
     codes, _ = codes_of([pieces[i] for i in rng.integers(len(pieces), size=_NOISE_WINDOWS)])
     records = {}
@@ -191,6 +234,22 @@ def _write_groups(
         text = "".join(f">{name}\n{dna}\n" for name, dna in pairs)
         paths[group].write_text(text, encoding="ascii")
     return paths
+
+
+def _files(data: DataSettings) -> list[str]:
+    markers = [data.markers] if data.markers else []
+    return [*markers, *data.virus, *data.other, *data.genomes, *data.validation_genomes]
+
+
+def _require_both_labels(material: Material) -> None:
+    for part, of_kind in material.counts.items():
+        others = sum(of_kind.values()) - of_kind[VIRUS]
+        for label, count in (("viral", of_kind[VIRUS]), ("other", others)):
+            if not count:
+                raise BadInputError(
+                    f"no {label} gene is left for {part}; give genes of more genomes, or change "
+                    "the shares in `split`."
+                )
 
 
 def _paths(names: Iterable[str]) -> list[Path]:

@@ -54,7 +54,7 @@ _BASE_PSEUDO_SHARE = 0.02
 
 def codons_of(bases: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Codon numbers of base codes, shape (windows, 3 n) → (windows, n)."""
-    triples = bases.reshape(len(bases), -1, 3).astype(np.int64)
+    triples = bases.reshape(len(bases), bases.shape[1] // 3, 3).astype(np.int64)
     numbers: NDArray[np.int64] = triples @ np.array([16, 4, 1])
     return numbers
 

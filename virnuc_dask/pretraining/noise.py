@@ -24,9 +24,10 @@ def shuffled_bases(windows: Windows, rng: np.random.Generator) -> Windows:
 def shuffled_codons(windows: Windows, rng: np.random.Generator) -> Windows:
     """Each window's codons, in its first frame, in random order; an open frame stays open."""
     count, length = windows.shape
-    codons = windows[:, : length // 3 * 3].reshape(count, -1, 3)
-    order = rng.permuted(np.tile(np.arange(codons.shape[1]), (count, 1)), axis=1)
-    mixed = np.take_along_axis(codons, order[:, :, None], axis=1).reshape(count, -1)
+    each = length // 3
+    codons = windows[:, : 3 * each].reshape(count, each, 3)
+    order = rng.permuted(np.tile(np.arange(each), (count, 1)), axis=1)
+    mixed = np.take_along_axis(codons, order[:, :, None], axis=1).reshape(count, 3 * each)
     return np.concatenate([mixed, windows[:, mixed.shape[1] :]], axis=1)
 
 

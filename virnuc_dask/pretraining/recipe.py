@@ -49,6 +49,8 @@ class SplitSettings(Section):
                 raise BadSettingError(f"split.{name} must be between 0 and 1.")
         if self.test + self.validation >= 1:
             raise BadSettingError("split.test and split.validation leave nothing to train on.")
+        if not 1 <= self.sensitivity <= 7.5:
+            raise BadSettingError("split.sensitivity must be from 1 to 7.5.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class NgramRecipe(Section):
         for name in ("learning_rate", "table_learning_rate", "table_spread"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise BadSettingError(f"ngrams.{name} must be above 0.")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise BadSettingError("ngrams.weight_decay must be at least 0.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class PretrainSettings(Section):
     split: SplitSettings = field(default_factory=SplitSettings)
     ngrams: NgramRecipe = field(default_factory=NgramRecipe)
     transformers: TransformerRecipe = field(default_factory=TransformerRecipe)
+    classifier_genes: int = 60_000  # that the classifier of transformers learns from, half viral
     seed: int = 1
     threads: int = 2
 
@@ -105,6 +110,7 @@ class PretrainSettings(Section):
         one_of("encoders", self.encoders, ("ngrams", "transformers"))
         at_least("seed", self.seed, 0)
         at_least("threads", self.threads, 1)
+        at_least("classifier_genes", self.classifier_genes, 2)
         if not self.chunk_lengths or min(self.chunk_lengths) < 3:
             raise BadSettingError("chunk_lengths must name lengths of 3 nt or more.")
 

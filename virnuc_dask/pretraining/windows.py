@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from virnuc_dask.encoders.ngrams import BASES, NO_LETTER, RESIDUES, Bags, base_bags, residue_bags
+from virnuc_dask.errors import BadInputError
 from virnuc_dask.pretraining.genes import GENOME, KINDS, OTHER, TRANSCRIPT, VIRUS, Gene
 from virnuc_dask.pretraining.mutation import IS_STOP, codons_of, mutate
 from virnuc_dask.pretraining.noise import noise
@@ -19,8 +20,8 @@ from virnuc_dask.sequences.frames import translate
 
 SHORTEST_NT, LONGEST_NT = 200, 599
 
-# Shares of what is drawn besides noise. Transcripts are few genes but all of the eukaryotes, so
-# they are drawn more often.
+# Shares of what is drawn besides noise, where all kinds are there. Transcripts are few genes but
+# all of the eukaryotes, so they are drawn more often.
 _SHARES = {VIRUS: 0.50, OTHER: 0.36, TRANSCRIPT: 0.10, GENOME: 0.04}
 
 # A gene is drawn in proportion to its length, up to so many windows' worth; a genome without end.
@@ -124,6 +125,11 @@ class WindowSource:
         Of the windows that are noise, labelled `others`.
     mutated_share
         Highest share of a window's residues that is replaced; see `mutate`.
+
+    Raises
+    ------
+    BadInputError
+        If no gene of a label is long enough for a window.
     """
 
     def __init__(
@@ -134,6 +140,7 @@ class WindowSource:
         self._starts = np.cumsum(self._length_nt) - self._length_nt
         kinds = np.array([gene.kind for gene in genes])
         self._pools = {kind: np.flatnonzero(kinds == kind) for kind in KINDS if kind in kinds}
+        self._longest_nt = self._longest()
         self._noise_share = noise_share
         self._mutate: Callable[..., Codes] = partial(mutate, highest_share=mutated_share)
         self._weights: dict[tuple[str, int], tuple[Ints, NDArray[np.float64]]] = {}
@@ -141,7 +148,7 @@ class WindowSource:
     def draw(self, count: int, rng: np.random.Generator) -> Samples:
         """About ``count`` windows of one random length, without those that have no open frame."""
         # All frames of such a length have as many codons.
-        length = 3 * int(rng.integers(SHORTEST_NT // 3, LONGEST_NT // 3 + 1)) + 2
+        length = 3 * int(rng.integers(SHORTEST_NT // 3, (self._longest_nt - 2) // 3 + 1)) + 2
         windows, labels = self._real(count, length, rng)
         made = noise(
             windows[rng.integers(len(windows), size=round(count * self._noise_share))], rng
@@ -149,9 +156,24 @@ class WindowSource:
         windows = np.concatenate([self._mutate(windows, rng=rng), made])
         return pack(windows, np.concatenate([labels, np.zeros(len(made), np.int64)]))[0]
 
+    def _longest(self) -> int:
+        """The longest window that both labels have genes for, in nt."""
+        longest = {True: 0, False: 0}
+        for kind, pool in self._pools.items():
+            is_virus = kind == VIRUS
+            longest[is_virus] = max(longest[is_virus], int(self._length_nt[pool].max()))
+        label = min(longest, key=longest.__getitem__)
+        if longest[label] < SHORTEST_NT:
+            raise BadInputError(
+                f"the longest {'viral' if label else 'other'} gene to train on has "
+                f"{longest[label]} nt; windows have {SHORTEST_NT} or more. Give longer genes."
+            )
+        return min(LONGEST_NT, longest[label])
+
     def _real(self, count: int, length: int, rng: np.random.Generator) -> tuple[Codes, Ints]:
-        shares = np.array([_SHARES[kind] for kind in self._pools])
-        wanted = np.round(count * (1 - self._noise_share) * shares / shares.sum()).astype(int)
+        others = sum(_SHARES[kind] for kind in self._pools if kind != VIRUS)
+        shares = [0.5 if kind == VIRUS else 0.5 * _SHARES[kind] / others for kind in self._pools]
+        wanted = np.round(count * (1 - self._noise_share) * np.array(shares)).astype(int)
         drawn = [self._draw(k, n, length, rng) for k, n in zip(self._pools, wanted, strict=True)]
         windows = np.concatenate(drawn)
         labels = np.repeat([int(kind == VIRUS) for kind in self._pools], [len(d) for d in drawn])
@@ -179,7 +201,8 @@ class WindowSource:
 
 def codes_of(chunks: Sequence[str]) -> tuple[Codes, Ints]:
     """Base codes of chunks of one length, and the indices of those without an ambiguous base."""
-    codes = _CODE[np.frombuffer("".join(chunks).encode(), np.uint8)].reshape(len(chunks), -1)
+    length = len(chunks[0]) if chunks else 0
+    codes = _CODE[np.frombuffer("".join(chunks).encode(), np.uint8)].reshape(len(chunks), length)
     clear = np.flatnonzero((codes != _AMBIGUOUS).all(axis=1))
     return codes[clear], clear
 

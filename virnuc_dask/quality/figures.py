@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,14 @@ _CURVE_POINTS = 300
 
 
 def auroc(scores: Floats, is_virus: Flags) -> float:
-    """Chance that a virus scores above another sequence, ties counting half."""
+    """Chance that a virus scores above another sequence, ties counting half.
+
+    Counted, not integrated, and so exact: rankings with as many pairs in order are equal, and a
+    training can choose between them by something else.
+    """
     values, place = np.unique(scores, return_inverse=True)
-    viral = np.bincount(place[is_virus], minlength=len(values))
-    others = np.bincount(place[~is_virus], minlength=len(values))
-    below = np.cumsum(others) - others
-    return float((viral * (below + others / 2)).sum() / (viral.sum() * others.sum()))
+    counts = (np.bincount(place[side], minlength=len(values)) for side in (is_virus, ~is_virus))
+    return _share_in_order(*counts)
 
 
 def means(scores: Floats, group_of: NDArray[np.int64], groups: int) -> Floats:
@@ -149,13 +152,11 @@ class RankedScores:
 
     def auroc(self, drawn: NDArray[np.int64]) -> float:
         """The AUROC when record i counts ``drawn[i]`` times; NaN if a class is not drawn."""
-        viral, others = (
+        counts = (
             np.bincount(place, weights=drawn[record], minlength=self._steps)
             for place, record in self._sides
         )
-        pairs = viral.sum() * others.sum()
-        below = np.cumsum(others) - others
-        return float((viral * (below + others / 2)).sum() / pairs) if pairs else np.nan
+        return _share_in_order(*counts)
 
 
 def resampled_aurocs(
@@ -192,6 +193,19 @@ def interval(values: Floats) -> list[float] | None:
     """The middle 95 % of resampled values; None if none of them is a number."""
     values = values[~np.isnan(values)]
     return np.round(np.percentile(values, [2.5, 97.5]), 6).tolist() if len(values) else None
+
+
+def _share_in_order(viral: NDArray[Any], others: NDArray[Any]) -> float:
+    """Share of the pairs whose virus scores higher, ties counting half; NaN without a pair.
+
+    Parameters
+    ----------
+    viral, others
+        How often each score is a virus's and another's, by ascending score.
+    """
+    pairs = viral.sum() * others.sum()
+    below = np.cumsum(others) - others
+    return float((viral * (below + others / 2)).sum() / pairs) if pairs else np.nan
 
 
 def _both_classes(is_virus: Flags) -> bool:

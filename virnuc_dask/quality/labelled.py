@@ -16,7 +16,7 @@ from virnuc_dask.sequences.records import STDIN, read_records
 
 _COMPRESSION = {".gz", ".bz2", ".xz", ".zst"}
 _FORMATS = {".fa", ".fasta", ".fna", ".ffn", ".fas", ".fq", ".fastq"}
-_COMPLEMENT = bytes.maketrans(b"ACGTURYKMBDHV", b"TGCAAYRMKVHDB")
+_COMPLEMENT = bytes.maketrans(b"ACGTRYKMBDHV", b"TGCAYRMKVHDB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def read_labelled(virus: Sequence[str], other: Sequence[str]) -> LabelledFiles:
         If a file cannot be read or holds no records.
     """
     files = [*virus, *other]
-    _check(virus, other)
-    viral_dna: set[bytes] = set()
+    check_classes(virus, other)
+    viral_dna: set[int] = set()
     in_both: list[str] = []
     groups = []
     for number, (file, name) in enumerate(zip(files, group_names(files), strict=True)):
@@ -102,13 +102,20 @@ def _stem(path: Path) -> str:
     return name.stem if name.suffix.lower() in _FORMATS else name.name
 
 
-def _check(virus: Sequence[str], other: Sequence[str]) -> None:
+def check_classes(virus: Sequence[str], other: Sequence[str]) -> None:
+    """Check that both classes have files, which can be read twice and belong to one class only.
+
+    Raises
+    ------
+    UsageError
+        If a class has no file, a file is given twice or is standard input.
+    """
     for option, files in (("--virus", virus), ("--other", other)):
         if not files:
             raise UsageError(f"no {option} file; both classes are needed.")
     if STDIN in (*virus, *other):
         raise UsageError(
-            "standard input cannot be evaluated: its records are read again. Give files."
+            "standard input cannot be read twice, as labelled records are. Give files."
         )
     seen: set[Path] = set()
     for file in (*virus, *other):
@@ -119,7 +126,7 @@ def _check(virus: Sequence[str], other: Sequence[str]) -> None:
 
 
 def _read_group(
-    name: str, file: str, is_virus: bool, viral_dna: set[bytes], in_both: list[str]
+    name: str, file: str, is_virus: bool, viral_dna: set[int], in_both: list[str]
 ) -> Group:
     digest = hashlib.sha256()
     records = length_nt = 0
@@ -128,7 +135,7 @@ def _read_group(
         length_nt += len(record.dna)
         if not record.dna:
             continue
-        dna = _digest(record.dna)
+        dna = dna_digest(record.dna)
         if is_virus:
             viral_dna.add(dna)
         elif dna in viral_dna:
@@ -138,7 +145,8 @@ def _read_group(
     return Group(name, file, is_virus, records, length_nt, digest.hexdigest())
 
 
-def _digest(dna: str) -> bytes:
-    """The same for both strands, and for upper and lower case."""
+def dna_digest(dna: str) -> int:
+    """64 bits, the same for both strands, for upper and lower case, for T and U."""
     forward = dna.upper().encode().replace(b"U", b"T")
-    return min(map(xxhash.xxh3_128_digest, (forward, forward.translate(_COMPLEMENT)[::-1])))
+    reverse = forward.translate(_COMPLEMENT)[::-1]
+    return xxhash.xxh3_64_intdigest(min(forward, reverse))

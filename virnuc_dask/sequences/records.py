@@ -41,7 +41,8 @@ def _decompression_errors() -> Iterator[type[Exception]]:
             yield getattr(import_module(module), name)
 
 
-_DAMAGE: tuple[type[Exception], ...] = (
+# What reading raises where a file, or its compression, is damaged or of another format.
+DAMAGE: tuple[type[Exception], ...] = (
     dnaio.FileFormatError,
     EOFError,
     OSError,
@@ -134,7 +135,7 @@ def _read_file(source: str, digest: Digest | None) -> Iterator[tuple[str, str]]:
                 yield _check(name, count, header, dna)
             while raw.read(1 << 20):  # what follows the last record still belongs to the digest
                 pass
-        except _DAMAGE as error:
+        except DAMAGE as error:
             after = f"after record {count}" if count else "at its start"
             raise BadInputError(
                 f"{name}: not a readable FASTA or FASTQ file ({after}: {error}). "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from virnuc_dask.training.fit_classifier import ClassifierRecipe, Epoch
 from virnuc_dask.training.groups import PARTS
+from virnuc_dask.training.markdown import number, table
 from virnuc_dask.training.training_records import DataFile, LeftOut
 
 Figures = Mapping[str, Any]
@@ -23,6 +24,7 @@ _FIGURES = {
     "n_virus": "viruses",
     "n_others": "others",
 }
+_DECIMALS = 4
 _LEVELS = {
     "frames": "frames",
     "frames_in_cds": "frames in a CDS",
@@ -98,7 +100,7 @@ class ClassifierReport:
             if level in self.test:
                 found = self.test[level]
                 auroc, precision, f1 = (
-                    _number(found[name]) for name in ("auroc", "average_precision", "f1")
+                    number(found[name], _DECIMALS) for name in ("auroc", "average_precision", "f1")
                 )
                 lines.append(
                     f"test {label:<16} AUROC {auroc}  average precision {precision}  F1 {f1}  "
@@ -140,8 +142,8 @@ class ClassifierReport:
                 f"`{file.name}`",
                 "virus" if file.is_virus else "others",
                 "GenBank" if file.is_genbank else "FASTA or FASTQ",
-                f"{file.records:,}",
-                f"{file.length_nt:,}",
+                number(file.records),
+                number(file.length_nt),
                 f"`{file.sha256}`",
             )
             for file in self.files
@@ -150,7 +152,7 @@ class ClassifierReport:
         return [
             "## Data",
             "",
-            *_table(("file", "class", "format", "records", "nt", "SHA-256"), rows),
+            *table(("file", "class", "format", "records", "nt", "SHA-256"), rows),
             "",
             f"Left out: {left_out.repeated:,} records that repeat the DNA of another, "
             f"{left_out.contradictory:,} whose DNA is in both classes, {left_out.empty:,} empty.",
@@ -168,7 +170,7 @@ class ClassifierReport:
             "others",
         )
         rows = [
-            (name, *(f"{n:,}" for pair in (c.groups, c.records, c.frames) for n in pair))
+            (name, *(number(n) for pair in (c.groups, c.records, c.frames) for n in pair))
             for name, c in zip(PARTS, self.parts, strict=True)
         ]
         return [
@@ -177,7 +179,7 @@ class ClassifierReport:
             f"By group, so that no group is in two parts: {self.grouped_by}. Validation chose the "
             "epoch and made the calibration; the test part was only measured.",
             "",
-            *_table(heads, rows),
+            *table(heads, rows),
             "",
             *(
                 ["Training frames are those that a CDS annotation supports; validation and test "
@@ -191,10 +193,10 @@ class ClassifierReport:
         recipe, best = self.recipe, self.best
         rows = [
             (
-                f"{e.number}",
-                f"{e.loss:.4f}",
-                f"{e.validation_loss:.4f}",
-                f"{e.validation_auroc:.4f}",
+                number(e.number),
+                number(e.loss, _DECIMALS),
+                number(e.validation_loss, _DECIMALS),
+                number(e.validation_auroc, _DECIMALS),
             )
             for e in self.history
         ]
@@ -208,20 +210,20 @@ class ClassifierReport:
             f"{recipe.patience} epochs without a better AUROC of the validation chunks, or after "
             f"{recipe.epochs}. Kept: epoch {best.number}.",
             "",
-            *_table(("epoch", "loss", "validation loss", "validation AUROC"), rows),
+            *table(("epoch", "loss", "validation loss", "validation AUROC"), rows),
             "",
         ]
 
     def _quality(self) -> list[str]:
         levels = [name for name in _LEVELS if name in self.test]
         rows = [
-            (label, *(_number(self.test[level][name]) for level in levels))
+            (label, *(number(self.test[level][name], _DECIMALS) for level in levels))
             for name, label in _FIGURES.items()
         ]
         return [
             "## How good it is on the test part",
             "",
-            *_table(("", *(_LEVELS[level] for level in levels)), rows),
+            *table(("", *(_LEVELS[level] for level in levels)), rows),
             "",
             "Frames and chunks without a score are not counted. A frame or chunk is called by the "
             "larger of its two scores, a record by "
@@ -259,14 +261,3 @@ class ClassifierReport:
             "gives the same weights on the same machine with as many.",
             "",
         ]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _number(value: float | int | None) -> str:
-    if value is None:
-        return "not defined"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

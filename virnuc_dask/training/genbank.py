@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, cast
 from xopen import xopen
 
 from virnuc_dask.errors import BadInputError, UsageError
-from virnuc_dask.sequences.records import _DAMAGE as DAMAGE
+from virnuc_dask.sequences.records import DAMAGE
 
 if TYPE_CHECKING:
     from Bio.SeqFeature import SeqFeature

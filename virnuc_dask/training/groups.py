@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import UsageError
-from virnuc_dask.training.similar import K, _kmers_of
+from virnuc_dask.training.similar import K, kmers_of
 
 PARTS = ("training", "validation", "test")
 TRAINING, VALIDATION, TEST = range(len(PARTS))
@@ -93,7 +93,7 @@ def _kmers_of_pass(
     """Those of the records' 31-mers whose hash falls to pass ``number``, and their records."""
     found, records = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for pieces, record_of in batches:
-        kmers, at, starts = _kmers_of(pieces)
+        kmers, at, starts = kmers_of(pieces)
         kmers = np.minimum(kmers, _reverse_complement(kmers))
         hashed = (kmers * _MULTIPLIER) >> np.uint64(32)
         kept = np.flatnonzero(hashed % np.uint64(passes) == number)

@@ -37,7 +37,7 @@ class KmerSet:
     def of(cls, sequences: Iterable[str]) -> KmerSet:
         """All 31-mers of ``sequences`` that have no letter but A, C, G and T."""
         both = [strand for dna in sequences for strand in (dna, dna[::-1].translate(_COMPLEMENT))]
-        kmers, _, _ = _kmers_of(both)
+        kmers, _, _ = kmers_of(both)
         return cls(np.unique(kmers))
 
     def shared_with(self, sequences: Sequence[str]) -> NDArray[np.bool_]:
@@ -45,7 +45,7 @@ class KmerSet:
         shared = np.zeros(len(sequences), np.bool_)
         if not len(self.kmers):
             return shared
-        kmers, at, starts = _kmers_of(sequences)
+        kmers, at, starts = kmers_of(sequences)
         perhaps = np.flatnonzero(self.occupied[_slots(kmers)])
         perhaps = perhaps[np.argsort(kmers[perhaps])]  # sorted queries search faster
         place = np.searchsorted(self.kmers, kmers[perhaps]).clip(max=len(self.kmers) - 1)
@@ -54,10 +54,20 @@ class KmerSet:
         return shared
 
 
-def _kmers_of(
+def kmers_of(
     sequences: Sequence[str],
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-    """Packed 31-mers, their positions in the joined sequences, and where each sequence starts."""
+    """All 31-mers of ``sequences`` that have no letter but A, C, G and T, on the strand given.
+
+    Returns
+    -------
+    array of uint64
+        The 31-mers, two bits a base, the first base highest: A, C, G, T are 0 to 3.
+    array of int64
+        Where each begins in the sequences joined by one letter.
+    array of int64
+        Where each sequence begins there: ``searchsorted`` tells which one a 31-mer is of.
+    """
     joined = _BORDER.join(sequences).encode("ascii")
     codes = _CODE[np.frombuffer(joined, np.uint8)]
     starts = np.cumsum([0, *(len(dna) + 1 for dna in sequences)], dtype=np.int64)[:-1]

@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError, UsageError
 from virnuc_dask.modelsets.registry import sha256
-from virnuc_dask.sequences.records import STDIN, read_records
+from virnuc_dask.quality.labelled import check_classes, dna_digest
+from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.parquet import written_whole
 from virnuc_dask.training.coding import CodingIndex, CodingSpans, FrameSpans
 from virnuc_dask.training.genbank import CodingSpan, is_genbank, read_genbank, require_biopython
-
-_COMPLEMENT = bytes.maketrans(b"ACGTURYKMBDHV", b"TGCAAYRMKVHDB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,8 @@ def gather_records(
     BadInputError
         If a file cannot be read, or a class has no record.
     """
-    _check_files(virus, other)
+    check_classes(virus, other)
+    _require_files((*virus, *other))
     annotated = {path: is_genbank(path) for path in (*virus, *other)}
     for path, genbank in annotated.items():
         if genbank:
@@ -140,20 +139,10 @@ def gather_records(
     return _without_repeats(gathered, everything, fasta, tuple(files), cds_only)
 
 
-def _check_files(virus: Sequence[str], other: Sequence[str]) -> None:
-    for option, files in (("--virus", virus), ("--other", other)):
-        if not files:
-            raise UsageError(f"no {option} file; both classes are needed.")
-    seen = set()
-    for path in (*virus, *other):
-        if path == STDIN:
-            raise UsageError("standard input cannot be trained on: it is read twice. Give files.")
-        resolved = Path(path).resolve()
-        if not resolved.is_file():
+def _require_files(paths: Sequence[str]) -> None:
+    for path in paths:
+        if not Path(path).is_file():
             raise BadInputError(f"{path}: no such file.")
-        if resolved in seen:
-            raise UsageError(f"{path}: given twice; a file belongs to one class, once.")
-        seen.add(resolved)
 
 
 def _entries(path: str, genbank: bool) -> Iterator[_Entry]:
@@ -217,13 +206,6 @@ def _coding(
     new_index = np.cumsum(kept) - 1
     moved = FrameSpans(new_index[record[here]], start[here], end[here], is_reverse[here])
     return CodingIndex(moved, length_nt)
-
-
-def dna_digest(dna: str) -> int:
-    """64 bits, the same for both strands, for upper and lower case, for T and U."""
-    forward = dna.upper().encode().replace(b"U", b"T")
-    reverse = forward.translate(_COMPLEMENT)[::-1]
-    return xxhash.xxh3_64_intdigest(min(forward, reverse))
 
 
 def read_groups(path: Path) -> dict[str, int]:

@@ -1,0 +1,92 @@
+"""``models``: list, show, verify and import model sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from virnuc_dask.modelsets import registry
+
+
+@click.group()
+def models() -> None:
+    """List, show, verify and import model sets."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """Name the embedded model sets."""
+    for name in registry.EMBEDDED:
+        info = registry.read_info(registry.find(name))
+        lengths = ", ".join(map(str, info.chunk_lengths))
+        encoders = f"{info.nucleotide.architecture} + {info.peptide.architecture}"
+        click.echo(f"{name}\t{info.version}\tchunks of {lengths} nt\t{encoders}")
+
+
+@models.command("show")
+@click.argument("name")
+def models_show(name: str) -> None:
+    """Print the model card and the checksums of a model set."""
+    folder = registry.find(name)
+    info = registry.read_info(folder)
+    card = folder / "README.md"
+    if card.is_file():
+        click.echo(card.read_text(encoding="utf-8"))
+    click.echo(f"folder    {folder}\nchecksum  {info.checksum}")
+    for file, digest in info.files.items():
+        click.echo(f"  {digest}  {file}")
+
+
+@models.command("verify")
+@click.argument("name")
+def models_verify(name: str) -> None:
+    """Compare every file of a model set with its SHA-256."""
+    folder = registry.find(name)
+    info = registry.read_info(folder)
+    registry.verify(folder, info)
+    click.echo(f"{info.name} {info.version}: {len(info.files)} files are what they should be.")
+
+
+@models.command("import")
+@click.option("--name", required=True, help="What the model set is to be called.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option(
+    "--length",
+    "lengths",
+    required=True,
+    type=int,
+    multiple=True,
+    help="Chunk length of the classifier, in nt; the first is the default.",
+)
+@click.option(
+    "--dnabert-s",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Hugging Face folder of DNABERT-S.",
+)
+@click.option(
+    "--esm2",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="ESM-2 as a fair-esm .pt file or a Hugging Face folder.",
+)
+@click.option(
+    "--classifier",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The published .pth, or safetensors.",
+)
+def models_import(
+    name: str,
+    out: Path,
+    lengths: tuple[int, ...],
+    dnabert_s: Path,
+    esm2: Path,
+    classifier: Path,
+) -> None:
+    """Make a model set from published checkpoints; no pickle in them is executed."""
+    from virnuc_dask.modelsets.importers import Checkpoints, import_modelset
+
+    info = import_modelset(name, out, lengths, Checkpoints(dnabert_s, esm2, classifier))
+    click.echo(f"{out}: model set {info.name!r}, {info.feature_dim} features, {info.checksum[:12]}")

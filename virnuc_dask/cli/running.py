@@ -1,0 +1,120 @@
+"""``run`` and ``predict``, and the summary that they print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from virnuc_dask.cli.options import (
+    bar,
+    computing_options,
+    fdr_option,
+    folder_option,
+    model_option,
+    precision_option,
+    prepare,
+    restart_options,
+    take_restart,
+)
+from virnuc_dask.run import Run, dry_run, predict, run
+
+_WIDEST_ID = 60  # letters of a record's id in the summary
+
+
+@click.command("run")
+@click.argument("inputs", nargs=-1, required=True)
+@folder_option("Run folder.")
+@click.option("--length", type=int, help="Chunk length in nt; default: the model set's own.")
+@precision_option("Of the encoders; default fp32.")
+@click.option(
+    "--persistent-models/--no-persistent-models",
+    default=None,
+    help="Load the model set once per worker (default), or for every partition.",
+)
+@click.option(
+    "--features/--no-features",
+    default=None,
+    help="Keep the feature tables (default), or only the predictions.",
+)
+@restart_options(
+    resume="Continue an earlier run in the run folder.",
+    force="Start anew in a folder that holds a run.",
+)
+@click.option("--dry-run", "dry", is_flag=True, help="Check the input and count; write nothing.")
+@fdr_option
+@model_option
+@computing_options
+def run_command(inputs: tuple[str, ...], out: Path, dry: bool, **options: Any) -> None:
+    """Find the viral records of INPUTS (FASTA or FASTQ, plain or compressed; - is stdin)."""
+    resume, force = take_restart(options)
+    settings = prepare(options)
+    if dry:
+        counts = dry_run(inputs, settings)
+        click.echo(
+            f"{counts.records} records, {counts.length_nt} nt, {counts.chunks} chunks; "
+            f"model set {settings.model}. Nothing was written."
+        )
+        return
+    quiet = options["quiet"]
+    done = run(inputs, out, settings=settings, console=bar(quiet=quiet), resume=resume, force=force)
+    _report(done, quiet=quiet)
+
+
+@click.command("predict")
+@click.argument("out", type=click.Path(path_type=Path))
+@fdr_option
+@model_option
+@computing_options
+def predict_command(out: Path, **options: Any) -> None:
+    """Score the stored feature tables of the run in OUT again."""
+    settings = prepare(options)
+    quiet = options["quiet"]
+    done = predict(out, options["model"], settings=settings, console=bar(quiet=quiet))
+    _report(done, quiet=quiet)
+
+
+def _report(done: Run, *, quiet: bool) -> None:
+    """Print the summary; `LostRowsError` if something failed."""
+    if not quiet:
+        click.echo(summary_text(done))
+    done.require_complete()
+
+
+def summary_text(done: Run) -> str:
+    """What a run found, for people."""
+    found, contigs = done.summary, done.summary["contigs"]
+    return "\n".join(
+        [
+            f"records         {found['records']:,}",
+            f"chunks          {found['chunks']:,} ({found['chunks_scored']:,} with an open frame)",
+            f"frames          {found['frames']:,}",
+            f"virus contigs   {contigs['virus']:,}  (others {contigs['others']:,}, "
+            f"unscored {contigs['unscored']:,})",
+            *_fdr_line(found),
+            *(
+                f"{'' if place else 'most viral':<16}{_scores(contig)}  "
+                f"{contig['call']:<6}  {contig['record_id'][:_WIDEST_ID]}"
+                for place, contig in enumerate(found["highest"])
+            ),
+            f"seconds         {found['elapsed_s']:,.1f}",
+            f"outputs         {done.folder}/",
+            "                contigs.tsv  virus.fasta  chunks.parquet  prediction_results.txt",
+        ]
+    )
+
+
+def _fdr_line(found: Mapping[str, Any]) -> list[str]:
+    """How records were called where a false discovery rate was asked for."""
+    if found.get("fdr") is None:
+        return []
+    share = found["prevalence"]
+    estimated = "nothing was scored" if share is None else f"estimated share of viruses {share:.1%}"
+    return [f"called by       {found['called_by']}  ({estimated})"]
+
+
+def _scores(contig: Mapping[str, Any]) -> str:
+    chance = f"  probability {contig['probability']:.3f}" if "probability" in contig else ""
+    return f"{contig['score']:.3f}{chance}"

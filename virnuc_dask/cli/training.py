@@ -1,0 +1,150 @@
+"""``evaluate``, ``train`` and ``pretrain``; each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from virnuc_dask.cli.options import (
+    ManyFiles,
+    bar,
+    computing_options,
+    console,
+    folder_option,
+    labelled_options,
+    loudness_options,
+    model_option,
+    precision_option,
+    prepare,
+    restart_options,
+    take_restart,
+)
+from virnuc_dask.cluster.monitor import show_log
+
+_TRAINING = (
+    *("name", "split", "groups", "cds_only", "keep_work"),
+    *("hidden", "epochs", "patience", "seed"),
+)
+
+
+@click.command("evaluate", cls=ManyFiles)
+@click.argument("sets", nargs=-1, required=True, metavar="SET...")
+@labelled_options
+@folder_option("Folder to make.")
+@click.option(
+    "--length",
+    "lengths",
+    type=int,
+    multiple=True,
+    help="Chunk length in nt; several are compared. Default: each set's own.",
+)
+@precision_option("Of the encoders.")
+@restart_options(
+    resume="Continue an earlier evaluation in the folder.",
+    force="Start anew in a folder that holds an evaluation.",
+)
+@computing_options
+def evaluate_command(
+    sets: tuple[str, ...],
+    virus: tuple[str, ...],
+    other: tuple[str, ...],
+    out: Path,
+    lengths: tuple[int, ...],
+    **options: Any,
+) -> None:
+    """Measure how well model sets (SET: mini, or a folder) tell viruses from all else.
+
+    --virus and --other take FASTA or FASTQ files, plain or compressed; each file is a group of its
+    own in the report.
+    """
+    resume, force = take_restart(options)
+    from virnuc_dask.evaluate import evaluate, summary_lines
+
+    settings = prepare(options)
+    quiet = options["quiet"]
+    content = evaluate(
+        sets,
+        virus,
+        other,
+        out,
+        settings,
+        lengths,
+        console=bar(quiet=quiet),
+        resume=resume,
+        force=force,
+    )
+    for warning in content["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    if not quiet:
+        click.echo("\n".join([*summary_lines(content), f"report  {out / 'evaluation.html'}"]))
+
+
+@click.command("train", cls=ManyFiles)
+@labelled_options
+@folder_option("Folder to make.")
+@click.option("--name", help="Of the new model set; default: the folder's name.")
+@click.option("--length", type=int, help="Chunk length in nt; default: the model set's own.")
+@precision_option("Of the encoders.")
+@click.option("--cds-only", is_flag=True, help="Learn from frames in an annotated CDS (GenBank).")
+@click.option(
+    "--groups",
+    type=click.Path(path_type=Path),
+    help="Table of record id, tab, group: records that must stay together. Default: records that "
+    "share a 31-mer.",
+)
+@click.option("--split", default="80/10/10", help="Training/validation/test, percent; 80/10/10.")
+@click.option("--hidden", type=int, help="Width of the hidden layer; default 512.")
+@click.option("--epochs", type=int, help="At most so many; default 100.")
+@click.option("--patience", type=int, help="Epochs without a better validation; default 8.")
+@click.option("--seed", type=int, help="Of the split and the training; default 1.")
+@restart_options(
+    resume="Continue an earlier training.",
+    force="Start anew; replaces the model set in the folder.",
+)
+@click.option("--keep-work", is_flag=True, help="Keep the feature tables, in OUT.work.")
+@model_option
+@computing_options
+def train_command(
+    virus: tuple[str, ...], other: tuple[str, ...], out: Path, **options: Any
+) -> None:
+    """Train a classifier on the encoders of a model set, from labelled records.
+
+    --virus and --other take FASTA, FASTQ or GenBank files, plain or compressed.
+    """
+    resume, force = take_restart(options)
+    from virnuc_dask.train import train
+    from virnuc_dask.training.training_options import parse_options
+
+    how = parse_options(**{name: options.pop(name) for name in _TRAINING})
+    settings = prepare(options)
+    quiet = options["quiet"]
+    done = train(
+        virus,
+        other,
+        out,
+        settings=settings,
+        options=how,
+        console=bar(quiet=quiet),
+        resume=resume,
+        force=force,
+    )
+    if not quiet:
+        click.echo(f"{done.report.summary()}\nmodel set  {done.folder}/")
+
+
+@click.command("pretrain")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace the model set that an earlier training made.")
+@loudness_options
+def pretrain_command(config: Path, force: bool, quiet: bool, verbose: bool) -> None:
+    """Train encoders and a classifier as CONFIG (YAML) says; an interrupted training goes on."""
+    from virnuc_dask.pretrain import pretrain
+    from virnuc_dask.pretraining.recipe import PretrainSettings
+
+    show_log(console, quiet=quiet, verbose=verbose)
+    settings = PretrainSettings.read(config)
+    report = pretrain(settings, force=force, console=bar(quiet=quiet))
+    if not quiet:
+        click.echo(f"{report.summary()}\nmodel set  {settings.out}/")
