@@ -21,7 +21,8 @@ from composition import GeneWindows
 
 from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
 from virnuc_dask.pretraining.genes import TRAIN, VALIDATION, Gene
-from virnuc_dask.pretraining.learning import fingerprint, train, validation_chunks
+from virnuc_dask.pretraining.learning import train, validation_chunks
+from virnuc_dask.pretraining.members import fingerprint
 from virnuc_dask.pretraining.network import NgramNetwork, chunk_scores
 from virnuc_dask.pretraining.noise import noise
 from virnuc_dask.pretraining.recipe import NgramRecipe

@@ -30,7 +30,7 @@ from virnuc_dask.pretraining.export import (
 )
 from virnuc_dask.pretraining.frame_source import WindowFrames
 from virnuc_dask.pretraining.genes import TEST, TRAIN, VALIDATION
-from virnuc_dask.pretraining.learning import History, train_members
+from virnuc_dask.pretraining.learning import History
 from virnuc_dask.pretraining.material import (
     OTHER_VIRUSES,
     PHAGES,
@@ -41,6 +41,7 @@ from virnuc_dask.pretraining.material import (
     write_noise,
     write_sample,
 )
+from virnuc_dask.pretraining.members import train_members
 from virnuc_dask.pretraining.recipe import PretrainSettings
 from virnuc_dask.pretraining.transformers import pretrain_encoders
 from virnuc_dask.quality.calibrate import fit

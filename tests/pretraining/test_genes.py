@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import random
 from pathlib import Path
@@ -122,10 +123,11 @@ def test_reads_labels_and_genomes_and_hashes_the_files(tmp_path, genes, markers)
     ]
 
 
-def test_an_excluded_name_never_appears(tmp_path, genes, markers):
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_an_excluded_name_never_appears(tmp_path, genes, markers, pack):
     excluded = {name for name, _ in genes[::3]}
     names = tmp_path / "names.txt"
-    names.write_text("\n".join(excluded), encoding="ascii")
+    names.write_bytes(pack("\n".join(excluded).encode("ascii")))
     gene_set = read(markers, exclusions=Exclusions.read(names, []))
     assert not excluded & set(names_of(gene_set))
     assert gene_set.left_out["excluded by name"] == len(excluded)

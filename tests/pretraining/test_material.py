@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -211,7 +212,7 @@ def material(make_genes):
         *make_genes(TRANSCRIPT, 4),
         *make_genes(GENOME, 1, codons=(3_000, 3_001)),
     ]
-    return Material({TEST: genes}, frozenset({"virus0_1"}), {}, {})
+    return Material({TEST: genes}, frozenset({"virus0_1"}), {}, {}, {})
 
 
 def test_genes_are_written_by_group(material, tmp_path):
@@ -223,6 +224,15 @@ def test_genes_are_written_by_group(material, tmp_path):
     assert {names[name].genome for name in found["other_viruses"]} == {"virus0_0", "virus0_2"}
     assert sum(map(len, found.values())) == 24
     assert all(record == names[n].dna for n, record in records_of(paths["phages"]).items())
+
+
+def test_named_genomes_of_others_are_measured_apart(material, tmp_path):
+    genome = next(g.genome for g in material.parts[TEST] if g.kind == OTHER)
+    apart = replace(material, groups={genome: "archaea", "virus0_1": "archaea"})
+    paths = write_genes(apart, TEST, tmp_path / "genes")
+    expected = {g.name for g in material.parts[TEST] if (g.kind, g.genome) == (OTHER, genome)}
+    assert set(records_of(paths["archaea"])) == expected
+    assert not expected & set(records_of(paths["prokaryotes"]))
 
 
 def test_contigs_are_written_by_group(material, tmp_path):
@@ -249,7 +259,7 @@ def test_noise_is_written_by_kind_and_always_the_same(material, tmp_path, monkey
 
 
 def test_noise_needs_long_genes(tmp_path):
-    short = Material({TEST: [Gene("a", "ACGT" * 100, VIRUS, "a")]}, frozenset(), {}, {})
+    short = Material({TEST: [Gene("a", "ACGT" * 100, VIRUS, "a")]}, frozenset(), {}, {}, {})
     with pytest.raises(BadInputError, match="no test gene has 500 nt"):
         write_noise(short, TEST, tmp_path)
 

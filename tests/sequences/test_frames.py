@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virnuc_dask.sequences.chunks import cut
-from virnuc_dask.sequences.frames import find_frames
+from virnuc_dask.sequences.frames import find_frames, translate
 from virnuc_dask.sequences.records import Record
 
 CODONS = {**standard_dna_table.forward_table, **dict.fromkeys(standard_dna_table.stop_codons, "*")}
@@ -123,3 +123,9 @@ def test_peptides_are_biopythons():
         expected += [peptide for peptide in peptides if "*" not in peptide]
     assert [frame.peptide for frame in find_frames([dna])[0]] == expected
     assert expected
+
+
+@given(st.text("ACGTacgtNR", max_size=60))
+def test_translates_whole_codons_with_stops_and_marks_ambiguous_ones(dna):
+    codons = [dna[at : at + 3].upper() for at in range(0, len(dna) - 2, 3)]
+    assert translate(dna) == "".join(CODONS.get(codon, "X") for codon in codons)

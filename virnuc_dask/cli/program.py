@@ -66,7 +66,10 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; continue with --resume.", _INTERRUPTED)
+        _fail(
+            "interrupted; continue with --resume (pretrain: the same command).",
+            _INTERRUPTED,
+        )
     sys.exit(0)
 
 

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
-from multiprocessing import get_context
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
-import xxhash
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from virnuc_dask.errors import BadInputError, ModelSetError, PlanChangedError
-from virnuc_dask.pretraining.genes import TRAIN, VALIDATION, Gene
-from virnuc_dask.pretraining.network import NgramNetwork, chunk_scores, loss_of, merge
+from virnuc_dask.errors import BadInputError
+from virnuc_dask.pretraining.genes import Gene
+from virnuc_dask.pretraining.network import NgramNetwork, chunk_scores, loss_of
 from virnuc_dask.pretraining.recipe import NgramRecipe
 from virnuc_dask.pretraining.windows import Samples, WindowSource, codes_of, pack
 from virnuc_dask.quality.figures import auroc
 from virnuc_dask.sequences.chunks import chunk_spans
-from virnuc_dask.tables.parquet import written_whole
 
 log = logging.getLogger(__name__)
 
@@ -38,139 +28,8 @@ _CHUNKS_AT_ONCE = 2_048
 _BATCHES_FOR_NORM = 20  # over which the batch norm of averaged weights is measured
 _MOST_VALIDATION_CHUNKS = 12_000  # of each label and length
 _WARM_UP_STEPS = 50
-_HISTORY, _FINGERPRINT = "history", "fingerprint"
 
 History = list[dict[str, float]]
-
-
-def train_members(
-    genes: Mapping[str, Sequence[Gene]],
-    lengths: Sequence[int],
-    recipe: NgramRecipe,
-    seed: int,
-    folder: Path,
-    threads: int,
-) -> tuple[NgramNetwork, list[History]]:
-    """Train all members, each with a seed and a thread of its own.
-
-    Those in ``folder`` already are read.
-
-    Parameters
-    ----------
-    genes
-        By side of the split; `VALIDATION` chooses the step of each member.
-    folder
-        Gets one file a member, whole or not there.
-
-    Returns
-    -------
-    NgramNetwork
-        The members' mean, in evaluation mode.
-    list of list of dict
-        For each member its checks: step, loss, and AUROC by chunk length.
-
-    Raises
-    ------
-    BadInputError
-        If the genes are too short or too few to train or choose with.
-    PlanChangedError
-        If a member in ``folder`` was trained otherwise.
-    ModelSetError
-        If one is damaged.
-    """
-    paths = [folder / f"member-{number:02}.safetensors" for number in range(recipe.members)]
-    waiting = [number for number, path in enumerate(paths) if not path.exists()]
-    fingerprints = [fingerprint(genes, lengths, recipe, seed + n) for n in range(recipe.members)]
-    _require_same(paths, fingerprints)
-    validation = {length: validation_chunks(genes[VALIDATION], length) for length in lengths}
-    source = WindowSource(genes[TRAIN], recipe.noise_share, recipe.mutated_share)
-    jobs = [(source, validation, recipe, seed + n, paths[n], fingerprints[n]) for n in waiting]
-    _side_by_side(jobs, threads)
-    # All are read back, so that a training that was interrupted ends with the same weights.
-    members, histories = [], []
-    for path in paths:
-        network, history = _read_member(path, recipe)
-        members.append(network)
-        histories.append(history)
-        log.info(
-            "%d member(s): validation AUROC %s",
-            len(members),
-            _shown(_quality(merge(members), validation)),
-        )
-    return merge(members), histories
-
-
-def _side_by_side(jobs: Sequence[tuple[Any, ...]], processes: int) -> None:
-    """`_train_member` for every job, each in a process; none outlives an interruption."""
-    if not jobs:
-        return
-    context = get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(jobs)), context, _start_process) as pool:
-        running = [pool.submit(_train_member, *job) for job in jobs]
-        try:
-            for job in running:
-                job.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in psutil.Process().children():
-                process.terminate()
-            raise
-
-
-def fingerprint(
-    genes: Mapping[str, Sequence[Gene]], lengths: Iterable[int], recipe: NgramRecipe, seed: int
-) -> str:
-    """What a member's weights depend on; how many there are is no part of it."""
-    wanted = asdict(recipe) | {"members": 1, "seed": seed, "lengths": list(lengths)}
-    digest = xxhash.xxh3_128(json.dumps(wanted, sort_keys=True).encode())
-    for part in (TRAIN, VALIDATION):
-        for gene in genes[part]:
-            digest.update(f"{part} {gene.kind} {gene.dna} ".encode())
-    return digest.hexdigest()
-
-
-def _require_same(paths: Sequence[Path], fingerprints: Sequence[str]) -> None:
-    for path, wanted in zip(paths, fingerprints, strict=True):
-        if path.exists() and _metadata(path).get(_FINGERPRINT) != wanted:
-            raise PlanChangedError(
-                f"{path}: was trained on other genes or with other settings; choose another work "
-                "folder, or delete the file."
-            )
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise ModelSetError(f"{path}: damaged: {error}. Delete it to train it again.") from error
-
-
-def _start_process() -> None:
-    """One thread a member: the same weights however many train side by side."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(1)
-
-
-def _train_member(
-    source: WindowSource,
-    validation: Mapping[int, Samples],
-    recipe: NgramRecipe,
-    seed: int,
-    path: Path,
-    fingerprint: str,
-) -> None:
-    network, history = train(source, validation, recipe, seed)
-    metadata = {_HISTORY: json.dumps(history), _FINGERPRINT: fingerprint}
-    with written_whole(path) as stream:
-        stream.write(save(network.state_dict(), metadata))
-
-
-def _read_member(path: Path, recipe: NgramRecipe) -> tuple[NgramNetwork, History]:
-    network = NgramNetwork(recipe.width, recipe.hidden)
-    network.load_state_dict(load_file(path))
-    history: History = json.loads(_metadata(path)[_HISTORY])
-    return network.eval(), history
 
 
 def train(
@@ -194,12 +53,12 @@ def train(
         network = training.averaged(
             [source.draw(recipe.batch, rng) for _ in range(_BATCHES_FOR_NORM)]
         )
-        quality = _quality(network, validation)
+        quality = chunk_aurocs(network, validation)
         loss, losses = float(np.mean(losses)), []
         history.append({"step": step, "loss": loss, **{str(n): q for n, q in quality.items()}})
         log.info(
             "seed %d, step %d of %d, %.0f s: loss %.4f, validation AUROC %s",
-            *(seed, step, recipe.steps, time.perf_counter() - start, loss, _shown(quality)),
+            *(seed, step, recipe.steps, time.perf_counter() - start, loss, shown(quality)),
         )
         if np.mean(list(quality.values())) > best:
             best, kept = float(np.mean(list(quality.values()))), network
@@ -279,7 +138,7 @@ def validation_chunks(genes: Sequence[Gene], chunk_length: int) -> Samples:
 
 
 @torch.inference_mode()
-def _quality(network: NgramNetwork, validation: Mapping[int, Samples]) -> dict[int, float]:
+def chunk_aurocs(network: NgramNetwork, validation: Mapping[int, Samples]) -> dict[int, float]:
     """AUROC of the chunks' scores, by chunk length."""
     quality = {}
     for length, samples in validation.items():
@@ -305,5 +164,6 @@ def _scores(network: NgramNetwork, samples: Samples) -> Tensor:
     return torch.cat([torch.softmax(network(part).double(), dim=1)[:, 1] for part in parts])
 
 
-def _shown(quality: Mapping[int, float]) -> str:
+def shown(quality: Mapping[int, float]) -> str:
+    """AUROC by chunk length, for the log."""
     return ", ".join(f"{value:.4f} at {length} nt" for length, value in quality.items())

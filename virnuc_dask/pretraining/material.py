@@ -35,6 +35,7 @@ from virnuc_dask.pretraining.windows import codes_of
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.parquet import written_whole
 from virnuc_dask.training.genbank import is_genbank, read_genbank
+from virnuc_dask.training.training_records import read_group_names
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Material:
     phages: frozenset[str]  # genomes of `TEST` and `VALIDATION` with prokaryotic relatives
     left_out: Mapping[str, int]
     sha256: Mapping[str, str]
+    groups: Mapping[str, str]  # of genomes of others that are measured apart
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -71,7 +73,7 @@ class Material:
         """What a gene or contig is counted under when a model set is measured."""
         if kind == VIRUS:
             return PHAGES if genome in self.phages else OTHER_VIRUSES
-        return _GROUPS[kind]
+        return self.groups.get(genome, _GROUPS[kind])
 
 
 def gather(settings: PretrainSettings, work: Path) -> Material:
@@ -105,7 +107,8 @@ def gather(settings: PretrainSettings, work: Path) -> Material:
         for part, chosen in split.parts.items()
     }
     left_out = dict(found.left_out) | {"similar to a held-out gene": split.left_out}
-    material = Material(parts, split.phages, left_out, sha256)
+    groups = read_group_names(Path(data.groups)) if data.groups else {}
+    material = Material(parts, split.phages, left_out, sha256, groups)
     _require_both_labels(material)
     log.info("split: %s; similar to a held-out gene: %d", material.counts, split.left_out)
     return material

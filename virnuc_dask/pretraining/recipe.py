@@ -25,6 +25,7 @@ class DataSettings(Section):
     sha256: tuple[str, ...] = ()  # of all files, in this order; none: not compared
     exclude_names: str | None = None  # names never to be used, one a line
     exclude_similar: tuple[str, ...] = ()  # genes that share a 31-mer with them are never used
+    groups: str | None = None  # genome<TAB>group: genomes of others to be measured apart
     most_per_genome: int = 40  # genes of one genome of others
 
     def __post_init__(self) -> None:
@@ -113,6 +114,8 @@ class PretrainSettings(Section):
         at_least("classifier_genes", self.classifier_genes, 2)
         if not self.chunk_lengths or min(self.chunk_lengths) < 3:
             raise BadSettingError("chunk_lengths must name lengths of 3 nt or more.")
+        if self.encoders == "transformers" and len(self.chunk_lengths) > 1:
+            raise BadSettingError("chunk_lengths: transformers are made for one; train more sets.")
 
     @classmethod
     def read(cls, file: Path) -> PretrainSettings:

@@ -209,15 +209,21 @@ def _coding(
 
 
 def read_groups(path: Path) -> dict[str, int]:
-    """Numbers for the groups of a table: record id, tab, group; further columns are ignored.
+    """Numbers for the groups of a table; see `read_group_names`."""
+    named = read_group_names(path)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(named.values()))}
+    return {record: numbers[name] for record, name in named.items()}
+
+
+def read_group_names(path: Path) -> dict[str, str]:
+    """The groups of a table: record id, tab, group; further columns are ignored.
 
     Raises
     ------
     BadInputError
         If it cannot be read, a line has no group, or a record has two.
     """
-    numbers: dict[str, int] = {}
-    group_of: dict[str, int] = {}
+    group_of: dict[str, str] = {}
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             for line, row in enumerate(csv.reader(stream, "excel-tab", quoting=csv.QUOTE_NONE), 1):
@@ -225,8 +231,7 @@ def read_groups(path: Path) -> dict[str, int]:
                     continue
                 if len(row) < 2 or not all(row[:2]):
                     raise BadInputError(f"{path}: line {line} has no record id, tab and group.")
-                number = numbers.setdefault(row[1], len(numbers))
-                if group_of.setdefault(row[0], number) != number:
+                if group_of.setdefault(row[0], row[1]) != row[1]:
                     raise BadInputError(f"{path}: record {row[0]!r} has two groups (line {line}).")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path}: cannot be read: {error}.") from error
