@@ -22,9 +22,10 @@ SHORTEST_NT, LONGEST_NT = 200, 599
 
 # Shares of what is drawn besides noise, where all kinds are there. Transcripts are few genes but
 # all of the eukaryotes, so they are drawn more often.
-_SHARES = {VIRUS: 0.50, OTHER: 0.36, TRANSCRIPT: 0.10, GENOME: 0.04}
+_SHARES = {VIRUS: 0.50, OTHER: 0.26, TRANSCRIPT: 0.10, GENOME: 0.14}
 
-# A gene is drawn in proportion to its length, up to so many windows' worth; a genome without end.
+# A gene is drawn in proportion to its length, up to so many windows' worth; of the whole genomes
+# one as often as another.
 _MOST_WINDOWS = 8
 
 _AMBIGUOUS = 4
@@ -140,6 +141,7 @@ class WindowSource:
         self._starts = np.cumsum(self._length_nt) - self._length_nt
         kinds = np.array([gene.kind for gene in genes])
         self._pools = {kind: np.flatnonzero(kinds == kind) for kind in KINDS if kind in kinds}
+        self._genome_nt = _of_own_genome([gene.genome for gene in genes], self._length_nt)
         self._longest_nt = self._longest()
         self._noise_share = noise_share
         self._mutate: Callable[..., Codes] = partial(mutate, highest_share=mutated_share)
@@ -193,10 +195,18 @@ class WindowSource:
         """The genes of ``kind`` that hold such a window, and the running sum of their weights."""
         if (kind, length) not in self._weights:
             pool = self._pools[kind][self._length_nt[self._pools[kind]] >= length]
-            most = np.inf if kind == GENOME else _MOST_WINDOWS
-            weights = np.clip(self._length_nt[pool] / LONGEST_NT, 0.5, most)
+            weights = np.clip(self._length_nt[pool] / LONGEST_NT, 0.5, _MOST_WINDOWS)
+            if kind == GENOME:
+                weights = self._length_nt[pool] / self._genome_nt[pool]
             self._weights[kind, length] = pool, np.cumsum(weights)
         return self._weights[kind, length]
+
+
+def _of_own_genome(genomes: Sequence[str], length_nt: Ints) -> Ints:
+    """For each gene the length of all genes of its genome."""
+    _, number = np.unique(genomes, return_inverse=True)
+    total: Ints = np.bincount(number, length_nt).astype(np.int64)
+    return total[number]
 
 
 def codes_of(chunks: Sequence[str]) -> tuple[Codes, Ints]:
