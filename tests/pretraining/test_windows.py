@@ -169,7 +169,7 @@ def test_ambiguous_bases_are_never_drawn(genes):
     source = WindowSource(cut)
     generator = np.random.default_rng(0)
     samples = [source.draw(100, generator) for _ in range(10)]
-    assert 300 < sum(map(len, samples)) < 950
+    assert 300 < sum(map(len, samples)) < 1_000
     assert all((bags.ids >= 0).all() for one in samples for bags in one.bags.values())
 
 
@@ -192,6 +192,18 @@ def test_a_long_gene_is_drawn_more_often_but_not_without_end(make_genes, packed)
     windows = [w for ws, labels in packed for w, n in zip(ws, labels, strict=True) if n]
     share = np.mean([window in long.dna for window in windows])
     assert share == pytest.approx(8 / (8 + 1_200 / LONGEST_NT), abs=0.03)
+
+
+def test_a_large_genome_is_drawn_as_often_as_a_small_one(make_genes, packed):
+    small = make_genes(GENOME, 3, 1, (2_000, 2_001))
+    large = make_genes(GENOME, 1, 2, (60_000, 60_001))
+    source = WindowSource([*small, *large, *make_genes(VIRUS, 4)])
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        source.draw(200, rng)
+    windows = [w for ws, labels in packed for w, n in zip(ws, labels, strict=True) if not n]
+    share = np.mean([window in large[0].dna for window in windows])
+    assert share == pytest.approx(0.5, abs=0.03)
 
 
 def test_short_genes_give_short_windows(make_genes, packed):
