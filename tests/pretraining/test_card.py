@@ -24,6 +24,7 @@ def evaluations():
         return {
             "chunk_length": length,
             "levels": {name: level() for name in ("chunks", "contigs")},
+            "by_length": {"chunks": [{"chunk": "full"} | level()]},
             "pairs": [
                 {
                     "virus": "phages",

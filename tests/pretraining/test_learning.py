@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from virnuc_dask.errors import BadInputError, ModelSetError, PlanChangedError
 from virnuc_dask.pretraining import learning
+from virnuc_dask.pretraining import members as module
 from virnuc_dask.pretraining.genes import OTHER, TRAIN, VALIDATION, VIRUS
 from virnuc_dask.pretraining.learning import train, validation_chunks
 from virnuc_dask.pretraining.members import train_members
@@ -57,7 +58,7 @@ class InThisProcess:
 def quick(monkeypatch):
     monkeypatch.setattr(learning, "_BATCHES_FOR_NORM", 2)
     monkeypatch.setattr(learning, "_WARM_UP_STEPS", 2)
-    monkeypatch.setattr(learning, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", InThisProcess)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_the_step_that_validates_best_is_kept(genes, validation, monkeypatch):
         checked.append(network)
         return dict.fromkeys(samples, next(of_check))
 
-    monkeypatch.setattr(learning, "_quality", quality)
+    monkeypatch.setattr(learning, "chunk_aurocs", quality)
     kept, history = trained(genes, validation)
     assert kept is checked[1]
     assert [check["300"] for check in history] == [0.7, 0.9, 0.8]
@@ -138,7 +139,7 @@ def test_of_lengths_their_mean_decides(genes, validation, monkeypatch):
     checked = []
     of_check = iter([{300: 0.9, 500: 0.5}, {300: 0.8, 500: 0.8}, {300: 0.5, 500: 0.9}])
     monkeypatch.setattr(
-        learning, "_quality", lambda network, _: checked.append(network) or next(of_check)
+        learning, "chunk_aurocs", lambda network, _: checked.append(network) or next(of_check)
     )
     assert trained(genes, validation)[0] is checked[1]
 
@@ -182,7 +183,7 @@ def members(genes, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(learning, "_BATCHES_FOR_NORM", 2)
         patched.setattr(learning, "_WARM_UP_STEPS", 2)
-        patched.setattr(learning, "ProcessPoolExecutor", InThisProcess)
+        patched.setattr(module, "ProcessPoolExecutor", InThisProcess)
         folder = tmp_path_factory.mktemp("members")
         return folder, *train_members(genes, LENGTHS, TINY, 1, folder, threads=1)
 
@@ -213,8 +214,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(genes, members, copi
     folder, network, histories = members
     (copied / "member-00.safetensors").unlink()
     seeds = []
-    whole = learning.train
-    monkeypatch.setattr(learning, "train", lambda *given: seeds.append(given[-1]) or whole(*given))
+    whole = module.train
+    monkeypatch.setattr(module, "train", lambda *given: seeds.append(given[-1]) or whole(*given))
     again, history = train_members(genes, LENGTHS, TINY, 1, copied, threads=1)
     assert seeds == [1]
     assert tensors_in(copied) == tensors_in(folder)
@@ -240,7 +241,7 @@ def test_validation_genes_are_not_learnt_from(genes, members, tmp_path, monkeypa
             seen.extend(given)
             super().__init__(given, *shares)
 
-    monkeypatch.setattr(learning, "WindowSource", Watched)
+    monkeypatch.setattr(module, "WindowSource", Watched)
     train_members(genes, LENGTHS, replace(TINY, members=1, steps=1), 1, tmp_path, threads=1)
     assert seen == genes[TRAIN]
 

@@ -16,7 +16,7 @@ from virnuc_dask import cli, load_settings, pretrain, run
 from virnuc_dask.errors import OutputExistsError, OutputInUseError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import read_info, verify
 from virnuc_dask.pretrain import pretrain as make
-from virnuc_dask.pretraining import learning, material
+from virnuc_dask.pretraining import material, members
 from virnuc_dask.pretraining.genes import PARTS, TEST, VALIDATION, part_of
 from virnuc_dask.pretraining.recipe import PretrainSettings
 
@@ -120,7 +120,7 @@ def trained_seeds(monkeypatch) -> list[int]:
         seeds.append(seed)
         raise RuntimeError("a member is trained")
 
-    monkeypatch.setattr(learning, "_train_member", train_member)
+    monkeypatch.setattr(members, "_train_member", train_member)
     return seeds
 
 

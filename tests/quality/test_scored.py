@@ -56,7 +56,9 @@ def test_scores_are_those_of_the_run(made):
     scored = read_scored(done.folder, labelled)
     assert np.isnan(scored.contigs.score).tolist() == [False, False, False, True, True]
     first = scored.chunks.score[scored.chunks.record == 0]
-    assert scored.contigs.score[0] == pytest.approx(first.mean(), abs=1e-5)
+    lines = (done.folder / "contigs.tsv").read_text().splitlines()
+    assert float(lines[1].split("\t")[4]) == pytest.approx(first.mean(), abs=1e-5)
+    assert scored.contigs.score[0] == float(lines[1].split("\t")[5])  # its probability
     calls = done.dataset("chunks").to_table()["call"].to_pylist()
     assert scored.chunks.called.tolist() == [call == "virus" for call in calls]
 

@@ -121,7 +121,11 @@ class PretrainingReport:
             }
             rows = [
                 [name, *(number(level[key]) for key in columns.values())]
-                for name, level in (("chunks of genes", chunks), ("contigs", contigs))
+                for name, level in (
+                    ("chunks of genes", chunks),
+                    *((f"the {x['chunk']} ones", x) for x in e["by_length"]["chunks"]),
+                    ("contigs", contigs),
+                )
             ]
             yield from table(["", *columns], rows)
             yield ""
