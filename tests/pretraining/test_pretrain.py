@@ -13,12 +13,20 @@ import yaml
 from filelock import FileLock
 
 from virnuc_dask import cli, load_settings, pretrain, run
-from virnuc_dask.errors import OutputExistsError, OutputInUseError, PlanChangedError, UsageError
+from virnuc_dask.errors import (
+    BadSettingError,
+    OutputExistsError,
+    OutputInUseError,
+    PlanChangedError,
+    UsageError,
+)
 from virnuc_dask.modelsets.registry import read_info, verify
 from virnuc_dask.pretrain import pretrain as make
 from virnuc_dask.pretraining import material, members
+from virnuc_dask.pretraining.card import PretrainingReport
 from virnuc_dask.pretraining.genes import PARTS, TEST, VALIDATION, part_of
 from virnuc_dask.pretraining.recipe import PretrainSettings
+from virnuc_dask.pretraining.transformer_recipe import TransformerRecipe
 
 LENGTH = 300
 SHARES = {TEST: 0.3, VALIDATION: 0.3}
@@ -357,3 +365,43 @@ def test_the_command_tells_the_figures_and_the_folder(command, made, monkeypatch
     assert (code, told) == (0, f"{made.summary()}\nmodel set  {tmp_path / 'toy'}/\n")
     assert [(name, force) for name, force, _ in asked] == [("toy", True), ("toy", False)]
     assert [console is None for _, _, console in asked] == [True, False]
+
+
+TINY = {"layers": 1, "heads": 2, "dim": 16}
+
+
+def test_small_transformers_with_their_classifier(settings, smaller, tmp_path, monkeypatch):
+    evaluated = []
+    monkeypatch.setattr(
+        "virnuc_dask.pretrain._measure", lambda job, *_: evaluated.append(job.modelset) or {}
+    )
+    monkeypatch.setattr(PretrainingReport, "card", lambda _: "# toy\n")
+    monkeypatch.setattr(PretrainingReport, "quality", {})
+    recipe = {"nucleotide": TINY, "peptide": TINY, "vocabulary": 64, "steps": 4, "warmup_steps": 1}
+    recipe |= {"batch_tokens": 2_000, "checkpoint_every_steps": 2, "device": "cpu"}
+    small = replace(
+        settings,
+        name="small",
+        out=str(tmp_path / "small"),
+        work=str(tmp_path / "work"),
+        encoders="transformers",
+        transformers=TransformerRecipe.of(recipe),
+    )
+    make(small)
+    info = read_info(tmp_path / "small")
+    verify(tmp_path / "small", info)
+    assert (info.name, info.version, info.chunk_lengths) == ("small", "1.2.3", (LENGTH,))
+    assert (info.nucleotide.architecture, info.peptide.architecture) == ("dnabert_s", "esm2")
+    assert info.feature_dim == 32
+    assert info.calibration_for(LENGTH) is not None
+    assert evaluated == [tmp_path / "work" / "modelset"]
+    settings_of_run = load_settings(
+        flags={"model": str(tmp_path / "small"), "cluster.kind": "none"}
+    )
+    found = run([Path(small.data.virus[0])], tmp_path / "out", settings=settings_of_run)
+    assert found.summary["chunks_scored"] > 0
+
+
+def test_transformers_are_for_one_chunk_length(settings):
+    with pytest.raises(BadSettingError, match="transformers are made for one"):
+        replace(settings, encoders="transformers", chunk_lengths=(500, 300))
