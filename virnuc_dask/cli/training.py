@@ -29,7 +29,7 @@ _TRAINING = (
 )
 
 
-@click.command("evaluate", cls=ManyFiles)
+@click.command("evaluate", short_help="Measure how good model sets are.", cls=ManyFiles)
 @click.argument("sets", nargs=-1, required=True, metavar="SET...")
 @labelled_options
 @folder_option("Folder to make.")
@@ -81,7 +81,7 @@ def evaluate_command(
         click.echo("\n".join([*summary_lines(content), f"report  {out / 'evaluation.html'}"]))
 
 
-@click.command("train", cls=ManyFiles)
+@click.command("train", short_help="Train a classifier of your own.", cls=ManyFiles)
 @labelled_options
 @folder_option("Folder to make.")
 @click.option("--name", help="Of the new model set; default: the folder's name.")
@@ -134,7 +134,7 @@ def train_command(
         click.echo(f"{done.report.summary()}\nmodel set  {done.folder}/")
 
 
-@click.command("pretrain")
+@click.command("pretrain", short_help="Train encoders of your own, with a classifier.")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace the model set that an earlier training made.")
 @loudness_options
