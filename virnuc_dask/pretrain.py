@@ -75,9 +75,7 @@ class _Job:
     def running(self, length: int) -> Settings:
         """Settings of the runs that calibrate and measure."""
         cluster = ClusterSettings(kind="none", threads=self.settings.threads)
-        return Settings(
-            model=str(self.modelset), length=length, features=False, fdr=None, cluster=cluster
-        )
+        return Settings(model=str(self.modelset), length=length, features=False, cluster=cluster)
 
 
 def pretrain(
@@ -206,6 +204,7 @@ def _calibrate(job: _Job, material: Material, length: int) -> Calibration:
     for group, path in groups.items():
         folder = job.work / "runs" / f"{group}-{length}"
         done = run([str(path)], folder, settings=job.running(length), force=True)
+        done.require_complete()
         found = _margins_of_records(done.folder / "chunks.parquet")
         contigs += found
         is_virus += [group in _VIRUSES] * len(found)
