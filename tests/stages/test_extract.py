@@ -27,7 +27,10 @@ class LengthEncoder:
         self.dim = dim
         self.calls: list[list[str]] = []
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
+    def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
+        return texts
+
+    def embed_tokens(self, texts: Sequence[str]) -> np.ndarray:
         self.calls.append(list(texts))
         lengths = np.array([len(text) for text in texts], np.float32)
         return np.repeat(lengths, self.dim).reshape(-1, self.dim)
@@ -95,7 +98,14 @@ def test_the_receipt_counts_chunks_and_frames_and_tells_time_and_memory(task, mo
     assert (receipt.partition, receipt.chunks) == (0, len(SEQUENCES))
     assert receipt.frames == len(features_of(task)) > 0
     assert (receipt.memory_before_bytes, receipt.memory_after_bytes) == (5, 5)
-    assert set(receipt.elapsed_s) == {"read", "frames", "nucleotide", "peptide", "write"}
+    assert set(receipt.elapsed_s) == {
+        "read",
+        "frames",
+        "tokenise",
+        "nucleotide",
+        "peptide",
+        "write",
+    }
 
 
 def test_each_encoder_is_asked_once_a_partition(task, models):
@@ -143,8 +153,8 @@ def test_a_partition_with_other_content_than_planned_is_refused(task, models):
 
 def test_an_encoder_that_loses_a_row_is_an_error_and_leaves_no_table(task, models):
     class Forgetful(LengthEncoder):
-        def embed(self, texts: Sequence[str]) -> np.ndarray:
-            return super().embed(texts)[1:]
+        def embed_tokens(self, texts: Sequence[str]) -> np.ndarray:
+            return super().embed_tokens(texts)[1:]
 
     models.encoders = (LengthEncoder(3), Forgetful(2))
     with pytest.raises(pa.ArrowInvalid, match="peptide"):

@@ -61,12 +61,19 @@ class DnabertS:
         """Memory that the weights take, in bytes."""
         return weight_bytes(self.module)
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of DNA, shape (len(texts), dim), float32, order kept."""
-        tokens = [
+    def tokenise(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Token ids of each DNA, begin and end included."""
+        return [
             np.array(encoding.ids, np.int64)
             for encoding in self.tokenizer.encode_batch_fast(list(texts))
         ]
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of DNA, shape (len(texts), dim), float32, order kept."""
+        return self.embed_tokens(self.tokenise(texts))
+
+    def embed_tokens(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Embeddings of tokenised DNA, shape (len(tokens), dim), float32, order kept."""
         return embed_in_batches(tokens, self._forward, self.dim, self.placement.max_tokens)
 
     @torch.inference_mode()

@@ -26,6 +26,10 @@ ARCHITECTURES = {
 }
 
 
+Tokens = Sequence[Any]
+"""What an encoder makes of texts before it computes: one item a text, of its own kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
     """One encoder as ``modelset.json`` describes it.
@@ -80,6 +84,14 @@ class Encoder(Protocol):
     @property
     def weight_bytes(self) -> int:
         """Memory that the weights take, in bytes."""
+        ...
+
+    def tokenise(self, texts: Sequence[str]) -> Tokens:
+        """``texts`` as `embed_tokens` takes them: the work that does not touch the device."""
+        ...
+
+    def embed_tokens(self, tokens: Tokens) -> NDArray[np.float32]:
+        """Embeddings, shape (len(tokens), dim), float32, order kept: the work of the device."""
         ...
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -62,8 +62,8 @@ class Esm2:
         """Memory that the weights take, in bytes."""
         return weight_bytes(self.module)
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of peptides, shape (len(texts), dim), float32, order kept.
+    def tokenise(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Token ids of each peptide, begin and end included.
 
         Raises
         ------
@@ -72,7 +72,14 @@ class Esm2:
         """
         if not all(texts):
             raise ValueError("an empty peptide has no embedding")
-        tokens = [token_ids(text) for text in texts]
+        return [token_ids(text) for text in texts]
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of peptides, shape (len(texts), dim), float32, order kept."""
+        return self.embed_tokens(self.tokenise(texts))
+
+    def embed_tokens(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Embeddings of tokenised peptides, shape (len(tokens), dim), float32, order kept."""
         return embed_in_batches(tokens, self._forward, self.dim, self.placement.max_tokens)
 
     @torch.inference_mode()

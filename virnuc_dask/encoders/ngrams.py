@@ -166,8 +166,16 @@ class _Ngrams:
         """Memory that the tables take, in bytes."""
         return sum(table.nbytes for table in self.tables.values())
 
-    @torch.inference_mode()
+    def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
+        """The texts themselves: n-grams are counted where they are looked up."""
+        return texts
+
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
+        return self.embed_tokens(self.tokenise(texts))
+
+    @torch.inference_mode()
+    def embed_tokens(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
         embeddings = np.zeros((len(texts), self.dim), np.float32)
         for start, stop in _blocks(texts):

@@ -73,10 +73,13 @@ def extract_features(chunks: pa.Table, models: ModelSet, watch: Stopwatch) -> pa
     nucleotide, peptide = models.encoders
     with watch.time("frames"):
         rows, frames = _flatten(find_frames(chunks["sequence"].to_pylist()))
+    with watch.time("tokenise"):
+        dna = nucleotide.tokenise([frame.dna for frame in frames])
+        peptides = peptide.tokenise([frame.peptide for frame in frames])
     with watch.time("nucleotide"):
-        dna_embeddings = nucleotide.embed([frame.dna for frame in frames])
+        dna_embeddings = nucleotide.embed_tokens(dna)
     with watch.time("peptide"):
-        peptide_embeddings = peptide.embed([frame.peptide for frame in frames])
+        peptide_embeddings = peptide.embed_tokens(peptides)
     return _feature_table(chunks, rows, frames, dna_embeddings, peptide_embeddings)
 
 
