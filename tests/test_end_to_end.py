@@ -77,6 +77,12 @@ def test_every_record_chunk_and_frame_is_accounted_for(plain_run):
     assert not (folder / "failed.tsv").exists()
 
 
+def test_frames_and_the_distinct_texts_that_were_embedded_for_them_are_counted(plain_run):
+    embedded = plain_run.summary["embedded"]
+    assert embedded["frames"] == plain_run.summary["frames"]
+    assert 0 < embedded["peptide"] <= embedded["nucleotide"] <= embedded["frames"]
+
+
 @pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "per_partition"])
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_workers_and_persistence_do_not_change_the_results(
@@ -166,6 +172,7 @@ def test_a_damaged_table_is_computed_again(demo, settings, plain_run, tmp_path):
     predictions.write_bytes(predictions.read_bytes()[:-9])
     again = run([demo], out, settings=settings, resume=True)
     assert again.summary["partitions"]["computed"] == 1
+    assert again.summary["embedded"] == {}, "its features were whole"
     _assert_same_results(out, plain_run.folder)
 
 

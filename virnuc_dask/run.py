@@ -68,6 +68,7 @@ class _Tally:
     failures: list[Failure] = field(default_factory=list)
     computed: int = 0
     stage_s: dict[str, float] = field(default_factory=dict)
+    embedded: dict[str, int] = field(default_factory=dict)
     cluster: dict[str, Any] = field(default_factory=dict)
 
     def add(self, outcome: Receipt | Failure) -> None:
@@ -77,6 +78,8 @@ class _Tally:
         self.computed += 1
         for stage, elapsed_s in outcome.elapsed_s.items():
             self.stage_s[stage] = self.stage_s.get(stage, 0.0) + elapsed_s
+        for what, count in outcome.embedded.items():
+            self.embedded[what] = self.embedded.get(what, 0) + count
 
 
 @dataclass(frozen=True)
@@ -291,6 +294,8 @@ def _summary(plan: Plan, tally: _Tally, totals: Totals, job: _Job) -> dict[str, 
             "failed": failed,
             "done_before": len(plan.partitions) - computed - failed,
         },
+        # Frames that this run embedded, and the distinct texts that each encoder saw of them.
+        "embedded": tally.embedded,
         "stage_s": {stage: round(spent, 3) for stage, spent in tally.stage_s.items()},
         "model_loads": list(job.journal.loads.values()),
     }

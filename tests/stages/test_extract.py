@@ -1,3 +1,4 @@
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from virnuc_dask.errors import BadTableError, LostRowsError
+from virnuc_dask.modelsets.modelset import load_modelset
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.stages.extract import extract, extract_features
 from virnuc_dask.stages.receipt import Stopwatch
@@ -36,6 +38,16 @@ class LengthEncoder:
         return np.repeat(lengths, self.dim).reshape(-1, self.dim)
 
 
+def partition_of(sequences: list[str]) -> pa.Table:
+    """Chunks of records of one id, two a record."""
+    rows = range(len(sequences))
+    ids = [f"twin_chunk_{row % 2 + 1}" for row in rows]
+    places = [[row // 2 for row in rows], [row % 2 + 1 for row in rows]]
+    spans = [[0 for _ in rows], [len(sequence) for sequence in sequences]]
+    twins = ["twin" for _ in rows]
+    return pa.table([ids, twins, *places, *spans, sequences], schema=schemas.PARTITION)
+
+
 @pytest.fixture
 def models() -> SimpleNamespace:
     """A model set of two length encoders."""
@@ -45,10 +57,7 @@ def models() -> SimpleNamespace:
 @pytest.fixture
 def chunks() -> pa.Table:
     """A partition whose chunks are of two records with one id."""
-    rows = len(SEQUENCES)
-    ids = [f"twin_chunk_{n}" for n in (1, 2, 1, 2)]
-    places = [[0, 0, 1, 1], [1, 2, 1, 2], [0] * rows, [len(s) for s in SEQUENCES]]
-    return pa.table([ids, ["twin"] * rows, *places, SEQUENCES], schema=schemas.PARTITION)
+    return partition_of(SEQUENCES)
 
 
 @pytest.fixture
@@ -108,6 +117,48 @@ def test_the_receipt_counts_chunks_and_frames_and_tells_time_and_memory(task, mo
     }
 
 
+def test_each_distinct_text_is_embedded_once_and_counted(models):
+    sequences = [*SEQUENCES, SEQUENCES[0], "GCCGCCGCCGCC"]
+    frames = [frame for found in find_frames(sequences) for frame in found]
+    watch = Stopwatch()
+    assert len(extract_features(partition_of(sequences), models, watch)) == len(frames)
+    distinct = [{frame.dna for frame in frames}, {frame.peptide for frame in frames}]
+    given = [encoder.calls[0] for encoder in models.encoders]
+    assert [sorted(texts) for texts in given] == [sorted(texts) for texts in distinct]
+    counts = {"frames": len(frames), "nucleotide": len(given[0]), "peptide": len(given[1])}
+    assert watch.embedded == counts
+    assert counts["peptide"] < counts["nucleotide"] < counts["frames"]
+
+
+def test_the_receipt_tells_how_many_texts_were_embedded(task, models):
+    receipt = extract(task, models)
+    given = [len(encoder.calls[0]) for encoder in models.encoders]
+    names = ("frames", "nucleotide", "peptide")
+    assert receipt.embedded == dict(zip(names, (receipt.frames, *given), strict=True))
+
+
+def test_a_table_that_is_there_already_embeds_nothing(task, models):
+    extract(task, models)
+    assert extract(task, models).embedded == {}
+
+
+def test_texts_that_repeat_get_the_very_bytes_of_their_own_embedding(parity_modelset):
+    models = load_modelset(str(parity_modelset), device="cpu")
+    rng = random.Random(5)
+    dna = ["".join(rng.choices("ACG", k=200)) for _ in range(12)]
+    order = [*range(12), 3, 3, 0, 11, 7]
+    table = partition_of([dna[place] for place in order])
+    watch = Stopwatch()
+    features = extract_features(table, models, watch)
+    assert watch.embedded["nucleotide"] < watch.embedded["frames"] == len(features)
+    frames = [frame for found in find_frames([dna[place] for place in order]) for frame in found]
+    everything = [models.encoders[0].embed([f.dna for f in frames])]
+    everything.append(models.encoders[1].embed([f.peptide for f in frames]))
+    for column, expected in zip(("nucleotide", "peptide"), everything, strict=True):
+        stored = features[column].combine_chunks().flatten().to_numpy()
+        assert stored.tobytes() == expected.tobytes()
+
+
 def test_each_encoder_is_asked_once_a_partition(task, models):
     extract(task, models)
     assert [len(encoder.calls) for encoder in models.encoders] == [1, 1]
@@ -157,7 +208,7 @@ def test_an_encoder_that_loses_a_row_is_an_error_and_leaves_no_table(task, model
             return super().embed_tokens(texts)[1:]
 
     models.encoders = (LengthEncoder(3), Forgetful(2))
-    with pytest.raises(pa.ArrowInvalid, match="peptide"):
+    with pytest.raises(LostRowsError, match="encoder was given 12 texts and embedded 11"):
         extract(task, models)
     assert not task.folder.features(0).exists()
 

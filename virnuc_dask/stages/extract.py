@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
-from virnuc_dask.sequences.frames import Frame, find_frames
+from virnuc_dask.sequences.frames import Frame, IntArray, find_frames
 from virnuc_dask.stages.receipt import Receipt, Stopwatch
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
@@ -50,11 +51,15 @@ def extract(task: PartitionTask, models: ModelSet) -> Receipt:
         memory_before_bytes=before,
         memory_after_bytes=models.memory_bytes(),
         elapsed_s=watch.elapsed_s,
+        embedded=watch.embedded,
     )
 
 
 def extract_features(chunks: pa.Table, models: ModelSet, watch: Stopwatch) -> pa.Table:
     """The frames of ``chunks`` with both embeddings, in frame order.
+
+    Frames whose DNA, or whose peptide, is the same are embedded once: reads of a metagenome
+    repeat, and so do the domains of a genome.
 
     Parameters
     ----------
@@ -62,11 +67,18 @@ def extract_features(chunks: pa.Table, models: ModelSet, watch: Stopwatch) -> pa
         Rows of `schemas.PARTITION`.
     models
         With both encoders loaded.
+    watch
+        Takes the seconds of each step, the frames, and how many texts each encoder was given.
 
     Returns
     -------
     pyarrow.Table
         Rows of `schemas.features`.
+
+    Raises
+    ------
+    LostRowsError
+        If an encoder gives back another number of embeddings than it was given texts.
     """
     if models.encoders is None:
         raise ValueError("extracting features needs a model set with its encoders loaded")
@@ -74,13 +86,32 @@ def extract_features(chunks: pa.Table, models: ModelSet, watch: Stopwatch) -> pa
     with watch.time("frames"):
         rows, frames = _flatten(find_frames(chunks["sequence"].to_pylist()))
     with watch.time("tokenise"):
-        dna = nucleotide.tokenise([frame.dna for frame in frames])
-        peptides = peptide.tokenise([frame.peptide for frame in frames])
+        dna, dna_rows = _distinct([frame.dna for frame in frames])
+        peptides, peptide_rows = _distinct([frame.peptide for frame in frames])
+        dna_tokens, peptide_tokens = nucleotide.tokenise(dna), peptide.tokenise(peptides)
     with watch.time("nucleotide"):
-        dna_embeddings = nucleotide.embed_tokens(dna)
+        dna_embeddings = _spread(nucleotide.embed_tokens(dna_tokens), dna_rows)
     with watch.time("peptide"):
-        peptide_embeddings = peptide.embed_tokens(peptides)
+        peptide_embeddings = _spread(peptide.embed_tokens(peptide_tokens), peptide_rows)
+    watch.embedded.update(frames=len(frames), nucleotide=len(dna), peptide=len(peptides))
     return _feature_table(chunks, rows, frames, dna_embeddings, peptide_embeddings)
+
+
+def _distinct(texts: Sequence[str]) -> tuple[list[str], IntArray]:
+    """The distinct texts, in the order of their first places, and for each text its row there."""
+    place: dict[str, int] = {}
+    rows = np.array([place.setdefault(text, len(place)) for text in texts], np.int64)
+    return list(place), rows
+
+
+def _spread(embeddings: NDArray[np.float32], rows: IntArray) -> NDArray[np.float32]:
+    """Embeddings of distinct texts → of all texts."""
+    distinct = int(rows.max(initial=-1)) + 1
+    if len(embeddings) != distinct:
+        raise LostRowsError(
+            f"an encoder was given {distinct} texts and embedded {len(embeddings)}."
+        )
+    return embeddings if distinct == len(rows) else embeddings[rows]
 
 
 def _flatten(found: list[list[Frame]]) -> tuple[list[int], list[Frame]]:

@@ -24,6 +24,7 @@ class Receipt:
     memory_before_bytes: int
     memory_after_bytes: int
     elapsed_s: Mapping[str, float] = field(default_factory=dict)  # by stage
+    embedded: Mapping[str, int] = field(default_factory=dict)  # as `Stopwatch` counts them
     worker: str = ""
 
 
@@ -36,10 +37,11 @@ class Failure:
 
 
 class Stopwatch:
-    """Seconds by stage."""
+    """Seconds by stage; and ``frames`` that were embedded, with the distinct texts by encoder."""
 
     def __init__(self) -> None:
         self.elapsed_s: dict[str, float] = {}
+        self.embedded: dict[str, int] = {}
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
