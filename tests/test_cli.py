@@ -51,6 +51,7 @@ def test_every_option_reaches_the_settings(command, seen, tmp_path):
         "--threads": 2,
         "--device": "cpu",
         "--precision": "bf16",
+        "--features-dtype": "float16",
     }
     flags = [part for pair in options.items() for part in pair]
     switches = ("--no-persistent-models", "--no-features", "--force", "--quiet")
@@ -62,6 +63,7 @@ def test_every_option_reaches_the_settings(command, seen, tmp_path):
     assert (settings.cluster.kind, settings.cluster.workers) == ("cpu", 3)
     assert (settings.cluster.threads, settings.cluster.device) == (2, "cpu")
     assert (settings.persistent_models, settings.features) == (False, False)
+    assert settings.features_dtype == "float16"
     assert (seen["resume"], seen["force"]) == (False, True)
 
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from virnuc_dask import Settings, load_settings, run
@@ -199,8 +200,38 @@ def test_without_features_the_results_are_the_same(demo, settings, plain_run, tm
     done = run([demo], tmp_path / "out", settings=replace(settings, features=False))
     _assert_same_results(done.folder, plain_run.folder)
     assert list((done.folder / "features").iterdir()) == []
-    with pytest.raises(BadTableError, match="--features"):
+    with pytest.raises(BadTableError, match="missing; `run --resume --features`"):
         predict(done.folder, settings=settings)
+
+
+def test_a_run_without_features_can_have_them_later(demo, settings, plain_run, tmp_path):
+    out = tmp_path / "out"
+    run([demo], out, settings=replace(settings, features=False))
+    again = run([demo], out, settings=settings, resume=True)
+    assert again.summary["embedded"]["frames"] == plain_run.summary["frames"]
+    for path in (plain_run.folder / "features").iterdir():
+        assert (out / "features" / path.name).read_bytes() == path.read_bytes()
+    _assert_same_results(predict(out, settings=settings).folder, plain_run.folder)
+
+
+def test_features_in_half_precision_take_half_the_room_and_give_nearly_the_scores(
+    demo, settings, plain_run, tmp_path
+):
+    half = replace(settings, features_dtype="float16")
+    done = run([demo], tmp_path / "out", settings=half)
+    scored = (r.dataset("predictions").to_table() for r in (done, plain_run))
+    ours, expected = (table["score_virus"].to_numpy() for table in scored)
+    assert 0 < np.abs(ours - expected).max() < 1e-3
+    sizes = (
+        sum(path.stat().st_size for path in (r.folder / "features").iterdir())
+        for r in (done, plain_run)
+    )
+    assert next(sizes) < next(sizes)
+    _assert_same_results(
+        predict(_copy(done.folder, tmp_path), settings=settings).folder, done.folder
+    )
+    with pytest.raises(PlanChangedError, match=r"features dtype \(float16, now float32\)"):
+        run([demo], done.folder, settings=settings, resume=True)
 
 
 def test_a_folder_in_use_is_refused(demo, settings, tmp_path):

@@ -98,12 +98,14 @@ class Settings(Section):
     partition_chunks: int = 1000  # chunks a partition: one task, one file a table
     persistent_models: bool = True  # false: load and release for every partition
     features: bool = True  # keep the feature tables
+    features_dtype: str = "float32"  # or float16: half as large, scores from rounded values
     fdr: float | None = None  # call records up to this q-value; default: by their probability
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
 
     def __post_init__(self) -> None:
         one_of("precision", self.precision, ("fp32", "bf16"))
+        one_of("features_dtype", self.features_dtype, ("float32", "float16"))
         if self.fdr is not None and not 0 < self.fdr < 1:
             raise BadSettingError(f"fdr must lie between 0 and 1, not {self.fdr}.")
         at_least("length", self.length, 3)

@@ -62,7 +62,10 @@ def plan_again(earlier: Plan, info: ModelSetInfo) -> Plan:
     for task in plan.tasks():
         path = plan.folder.features(task.index)
         if not is_done(path, task.features):
-            raise BadTableError(f"{path}: missing or damaged; `run --resume --features` makes it.")
+            raise BadTableError(
+                f"{path}: {'damaged' if path.exists() else 'missing'}; "
+                "`run --resume --features` makes it."
+            )
     return plan
 
 
@@ -138,6 +141,7 @@ def _decide(input_digest: str, settings: Settings, info: ModelSetInfo) -> Decisi
         precision=settings.precision,
         encoders_checksum=info.encoders_checksum,
         modelset_checksum=info.checksum,
+        features_dtype=settings.features_dtype,
     )
 
 

@@ -175,7 +175,12 @@ def predict(
         raise BadTableError(f"{folder.path}: no planned run here; make one with `run`.")
     planned = read_run_json(folder)
     settings = _with_model(settings or Settings(), model or planned["settings"]["model"])
-    settings = replace(settings, precision=earlier.decisions.precision, features=True)
+    settings = replace(
+        settings,
+        precision=earlier.decisions.precision,
+        features_dtype=earlier.decisions.features_dtype,
+        features=True,
+    )
     info = read_info(find(settings.model))
     call_rule(settings, info, earlier.decisions.chunk_length)
     names = tuple(planned["inputs"])

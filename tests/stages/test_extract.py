@@ -17,6 +17,7 @@ from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import is_done, read_table, write_table
 from virnuc_dask.tables.plan import PartitionTask
+from virnuc_dask.tables.vectors import from_column
 
 # Six frames; none; four with an ambiguous base; none.
 SEQUENCES = ["GCCGCCGCCGCCA", "TAATTAATTAATTAATTA", "gccgccNgccgccgcc", ""]
@@ -217,6 +218,13 @@ def test_chunks_without_a_frame_make_an_empty_table_of_the_right_columns(models,
     table = extract_features(chunks.slice(1, 1), models, Stopwatch())
     assert len(table) == 0
     assert table.schema == schemas.features(3, 2)
+
+
+def test_embeddings_are_stored_in_the_precision_that_the_task_asks_for(task, models):
+    extract(replace(task, features_dtype="float16"), models)
+    table = read_table(task.folder.features(0), task.features)
+    assert table.schema == schemas.features(3, 2, "float16")
+    assert from_column(table, "nucleotide")[:2].tolist() == [[13] * 3, [12] * 3]
 
 
 def test_a_model_set_without_encoders_cannot_extract(chunks, models):

@@ -78,9 +78,10 @@ def test_fingerprints_of_different_tables_differ(plan):
 
 
 @pytest.mark.parametrize(
-    ("decision", "value"), [("encoders_checksum", "e2"), ("precision", "bf16")]
+    ("decision", "value"),
+    [("encoders_checksum", "e2"), ("precision", "bf16"), ("features_dtype", "float16")],
 )
-def test_other_encoders_or_precision_make_every_table_anew(plan, decision, value):
+def test_other_encoders_precision_or_dtype_make_every_table_anew(plan, decision, value):
     other = replace(plan, decisions=replace(DECISIONS, **{decision: value}))
     for before, after in zip(fingerprints(plan), fingerprints(other), strict=True):
         assert not set(before) & set(after)

@@ -39,6 +39,11 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
     default=None,
     help="Keep the feature tables (default), or only the predictions.",
 )
+@click.option(
+    "--features-dtype",
+    type=click.Choice(["float32", "float16"]),
+    help="How embeddings are stored; float16 halves the tables. Default float32.",
+)
 @restart_options(
     resume="Continue an earlier run in the run folder.",
     force="Start anew in a folder that holds a run.",

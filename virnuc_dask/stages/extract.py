@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
@@ -15,6 +16,7 @@ from virnuc_dask.stages.receipt import Receipt, Stopwatch
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
 from virnuc_dask.tables.plan import PartitionTask
+from virnuc_dask.tables.vectors import to_column
 
 if TYPE_CHECKING:
     from virnuc_dask.modelsets.modelset import ModelSet
@@ -40,7 +42,7 @@ def extract(task: PartitionTask, models: ModelSet) -> Receipt:
             raise LostRowsError(
                 f"partition {task.index} has {len(chunks)} chunks, {task.chunks} were planned."
             )
-        features = extract_features(chunks, models, watch)
+        features = extract_features(chunks, models, watch, task.features_dtype)
         frames = len(features)
         with watch.time("write"):
             write_table(path, features, task.features)
@@ -55,7 +57,9 @@ def extract(task: PartitionTask, models: ModelSet) -> Receipt:
     )
 
 
-def extract_features(chunks: pa.Table, models: ModelSet, watch: Stopwatch) -> pa.Table:
+def extract_features(
+    chunks: pa.Table, models: ModelSet, watch: Stopwatch, dtype: str = "float32"
+) -> pa.Table:
     """The frames of ``chunks`` with both embeddings, in frame order.
 
     Frames whose DNA, or whose peptide, is the same are embedded once: reads of a metagenome
@@ -69,6 +73,8 @@ def extract_features(chunks: pa.Table, models: ModelSet, watch: Stopwatch) -> pa
         With both encoders loaded.
     watch
         Takes the seconds of each step, the frames, and how many texts each encoder was given.
+    dtype
+        Of the stored embeddings: `float32` or `float16`.
 
     Returns
     -------
@@ -94,7 +100,9 @@ def extract_features(chunks: pa.Table, models: ModelSet, watch: Stopwatch) -> pa
     with watch.time("peptide"):
         peptide_embeddings = _spread(peptide.embed_tokens(peptide_tokens), peptide_rows)
     watch.embedded.update(frames=len(frames), nucleotide=len(dna), peptide=len(peptides))
-    return _feature_table(chunks, rows, frames, dna_embeddings, peptide_embeddings)
+    schema = schemas.features(dna_embeddings.shape[1], peptide_embeddings.shape[1], dtype)
+    vectors = [to_column(dna_embeddings, dtype), to_column(peptide_embeddings, dtype)]
+    return pa.table([*_names(chunks, rows, frames), *vectors], schema=schema)
 
 
 def _distinct(texts: Sequence[str]) -> tuple[list[str], IntArray]:
@@ -114,34 +122,21 @@ def _spread(embeddings: NDArray[np.float32], rows: IntArray) -> NDArray[np.float
     return embeddings if distinct == len(rows) else embeddings[rows]
 
 
-def _flatten(found: list[list[Frame]]) -> tuple[list[int], list[Frame]]:
+def _flatten(found: list[list[Frame]]) -> tuple[IntArray, list[Frame]]:
     """Frames in one list, and for each the row of its chunk."""
-    rows = [row for row, frames in enumerate(found) for _ in frames]
+    rows = np.array([row for row, frames in enumerate(found) for _ in frames], np.int64)
     return rows, [frame for frames in found for frame in frames]
 
 
-def _feature_table(
-    chunks: pa.Table,
-    rows: list[int],
-    frames: list[Frame],
-    nucleotide: NDArray[np.float32],
-    peptide: NDArray[np.float32],
-) -> pa.Table:
-    of_chunk = chunks.select(["chunk_id", "record_id"]).take(pa.array(rows, pa.int64()))
-    chunk_ids = of_chunk["chunk_id"].to_pylist()
-    columns: list[Any] = [
-        [c + frame.suffix for c, frame in zip(chunk_ids, frames, strict=True)],
+def _names(chunks: pa.Table, rows: IntArray, frames: list[Frame]) -> list[Any]:
+    """The columns of a feature table that say which frame a row is."""
+    of_chunk = chunks.select(["chunk_id", "record_id"]).take(pa.array(rows))
+    suffixes = pa.array([frame.suffix for frame in frames], pa.string())
+    return [
+        pc.binary_join_element_wise(of_chunk["chunk_id"], suffixes, ""),
         of_chunk["chunk_id"],
         of_chunk["record_id"],
         pa.array(rows, pa.int32()),
-        [frame.strand for frame in frames],
+        pa.array([frame.strand for frame in frames], pa.string()),
         pa.array([frame.offset for frame in frames], pa.int8()),
-        _vectors(nucleotide),
-        _vectors(peptide),
     ]
-    schema = schemas.features(nucleotide.shape[1], peptide.shape[1])
-    return pa.table(columns, schema=schema)
-
-
-def _vectors(embeddings: NDArray[np.float32]) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.stages.extract import extract
@@ -15,6 +14,7 @@ from virnuc_dask.stages.receipt import Receipt, Stopwatch
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
 from virnuc_dask.tables.plan import PartitionTask
+from virnuc_dask.tables.vectors import from_column
 
 if TYPE_CHECKING:
     from virnuc_dask.modelsets.modelset import ModelSet
@@ -54,7 +54,7 @@ def predict_frames(features: pa.Table, models: ModelSet) -> pa.Table:
 
     A frame is `virus` if that score is the larger one; a tie is `others`.
     """
-    values = np.hstack([_matrix(features, "nucleotide"), _matrix(features, "peptide")])
+    values = np.hstack([from_column(features, "nucleotide"), from_column(features, "peptide")])
     if values.shape[1] != models.info.feature_dim:
         raise BadTableError(
             f"features have {values.shape[1]} values, the classifier of {models.info.name!r} "
@@ -79,11 +79,3 @@ def _require_all(task: PartitionTask, extracted: Receipt, rows: int) -> None:
         raise LostRowsError(
             f"partition {task.index}: {extracted.frames} frames went in, {rows} came out."
         )
-
-
-def _matrix(features: pa.Table, column: str) -> NDArray[np.float32]:
-    """A vector column as an array of shape (rows, dim)."""
-    dim = features.schema.field(column).type.list_size
-    vectors = features[column].combine_chunks()
-    flat: NDArray[np.float32] = vectors.flatten().to_numpy()
-    return flat.reshape(-1, dim)

@@ -30,6 +30,7 @@ class Decisions:
     precision: str
     encoders_checksum: str
     modelset_checksum: str
+    features_dtype: str = "float32"
 
 
 # What a changed decision is called in the message that refuses it.
@@ -40,6 +41,7 @@ _NAMES = {
     "precision": "precision",
     "encoders_checksum": "model set (encoders)",
     "modelset_checksum": "model set",
+    "features_dtype": "features dtype",
 }
 
 
@@ -75,6 +77,7 @@ class PartitionTask:
     predictions: str  # fingerprint of the prediction table
     keep_features: bool
     rescore: bool = False  # predict again even where predictions are there
+    features_dtype: str = "float32"
 
     @property
     def is_done(self) -> bool:
@@ -110,7 +113,10 @@ class Plan:
     def task(self, part: PlannedPartition) -> PartitionTask:
         """The task that turns a partition into its tables."""
         features = fingerprint(
-            part.content, self.decisions.encoders_checksum, self.decisions.precision
+            part.content,
+            self.decisions.encoders_checksum,
+            self.decisions.precision,
+            self.decisions.features_dtype,
         )
         return PartitionTask(
             # A worker's working directory can be another one.
@@ -122,6 +128,7 @@ class Plan:
             predictions=fingerprint(features, self.decisions.modelset_checksum),
             keep_features=self.keep_features,
             rescore=self.rescore,
+            features_dtype=self.decisions.features_dtype,
         )
 
     def as_json(self) -> dict[str, Any]:

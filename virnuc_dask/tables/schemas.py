@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 
 RECORDS = pa.schema(
     [
@@ -35,6 +35,9 @@ _FRAME = [
     ("chunk_row", pa.int32()),
 ]
 
+# What embeddings can be stored as.
+DTYPES = {"float32": pa.float32(), "float16": pa.float16()}
+
 PREDICTIONS = pa.schema(
     [
         *_FRAME,
@@ -61,14 +64,15 @@ CHUNKS = pa.schema(
 )
 
 
-def features(nucleotide_dim: int, peptide_dim: int) -> pa.Schema:
-    """Columns of a feature table for encoders of these sizes."""
+def features(nucleotide_dim: int, peptide_dim: int, dtype: str = "float32") -> pa.Schema:
+    """Columns of a feature table for encoders of these sizes; ``dtype`` is one of `DTYPES`."""
+    value = DTYPES[dtype]
     return pa.schema(
         [
             *_FRAME,
             ("strand", pa.string()),
             ("offset", pa.int8()),
-            ("nucleotide", pa.list_(pa.float32(), nucleotide_dim)),
-            ("peptide", pa.list_(pa.float32(), peptide_dim)),
+            ("nucleotide", pa.list_(value, nucleotide_dim)),
+            ("peptide", pa.list_(value, peptide_dim)),
         ]
     )

@@ -16,6 +16,7 @@ from virnuc_dask.errors import BadInputError
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import read_table
 from virnuc_dask.tables.plan import Plan
+from virnuc_dask.tables.vectors import from_column
 from virnuc_dask.training.coding import CodingIndex, FrameSpans
 from virnuc_dask.training.groups import PARTS, TRAINING, VALIDATION
 
@@ -96,7 +97,9 @@ class PartitionFrames(NamedTuple):
 
     def values(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Features of some frames: nucleotide embedding, then peptide embedding."""
-        return np.hstack([_matrix(self.frames, name)[rows] for name in ("nucleotide", "peptide")])
+        return np.hstack(
+            [from_column(self.frames, name)[rows] for name in ("nucleotide", "peptide")]
+        )
 
 
 def store_frames(run: LabelledRun, folder: Path) -> tuple[Scaling, FrameSet, FrameSet]:
@@ -180,10 +183,3 @@ def _opened(
             )
     features = np.memmap(path, np.float16, "r", shape=(len(record), dim))
     return FrameSet(features, is_virus, chunk)
-
-
-def _matrix(features: pa.Table, column: str) -> NDArray[np.float32]:
-    """A vector column as an array of shape (rows, values)."""
-    dim = features.schema.field(column).type.list_size
-    flat: NDArray[np.float32] = features[column].combine_chunks().flatten().to_numpy()
-    return flat.reshape(-1, dim)
