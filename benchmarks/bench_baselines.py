@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from comparison import LabelledChunks, compare, full_chunks, score_chunks
 from composition import WIDTH, CompositionClassifier, GeneWindows, train_composition
-from machine import describe, versions
 from ngram_trials import Series, ablation, learning_curve, run_series, short
 
+from virnuc_dask.measuring.machine import describe, versions
 from virnuc_dask.modelsets.modelset import ModelSet, limit_threads, load_modelset, release
 from virnuc_dask.pretraining.genes import TEST, TRAIN, VALIDATION
 from virnuc_dask.pretraining.material import Material, gather

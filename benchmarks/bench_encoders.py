@@ -21,12 +21,12 @@ from pathlib import Path
 import esm
 import numpy as np
 import torch
-from machine import describe, versions
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from virnuc_dask.encoders.dnabert_s import DnabertS, DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.encoder import Placement, load_encoder
+from virnuc_dask.measuring.machine import describe, versions
 from virnuc_dask.modelsets.published_encoders import import_esm2
 
 ESM2_SIZES = {"8M": (6, 320, 20), "35M": (12, 480, 20), "150M": (30, 640, 20)}

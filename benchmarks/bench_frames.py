@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from Bio.Seq import Seq
-from machine import describe, versions
 
+from virnuc_dask.measuring.machine import describe, versions
 from virnuc_dask.sequences.chunks import cut
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.sequences.records import Record

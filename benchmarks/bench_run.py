@@ -14,9 +14,8 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from machine import describe, versions
-
 from virnuc_dask import Run, Settings, load_settings, run
+from virnuc_dask.measuring.machine import describe, versions
 from virnuc_dask.sequences.records import read_records
 
 DEMO = Path(__file__).parents[1] / "tests" / "data" / "demo.fasta.gz"

@@ -24,9 +24,10 @@ FLOORS = [
     {"outputs", "quality"},
     {"training"},
     {"pretraining"},
+    {"measuring"},
     {"planning"},
     {"run"},
-    {"evaluate", "train"},
+    {"evaluate", "train", "bench"},
     {"pretrain"},
     {"cli"},
 ]
@@ -34,7 +35,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ENTRANCES = {"__init__", "__main__"}
 
 DASK_ROOMS = {"cluster"}
-TORCH_ROOMS = {"encoders", "modelsets", "training", "pretraining"}
+TORCH_ROOMS = {"encoders", "modelsets", "training", "pretraining", "measuring"}
 # run() takes a client that its caller already has, and names its type.
 DISTRIBUTED_TYPES = {("run.py", "Client")}
 RUNNING_BUILTINS = {"eval", "exec", "compile", "__import__"}

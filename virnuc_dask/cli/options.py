@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from rich.console import Console
@@ -92,22 +92,30 @@ def _with(options: Sequence[Callable[[Command], Command]], command: Command) -> 
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
-class ManyFiles(click.Command):
-    """Lets --virus and --other take several files each, as a shell's patterns give them."""
+class ManyValues(click.Command):
+    """Lets the options in ``several`` take several values each, as a shell's patterns give them."""
+
+    several: ClassVar[tuple[str, ...]] = ()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeat the option before each of its files."""
+        """Repeat the option before each of its values."""
         spread: list[str] = []
         option = None
         for arg in args:
             if option and not arg.startswith("-"):
                 spread += [option, arg]
-            elif arg in ("--virus", "--other"):
+            elif arg in self.several:
                 option = arg
             else:
                 option = None
                 spread.append(arg)
         return super().parse_args(ctx, spread)
+
+
+class ManyFiles(ManyValues):
+    """Lets --virus and --other take several files each."""
+
+    several = ("--virus", "--other")
 
 
 def take_restart(options: dict[str, Any]) -> tuple[bool, bool]:

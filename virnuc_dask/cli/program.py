@@ -10,6 +10,7 @@ import click
 
 import virnuc_dask
 from virnuc_dask import errors
+from virnuc_dask.cli.measuring import bench_command
 from virnuc_dask.cli.models import models
 from virnuc_dask.cli.running import predict_command, run_command
 from virnuc_dask.cli.training import evaluate_command, pretrain_command, train_command
@@ -49,6 +50,7 @@ for _command in (
     train_command,
     pretrain_command,
     models,
+    bench_command,
 ):
     cli.add_command(_command)
 

@@ -1,0 +1,81 @@
+"""``bench``; imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from virnuc_dask.cli.options import ManyValues, console, loudness_options, model_option
+from virnuc_dask.cluster.monitor import show_log
+from virnuc_dask.config import load_settings
+
+if TYPE_CHECKING:
+    from virnuc_dask.bench import BenchReport
+
+
+class _ManySizes(ManyValues):
+    """``--esm2`` takes several sizes."""
+
+    several = ("--esm2",)
+
+
+@click.command("bench", short_help="Measure this machine; recommend settings.", cls=_ManySizes)
+@click.option(
+    "--esm2",
+    multiple=True,
+    type=click.Choice(["8M", "35M", "150M", "650M", "3B"]),
+    help="Sizes of ESM-2, with random weights, to measure beside the model set.",
+)
+@click.option("--quick", is_flag=True, help="Shorter measurements, fewer splits of the cores.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="File for all figures.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    help="What to measure; auto: a GPU where there is one.",
+)
+@click.option("--workers", type=int, help="Workers of the runs; default: several are tried.")
+@click.option("--threads", type=int, help="Threads of each worker; default: several are tried.")
+@model_option
+@loudness_options
+def bench_command(esm2: tuple[str, ...], quick: bool, file: Path | None, **options: Any) -> None:
+    """Measure how fast this machine finds viruses, and print settings for a --config file.
+
+    Takes a few minutes: matrix products, encoders, tokens a batch, then whole runs over a drawn
+    metagenome with the cores split among more or fewer workers.
+    """
+    from virnuc_dask.bench import BenchOptions, bench
+
+    quiet, verbose = options.pop("quiet"), options.pop("verbose")
+    # The lines of the runs would drown the figures.
+    show_log(console, quiet=not verbose, verbose=verbose)
+    flags = {"model": options.pop("model")}
+    flags |= {f"cluster.{name}": value for name, value in options.items()}
+
+    def tell(message: str) -> None:
+        if not quiet:
+            click.echo(message, err=True)
+
+    report = bench(load_settings(flags=flags), BenchOptions(esm2, quick), tell)
+    if file is not None:
+        file.write_text(json.dumps(report.as_json()) + "\n", encoding="utf-8")
+    click.echo(report_text(report))
+
+
+def report_text(report: BenchReport) -> str:
+    """What was found, as YAML with comments: it can be kept as it is as a ``--config`` file."""
+    best, encoders = report.best, report.encoders
+    lines = [
+        f"model set {report.model} on {encoders.device}: {best['frames_per_s']:,.0f} frames/s "
+        f"with {best['workers']} worker(s)",
+        f"memory at most {best['peak_ram_bytes'] / 1e9:.1f} GB, all workers together",
+    ]
+    if best["peak_gpu_bytes"]:
+        lines.append(f"GPU memory at most {best['peak_gpu_bytes'] / 1e9:.1f} GB")
+    for trial in encoders.trials:
+        fraction = encoders.fraction(trial)
+        share = "" if fraction is None else f", {fraction:.0%} of the matrix products' rate"
+        lines.append(f"{trial.label}, {trial.precision}: {trial.tokens_per_s:,.0f} tokens/s{share}")
+    return "\n".join([*(f"# {line}" for line in lines), report.recommendation.rstrip()])

@@ -1,0 +1,1 @@
+"""How fast this machine is: matrix products, encoders, whole runs; no Dask."""

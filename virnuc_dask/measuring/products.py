@@ -1,0 +1,117 @@
+"""The matrix products that an encoder is made of, and how fast this machine does nothing else.
+
+What a machine's data sheet promises is not what its libraries reach for these shapes; the rate
+measured here is the ceiling that an encoder is compared with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from virnuc_dask.encoders.encoder import EncoderSpec
+from virnuc_dask.measuring.turns import seconds
+
+# Rows of a product: the tokens of a batch. The best of them counts.
+ROWS = {"cpu": (504, 1008, 2016, 4032), "cuda": (8064, 32256, 64512)}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The products of one layer: ``linears`` are (inner, columns) of each weight matrix."""
+
+    linears: tuple[tuple[int, int], ...]
+    attention_dim: int  # values of a token that its queries, keys and values have
+    layers: int
+
+    @property
+    def width(self) -> int:
+        """Values of a token between two layers."""
+        return self.linears[0][0]
+
+    def flops_per_token(self, tokens: float) -> float:
+        """Floating-point operations a token of a whole forward pass, texts of ``tokens`` tokens.
+
+        Two for each weight, and for each pair of tokens two products of ``attention_dim`` values.
+        Norms, activations and embeddings are not counted: they are no matrix products.
+        """
+        weights = sum(inner * columns for inner, columns in self.linears)
+        return self.layers * (2 * weights + 4 * tokens * self.attention_dim)
+
+
+def layer_of(spec: EncoderSpec) -> Layer | None:
+    """The products of one layer of an encoder; None for n-grams, which have none."""
+    if spec.architecture not in ("esm2", "dnabert_s"):
+        return None
+    dim = int(spec.config["embed_dim"])
+    if spec.architecture == "esm2":
+        up, down = 4 * dim, 4 * dim
+    else:
+        down = int(spec.config["mlp_dim"])
+        up = 2 * down  # gate and value
+    linears = ((dim, 3 * dim), (dim, dim), (dim, up), (down, dim))
+    return Layer(linears, dim, int(spec.config["layers"]))
+
+
+def gemm_rate(
+    layer: Layer,
+    precision: str,
+    device: str = "cpu",
+    budget_s: float = 1.0,
+    rows: Sequence[int] | None = None,
+) -> float:
+    """Floating-point operations a second of a layer's products and nothing else.
+
+    The best pass of all numbers of rows: what disturbs a machine only slows it down.
+
+    Parameters
+    ----------
+    precision
+        A key of `DTYPES`.
+    budget_s
+        Seconds for the whole measurement, warming up not counted.
+    rows
+        Tokens a batch; default: those in `ROWS`.
+    """
+    dtype, choices = DTYPES[precision], rows or ROWS[device]
+    best = 0.0
+    for count in choices:
+        pairs = _operands(layer, count, dtype, device)
+        flops = 2 * count * sum(inner * columns for inner, columns in layer.linears)
+        best = max(best, flops / _fastest(pairs, device, budget_s / len(choices)))
+    return best
+
+
+def _operands(
+    layer: Layer, rows: int, dtype: torch.dtype, device: str
+) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device, dtype)
+
+    return [(draw(rows, inner), draw(columns, inner)) for inner, columns in layer.linears]
+
+
+@torch.inference_mode()
+def _fastest(pairs: Sequence[tuple[Tensor, Tensor]], device: str, budget_s: float) -> float:
+    """Seconds of the fastest pass over all products; a GPU gets several passes at a time."""
+    passes = 8 if device == "cuda" else 1
+
+    def multiply() -> None:
+        for _ in range(passes):
+            for values, weight in pairs:
+                linear(values, weight)
+
+    multiply()
+    deadline = time.perf_counter() + budget_s
+    fastest = seconds(multiply, device)
+    while time.perf_counter() < deadline:
+        fastest = min(fastest, seconds(multiply, device))
+    return fastest / passes
