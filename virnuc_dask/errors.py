@@ -4,8 +4,19 @@ Only ``cli.py`` knows exit codes; everything else raises one of these.
 """
 
 
+def harmless(text: str) -> str:
+    """``text`` as a terminal may show it: what would move its cursor or hide letters is spelt out.
+
+    Names in messages can come from files of strangers.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t\xa0" else ascii(c)[1:-1] for c in text)
+
+
 class VirnucError(Exception):
     """Anything the user can do something about."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(harmless(message))
 
 
 class UsageError(VirnucError):

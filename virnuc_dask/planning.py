@@ -15,7 +15,7 @@ from virnuc_dask.sequences.records import hash_inputs, read_records
 from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import is_done
-from virnuc_dask.tables.plan import Decisions, Plan, fingerprint, read_plan, refuse_change
+from virnuc_dask.tables.plan import Counts, Decisions, Plan, fingerprint, read_plan, refuse_change
 
 
 def make_plan(
@@ -101,9 +101,8 @@ def call_rule(settings: Settings, info: ModelSetInfo, length: int) -> CallRule:
     return CallRule(calibration, settings.fdr)
 
 
-def warnings_of(plan: Plan) -> Iterator[str]:
-    """What the user should know about the input."""
-    counts, length = plan.counts, plan.decisions.chunk_length
+def warnings_of(counts: Counts, length: int) -> Iterator[str]:
+    """What the user should know about an input that is cut into chunks of ``length`` nt."""
     if not counts.records:
         yield "the input holds no records; the result files hold their headers only."
     if counts.duplicate_ids:
@@ -111,6 +110,8 @@ def warnings_of(plan: Plan) -> Iterator[str]:
             f"{counts.duplicate_ids} record(s) repeat an id; they are kept apart by their place "
             "in the input (record_index)."
         )
+    if counts.rna_records:
+        yield f"{counts.rna_records} record(s) have U, which is read as T, and written as T."
     if counts.shorter_records:
         yield (
             f"{counts.shorter_records} of {counts.records} records are shorter than the {length} "

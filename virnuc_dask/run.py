@@ -16,7 +16,7 @@ from rich.console import Console
 
 from virnuc_dask.cluster.connect import Connection, connect, refuse_impossible
 from virnuc_dask.cluster.execute import executing
-from virnuc_dask.cluster.monitor import Journal, ProgressBar
+from virnuc_dask.cluster.monitor import Journal, ProgressBar, logger
 from virnuc_dask.cluster.plugin import ResidenceSettings
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadInputError, BadTableError, LostRowsError
@@ -193,11 +193,14 @@ def predict(
 
 
 def dry_run(inputs: Sequence[str | os.PathLike[str]], settings: Settings) -> Counts:
-    """Read and check the input and the model set, and count; writes nothing."""
+    """Read and check the input and the model set, and count; writes nothing, but warns."""
     info = read_info(find(settings.model))
     length = chunk_length(settings, info)
     call_rule(settings, info, length)
-    return count_records(read_records(_existing(inputs)), length)
+    counts = count_records(read_records(_existing(inputs)), length)
+    for message in warnings_of(counts, length):
+        logger.warning(message)
+    return counts
 
 
 def execute(plan: Plan, job: _Job) -> _Tally:
@@ -211,7 +214,7 @@ def execute(plan: Plan, job: _Job) -> _Tally:
         partitions=len(plan.partitions),
         partitions_done=len(plan.partitions) - len(tasks),
     )
-    for message in warnings_of(plan):
+    for message in warnings_of(plan.counts, plan.decisions.chunk_length):
         job.tell("warning", message=message)
     tally = _Tally()
     if tasks:

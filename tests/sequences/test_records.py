@@ -166,8 +166,9 @@ def test_a_truncated_compressed_file_is_refused(write, long_fasta, compression, 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("seed", range(20))
-def test_a_corrupt_compressed_file_gives_no_other_error(write, compression, seed):
-    path = Path(write(FASTA * 20, f"x.{compression}"))
+def test_a_corrupt_compressed_file_gives_no_other_error(write, long_fasta, compression, seed):
+    # Hard to compress, so that what is changed is DNA: zstd files need not bear a checksum.
+    path = Path(write(long_fasta[:9000], f"x.{compression}"))
     corrupt, rng = bytearray(path.read_bytes()), random.Random(seed)
     middle = slice(12, len(corrupt) - 8)
     corrupt[middle] = rng.randbytes(len(corrupt[middle]))
@@ -183,11 +184,13 @@ def test_a_corrupt_compressed_file_gives_no_other_error(write, compression, seed
         b"\x89PNG\r\n\x1a\n",
         b"\0\0\0\0",
         b"\xff\xfe>\0a\0",
-        b">caf\xe9\nACGT\n",
-        b">a\nAC\xe9GT\n",
+        b">a\rACGT\r>b\rACGT\r",
+        b">a\nACGT\r\r\n",
         b"@a\nACGT\n+\nIII\n",
         b"@a\nACGT\n",
         b"@a\nACGT\n+b\nIIII\n",
+        b"@a\nACGT\n+\nIIII\n\n@b\nACGT\n+\nIIII\n",
+        b"@a\nAC\nGT\n+\nII\nII\n",
     ],
     ids=[
         "prose",
@@ -195,11 +198,13 @@ def test_a_corrupt_compressed_file_gives_no_other_error(write, compression, seed
         "an image",
         "zeros",
         "UTF-16",
-        "header that is not UTF-8",
-        "DNA that is not UTF-8",
+        "line ends of the last century",
+        "mangled line ends",
         "too few qualities",
         "half a FASTQ record",
         "two names",
+        "a blank line between reads",
+        "reads of more than four lines",
     ],
 )
 def test_what_is_no_fasta_or_fastq_is_refused(write, wrong):
@@ -224,7 +229,7 @@ def test_letters_that_are_no_nucleotides_are_refused(write, letter):
 
 
 def test_every_nucleotide_letter_is_taken_as_it_is(write):
-    letters = "ACGTURYSWKMBDHVN-acgturyswkmbdhvn"
+    letters = "ACGTRYSWKMBDHVN-acgtryswkmbdhvn"
     assert content(write(f">a\n{letters}\n".encode())) == [(0, "a", letters)]
 
 

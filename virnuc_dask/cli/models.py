@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from virnuc_dask.cli.terminal import say
 from virnuc_dask.modelsets import registry
 
 
@@ -21,7 +22,7 @@ def models_list() -> None:
         info = registry.read_info(registry.find(name))
         lengths = ", ".join(map(str, info.chunk_lengths))
         encoders = f"{info.nucleotide.architecture} + {info.peptide.architecture}"
-        click.echo(f"{name}\t{info.version}\tchunks of {lengths} nt\t{encoders}")
+        say(f"{name}\t{info.version}\tchunks of {lengths} nt\t{encoders}")
 
 
 @models.command("show")
@@ -32,10 +33,10 @@ def models_show(name: str) -> None:
     info = registry.read_info(folder)
     card = folder / "README.md"
     if card.is_file():
-        click.echo(card.read_text(encoding="utf-8"))
-    click.echo(f"folder    {folder}\nchecksum  {info.checksum}")
+        say(card.read_text(encoding="utf-8"))
+    say(f"folder    {folder}\nchecksum  {info.checksum}")
     for file, digest in info.files.items():
-        click.echo(f"  {digest}  {file}")
+        say(f"  {digest}  {file}")
 
 
 @models.command("verify")
@@ -45,7 +46,7 @@ def models_verify(name: str) -> None:
     folder = registry.find(name)
     info = registry.read_info(folder)
     registry.verify(folder, info)
-    click.echo(f"{info.name} {info.version}: {len(info.files)} files are what they should be.")
+    say(f"{info.name} {info.version}: {len(info.files)} files are what they should be.")
 
 
 @models.command("import")
@@ -89,4 +90,4 @@ def models_import(
     from virnuc_dask.modelsets.importers import Checkpoints, import_modelset
 
     info = import_modelset(name, out, lengths, Checkpoints(dnabert_s, esm2, classifier))
-    click.echo(f"{out}: model set {info.name!r}, {info.feature_dim} features, {info.checksum[:12]}")
+    say(f"{out}: model set {info.name!r}, {info.feature_dim} features, {info.checksum[:12]}")

@@ -13,6 +13,7 @@ from virnuc_dask import errors
 from virnuc_dask.cli.measuring import bench_command
 from virnuc_dask.cli.models import models
 from virnuc_dask.cli.running import predict_command, run_command
+from virnuc_dask.cli.terminal import say
 from virnuc_dask.cli.training import evaluate_command, pretrain_command, train_command
 
 _EXIT_CODES = (
@@ -76,5 +77,5 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"error: {message}", err=True)
+    say(f"error: {message}", err=True)
     sys.exit(code)

@@ -19,6 +19,7 @@ from virnuc_dask.cli.options import (
     restart_options,
     take_restart,
 )
+from virnuc_dask.cli.terminal import say
 from virnuc_dask.run import Run, dry_run, predict, run
 
 _WIDEST_ID = 60  # letters of a record's id in the summary
@@ -58,7 +59,7 @@ def run_command(inputs: tuple[str, ...], out: Path, dry: bool, **options: Any) -
     settings = prepare(options)
     if dry:
         counts = dry_run(inputs, settings)
-        click.echo(
+        say(
             f"{counts.records} records, {counts.length_nt} nt, {counts.chunks} chunks; "
             f"model set {settings.model}. Nothing was written."
         )
@@ -84,7 +85,7 @@ def predict_command(out: Path, **options: Any) -> None:
 def _report(done: Run, *, quiet: bool) -> None:
     """Print the summary; `LostRowsError` if something failed."""
     if not quiet:
-        click.echo(summary_text(done))
+        say(summary_text(done))
     done.require_complete()
 
 

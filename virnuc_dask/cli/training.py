@@ -21,6 +21,7 @@ from virnuc_dask.cli.options import (
     restart_options,
     take_restart,
 )
+from virnuc_dask.cli.terminal import say
 from virnuc_dask.cluster.monitor import show_log
 
 _TRAINING = (
@@ -76,9 +77,9 @@ def evaluate_command(
         force=force,
     )
     for warning in content["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if not quiet:
-        click.echo("\n".join([*summary_lines(content), f"report  {out / 'evaluation.html'}"]))
+        say("\n".join([*summary_lines(content), f"report  {out / 'evaluation.html'}"]))
 
 
 @click.command("train", short_help="Train a classifier of your own.", cls=ManyFiles)
@@ -131,7 +132,7 @@ def train_command(
         force=force,
     )
     if not quiet:
-        click.echo(f"{done.report.summary()}\nmodel set  {done.folder}/")
+        say(f"{done.report.summary()}\nmodel set  {done.folder}/")
 
 
 @click.command("pretrain", short_help="Train encoders of your own, with a classifier.")
@@ -147,4 +148,4 @@ def pretrain_command(config: Path, force: bool, quiet: bool, verbose: bool) -> N
     settings = PretrainSettings.read(config)
     report = pretrain(settings, force=force, console=bar(quiet=quiet))
     if not quiet:
-        click.echo(f"{report.summary()}\nmodel set  {settings.out}/")
+        say(f"{report.summary()}\nmodel set  {settings.out}/")

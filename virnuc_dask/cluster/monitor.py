@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from virnuc_dask.errors import harmless
+
 logger = logging.getLogger("virnuc_dask")
 
 # How each event reads at INFO.
@@ -133,6 +135,13 @@ def show_log(console: Console, *, quiet: bool, verbose: bool) -> None:
         logger.handlers[0].addFilter(_headline)
 
 
+class _Harmless(logging.Formatter):
+    """Lines that a terminal can show, whatever names are in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
+
+
 def _handler(console: Console) -> logging.Handler:
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if console.is_terminal:
@@ -140,7 +149,7 @@ def _handler(console: Console) -> logging.Handler:
         handler = RichHandler(
             console=console, show_time=False, show_level=False, show_path=False, highlighter=None
         )
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Harmless("%(message)s"))
     return handler
 
 

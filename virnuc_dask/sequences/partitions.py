@@ -95,13 +95,14 @@ class _Tally:
     def __init__(self, chunk_length: int) -> None:
         self._chunk_length = chunk_length
         self._id_hashes = array("Q")
-        self._chunks = self._length_nt = self._shorter = 0
+        self._chunks = self._length_nt = self._shorter = self._rna = 0
 
     def add(self, record: Record, chunks: int) -> None:
         self._id_hashes.append(xxhash.xxh3_64_intdigest(record.id.encode()))
         self._chunks += chunks
         self._length_nt += len(record.dna)
         self._shorter += len(record.dna) < self._chunk_length
+        self._rna += record.was_rna
 
     def counts(self) -> Counts:
         hashes = np.frombuffer(self._id_hashes, np.uint64)
@@ -111,4 +112,5 @@ class _Tally:
             length_nt=self._length_nt,
             duplicate_ids=len(hashes) - len(np.unique(hashes)),
             shorter_records=self._shorter,
+            rna_records=self._rna,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -12,17 +13,18 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-import dnaio
 from xopen import xopen
 
 from virnuc_dask.errors import BadInputError
+from virnuc_dask.sequences.text import Entry, FormatError, entries
 
 STDIN = "-"
 
-# IUPAC nucleotides, U and alignment gaps. Whatever else stands in a sequence is a mistake, most
+# IUPAC nucleotides and alignment gaps. Whatever else but U stands in a sequence is a mistake, most
 # often a protein: every protein longer than a few residues has E, F, I, L, P or Q.
-_NUCLEOTIDES = b"ACGTURYSWKMBDHVN-"
-_ACCEPTED = _NUCLEOTIDES + _NUCLEOTIDES.lower()
+_NUCLEOTIDES = b"ACGTRYSWKMBDHVN-"
+_DNA = _NUCLEOTIDES + _NUCLEOTIDES.lower()
+_RNA_TO_DNA = bytes.maketrans(b"Uu", b"Tt")
 
 # Where the decompressors that xopen chooses from, by machine and Python version, keep their errors.
 _DECOMPRESSORS = {
@@ -43,7 +45,6 @@ def _decompression_errors() -> Iterator[type[Exception]]:
 
 # What reading raises where a file, or its compression, is damaged or of another format.
 DAMAGE: tuple[type[Exception], ...] = (
-    dnaio.FileFormatError,
     EOFError,
     OSError,
     ValueError,
@@ -58,6 +59,7 @@ class Record:
     index: int
     id: str
     dna: str
+    was_rna: bool = False  # had U, which is T in ``dna``
 
 
 class Digest(Protocol):
@@ -68,7 +70,7 @@ class Digest(Protocol):
 
 
 def read_records(inputs: Sequence[str], digest: Digest | None = None) -> Iterator[Record]:
-    """The records of all inputs, in order, holding one at a time.
+    """The records of all inputs, in order, holding one at a time. U is read as T.
 
     Parameters
     ----------
@@ -83,9 +85,9 @@ def read_records(inputs: Sequence[str], digest: Digest | None = None) -> Iterato
     BadInputError
         If a file is missing, damaged, or holds anything but nucleotides.
     """
-    entries = chain.from_iterable(_read_file(source, digest) for source in inputs)
-    for index, (record_id, dna) in enumerate(entries):
-        yield Record(index, record_id, dna)
+    read = chain.from_iterable(_read_file(source, digest) for source in inputs)
+    for index, (record_id, dna, was_rna) in enumerate(read):
+        yield Record(index, record_id, dna, was_rna)
 
 
 def hash_inputs(inputs: Sequence[str], digest: Digest) -> None:
@@ -124,45 +126,79 @@ def _open_raw(source: str, stack: ExitStack) -> IO[bytes]:
         raise BadInputError(f"{source}: cannot be read: {error.strerror}.") from error
 
 
-def _read_file(source: str, digest: Digest | None) -> Iterator[tuple[str, str]]:
+def _read_file(source: str, digest: Digest | None) -> Iterator[tuple[str, str, bool]]:
     name = "standard input" if source == STDIN else source
     count = 0
     with ExitStack() as stack:
         raw = io.BufferedReader(_Digesting(_open_raw(source, stack), digest), 1 << 20)
         try:
-            for header, dna in _parse(raw, stack):
+            for entry in _entries(raw, stack):
                 count += 1
-                yield _check(name, count, header, dna)
+                yield _check(name, count, entry)
             while raw.read(1 << 20):  # what follows the last record still belongs to the digest
                 pass
         except DAMAGE as error:
             after = f"after record {count}" if count else "at its start"
+            fault = str(error)
+            if not isinstance(error, FormatError):
+                fault += ". Is it complete? Get it again."
             raise BadInputError(
-                f"{name}: not a readable FASTA or FASTQ file ({after}: {error}). "
-                "Is it complete, and is it sequences?"
+                f"{name}: not a readable FASTA or FASTQ file; {after}, {fault}"
             ) from error
 
 
-def _parse(raw: IO[bytes], stack: ExitStack) -> Iterator[tuple[str, str]]:
+def _entries(raw: IO[bytes], stack: ExitStack) -> Iterator[Entry]:
     unpacked = stack.enter_context(xopen(raw, "rb", threads=0))
     # Held by the stack: once collected it would close `raw`, whose rest the caller still reads.
     plain = stack.enter_context(io.BufferedReader(cast(io.RawIOBase, unpacked), 1 << 20))
-    head = plain.peek(1)[:1]
-    if not head:
-        return
-    reader = dnaio.FastqReader(plain) if head == b"@" else dnaio.FastaReader(plain)
-    for entry in stack.enter_context(reader):
-        yield entry.name, entry.sequence
+    return entries(plain)
 
 
-def _check(name: str, number: int, header: str, dna: str) -> tuple[str, str]:
-    words = header.split(maxsplit=1)
+def _check(name: str, number: int, entry: Entry) -> tuple[str, str, bool]:
+    """Id, DNA, and whether it was RNA, of an entry; or the error that names what is wrong."""
+    header, letters = entry
+    try:
+        words = header.decode().split(None, 1)
+    except UnicodeDecodeError:  # what follows the id may be in any encoding: nobody reads it
+        words = header.decode("utf-8", "surrogateescape").split(None, 1)
     if not words:
         raise BadInputError(f"{name}: record {number} has no name; give it one.")
-    if wrong := dna.encode("ascii").translate(None, _ACCEPTED):
-        letter = chr(wrong[0])
+    record_id = words[0]
+    if not (record_id.isascii() and record_id.isprintable()):
+        _check_id(record_id, f"{name}: record {number}")
+    other = letters.translate(None, _DNA)
+    if not other:
+        return record_id, letters.decode(), False
+    if wrong := other.translate(None, b"Uu"):
+        letter = wrong[:1]
         raise BadInputError(
-            f"{name}: record {words[0]!r} (number {number}) has {letter!r} at position "
-            f"{dna.index(letter) + 1}, which is no nucleotide. Is this a protein? Give DNA."
+            f"{name}: record {record_id!r} (number {number}) has {_shown(letter)} at position "
+            f"{letters.index(letter) + 1}, which is no nucleotide. {_advice(letter)}"
         )
-    return words[0], dna
+    return record_id, letters.translate(_RNA_TO_DNA).decode(), True
+
+
+def _check_id(record_id: str, where: str) -> None:
+    fault = ""
+    if any(unicodedata.category(c) == "Cc" for c in record_id):
+        fault = "control characters in its name"
+    elif any("\ud800" <= c <= "\udfff" for c in record_id):
+        fault = "a name that is not UTF-8"
+    if fault:
+        raise BadInputError(
+            f"{where} has {fault}, {record_id!a}. Save the file as UTF-8 text, or give the "
+            "record a name of plain letters."
+        )
+
+
+def _shown(letter: bytes) -> str:
+    return repr(letter.decode()) if letter.isascii() else f"the byte 0x{letter.hex().upper()}"
+
+
+def _advice(letter: bytes) -> str:
+    """What a user who has ``letter`` in a sequence most likely did."""
+    if letter.isalpha() or letter == b"*":
+        return "Is this a protein? Give DNA."
+    if letter.isdigit() or letter.isspace():
+        return "Is it copied from a numbered listing? Leave numbers and blanks out."
+    return "Is the file damaged, or no FASTA? Get or make it again."

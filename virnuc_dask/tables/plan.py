@@ -54,6 +54,7 @@ class Counts:
     length_nt: int
     duplicate_ids: int
     shorter_records: int  # records shorter than the chunk length
+    rna_records: int = 0  # records that had U, read as T
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,87 @@
+import io
+
+import dnaio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from virnuc_dask.sequences import text
+from virnuc_dask.sequences.text import FormatError, entries
+
+headers = st.binary(max_size=12).map(lambda h: b"id" + h.translate(None, b"\r\n"))
+letters = st.text("ACGTN", max_size=70).map(str.encode)
+records = st.lists(st.tuples(headers, letters), max_size=6)
+line_ends = st.sampled_from([b"\n", b"\r\n"])
+blocks = st.integers(1, 80)
+
+
+def read(content: bytes, block: int) -> list[tuple[bytes, bytes]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "_BLOCK", block)
+        return list(entries(io.BytesIO(content)))
+
+
+def lines_of(dna: bytes, width: int) -> list[bytes]:
+    return [dna[at : at + width] for at in range(0, len(dna), width)]
+
+
+@given(records, st.integers(1, 80), line_ends, blocks, st.booleans(), st.integers(0, 3))
+def test_fasta_comes_back_whatever_its_lines_and_blocks(
+    written, width, end, block, has_last_end, blanks
+):
+    lines = [line for h, dna in written for line in (b">" + h, *lines_of(dna, width))]
+    content = blanks * end + end.join(lines) + has_last_end * (blanks + 1) * end
+    assert read(content, block) == written
+
+
+@given(records, line_ends, blocks, st.booleans(), st.integers(0, 7), st.booleans())
+def test_fastq_comes_back_whatever_its_blocks(written, end, block, has_last_end, blanks, named):
+    lines = [
+        line
+        for h, dna in written
+        for line in (b"@" + h, dna, b"+" + named * h, bytes(64 + n % 30 for n in range(len(dna))))
+    ]
+    content = blanks * end + end.join(lines) + has_last_end * (blanks + 1) * end
+    assert read(content, block) == written
+
+
+@given(st.binary(max_size=60).map(lambda b: b">" + b.translate(None, b"\r\0 \t\x0b\x0c")), blocks)
+def test_fasta_is_read_as_another_reader_reads_it(content, block):
+    content = bytes(c & 127 for c in content).translate(None, b"\r \t\x0b\x0c\x1c\x1d\x1e\x1f")
+    others = [
+        (r.name.encode(), r.sequence.encode()) for r in dnaio.FastaReader(io.BytesIO(content))
+    ]
+    assert read(content, block) == others
+
+
+@given(st.lists(st.sampled_from([b"@a", b"@b", b"AC", b"+", b"+a", b"II", b"III", b""])), blocks)
+def test_fastq_is_read_as_another_reader_reads_it(lines, block):
+    content = b"\n".join([b"@a", *lines])
+    try:
+        with dnaio.FastqReader(io.BytesIO(content)) as reader:
+            others = [(r.name.encode(), r.sequence.encode()) for r in reader]
+    except dnaio.FileFormatError:
+        others = None
+    try:
+        ours = read(content, block)
+    except FormatError:
+        ours = None
+    # We pass over blank lines at the end, the other reader does not.
+    assert ours == others or (others is None and not lines[-1])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b">a\n" + b"A" * 11_000,
+        b">a\n" + b"A\n" * 11_000 + b">b\nA\n",
+        b">" + b"a" * 11_000 + b"\nAC\n",
+        b"@a\n" + b"A" * 11_000 + b"\n+\nI\n",
+        b"@" + b"a" * 11_000,
+    ],
+    ids=["one line", "many lines", "FASTA header", "read", "FASTQ header"],
+)
+def test_an_endless_record_is_refused_before_it_fills_the_memory(monkeypatch, content):
+    monkeypatch.setattr(text, "LONGEST_NT", 10_000)
+    with pytest.raises(FormatError, match="longer than 10,000 nt"):
+        read(content, 100)

@@ -1,0 +1,158 @@
+"""FASTA and FASTQ text → entries: header and letters as bytes, a block of whole lines at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import IO
+
+_BLOCK = 1 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it
+_SHOWN = 20  # bytes of a file that is no FASTA, in the message
+
+# What BAM allows too. Without an end, a small compressed file could unfold to fill the memory.
+LONGEST_NT = 2**31 - 1
+
+Entry = tuple[bytes, bytes]  # header without its mark, letters without line ends
+
+
+class FormatError(ValueError):
+    """The text is neither FASTA nor FASTQ; the message says why, and what to do."""
+
+
+def entries(stream: IO[bytes]) -> Iterator[Entry]:
+    r"""The entries of a FASTA or FASTQ file, told apart by the first letter.
+
+    Line ends may be ``\n`` or ``\r\n``; blank lines before the first entry and after the last
+    one, blanks at the ends of FASTA lines and a byte order mark are passed over.
+
+    Raises
+    ------
+    FormatError
+        If it is neither, or an entry is not whole.
+    """
+    blocks = _blocks(stream)
+    for first in blocks:
+        text = first.removeprefix(_BYTE_ORDER_MARK).lstrip()
+        if not text:
+            continue
+        if text[:1] not in (b">", b"@"):
+            raise FormatError(
+                f"it has {text[:_SHOWN]!r}, neither > (FASTA) nor @ (FASTQ). "
+                "Is it complete, and is it sequences?"
+            )
+        parse = _fasta if text[:1] == b">" else _fastq
+        yield from parse(chain([text], blocks))
+
+
+def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    r"""The stream in pieces that end where a line ends, all line ends ``\n``."""
+    pieces: list[bytes] = []
+    held = 0
+    while block := stream.read(_BLOCK):
+        end = block.rfind(b"\n") + 1
+        pieces.append(block[:end] if end else block)
+        held += len(pieces[-1])
+        _refuse_endless(held)
+        if end:
+            whole = b"".join(pieces)
+            pieces, held = [block[end:]], len(block) - end
+            yield _with_plain_ends(whole)
+    if rest := b"".join(pieces).removesuffix(b"\r"):
+        yield _with_plain_ends(rest)
+
+
+def _with_plain_ends(lines: bytes) -> bytes:
+    plain = lines.replace(b"\r\n", b"\n")
+    if b"\r" in plain:
+        raise FormatError(
+            "a line further on has a carriage return in it. Save it as plain text anew."
+        )
+    return plain
+
+
+def _fasta(blocks: Iterable[bytes]) -> Iterator[Entry]:
+    header, pieces, held = b"", [b""], 0
+    is_first = True
+    for block in blocks:
+        continued, *begun = block.split(b"\n>")
+        if block[:1] == b">":
+            begun.insert(0, continued[1:])
+        else:
+            pieces.append(_letters(continued))
+            held += len(pieces[-1])
+            _refuse_endless(held)
+        for text in begun:
+            if not is_first:
+                yield header, b"".join(pieces)
+            is_first = False
+            header, _, lines = text.partition(b"\n")
+            pieces = [_letters(lines)]
+            held = len(pieces[0])
+    yield header, b"".join(pieces)
+
+
+def _letters(lines: bytes) -> bytes:
+    if lines.isalpha():  # one line
+        return lines
+    if b" " in lines or b"\t" in lines:
+        lines = b"\n".join(map(bytes.strip, lines.split(b"\n")))
+    return lines.translate(None, b"\n")
+
+
+def _fastq(blocks: Iterable[bytes]) -> Iterator[Entry]:
+    lines: list[bytes] = []
+    for block in blocks:
+        lines += block.removesuffix(b"\n").split(b"\n")
+        end = len(lines) - len(lines) % 4
+        four = [iter(lines[:end])] * 4
+        for at, (header, letters, plus, qualities) in enumerate(zip(*four, strict=True)):
+            if _is_read(header, letters, plus, qualities):
+                yield header[1:], letters
+            else:
+                _refuse_read(lines[4 * at :], blocks)
+                return
+        del lines[:end]
+    # The last read can be an empty one, whose last line is lost where the file has no line end.
+    if len(lines) == 3 and _is_read(*lines, b""):
+        yield lines[0][1:], b""
+    else:
+        _refuse_read(lines, ())
+
+
+def _is_read(header: bytes, letters: bytes, plus: bytes, qualities: bytes) -> bool:
+    return (
+        header[:1] == b"@"
+        and plus[:1] == b"+"
+        and len(letters) == len(qualities)
+        and (len(plus) == 1 or plus[1:] == header[1:])
+    )
+
+
+def _refuse_read(lines: list[bytes], blocks: Iterable[bytes]) -> None:
+    """Say what is wrong with the read that begins ``lines``; nothing is if all is blank."""
+    if not any(lines) and not any(block.strip() for block in blocks):
+        return
+    header, letters, plus, qualities = (*lines[:4], *[b""] * (4 - len(lines)))[:4]
+    if header[:1] != b"@":
+        fault = f"a line begins with {header[:_SHOWN]!r}, not with @. Is the file damaged?"
+    elif len(lines) < 4:
+        fault = "the next read has fewer than four lines. Is the file cut short?"
+    elif plus[:1] != b"+":
+        fault = (
+            f"the next read's third line begins with {plus[:_SHOWN]!r}, not with +. "
+            "Give every read in four lines."
+        )
+    elif len(letters) != len(qualities):
+        fault = (
+            f"the next read has {len(letters)} bases but {len(qualities)} qualities. "
+            "Is the file cut short?"
+        )
+    else:
+        fault = f"the next read has two names, {header[1:]!r} and {plus[1:]!r}; is it damaged?"
+    raise FormatError(fault)
+
+
+def _refuse_endless(held: int) -> None:
+    if held > LONGEST_NT:
+        raise FormatError(f"the next record is longer than {LONGEST_NT:,} nt. Split it.")
