@@ -114,7 +114,7 @@ def _fastq(blocks: Iterable[bytes]) -> Iterator[Entry]:
                 return
         del lines[:end]
     # The last read can be an empty one, whose last line is lost where the file has no line end.
-    if len(lines) == 3 and _is_read(*lines, b""):
+    if len(lines) == 3 and _is_read(lines[0], lines[1], lines[2], b""):
         yield lines[0][1:], b""
     else:
         _refuse_read(lines, ())
