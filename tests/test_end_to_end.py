@@ -104,6 +104,33 @@ def test_workers_and_persistence_do_not_change_the_results(
     assert modes == {"persistent" if persistent else "per_partition"}
 
 
+@pytest.mark.parametrize("residency", ["together", "in_turn"])
+@pytest.mark.parametrize("kind", ["none", "cpu"])
+def test_partitions_at_once_and_encoders_in_turn_do_not_change_the_results(
+    parity_dir, settings, small_run, tmp_path, kind, residency
+):
+    cluster = replace(settings.cluster, kind=kind, workers=1, partitions_at_once=4)
+    memory = replace(settings.memory, residency=residency)
+    changed = replace(settings, partition_chunks=10, cluster=cluster, memory=memory)
+    done = run([parity_dir / "input.fa"], tmp_path / "out", settings=changed)
+    same = replace(settings, partition_chunks=10)
+    plain = run([parity_dir / "input.fa"], tmp_path / "plain", settings=same)
+    _assert_same_results(done.folder, plain.folder)
+    assert done.dataset("predictions").count_rows() == small_run.summary["frames"]
+    (loaded,) = _events(done.folder, "modelset_loaded")
+    assert loaded["residency"].startswith("both" if residency == "together" else "one")
+    changes = len(_events(done.folder, "encoder_loaded"))
+    partitions = done.summary["partitions"]["computed"]
+    if residency == "together":
+        assert changes == 0
+    elif kind == "none":
+        assert changes == 2 * partitions
+    else:
+        assert 2 <= changes < partitions, "a group shares a change"
+    assert done.summary["device_idle_s"] > 0
+    assert len(_events(done.folder, "modelset_released")) == 1
+
+
 def test_the_command_with_two_workers_gives_the_same(command, plain_run, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -59,7 +59,10 @@ class ClusterSettings(Section):
     device: str = "auto"  # auto, cpu, cuda
     worker_timeout_s: float = 120.0  # how long to wait for the first worker
     dashboard_port: int = 8787  # on the loopback interface; 0: any free port
-    partitions_in_flight: int = 3  # per worker
+    partitions_in_flight: int = 3  # per worker, submitted
+    # Per worker, in work; one of them computes. Default: 1, on a GPU 2, and 16 where it holds
+    # one encoder at a time. On a cluster that is already running: the threads of its workers.
+    partitions_at_once: int | None = None
 
     def __post_init__(self) -> None:
         one_of("cluster.kind", self.kind, ("auto", "none", "cpu", "cuda"))
@@ -67,6 +70,7 @@ class ClusterSettings(Section):
         at_least("cluster.workers", self.workers, 1)
         at_least("cluster.threads", self.threads, 1)
         at_least("cluster.partitions_in_flight", self.partitions_in_flight, 1)
+        at_least("cluster.partitions_at_once", self.partitions_at_once, 1)
         at_least("cluster.dashboard_port", self.dashboard_port, 0)
         if not 0 < self.worker_timeout_s < float("inf"):
             raise BadSettingError(
@@ -76,12 +80,14 @@ class ClusterSettings(Section):
 
 @dataclass(frozen=True, slots=True)
 class MemorySettings(Section):
-    """How a worker uses its GPU's memory. Without a GPU nothing here applies."""
+    """How a worker uses its GPU's memory. Without a GPU only ``residency`` applies, if set."""
 
     gpu_fraction: float = 0.9  # of the GPU's memory that torch may take
     clear_cache_every: int = 50  # partitions between two releases of cached GPU memory
+    residency: str = "auto"  # encoders in memory: together, in_turn; auto: together if they fit
 
     def __post_init__(self) -> None:
+        one_of("memory.residency", self.residency, ("auto", "together", "in_turn"))
         if not 0 < self.gpu_fraction <= 1:
             raise BadSettingError(f"memory.gpu_fraction must be in (0, 1], not {self.gpu_fraction}")
         at_least("memory.clear_cache_every", self.clear_cache_every, 1)

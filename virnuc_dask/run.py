@@ -68,6 +68,7 @@ class _Tally:
     failures: list[Failure] = field(default_factory=list)
     computed: int = 0
     stage_s: dict[str, float] = field(default_factory=dict)
+    device_idle_s: float = 0.0
     embedded: dict[str, int] = field(default_factory=dict)
     cluster: dict[str, Any] = field(default_factory=dict)
 
@@ -76,6 +77,7 @@ class _Tally:
             self.failures.append(outcome)
             return
         self.computed += 1
+        self.device_idle_s += outcome.device_idle_s
         for stage, elapsed_s in outcome.elapsed_s.items():
             self.stage_s[stage] = self.stage_s.get(stage, 0.0) + elapsed_s
         for what, count in outcome.embedded.items():
@@ -305,5 +307,7 @@ def _summary(plan: Plan, tally: _Tally, totals: Totals, job: _Job) -> dict[str, 
         # Frames that this run embedded, and the distinct texts that each encoder saw of them.
         "embedded": tally.embedded,
         "stage_s": {stage: round(spent, 3) for stage, spent in tally.stage_s.items()},
+        # Between the computing of one partition and of the next, all workers together.
+        "device_idle_s": round(tally.device_idle_s, 3),
         "model_loads": list(job.journal.loads.values()),
     }

@@ -6,7 +6,7 @@ import pynvml
 import pytest
 
 from virnuc_dask.cluster import connect as connecting
-from virnuc_dask.cluster.connect import connect, count_gpus, local_workers
+from virnuc_dask.cluster.connect import Connection, connect, count_gpus, local_workers
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
 
@@ -34,11 +34,12 @@ def started_cuda(monkeypatch, four_gpus):
         raise StoppedError
 
     monkeypatch.setattr("dask_cuda.LocalCUDACluster", start)
+    monkeypatch.setattr(connecting, "gpu_memory_bytes", lambda: 80_000_000_000)
     monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
     monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF", raising=False)
 
-    def begin(settings: ClusterSettings) -> dict:
-        with pytest.raises(StoppedError), connect(settings, weight_bytes=0):
+    def begin(settings: ClusterSettings, weight_bytes: int = 0) -> dict:
+        with pytest.raises(StoppedError), connect(settings, weight_bytes):
             pass
         return started
 
@@ -103,12 +104,31 @@ def test_a_gpu_device_without_a_gpu_is_refused(no_gpu):
 def test_cuda_starts_one_worker_a_gpu_over_tcp_on_loopback(started_cuda):
     started = started_cuda(ClusterSettings(kind="cuda", dashboard_port=0))
     assert started["n_workers"] == 4
-    assert started["threads_per_worker"] == 1
+    assert started["threads_per_worker"] == 2, "one is read or written, the other computes"
     assert started["protocol"] == "tcp"
     assert started["device_memory_limit"] is None, "torch's allocator alone: no spilling"
     assert started["host"] == "127.0.0.1"
     assert started["dashboard_address"].startswith("127.0.0.1:")
     assert not [name for name in started if name.startswith("rmm")]
+
+
+@pytest.mark.parametrize(("gigabytes", "at_once"), [(80, 2), (8, 2), (6, 16)])
+def test_more_partitions_share_a_change_of_encoders_where_a_gpu_may_hold_only_one(
+    started_cuda, monkeypatch, gigabytes, at_once
+):
+    monkeypatch.setattr(connecting, "gpu_memory_bytes", lambda: gigabytes * 10**9)
+    started = started_cuda(ClusterSettings(kind="cuda", dashboard_port=0), weight_bytes=5 * 10**9)
+    assert started["threads_per_worker"] == at_once
+
+
+def test_a_worker_is_sent_one_partition_more_than_it_has_in_work():
+    def in_flight(**settings: int) -> int:
+        return Connection(None, "cuda", ClusterSettings(**settings)).in_flight
+
+    assert in_flight() == 3
+    assert in_flight(partitions_at_once=2) == 3
+    assert in_flight(partitions_at_once=16) == 17
+    assert in_flight(partitions_at_once=2, partitions_in_flight=8) == 8
 
 
 def test_the_allocator_is_set_before_the_gpu_workers_start(started_cuda):

@@ -10,6 +10,7 @@ import pytest
 
 from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.modelsets.modelset import load_modelset
+from virnuc_dask.modelsets.turns import Turns
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.stages.extract import extract, extract_features
 from virnuc_dask.stages.receipt import Stopwatch
@@ -52,7 +53,8 @@ def partition_of(sequences: list[str]) -> pa.Table:
 @pytest.fixture
 def models() -> SimpleNamespace:
     """A model set of two length encoders."""
-    return SimpleNamespace(encoders=(LengthEncoder(3), LengthEncoder(2)), memory_bytes=lambda: 5)
+    encoders = LengthEncoder(3), LengthEncoder(2)
+    return SimpleNamespace(encoders=encoders, turns=Turns(), memory_bytes=lambda: 5)
 
 
 @pytest.fixture
@@ -112,6 +114,7 @@ def test_the_receipt_counts_chunks_and_frames_and_tells_time_and_memory(task, mo
         "read",
         "frames",
         "tokenise",
+        "wait",
         "nucleotide",
         "peptide",
         "write",

@@ -23,6 +23,8 @@ LOOPBACK = "127.0.0.1"
 GIVEN = "given"
 # What a worker needs beside three times its weights (loading copies): Python, torch, one partition.
 _WORKER_BYTES = 1_000_000_000
+# Share of a GPU that the weights take where there is room beside them; partitions of a group.
+_ROOMY, _GROUP = 0.75, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class Connection:
     def workers(self) -> int:
         """Workers there are now; 1 without a cluster: this process."""
         return len(self.client.nthreads()) if self.client is not None else 1
+
+    @property
+    def in_flight(self) -> int:
+        """Partitions submitted for each worker: at least one more than it has in work."""
+        return max(self.settings.partitions_in_flight, (self.settings.partitions_at_once or 1) + 1)
 
     @property
     def dashboard(self) -> str | None:
@@ -125,6 +132,18 @@ def count_gpus() -> tuple[int, str]:
     return count, "" if count else "the driver finds no GPU"
 
 
+def gpu_memory_bytes() -> int:
+    """Memory of the smallest GPU of this machine; 0 without one. Asks NVML, as `count_gpus`."""
+    try:
+        pynvml.nvmlInit()
+        gpus = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
+        sizes = [int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total) for gpu in gpus]
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return 0
+    return min(sizes, default=0)
+
+
 def local_workers(settings: ClusterSettings, weight_bytes: int) -> tuple[int, int]:
     """Workers and torch threads of each on this machine: a worker a core where memory allows."""
     cores = len(os.sched_getaffinity(0))
@@ -203,7 +222,10 @@ def _connect_given(settings: ClusterSettings) -> Client:
 
 def _start_cpu(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, ClusterSettings]:
     workers, threads = local_workers(settings, weight_bytes)
-    settings = replace(settings, workers=workers, threads=threads, device="cpu")
+    at_once = settings.partitions_at_once or 1  # cores that compute have no time to spare
+    settings = replace(
+        settings, workers=workers, threads=threads, device="cpu", partitions_at_once=at_once
+    )
     return LocalCluster(n_workers=workers, **_common(settings)), settings
 
 
@@ -211,12 +233,25 @@ def _start_cuda(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, Clus
     workers = _count_gpu_workers(settings)
     from dask_cuda import LocalCUDACluster
 
-    settings = replace(settings, workers=workers, device="cuda")
+    at_once = settings.partitions_at_once or _partitions_at_once(weight_bytes)
+    threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // workers)
+    settings = replace(
+        settings, workers=workers, threads=threads, device="cuda", partitions_at_once=at_once
+    )
     # Kilobytes travel, and GPU memory is torch's alone: plain TCP, no RMM, no spilling.
     cluster = LocalCUDACluster(
         n_workers=workers, protocol="tcp", device_memory_limit=None, **_common(settings)
     )
     return cluster, settings
+
+
+def _partitions_at_once(weight_bytes: int) -> int:
+    """Two, so that one is read or written while the other computes.
+
+    Where a GPU hardly holds the weights, its worker may load the encoders in turn; as many
+    partitions as it has in work then share each change.
+    """
+    return 2 if weight_bytes < _ROOMY * gpu_memory_bytes() else _GROUP
 
 
 def _count_gpu_workers(settings: ClusterSettings) -> int:
@@ -236,10 +271,10 @@ def _check_scheduler_file(name: str) -> None:
 
 
 def _common(settings: ClusterSettings) -> dict[str, Any]:
-    """Arguments of every cluster on this machine: loopback only, one task at a time a worker."""
+    """Arguments of every cluster on this machine: loopback only, a thread for each partition."""
     return {
         "preload": ["virnuc_dask.cluster.interrupts"],
-        "threads_per_worker": 1,
+        "threads_per_worker": settings.partitions_at_once,
         "host": LOOPBACK,
         "dashboard_address": f"{LOOPBACK}:{_free_port(settings.dashboard_port)}",
     }

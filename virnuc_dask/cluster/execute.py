@@ -49,7 +49,7 @@ def executing(
             outcomes = execute_on(
                 connection.client,
                 ((t, chain(t, plugin_name, persistent=residence.persistent)) for t in tasks),
-                in_flight=connection.settings.partitions_in_flight,
+                in_flight=connection.in_flight,
                 worker_timeout_s=connection.settings.worker_timeout_s,
             )
             # Closed here, so that an interrupted run cancels its tasks before it takes their

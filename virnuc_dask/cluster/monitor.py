@@ -32,8 +32,9 @@ _LINES = {
     "warning": "{message}",
     "modelset_loading": "loading model set {modelset}",
     "modelset_loaded": "model set {modelset} loaded on worker {worker} ({device}) in "
-    "{elapsed_s} s: {weight_bytes}, load number {loads}, {mode}; memory {memory_before_bytes} → "
-    "{memory_after_bytes}",
+    "{elapsed_s} s: {weight_bytes}, load number {loads}, {mode}, {residency}; memory "
+    "{memory_before_bytes} → {memory_after_bytes}",
+    "encoder_loaded": "encoder {encoder} loaded on worker {worker} in {elapsed_s} s",
     "modelset_released": "model set {modelset} released on worker {worker}; memory "
     "{memory_before_bytes} → {memory_after_bytes}",
     "cache_cleared": "GPU cache cleared on worker {worker} after {partitions} partitions; memory "

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
-from distributed import Client, Worker, WorkerPlugin, get_worker
+from distributed import Client, Reschedule, Worker, WorkerPlugin, get_worker
 
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import ModelSetError, NoClusterError
 from virnuc_dask.modelsets.source import ModelSource
+from virnuc_dask.modelsets.turns import ReleasedError
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.plan import PartitionTask
 
@@ -115,8 +116,12 @@ def run_last_stage(
 def _run_in(
     residence: Residence, stage: Stage[P], task: PartitionTask, *args: P.args, **kwargs: P.kwargs
 ) -> Receipt:
-    with residence.models() as models:
-        receipt = stage(task, models, *args, **kwargs)
+    try:
+        with residence.models() as models:
+            receipt = stage(task, models, *args, **kwargs)
+    except ReleasedError:
+        # This worker goes, or the run does: another one may want the task, or nobody.
+        raise Reschedule from None
     return replace(receipt, worker=str(get_worker().name))
 
 

@@ -76,11 +76,6 @@ class Encoder(Protocol):
 
     dim: int
 
-    @classmethod
-    def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
-        """Build the encoder and read its weights from ``folder``."""
-        ...
-
     @property
     def weight_bytes(self) -> int:
         """Memory that the weights take, in bytes."""
@@ -99,6 +94,15 @@ class Encoder(Protocol):
         ...
 
 
+class Architecture(Encoder, Protocol):
+    """An encoder that `load_encoder` can make."""
+
+    @classmethod
+    def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
+        """Build the encoder and read its weights from ``folder``."""
+        ...
+
+
 def load_encoder(spec: EncoderSpec, folder: Path, placement: Placement) -> Encoder:
     """Load the encoder that ``spec`` describes.
 
@@ -114,5 +118,5 @@ def load_encoder(spec: EncoderSpec, folder: Path, placement: Placement) -> Encod
             "Was the model set made for a newer version?"
         )
     module, name = ARCHITECTURES[spec.architecture]
-    encoder: Encoder = getattr(import_module(module), name).load(spec, folder, placement)
-    return encoder
+    architecture: type[Architecture] = getattr(import_module(module), name)
+    return architecture.load(spec, folder, placement)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+NOT_WORK = ("wait", "finish")  # of the stages, for a worker
 LOADED, DONE, LAST = "modelset_loaded", "partition_done", "run_done"
 
 
@@ -37,7 +38,7 @@ def phases(folder: Path, summary: Mapping[str, Any]) -> dict[str, float]:
     loaded = max(_time(event) for event in events if event["event"] == ready)
     worked = max(_time(event) for event in events if event["event"] == DONE)
     ended = max(_time(event) for event in events)
-    computing_s = sum(s for stage, s in summary["stage_s"].items() if stage != "finish")
+    computing_s = sum(s for stage, s in summary["stage_s"].items() if stage not in NOT_WORK)
     working_s = (worked - loaded).total_seconds()
     return {
         "start_s": (loaded - begun).total_seconds(),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import gc
 import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import psutil
 import torch
 
-from virnuc_dask.encoders.encoder import Encoder, Placement, load_encoder
+from virnuc_dask.encoders.encoder import Encoder, Placement
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.classifier import Classifier, load_classifier
 from virnuc_dask.modelsets.environment import prepare_torch
-from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info, verify
+from virnuc_dask.modelsets.pair import Memory, OnLoad, load_pair
+from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info, verified
 from virnuc_dask.modelsets.source import ModelSource
+from virnuc_dask.modelsets.turns import Turns
 
 prepare_torch()
 
@@ -28,6 +29,8 @@ class ModelSet:
     device: str
     classifier: Classifier
     encoders: tuple[Encoder, Encoder] | None  # nucleotide, peptide
+    turns: Turns = field(default_factory=Turns)
+    residency: str = "no encoders"  # as a log says it
 
     @property
     def weight_bytes(self) -> int:
@@ -40,8 +43,15 @@ class ModelSet:
         return memory_bytes(self.device)
 
 
-def load(source: ModelSource) -> ModelSet:
-    """Load a model set after checking every file that is read against its SHA-256.
+def load(source: ModelSource, on_load: OnLoad | None = None) -> ModelSet:
+    """Load a model set; every file that is read is compared with its SHA-256 meanwhile.
+
+    Parameters
+    ----------
+    source
+        What to load, and how.
+    on_load
+        Told of each encoder that is loaded in the other's place, where memory holds one only.
 
     Raises
     ------
@@ -59,13 +69,20 @@ def load(source: ModelSource) -> ModelSet:
     limit_threads(source.threads)
     if device == "cuda":
         torch.cuda.set_per_process_memory_fraction(source.gpu_fraction)
-    classifier = _load_classifier(folder, info)
-    return ModelSet(
-        info=info,
-        device=device,
-        classifier=classifier,
-        encoders=_load_encoders(folder, info, source, device) if source.encoders else None,
-    )
+    names = None if source.encoders else [info.classifier.file]
+    with verified(folder, info, names):
+        path = folder / info.classifier.file
+        classifier = load_classifier(path, info.feature_dim, info.classifier.hidden)
+        if not source.encoders:
+            return ModelSet(info, device, classifier, encoders=None)
+        pair = load_pair(
+            (info.nucleotide, info.peptide),
+            folder,
+            Placement(device, source.precision, source.max_tokens),
+            Memory(source.residency, free_bytes(source, device)),
+            on_load,
+        )
+    return ModelSet(info, device, classifier, pair.encoders, pair.turns, pair.residency)
 
 
 def load_modelset(name: str, device: str = "auto", precision: str = "fp32") -> ModelSet:
@@ -128,17 +145,9 @@ def device_name(device: str) -> str:
     return f"{properties.name} {properties.uuid}"
 
 
-def _load_classifier(folder: Path, info: ModelSetInfo) -> Classifier:
-    verify(folder, info, [info.classifier.file])
-    return load_classifier(folder / info.classifier.file, info.feature_dim, info.classifier.hidden)
-
-
-def _load_encoders(
-    folder: Path, info: ModelSetInfo, source: ModelSource, device: str
-) -> tuple[Encoder, Encoder]:
-    verify(folder, info)
-    placement = Placement(device, source.precision, source.max_tokens)
-    return (
-        load_encoder(info.nucleotide, folder, placement),
-        load_encoder(info.peptide, folder, placement),
-    )
+def free_bytes(source: ModelSource, device: str) -> int | None:
+    """Memory that encoders may still take; None where the system swaps or maps what is too much."""
+    if device != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return min(free, int(source.gpu_fraction * total) - torch.cuda.memory_allocated())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ FORMAT = 1
 MANIFEST = "modelset.json"
 EMBEDDED = ("mini",)
 _HERE = Path(__file__).parent
+_HASHING_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +156,34 @@ def verify(folder: Path, info: ModelSetInfo, files: Collection[str] | None = Non
     ModelSetError
         Naming the first file that is missing or differs.
     """
-    for name in sorted(info.files if files is None else files):
-        path, expected = folder / name, info.files[name]
-        if not path.is_file():
-            raise ModelSetError(f"{path}: missing from model set {info.name!r}.")
-        if sha256(path) != expected:
-            raise ModelSetError(
-                f"{path}: damaged, its SHA-256 is not the one in {MANIFEST}. "
-                f"Import or download model set {info.name!r} again."
-            )
+    with verified(folder, info, files):
+        pass
+
+
+@contextmanager
+def verified(
+    folder: Path, info: ModelSetInfo, files: Collection[str] | None = None
+) -> Iterator[None]:
+    """Compare files (default: all) with their SHA-256 while the block reads them.
+
+    Hashing takes as long as reading from a fast disk, a thread a file hides it behind loading.
+    What the block makes must not be used before it is left.
+
+    Raises
+    ------
+    ModelSetError
+        On leaving, naming the first file that is missing or differs; instead of whatever the
+        block made of such a file.
+    """
+    with ThreadPoolExecutor(_HASHING_THREADS) as pool:
+        names = sorted(info.files if files is None else files)
+        checks = [pool.submit(_verify_file, folder / name, info) for name in names]
+        try:
+            yield
+        except ModelSetError:
+            _require(checks)
+            raise
+        _require(checks)
 
 
 def write_info(folder: Path, info: ModelSetInfo) -> ModelSetInfo:
@@ -195,6 +217,21 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _require(checks: Iterable[Future[None]]) -> None:
+    for check in checks:
+        check.result()
+
+
+def _verify_file(path: Path, info: ModelSetInfo) -> None:
+    if not path.is_file():
+        raise ModelSetError(f"{path}: missing from model set {info.name!r}.")
+    if sha256(path) != info.files[path.name]:
+        raise ModelSetError(
+            f"{path}: damaged, its SHA-256 is not the one in {MANIFEST}. "
+            f"Import or download model set {info.name!r} again."
+        )
 
 
 def _check_inside(folder: Path, name: str) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.modelset import (
     ModelSet,
     clear_cache,
@@ -20,6 +19,7 @@ from virnuc_dask.modelsets.modelset import (
     resolve_device,
 )
 from virnuc_dask.modelsets.source import ModelSource
+from virnuc_dask.modelsets.turns import DeviceClock, ReleasedError
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -43,6 +43,8 @@ class Residence:
         self._loads = self._partitions = self._users = 0
         self._closed = False
         self._lock = threading.Lock()
+        self._clock = DeviceClock()
+        self._alone = threading.Lock()
 
     @property
     def mode(self) -> str:
@@ -78,11 +80,12 @@ class Residence:
         """
         limit_threads(self._source.threads)
         if not self._persistent:
-            models = self._load()
-            try:
-                yield models
-            finally:
-                self._release(models)
+            with self._alone:  # a second one would need as much memory again
+                models = self._load()
+                try:
+                    yield models
+                finally:
+                    self._release(models)
         else:
             models = self._enter()
             try:
@@ -99,18 +102,21 @@ class Residence:
             self._clear_cache(self._resident.device)
 
     def close(self) -> None:
-        """Give back whatever is loaded: now, or when the stage that uses it ends.
+        """Give back whatever is loaded: now, or when the stages that use it end.
 
-        A stage that was cancelled runs on to its end. Can be called again.
+        A stage that computes runs on to its end, one that waits for its turn is turned away. Can be
+        called again.
         """
         with self._lock:
             self._closed = True
+            if self._resident is not None:
+                self._resident.turns.close()
         self._give_back_if_unused()
 
     def _enter(self) -> ModelSet:
         with self._lock:
             if self._resident is None or self._closed:
-                raise ModelSetError("the model set was released, or never loaded, in this worker.")
+                raise ReleasedError
             self._users += 1
             return self._resident
 
@@ -129,7 +135,8 @@ class Residence:
 
     def _load(self) -> ModelSet:
         before, start = memory_bytes(resolve_device(self._source)), time.perf_counter()
-        models = load(self._source)
+        models = load(self._source, self._tell_encoder)
+        models.turns.clock = self._clock
         self._loads += 1
         self._emit(
             {
@@ -138,6 +145,7 @@ class Residence:
                 "checksum": models.info.checksum,
                 "device": device_name(models.device),
                 "mode": self.mode,
+                "residency": models.residency,
                 "loads": self._loads,
                 "elapsed_s": round(time.perf_counter() - start, 3),
                 "weight_bytes": models.weight_bytes,
@@ -146,6 +154,15 @@ class Residence:
             }
         )
         return models
+
+    def _tell_encoder(self, architecture: str, elapsed_s: float) -> None:
+        self._emit(
+            {
+                "event": "encoder_loaded",
+                "encoder": architecture,
+                "elapsed_s": round(elapsed_s, 3),
+            }
+        )
 
     def _release(self, models: ModelSet) -> None:
         before = memory_bytes(models.device)

@@ -21,6 +21,7 @@ class ModelSource:
     max_tokens: int = 4096
     threads: int | None = None
     gpu_fraction: float = 0.9
+    residency: str = "auto"
     encoders: bool = True  # false: the classifier alone
 
     @classmethod
@@ -43,6 +44,7 @@ class ModelSource:
             max_tokens=settings.max_tokens,
             threads=settings.cluster.threads,
             gpu_fraction=settings.memory.gpu_fraction,
+            residency=settings.memory.residency,
             encoders=encoders,
         )
 

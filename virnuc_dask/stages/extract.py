@@ -53,6 +53,7 @@ def extract(task: PartitionTask, models: ModelSet) -> Receipt:
         memory_before_bytes=before,
         memory_after_bytes=models.memory_bytes(),
         elapsed_s=watch.elapsed_s,
+        device_idle_s=watch.device_idle_s,
         embedded=watch.embedded,
     )
 
@@ -89,17 +90,22 @@ def extract_features(
     if models.encoders is None:
         raise ValueError("extracting features needs a model set with its encoders loaded")
     nucleotide, peptide = models.encoders
-    with watch.time("frames"):
-        rows, frames = _flatten(find_frames(chunks["sequence"].to_pylist()))
-    with watch.time("tokenise"):
-        dna, dna_rows = _distinct([frame.dna for frame in frames])
-        peptides, peptide_rows = _distinct([frame.peptide for frame in frames])
-        dna_tokens, peptide_tokens = nucleotide.tokenise(dna), peptide.tokenise(peptides)
-    with watch.time("nucleotide"):
-        dna_embeddings = _spread(nucleotide.embed_tokens(dna_tokens), dna_rows)
-    with watch.time("peptide"):
-        peptide_embeddings = _spread(peptide.embed_tokens(peptide_tokens), peptide_rows)
+    with models.turns.partition() as turn:
+        with watch.time("frames"):
+            rows, frames = _flatten(find_frames(chunks["sequence"].to_pylist()))
+        with watch.time("tokenise"):
+            dna, dna_rows = _distinct([frame.dna for frame in frames])
+            peptides, peptide_rows = _distinct([frame.peptide for frame in frames])
+            dna_tokens, peptide_tokens = nucleotide.tokenise(dna), peptide.tokenise(peptides)
+        with turn.computing("nucleotide"), watch.time("nucleotide"):
+            dna_embeddings = nucleotide.embed_tokens(dna_tokens)
+        with turn.computing("peptide"), watch.time("peptide"):
+            peptide_embeddings = peptide.embed_tokens(peptide_tokens)
+    watch.elapsed_s["wait"] = turn.waited_s
+    watch.device_idle_s = turn.device_idle_s
     watch.embedded.update(frames=len(frames), nucleotide=len(dna), peptide=len(peptides))
+    dna_embeddings = _spread(dna_embeddings, dna_rows)
+    peptide_embeddings = _spread(peptide_embeddings, peptide_rows)
     schema = schemas.features(dna_embeddings.shape[1], peptide_embeddings.shape[1], dtype)
     vectors = [to_column(dna_embeddings, dtype), to_column(peptide_embeddings, dtype)]
     return pa.table([*_names(chunks, rows, frames), *vectors], schema=schema)

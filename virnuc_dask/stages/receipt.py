@@ -24,6 +24,7 @@ class Receipt:
     memory_before_bytes: int
     memory_after_bytes: int
     elapsed_s: Mapping[str, float] = field(default_factory=dict)  # by stage
+    device_idle_s: float = 0.0  # between the computing of the partition before and of this one
     embedded: Mapping[str, int] = field(default_factory=dict)  # as `Stopwatch` counts them
     worker: str = ""
 
@@ -41,6 +42,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.elapsed_s: dict[str, float] = {}
+        self.device_idle_s = 0.0
         self.embedded: dict[str, int] = {}
 
     @contextmanager

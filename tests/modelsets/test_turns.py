@@ -1,0 +1,156 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+
+import pytest
+
+from virnuc_dask.modelsets.turns import ENCODERS, DeviceClock, ReleasedError, Turns
+
+LIMIT_S = 20
+
+
+class Device:
+    """Notes who computes, and fails if two do."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[int, str]] = []
+        self._busy = threading.Lock()
+
+    def compute(self, number: int, encoder: str, seconds: float = 0.001) -> None:
+        assert self._busy.acquire(blocking=False), "two compute at once"
+        threading.Event().wait(seconds)
+        self.log.append((number, encoder))
+        self._busy.release()
+
+    def put_through(self, turns: Turns, number: int) -> None:
+        with turns.partition() as turn:
+            for encoder in ENCODERS:
+                with turn.computing(encoder):
+                    self.compute(number, encoder)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_never_do_two_partitions_compute_at_once_and_all_of_them_do(grouped):
+    device, turns = Device(), Turns(grouped=grouped)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: device.put_through(turns, number), range(40)))
+    for number in range(40):
+        assert [encoder for n, encoder in device.log if n == number] == list(ENCODERS)
+
+
+def test_a_partition_keeps_its_turn_from_the_first_encoder_to_the_second():
+    device, turns = Device(), Turns()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: device.put_through(turns, number), range(20)))
+    assert all(a[0] == b[0] for a, b in zip(device.log[::2], device.log[1::2], strict=True))
+
+
+def test_a_group_goes_through_one_encoder_before_any_of_it_goes_on_to_the_other():
+    device, turns = Device(), Turns(grouped=True)
+    together = threading.Barrier(5)
+
+    def put_through(number: int) -> None:
+        with turns.partition() as turn:
+            together.wait(LIMIT_S)
+            for encoder in ENCODERS:
+                with turn.computing(encoder):
+                    device.compute(number, encoder)
+
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(put_through, range(5)))
+    changes = [(encoder, len(list(of))) for encoder, of in groupby(e for _, e in device.log)]
+    assert changes == [("nucleotide", 5), ("peptide", 5)]
+
+
+def test_while_one_computes_the_other_prepares_and_writes():
+    turns = Turns()
+    second_is_ready, first_is_written = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with turns.partition() as turn:
+            for encoder in ENCODERS:
+                with turn.computing(encoder):
+                    assert second_is_ready.wait(LIMIT_S), "the second could not prepare"
+        first_is_written.set()
+
+    def second() -> None:
+        with turns.partition() as turn:
+            second_is_ready.set()
+            for encoder in ENCODERS:
+                with turn.computing(encoder):
+                    assert first_is_written.wait(LIMIT_S), "the first could not write"
+
+    with ThreadPoolExecutor(2) as pool:
+        begun = pool.submit(first)
+        while turns._holder is None and not begun.done():
+            threading.Event().wait(0.001)
+        pool.submit(second).result()
+        begun.result()
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("fails_at", [None, *ENCODERS])
+def test_a_partition_that_fails_leaves_the_device_to_the_next(grouped, fails_at):
+    device, turns = Device(), Turns(grouped=grouped)
+
+    def fail() -> None:
+        with turns.partition() as turn:
+            for encoder in ENCODERS[: ENCODERS.index(fails_at) + 1] if fails_at else ():
+                with turn.computing(encoder):
+                    if encoder == fails_at:
+                        raise RuntimeError(encoder)
+            raise RuntimeError("before it computes")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(device.put_through, turns, 1).result(LIMIT_S)
+    assert len(device.log) == 2
+
+
+def test_closing_turns_away_who_waits_and_lets_who_computes_end():
+    turns = Turns()
+    with ThreadPoolExecutor(1) as pool, turns.partition() as turn:
+        with turn.computing("nucleotide"):
+            waiting = pool.submit(Device().put_through, turns, 1)
+            while len(turns._in_work) < 2:
+                threading.Event().wait(0.001)
+            turns.close()
+            with pytest.raises(ReleasedError):
+                waiting.result(LIMIT_S)
+        with turn.computing("peptide"):
+            pass
+
+
+def test_idle_is_what_passes_between_two_computations(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("virnuc_dask.modelsets.turns.time.perf_counter", lambda: now[0])
+    turns = Turns(clock=DeviceClock())
+
+    def one(before: float, computing: float) -> float:
+        with turns.partition() as turn:
+            now[0] += before
+            for encoder in ENCODERS:
+                with turn.computing(encoder):
+                    now[0] += computing
+        return turn.device_idle_s
+
+    assert one(before=7, computing=5) == 0, "nothing came before the first"
+    assert one(before=3, computing=5) == 3
+    assert one(before=0, computing=1) == 0
+
+
+def test_waiting_is_what_a_partition_waits_for_the_device():
+    turns = Turns()
+    with ThreadPoolExecutor(1) as pool, turns.partition() as turn:
+        with turn.computing("nucleotide"):
+
+            def wait() -> float:
+                with turns.partition() as other, other.computing("nucleotide"):
+                    return other.waited_s
+
+            waiting = pool.submit(wait)
+            threading.Event().wait(0.1)
+        with turn.computing("peptide"):
+            pass
+        assert waiting.result(LIMIT_S) > 0.05 > turn.waited_s / 2

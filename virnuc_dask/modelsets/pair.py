@@ -1,0 +1,147 @@
+"""The two encoders of a model set: both in memory, or where that is too small one at a time."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from virnuc_dask.encoders.encoder import Encoder, EncoderSpec, Placement, load_encoder
+from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.turns import Turns
+
+Specs = tuple[EncoderSpec, EncoderSpec]
+OnLoad = Callable[[str, float], None]
+"""Told the architecture of an encoder that took the other's place, and the seconds it took."""
+
+# Tokens of a batch that is worth a GPU, and values of the embedding's width that live at once for
+# each of them: input and output of a layer, queries, keys and values, the perceptron's inside.
+_WORKING_TOKENS, _WORKING_VALUES = 8192, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How memory may be used: ``residency`` as the setting says, and what is free.
+
+    ``free_bytes`` is None where there is no limit to keep: a CPU maps weights from their file.
+    """
+
+    residency: str = "auto"  # auto, together, in_turn
+    free_bytes: int | None = None
+
+    def holds(self, needed_bytes: int) -> bool:
+        """Whether both encoders stay in memory, if they need so much."""
+        if self.residency != "auto":
+            return self.residency == "together"
+        return self.free_bytes is None or needed_bytes <= self.free_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPair:
+    """The nucleotide and the peptide encoder, who may compute when, and how they are kept."""
+
+    encoders: tuple[Encoder, Encoder]
+    turns: Turns = field(default_factory=Turns)
+    residency: str = "both encoders in memory"
+
+
+def load_pair(
+    specs: Specs, folder: Path, placement: Placement, memory: Memory, on_load: OnLoad | None = None
+) -> EncoderPair:
+    """Load both encoders if ``memory`` holds them with room to compute, else each in its turn.
+
+    Raises
+    ------
+    ModelSetError
+        If a file is missing or damaged or does not hold what its specification says.
+    """
+    sizes = [_weight_bytes(spec, folder, placement) for spec in specs]
+    needed = sum(sizes) + _working_bytes(specs, placement)
+    if memory.holds(needed):
+        nucleotide, peptide = (load_encoder(spec, folder, placement) for spec in specs)
+        return EncoderPair((nucleotide, peptide))
+    seat = Seat(folder, placement, on_load)
+    nucleotide, peptide = (
+        SeatedEncoder(spec, seat, n) for spec, n in zip(specs, sizes, strict=True)
+    )
+    why = "as set"
+    if memory.residency == "auto" and memory.free_bytes is not None:
+        why = f"both need {needed / 1e9:,.1f} GB and {memory.free_bytes / 1e9:,.1f} GB are free"
+    text = f"one encoder in memory at a time ({why})"
+    return EncoderPair((nucleotide, peptide), Turns(grouped=True), text)
+
+
+class Seat:
+    """The place in a device's memory that two encoders share."""
+
+    def __init__(self, folder: Path, placement: Placement, on_load: OnLoad | None) -> None:
+        self._folder = folder
+        self._placement = placement
+        self._on_load = on_load
+        self._seated: tuple[EncoderSpec, Encoder] | None = None
+
+    def encoder(self, spec: EncoderSpec) -> Encoder:
+        """The encoder of ``spec``, loaded in the other's place if it is not there."""
+        if self._seated is None or self._seated[0] != spec:
+            self._seated = None
+            gc.collect()
+            if self._placement.device == "cuda":
+                torch.cuda.empty_cache()
+            start = time.perf_counter()
+            self._seated = spec, load_encoder(spec, self._folder, self._placement)
+            if self._on_load is not None:
+                self._on_load(spec.architecture, time.perf_counter() - start)
+        return self._seated[1]
+
+
+class SeatedEncoder:
+    """An encoder that is in memory from its first use until the other one needs the place.
+
+    Its texts are tokenised where they are embedded: the tokeniser comes and goes with it.
+    """
+
+    def __init__(self, spec: EncoderSpec, seat: Seat, weight_bytes: int) -> None:
+        self.dim = spec.dim
+        self.weight_bytes = weight_bytes
+        self._spec = spec
+        self._seat = seat
+
+    def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
+        """The texts themselves."""
+        return texts
+
+    def embed_tokens(self, tokens: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of ``tokens``, which are texts, order kept."""
+        return self._seat.encoder(self._spec).embed(tokens)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
+        return self.embed_tokens(texts)
+
+
+def _weight_bytes(spec: EncoderSpec, folder: Path, placement: Placement) -> int:
+    """Memory that an encoder's weights will take, from the header of their file."""
+    path = folder / spec.file
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            values: int = sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except (SafetensorError, OSError) as error:
+        raise ModelSetError(
+            f"{path}: missing or damaged ({error}). Import or download the model set again."
+        ) from error
+    return values * int(placement.dtype.itemsize)
+
+
+def _working_bytes(specs: Specs, placement: Placement) -> int:
+    """Memory for a batch on its way through the wider of two encoders."""
+    width = max(spec.dim for spec in specs)
+    return width * _WORKING_TOKENS * _WORKING_VALUES * int(placement.dtype.itemsize)

@@ -1,0 +1,133 @@
+"""Who computes when: one partition at a time, while others are read, tokenised and written.
+
+Two threads of a worker have a partition in work each. Only one may use the device; the other finds
+frames, tokenises or writes meanwhile, and has its batches ready when the turn comes to it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from virnuc_dask.errors import ModelSetError
+
+ENCODERS = ("nucleotide", "peptide")
+
+
+class ReleasedError(ModelSetError):
+    """The model set was released while a partition waited for it."""
+
+    def __init__(self) -> None:
+        super().__init__("the model set was released, or never loaded, in this worker.")
+
+
+class DeviceClock:
+    """How long a device computes nothing between two computations."""
+
+    def __init__(self) -> None:
+        self._ended: float | None = None
+
+    def begin(self) -> float:
+        """A computation begins; seconds since the last one ended, 0 before the first."""
+        return 0.0 if self._ended is None else time.perf_counter() - self._ended
+
+    def end(self) -> None:
+        """A computation has ended."""
+        self._ended = time.perf_counter()
+
+
+class Turn:
+    """One partition's way through both encoders, the nucleotide encoder first.
+
+    ``waited_s`` are the seconds that it waited for the device, ``device_idle_s`` those that the
+    device waited for it.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self.done = 0  # encoders it has been through
+        self.waited_s = self.device_idle_s = 0.0
+
+    @contextmanager
+    def computing(self, encoder: str) -> Iterator[None]:
+        """Wait for the device and use it alone.
+
+        Raises
+        ------
+        ReleasedError
+            If the model set is released before the turn comes.
+        """
+        place, start = ENCODERS.index(encoder), time.perf_counter()
+        self._turns.wait_for(self, place)
+        self.waited_s += time.perf_counter() - start
+        self.device_idle_s += self._turns.clock.begin()
+        try:
+            yield
+        finally:
+            self._turns.clock.end()
+            self.done = place + 1
+            self._turns.pass_on(self)
+
+
+class Turns:
+    """Lets one partition of a process compute at a time.
+
+    With both encoders in memory a partition keeps its turn from the first to the second: so it
+    ends early, and is written while the next one computes. ``grouped`` is for encoders that are in
+    memory one at a time: all partitions in work go through the one before any goes on to the
+    other, so that a group of them shares each change.
+    """
+
+    def __init__(self, *, grouped: bool = False, clock: DeviceClock | None = None) -> None:
+        self.clock = clock or DeviceClock()
+        self._grouped = grouped
+        self._changed = threading.Condition()
+        self._in_work: list[Turn] = []
+        self._holder: Turn | None = None
+        self._place = 0  # of the encoder in use
+        self._closed = False
+
+    @contextmanager
+    def partition(self) -> Iterator[Turn]:
+        """Take up a partition; its reading too belongs inside, for a group to wait for it."""
+        turn = Turn(self)
+        with self._changed:
+            self._in_work.append(turn)
+        try:
+            yield turn
+        finally:
+            with self._changed:
+                self._in_work.remove(turn)
+                if self._holder is turn:
+                    self._holder = None
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Turn away those that wait; the one that computes goes on to its end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def wait_for(self, turn: Turn, place: int) -> None:
+        """Wait until ``turn`` may use the encoder at ``place``; see `Turn.computing`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._may_compute(turn, place))
+            if self._closed and self._holder is not turn:
+                raise ReleasedError
+            self._holder, self._place = turn, place
+
+    def pass_on(self, turn: Turn) -> None:
+        """Let the next one compute, unless ``turn`` keeps the device for its other encoder."""
+        with self._changed:
+            if self._grouped or turn.done == len(ENCODERS):
+                self._holder = None
+                self._changed.notify_all()
+
+    def _may_compute(self, turn: Turn, place: int) -> bool:
+        if self._holder is not None:
+            return self._holder is turn
+        if not self._grouped or place == self._place:
+            return True
+        return all(other.done != self._place for other in self._in_work)
