@@ -1,172 +1,196 @@
 """Tokens a second of our encoders beside their alternatives, on random weights of real sizes.
 
 ESM-2: fair-esm's own forward, called as the published tool calls it (fp32, padded batches of at
-most 2,048 tokens), against ours in fp32 and bf16, all with the same weights. DNABERT-S (117M):
-our batches against one sequence at a time, which is how the published tool runs it.
+most 2,048 tokens), and transformers' `EsmModel` with SDPA, against ours in every precision, all
+with the same weights. DNABERT-S (117M): ours against one sequence at a time in plain fp32, which
+is how the published tool runs it.
 
-Every variant is warmed up once, then all take turns; the median of the turns counts. The last
-line is JSON.
+The rate of the encoder's matrix products alone is measured first. Every variant is warmed up once,
+then all take turns; rates are medians of the turns, ratios medians of the turns' ratios. Cosines
+are those of the worst embedding to the alternative's in fp32. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 
-import esm
-import numpy as np
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
+from peers import FairEsm, PlainDnabertS, Transformers
 
-from virnuc_dask.encoders.dnabert_s import DnabertS, DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.encoder import Placement, load_encoder
-from virnuc_dask.measuring.machine import describe, versions
-from virnuc_dask.modelsets.published_encoders import import_esm2
+from virnuc_dask.measuring.encoder_figures import PRECISIONS
+from virnuc_dask.measuring.machine import cores, describe, versions
+from virnuc_dask.measuring.products import gemm_rate, layer_of
+from virnuc_dask.measuring.random_weights import (
+    DNABERT_S_SIZES,
+    ESM2_SIZES,
+    write_dnabert_s,
+    write_esm2,
+)
+from virnuc_dask.measuring.trials import Subject, count_tokens, smallest_cosine
+from virnuc_dask.measuring.turns import rates, ratio, take_turns
+from virnuc_dask.modelsets.environment import prepare_torch
+from virnuc_dask.modelsets.modelset import limit_threads
 
-ESM2_SIZES = {"8M": (6, 320, 20), "35M": (12, 480, 20), "150M": (30, 640, 20)}
-DNABERT_S = DnabertSSizes(layers=12, embed_dim=768, heads=12, mlp_dim=3072, vocabulary=4096)
-RESIDUES, TOKENS_DNA = 166, 102
-PUBLISHED_MAX_TOKENS = 2048
-Variants = dict[str, Callable[[], object]]
+FAIR, PLAIN = "fair_esm_fp32", "one_at_a_time_fp32"
+CHUNK_LENGTH = 500
+# Peptides a turn on a CPU, so that a turn of the slowest variant takes some seconds; a GPU gets
+# so many times more.
+TEXTS = {"8M": 96, "35M": 48, "150M": 24, "650M": 12, "3B": 12}
+DNABERT_S_TEXTS = 16
+GPU_FACTOR = 64
+Embed = Callable[[list[str]], object]
 
 
 def main() -> None:
     options = parse_options()
-    torch.manual_seed(1)
-    esm2 = {size: bench_esm2(size, options) for size in options.sizes}
-    results = {
+    prepare_torch()
+    limit_threads(options.threads)
+    results: dict[str, object] = {
         "benchmark": "encoders",
-        "machine": describe() | {"torch_threads": torch.get_num_threads()},
-        "versions": versions("fair-esm", "tokenizers"),
-        "gemm_gflops": {"fp32": gemm_rate(torch.float32), "bf16": gemm_rate(torch.bfloat16)},
-        "tokens_per_peptide": RESIDUES + 2,
-        "esm2": esm2,
-        "dnabert_s_117M": bench_dnabert_s(options),
+        "device": options.device,
+        "torch_threads": torch.get_num_threads(),
+        "repeats": options.repeats,
+        "chunk_length": options.length,
+        "esm2": {size: bench_esm2(size, options) for size in options.sizes},
+    }
+    if options.dnabert_s:
+        results["dnabert_s"] = {options.dnabert_s: bench_dnabert_s(options)}
+    results |= {
+        "machine": describe(),
+        "versions": versions("fair-esm", "transformers", "tokenizers"),
     }
     line = json.dumps(results)
     if options.out:
-        options.out.write_text(line + "\n")
+        options.out.write_text(line + "\n", encoding="utf-8")
     print(line)
+
+
+def bench_esm2(size: str, options: argparse.Namespace) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, device = Path(scratch), options.device
+        subject = Subject(
+            f"ESM-2 {size}", write_esm2(ESM2_SIZES[size], folder), folder, options.length
+        )
+        gemm = ceiling(subject, options)
+        variants: dict[str, Embed] = {FAIR: FairEsm(subject.spec, folder, device).embed}
+        for precision in ("fp32", "bf16"):
+            theirs = Transformers(subject.spec, folder, device, precision, options.peer_max_tokens)
+            variants[f"transformers_{precision}"] = theirs.embed
+        variants |= our_variants(subject, options)
+        texts = options.texts or TEXTS[size] * (GPU_FACTOR if device == "cuda" else 1)
+        return compare(subject, variants, gemm, subject.draw_texts(texts), options)
+
+
+def bench_dnabert_s(options: argparse.Namespace) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, device = Path(scratch), options.device
+        sizes = DNABERT_S_SIZES[options.dnabert_s]
+        subject = Subject("DNABERT-S", write_dnabert_s(sizes, folder), folder, options.length)
+        gemm = ceiling(subject, options)
+        variants: dict[str, Embed] = {PLAIN: PlainDnabertS(subject.spec, folder, device).embed}
+        variants |= our_variants(subject, options)
+        texts = options.texts or DNABERT_S_TEXTS * (GPU_FACTOR if device == "cuda" else 1)
+        return compare(subject, variants, gemm, subject.draw_texts(texts), options)
+
+
+def our_variants(subject: Subject, options: argparse.Namespace) -> dict[str, Embed]:
+    """Our encoder in every precision, and compiled where that can be asked for."""
+    how = {} if options.max_tokens is None else {"max_tokens": options.max_tokens}
+    can_compile = "compile" in {field.name for field in fields(Placement)}
+    found: dict[str, Embed] = {}
+    for precision in PRECISIONS[options.device]:
+        placement = Placement(options.device, precision, **how)
+        encoder = load_encoder(subject.spec, subject.folder, placement)
+        found[f"ours_{precision}"] = encoder.embed
+        if can_compile and options.compile:
+            placement = Placement(options.device, precision, **how, compile=True)
+            compiled = load_encoder(subject.spec, subject.folder, placement)
+            found[f"ours_{precision}_compiled"] = compiled.embed
+    return found
+
+
+def ceiling(subject: Subject, options: argparse.Namespace) -> dict[str, float]:
+    """GFLOP/s of the encoder's matrix products and nothing else, by precision."""
+    layer = layer_of(subject.spec)
+    if layer is None:
+        raise ValueError(f"{subject.label} has no matrix products")
+    found = {
+        precision: round(gemm_rate(layer, precision, options.device, options.gemm_s) / 1e9, 1)
+        for precision in PRECISIONS[options.device]
+    }
+    tell(f"{subject.label}: matrix products, GFLOP/s: {found}")
+    return found
+
+
+def compare(
+    subject: Subject,
+    variants: Mapping[str, Embed],
+    gemm: Mapping[str, float],
+    texts: list[str],
+    options: argparse.Namespace,
+) -> dict[str, object]:
+    """Rates, ratios to the first variant, shares of the ceiling, cosines to the first variant."""
+    wanted = options.variants or list(variants)
+    baseline = next(iter(variants))
+    chosen = {n: embed for n, embed in variants.items() if n == baseline or n in wanted}
+    embeddings = {name: embed(texts) for name, embed in chosen.items()}
+    elapsed_s = take_turns(
+        {name: lambda embed=embed: embed(texts) for name, embed in chosen.items()},
+        options.repeats,
+        options.device,
+        lambda message: tell(f"{subject.label}: {message}"),
+    )
+    counting = load_encoder(subject.spec, subject.folder, Placement(options.device))
+    tokens, layer = count_tokens(counting, texts), layer_of(subject.spec)
+    assert layer is not None
+    report: dict[str, object] = {
+        "gemm_gflops": dict(gemm),
+        "tokens_per_text": round(tokens / len(texts), 1),
+        "texts": len(texts),
+    }
+    for name, rate in rates(elapsed_s, tokens).items():
+        done = rate * layer.flops_per_token(tokens / len(texts)) / 1e9
+        precision = next(p for p in gemm if p in name)
+        figures = {
+            "tokens_per_s": round(rate, 1),
+            f"ratio_to_{baseline}": round(ratio(elapsed_s, name, baseline), 3),
+            "fraction_of_gemm": round(done / gemm[precision], 3),
+            "smallest_cosine": round(smallest_cosine(embeddings[name], embeddings[baseline]), 7),
+            "turns_s": [round(spent, 4) for spent in elapsed_s[name]],
+        }
+        report[name] = figures
+        tell(f"{subject.label}, {name}: { {k: v for k, v in figures.items() if k != 'turns_s'} }")
+    return report
+
+
+def tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="*", choices=ESM2_SIZES, default=["8M", "35M"])
-    parser.add_argument(
-        "--texts", type=int, default=24, help="peptides a turn; a third as many frames"
-    )
+    parser.add_argument("--dnabert-s", choices=DNABERT_S_SIZES, default="117M")
+    parser.add_argument("--no-dnabert-s", dest="dnabert_s", action="store_const", const=None)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--length", type=int, default=CHUNK_LENGTH, help="of the chunks, in nt")
+    parser.add_argument("--texts", type=int, help="frames a turn; default: by size and device")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--gemm-s", type=float, default=2.0, help="seconds for each ceiling")
+    parser.add_argument("--max-tokens", type=int, help="a batch of ours; default: automatic")
+    parser.add_argument("--peer-max-tokens", type=int, default=4096, help="of transformers")
+    parser.add_argument("--variants", nargs="*", help="only these, beside the first")
+    parser.add_argument("--compile", action="store_true", help="ours compiled too")
     parser.add_argument("--out", type=Path, help="write the JSON line here too")
     return parser.parse_args()
-
-
-def bench_esm2(size: str, options: argparse.Namespace) -> dict[str, float]:
-    peptides = random_texts("ACDEFGHIKLMNPQRSTVWY", RESIDUES, options.texts)
-    theirs = esm.ESM2(*ESM2_SIZES[size]).eval()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        spec = import_esm2(write_checkpoint(theirs, folder / "esm2.pt"), folder)
-        fp32 = load_encoder(spec, folder, Placement(precision="fp32"))
-        bf16 = load_encoder(spec, folder, Placement(precision="bf16"))
-    difference = np.abs(fp32.embed(peptides) - embed_as_published(theirs, peptides)).max()
-    rates = take_turns(
-        {
-            "fair_esm_fp32": lambda: embed_as_published(theirs, peptides),
-            "ours_fp32": lambda: fp32.embed(peptides),
-            "ours_bf16": lambda: bf16.embed(peptides),
-        },
-        tokens=options.texts * (RESIDUES + 2),
-        repeats=options.repeats,
-    )
-    return compared(rates, "fair_esm_fp32") | {"max_abs_difference_fp32": float(difference)}
-
-
-def write_checkpoint(model: esm.ESM2, path: Path) -> Path:
-    cfg = argparse.Namespace(
-        encoder_layers=model.num_layers,
-        encoder_embed_dim=model.embed_dim,
-        encoder_attention_heads=model.attention_heads,
-        token_dropout=model.token_dropout,
-    )
-    torch.save({"cfg": {"model": cfg}, "model": model.state_dict()}, path)
-    return path
-
-
-@torch.no_grad()
-def embed_as_published(model: esm.ESM2, peptides: list[str]) -> np.ndarray:
-    labels = [str(number) for number in range(len(peptides))]
-    dataset = esm.FastaBatchedDataset(labels, peptides)
-    convert, layer, rows = model.alphabet.get_batch_converter(), model.num_layers, {}
-    for batch in dataset.get_batch_indices(PUBLISHED_MAX_TOKENS, extra_toks_per_seq=1):
-        names, texts, tokens = convert([dataset[index] for index in batch])
-        last = model(tokens, repr_layers=[layer])["representations"][layer]
-        for name, text, hidden in zip(names, texts, last, strict=True):
-            rows[name] = hidden[1 : len(text) + 1].mean(0).clone()
-    return torch.stack([rows[label] for label in labels]).numpy()
-
-
-def bench_dnabert_s(options: argparse.Namespace) -> dict[str, float]:
-    # One token a base, and bases enough for the tokens of a 500 nt frame.
-    tokenizer = Tokenizer(BPE({base: number for number, base in enumerate("ACGT")}, []))
-    frames = max(1, options.texts // 3)
-    texts = random_texts("ACGT", TOKENS_DNA, frames)
-    modules = {p: DnabertSModule(DNABERT_S).eval().requires_grad_(False) for p in ("fp32", "bf16")}
-    torch.nn.init.normal_(modules["fp32"].token_type)
-    modules["bf16"].load_state_dict(modules["fp32"].state_dict())
-    modules["bf16"].bfloat16()
-    encoders = {
-        "one_at_a_time_fp32": DnabertS(modules["fp32"], tokenizer, Placement(max_tokens=1)),
-        "batched_fp32": DnabertS(modules["fp32"], tokenizer, Placement()),
-        "batched_bf16": DnabertS(modules["bf16"], tokenizer, Placement(precision="bf16")),
-    }
-    variants: Variants = {
-        name: lambda encoder=encoder: encoder.embed(texts) for name, encoder in encoders.items()
-    }
-    rates = take_turns(variants, tokens=frames * TOKENS_DNA, repeats=options.repeats)
-    return compared(rates, "one_at_a_time_fp32")
-
-
-def take_turns(variants: Variants, tokens: int, repeats: int) -> dict[str, float]:
-    """Tokens a second of each variant, the median of its turns."""
-    elapsed_s: dict[str, list[float]] = {name: [] for name in variants}
-    for turn in range(repeats + 1):
-        for name, embed in variants.items():
-            start = time.perf_counter()
-            embed()
-            if turn:
-                elapsed_s[name].append(time.perf_counter() - start)
-    return {name: tokens / statistics.median(times) for name, times in elapsed_s.items()}
-
-
-def compared(rates: dict[str, float], baseline: str) -> dict[str, float]:
-    """Rates, and each one's ratio to the baseline's."""
-    report = {f"{name}_tokens_per_s": round(rate, 1) for name, rate in rates.items()}
-    for name, rate in rates.items():
-        if name != baseline:
-            report[f"{name}_ratio"] = round(rate / rates[baseline], 3)
-    return report
-
-
-def random_texts(letters: str, length: int, texts: int) -> list[str]:
-    rng = np.random.default_rng(2)
-    return ["".join(rng.choice(list(letters), length)) for _ in range(texts)]
-
-
-def gemm_rate(dtype: torch.dtype, size: int = 2048) -> float:
-    """GFLOP/s of a square matrix product, the best of five."""
-    a, b = torch.randn(2, size, size).to(dtype)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - start)
-    return round(2 * size**3 / min(times) / 1e9, 1)
 
 
 if __name__ == "__main__":
