@@ -1,9 +1,13 @@
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from virnuc_dask.sequences import partitions
 from virnuc_dask.sequences.chunks import cut
 from virnuc_dask.sequences.partitions import count_records, write_partitions
 from virnuc_dask.sequences.records import Record
@@ -163,3 +167,73 @@ def test_records_that_cannot_be_read_leave_no_record_table(tmp_path, records):
     with pytest.raises(OSError, match="gone"):
         write_partitions(broken(), folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: "x")
     assert not folder.records.exists()
+
+
+def test_a_partition_that_cannot_be_written_ends_the_planning(tmp_path, records):
+    folder = RunFolder(tmp_path)
+    folder.prepare(resume=False, force=False)
+    folder.partition(1).mkdir()  # in the way of the file
+    with pytest.raises(OSError, match="part-00001"):
+        write_partitions(iter(records), folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: "x")
+    assert not folder.records.exists()
+
+
+def test_no_more_is_read_ahead_than_a_few_partitions(tmp_path, monkeypatch):
+    most, read, written = 0, 0, 0
+
+    def stream():
+        nonlocal most, read
+        for read in range(1, 200):
+            most = max(most, read - PARTITION_CHUNKS * written)
+            yield Record(read - 1, f"r{read}", DNA[:CHUNK_LENGTH])
+
+    def slow(*args: object) -> None:
+        nonlocal written
+        time.sleep(0.01)
+        written += 1
+
+    monkeypatch.setattr(partitions, "write_table", slow)
+    folder = RunFolder(tmp_path)
+    folder.prepare(resume=False, force=False)
+    write_partitions(stream(), folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: "x")
+    assert written == 50
+    assert most <= 8 * PARTITION_CHUNKS
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from virnuc_dask.sequences.partitions import write_partitions
+from virnuc_dask.sequences.records import read_records
+from virnuc_dask.tables.folder import RunFolder
+
+def peak_kib():
+    # Not getrusage: a child's begins with its parent's.
+    status = Path("/proc/self/status").read_text().split()
+    return int(status[status.index("VmHWM:") + 1])
+
+folder = RunFolder(Path(sys.argv[1]))
+folder.path.mkdir()
+folder.prepare(resume=False, force=False)
+before = peak_kib()
+counts, _ = write_partitions(read_records([sys.argv[2]]), folder, 500, 1000, lambda: "x")
+print(counts.length_nt, (peak_kib() - before) * 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is in /proc")
+@pytest.mark.parametrize(
+    ("record_nt", "records", "bytes_per_nt"), [(5_000, 16_000, 1), (30_000_000, 1, 6)]
+)
+def test_memory_follows_the_longest_record_and_not_the_input(
+    tmp_path, record_nt, records, bytes_per_nt
+):
+    line = "ACGTTGCATGCCATAGGCATTCGGATTACAGGCATCGATCGAGGCTATTCGAGCATTCGGCATACGGATCGATTACGGAG\n"
+    entry = ">r\n" + line * (record_nt // (len(line) - 1))
+    (tmp_path / "in.fa").write_text(entry * records)
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "out"), str(tmp_path / "in.fa")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    length_nt, taken_bytes = map(int, done.stdout.split())
+    assert length_nt >= 0.99 * record_nt * records
+    assert taken_bytes < bytes_per_nt * length_nt

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from virnuc_dask.errors import BadTableError
@@ -162,3 +163,13 @@ def test_an_error_between_two_pieces_of_a_table_leaves_nothing(path, features):
 def test_text_is_written_as_utf8(tmp_path):
     write_text(tmp_path / "x", "näme →\n")
     assert (tmp_path / "x").read_bytes() == "näme →\n".encode()
+
+
+def test_embeddings_have_no_statistics_and_repeating_texts_a_dictionary(path, features):
+    write_table(path, features, "mine")
+    group = pq.read_metadata(path).row_group(0)
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    with_statistics = {name for name, column in columns.items() if column.is_stats_set}
+    assert with_statistics == {name for name in columns if ".list." not in name}
+    encoded = {name for name, c in columns.items() if c.has_dictionary_page}
+    assert encoded == {"record_id", "strand"}

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from virnuc_dask.sequences.records import Record
+
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,26 +26,47 @@ class Chunk:
     sequence: str
 
 
-def chunk_spans(length_nt: int, chunk_length: int) -> Iterator[tuple[int, int]]:
-    """Spans [start, end) of the chunks of a record, in order.
+def count_chunks(length_nt: int, chunk_length: int) -> int:
+    """How many chunks a record has: none if it is empty."""
+    return -(-length_nt // chunk_length)
 
-    All n = ⌈L/C⌉ chunks are C long and their overlaps spread evenly, except that integer division
-    can leave a last overlap unspent: then the last chunk is short (L=501, C=500 gives [0, 500) and
-    [250, 501)). A record no longer than C is one chunk; an empty one has none.
+
+def span_arrays(
+    length_nt: IntArray, step: IntArray, chunk_length: int
+) -> tuple[IntArray, IntArray]:
+    """Starts and ends of many chunks at once.
+
+    All n = ⌈L/C⌉ chunks of a record are C long and their overlaps spread evenly, except that
+    integer division can leave a last overlap unspent: then the last chunk is short (L=501, C=500
+    gives [0, 500) and [250, 501)). A record no longer than C is one chunk.
+
+    Parameters
+    ----------
+    length_nt
+        For each chunk, the length L of its record; not 0.
+    step
+        For each chunk, its place in its record, from 0.
+    chunk_length
+        C, in nt.
     """
     count = -(-length_nt // chunk_length)
-    if count == 0:
-        return
     surplus = count * chunk_length - length_nt
     overlap = surplus // count
-    wider = min(surplus - overlap * (count - 1), count - 1)  # steps that overlap one base more
-    for step in range(count):
-        start = step * (chunk_length - overlap) - min(step, wider)
-        yield start, min(start + chunk_length, length_nt)
+    # Steps that overlap one base more.
+    wider = np.minimum(surplus - overlap * (count - 1), count - 1)
+    start = step * (chunk_length - overlap) - np.minimum(step, wider)
+    return start, np.minimum(start + chunk_length, length_nt)
+
+
+def chunk_spans(length_nt: int, chunk_length: int) -> Iterator[tuple[int, int]]:
+    """Spans [start, end) of the chunks of one record, in order; see `span_arrays`."""
+    steps = np.arange(count_chunks(length_nt, chunk_length))
+    starts, ends = span_arrays(np.full_like(steps, length_nt), steps, chunk_length)
+    return zip(starts.tolist(), ends.tolist(), strict=True)
 
 
 def cut(record: Record, chunk_length: int) -> Iterator[Chunk]:
-    """The chunks of a record, in order."""
+    """The chunks of one record, in order."""
     for number, (start, end) in enumerate(chunk_spans(len(record.dna), chunk_length), start=1):
         yield Chunk(
             id=f"{record.id}_chunk_{number}",

@@ -14,17 +14,24 @@ import pyarrow.parquet as pq
 from virnuc_dask.errors import BadTableError
 
 FINGERPRINT = b"virnuc.fingerprint"
+_DISTINCT = ("chunk_id", "frame_id", "sequence")  # texts that hardly ever repeat in a table
 _DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
     """A stream whose content appears under ``path`` when, and only when, all of it is on disk."""
+    with _replacing(path) as temporary, temporary.open("wb") as stream:
+        yield stream
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A name beside ``path``; the file of that name is flushed to disk and takes its place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
+        yield temporary
+        with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
@@ -60,14 +67,18 @@ def table_writer(
     path: Path, schema: pa.Schema, fingerprint: Callable[[], str]
 ) -> Iterator[TableWriter]:
     """A writer for a table that comes in pieces; ``fingerprint`` is asked after the last one."""
-    # Embeddings do not compress and have no repeats worth a dictionary; ids have both.
+    # Embeddings do not compress, and no one asks for their smallest value.
     texts = [f.name for f in schema if pa.types.is_string(f.type)]
+    plain = [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
     with (
-        written_whole(path) as stream,
+        _replacing(path) as temporary,
+        # Arrow's own file: a Python one takes Python's lock for every piece.
+        pa.OSFile(str(temporary), "wb") as stream,
         pq.ParquetWriter(
             stream,
             schema,
-            use_dictionary=texts,
+            use_dictionary=[name for name in texts if name not in _DISTINCT],
+            write_statistics=plain,
             compression=dict.fromkeys(texts, "zstd"),
             write_page_checksum=True,
         ) as writer,
