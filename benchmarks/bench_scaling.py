@@ -1,0 +1,189 @@
+"""The engine alone: what a partition costs when its stages do nothing, and what the client holds.
+
+A plan of so many partitions is computed as a run does it: the same window, the same two tasks a
+partition, the same receipts and log lines; but the stages sleep. All workers, the scheduler and
+the client are threads of one process and share its one interpreter lock, so that the overhead is
+an upper bound: on a cluster workers have processes of their own. Every point is measured in a fresh
+process.
+
+``overhead_ms`` is the time a partition takes beyond its sleep, spread over the workers;
+``client_ms`` that of the same loop with nothing behind it (planning, fingerprints, log lines).
+The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from dask.delayed import Delayed, delayed
+from distributed import Client, LocalCluster
+
+from virnuc_dask.cluster.execute import execute_on
+from virnuc_dask.cluster.monitor import Journal
+from virnuc_dask.measuring.apart import Tell, in_own_process
+from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.stages.receipt import Receipt
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.plan import Counts, Decisions, PartitionTask, Plan, PlannedPartition
+
+CHUNKS = 1000  # a partition
+IN_FLIGHT = 3  # partitions a worker, as a run's default
+STAGES = ("extract", "predict")
+Point = dict[str, float]
+
+
+def main() -> None:
+    options = parse_options()
+    points = [
+        in_own_process(tell, measure, workers, partitions, options.sleep_s)
+        for partitions in options.partitions
+        for workers in options.workers
+    ]
+    result = {
+        "benchmark": "scaling",
+        "sleep_s": options.sleep_s,
+        "partitions_in_flight": IN_FLIGHT,
+        "points": points,
+        "machine": describe(),
+        "versions": versions("distributed"),
+    }
+    line = json.dumps(result)
+    if options.out:
+        options.out.write_text(line + "\n", encoding="utf-8")
+    print(line)
+
+
+def measure(tell: Tell, workers: int, partitions: int, sleep_s: float) -> Point:
+    """One point: a run of ``partitions`` on ``workers`` whose two stages take ``sleep_s``."""
+    with tempfile.TemporaryDirectory() as scratch:
+        before, start = resident_bytes(), time.perf_counter()
+        plan = make_plan(Path(scratch), partitions)
+        tasks = [task for task in plan.tasks() if not task.is_done]
+        planning_s, planned = time.perf_counter() - start, resident_bytes()
+        with Journal.opened(Path(scratch) / "log") as journal:
+            start = time.perf_counter()
+            for task in tasks:
+                note(journal, sleep_stage(task, 0.0))
+            logging_s = time.perf_counter() - start
+            with local_cluster(workers) as cluster, Client(cluster) as client:
+                client.wait_for_workers(workers)
+                started = resident_bytes()
+                elapsed_s, peak = compute(client, tasks, sleep_s, journal, tell)
+    ideal_s = partitions * sleep_s / min(workers, partitions)
+    point = {
+        "workers": workers,
+        "partitions": partitions,
+        "elapsed_s": round(elapsed_s, 3),
+        "ideal_s": round(ideal_s, 3),
+        "overhead_ms": round(1000 * (elapsed_s - ideal_s) / partitions, 3),
+        "partitions_per_s": round(partitions / elapsed_s, 1),
+        "client_ms": round(1000 * (planning_s + logging_s) / partitions, 3),
+        "plan_bytes_per_partition": round((planned - before) / partitions),
+        "memory_started_mb": round(started / 1e6, 1),
+        "memory_peak_mb": round(peak / 1e6, 1),
+    }
+    tell(f"{workers} workers, {partitions:,} partitions: {point}")
+    return point
+
+
+def compute(
+    client: Client, tasks: list[PartitionTask], sleep_s: float, journal: Journal, tell: Tell
+) -> tuple[float, int]:
+    """Seconds of all partitions, and the most memory this process held."""
+    peak, start, told = resident_bytes(), time.perf_counter(), time.perf_counter()
+    outcomes = execute_on(
+        client, chains(tasks, sleep_s), in_flight=IN_FLIGHT, worker_timeout_s=60.0
+    )
+    for done, outcome in enumerate(outcomes, start=1):
+        assert isinstance(outcome, Receipt), outcome
+        note(journal, outcome)
+        if done % 100 == 0:
+            peak = max(peak, resident_bytes())
+        if time.perf_counter() - told > 10:
+            told = time.perf_counter()
+            tell(f"{done:,} of {len(tasks):,} partitions, {1000 * (told - start) / done:.2f} ms")
+    return time.perf_counter() - start, max(peak, resident_bytes())
+
+
+def chains(tasks: list[PartitionTask], sleep_s: float) -> Iterator[tuple[PartitionTask, Delayed]]:
+    """A chain of two tasks for each partition, as `virnuc_dask.cluster.graph.chain` builds it."""
+    first, last = (delayed(stage, pure=False) for stage in (sleep_stage, sleep_again))
+    for task in tasks:
+        key = f"{task.index:05d}-{task.predictions[:12]}"
+        extracted = first(task, sleep_s / 2, dask_key_name=f"extract-{key}")
+        yield task, last(task, extracted, sleep_s / 2, dask_key_name=f"predict-{key}")
+
+
+def sleep_stage(task: PartitionTask, sleep_s: float) -> Receipt:
+    """In place of extracting."""
+    time.sleep(sleep_s)
+    spent = dict.fromkeys(STAGES, sleep_s)
+    return Receipt(task.index, task.chunks, task.chunks, 0, 0, spent, worker="w")
+
+
+def sleep_again(task: PartitionTask, extracted: Receipt, sleep_s: float) -> Receipt:
+    """In place of predicting."""
+    time.sleep(sleep_s)
+    return extracted
+
+
+def note(journal: Journal, receipt: Receipt) -> None:
+    """What a run writes for each partition."""
+    journal.write(
+        {
+            "event": "partition_done",
+            "partition": receipt.partition,
+            "worker": receipt.worker,
+            "chunks": receipt.chunks,
+            "frames": receipt.frames,
+            "memory_before_bytes": 0,
+            "memory_after_bytes": 0,
+            "total_s": round(sum(receipt.elapsed_s.values()), 3),
+            "mode": "persistent",
+        }
+    )
+
+
+def make_plan(folder: Path, partitions: int) -> Plan:
+    digest = f"{0:032x}"
+    return Plan(
+        RunFolder(folder),
+        Decisions(digest, 500, CHUNKS, "fp32", digest, digest),
+        Counts(1, partitions * CHUNKS, partitions * CHUNKS * 500, 0, 0),
+        tuple(PlannedPartition(i, CHUNKS, f"{i:032x}") for i in range(partitions)),
+    )
+
+
+def local_cluster(workers: int) -> LocalCluster:
+    """Workers as threads of this process, one task at a time each."""
+    return LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+    )
+
+
+def resident_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 4, 16, 64])
+    parser.add_argument("--partitions", type=int, nargs="*", default=[1000, 10_000])
+    parser.add_argument("--sleep-s", type=float, default=0.0, help="of both stages of a partition")
+    parser.add_argument("--out", type=Path, help="file for the JSON line")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
