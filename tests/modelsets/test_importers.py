@@ -5,9 +5,11 @@ import os
 import pickle
 import shutil
 import sys
+import threading
 import types
 import zipfile
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +175,78 @@ def test_a_failed_import_leaves_nothing(checkpoints, parity_dir, tmp_path):
     with pytest.raises(ModelSetError, match=r"input\.fa"):
         import_modelset("x", tmp_path / "out", (500,), broken)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_import_leaves_nothing(checkpoints, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("virnuc_dask.modelsets.importers.write_info", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        import_modelset("x", tmp_path / "out", (500,), checkpoints)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_import_left_is_taken_away(checkpoints, tmp_path):
+    left = tmp_path / ".out.import"
+    left.mkdir()
+    (left / "peptide.safetensors").write_bytes(b"half of it")
+    info = import_modelset("x", tmp_path / "out", (500,), checkpoints)
+    verify(tmp_path / "out", info)
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_of_imports_at_the_same_time_one_makes_the_folder_and_the_others_wait(
+    checkpoints, tmp_path, monkeypatch
+):
+    at_work = threading.Lock()
+
+    def alone(*arguments):
+        assert at_work.acquire(blocking=False), "two convert at once"
+        try:
+            return import_esm2(*arguments)
+        finally:
+            at_work.release()
+
+    monkeypatch.setattr("virnuc_dask.modelsets.importers.import_esm2", alone)
+    with ThreadPoolExecutor(3) as pool:
+        imports = [
+            pool.submit(import_modelset, f"x{n}", tmp_path / "out", (500,), checkpoints)
+            for n in range(3)
+        ]
+    errors = [str(done.exception()) for done in imports if done.exception()]
+    assert len(errors) == 2
+    assert all("exists already" in error for error in errors)
+    verify(tmp_path / "out", read_info(tmp_path / "out"))
+
+
+# Stored as they are, or as they will be computed in
+
+
+@pytest.mark.parametrize("weights", [None, "fp32", "fp16", "bf16"])
+def test_weights_are_stored_in_the_precision_asked_for(checkpoints, tmp_path, weights):
+    info = import_modelset("x", tmp_path / "out", (500,), checkpoints, weights)
+    wanted = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(weights, torch.float32)
+    for spec in (info.nucleotide, info.peptide):
+        tensors = load_file(tmp_path / "out" / spec.file)
+        frequencies = tensors.pop("inverse_frequencies", torch.ones(1))
+        assert frequencies.dtype == torch.float32
+        assert {tensor.dtype for tensor in tensors.values()} == {wanted}
+    classifier = load_file(tmp_path / "out" / info.classifier.file)
+    assert classifier["hidden.weight"].dtype == torch.float32
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert (f"stored as {weights}" in card) == (weights is not None)
+
+
+def test_weights_too_large_for_the_precision_are_refused(checkpoints, parity_dir, tmp_path):
+    folder = shutil.copytree(parity_dir / "dnabert_s_tiny", tmp_path / "dnabert_s")
+    tensors = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    (name,) = (name for name in tensors if name.endswith("word_embeddings.weight"))
+    tensors[name][0, 0] = 1e6
+    torch.save(tensors, folder / "pytorch_model.bin")
+    with pytest.raises(ModelSetError, match="does not fit into fp16; store it as bf16 or fp32"):
+        import_dnabert_s(folder, tmp_path, "fp16")
+    assert import_dnabert_s(folder, tmp_path, "bf16").dim == 96
 
 
 # Refused, and nothing run

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.errors import ModelSetError, UsageError
@@ -43,8 +44,8 @@ CLASSIFIER_LAYERS = {"hidden_layer": "hidden", "bn1": "norm", "output_layer": "o
 
 CARD = """# {name}
 
-A model set for virnuc_dask, imported from published checkpoints. Nothing was trained or changed:
-the tensors are those of the files below, renamed and regrouped.
+A model set for virnuc_dask, imported from published checkpoints. Nothing was trained:
+the tensors are those of the files below, renamed and regrouped{rounded}.
 
 | part | architecture | sizes |
 |---|---|---|
@@ -77,12 +78,23 @@ class Checkpoints:
 
 
 def import_modelset(
-    name: str, out: Path, chunk_lengths: Sequence[int], checkpoints: Checkpoints
+    name: str,
+    out: Path,
+    chunk_lengths: Sequence[int],
+    checkpoints: Checkpoints,
+    weights: str | None = None,
 ) -> ModelSetInfo:
     """Make the model set ``name`` in the folder ``out``, which appears complete or not at all.
 
-    ``chunk_lengths`` are those the classifier was trained for, in nt, the default first.
-    No code in the checkpoints is run; tensors keep their types.
+    No code in the checkpoints is run. Of several imports into one folder the first makes it.
+
+    Parameters
+    ----------
+    chunk_lengths
+        Those the classifier was trained for, in nt, the default first.
+    weights
+        What the encoders' weights are stored in: ``fp32``, ``fp16`` or ``bf16``. What they are
+        computed in costs no conversion at every load. None leaves them as they are.
 
     Raises
     ------
@@ -91,31 +103,51 @@ def import_modelset(
     ModelSetError
         If a checkpoint is missing, damaged, refused, or does not fit the others.
     """
+    _refuse_existing(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch, lock = (out.parent / f".{out.name}.{kind}" for kind in ("import", "lock"))
+    with FileLock(lock):
+        try:
+            _refuse_existing(out)  # another import may have made it meanwhile
+            shutil.rmtree(scratch, ignore_errors=True)  # left by an import that was killed
+            scratch.mkdir()
+            info = _import_into(scratch, name, tuple(chunk_lengths), checkpoints, weights)
+            scratch.rename(out)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            lock.unlink(missing_ok=True)  # those who wait see it and take a new one
+    return info
+
+
+def _refuse_existing(out: Path) -> None:
     if out.exists():
         raise UsageError(f"{out}: exists already. Remove it or choose another folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        folder = Path(scratch) / "modelset"
-        folder.mkdir()
-        nucleotide = import_dnabert_s(checkpoints.dnabert_s, folder)
-        peptide = import_esm2(checkpoints.esm2, folder)
-        classifier = import_classifier(
-            checkpoints.classifier, folder, inputs=nucleotide.dim + peptide.dim
-        )
-        info = ModelSetInfo(
-            name=name,
-            version="imported",
-            chunk_lengths=tuple(chunk_lengths),
-            nucleotide=nucleotide,
-            peptide=peptide,
-            classifier=classifier,
-            licence="that of each checkpoint, see README.md",
-            training_data="that of each checkpoint, see README.md",
-        )
-        (folder / "README.md").write_text(_card(info, checkpoints), encoding="utf-8")
-        info = write_info(folder, info)
-        folder.rename(out)
-    return info
+
+
+def _import_into(
+    folder: Path,
+    name: str,
+    chunk_lengths: tuple[int, ...],
+    checkpoints: Checkpoints,
+    weights: str | None,
+) -> ModelSetInfo:
+    nucleotide = import_dnabert_s(checkpoints.dnabert_s, folder, weights)
+    peptide = import_esm2(checkpoints.esm2, folder, weights)
+    classifier = import_classifier(
+        checkpoints.classifier, folder, inputs=nucleotide.dim + peptide.dim
+    )
+    info = ModelSetInfo(
+        name=name,
+        version="imported",
+        chunk_lengths=chunk_lengths,
+        nucleotide=nucleotide,
+        peptide=peptide,
+        classifier=classifier,
+        licence="that of each checkpoint, see README.md",
+        training_data="that of each checkpoint, see README.md",
+    )
+    (folder / "README.md").write_text(_card(info, checkpoints, weights), encoding="utf-8")
+    return write_info(folder, info)
 
 
 def import_classifier(source: Path, folder: Path, inputs: int) -> ClassifierSpec:
@@ -166,7 +198,7 @@ def _tensors_of(module: Inert) -> dict[str, Any]:
     }
 
 
-def _card(info: ModelSetInfo, checkpoints: Checkpoints) -> str:
+def _card(info: ModelSetInfo, checkpoints: Checkpoints, weights: str | None) -> str:
     sources = [
         file
         for path in (checkpoints.dnabert_s, checkpoints.esm2, checkpoints.classifier)
@@ -174,6 +206,7 @@ def _card(info: ModelSetInfo, checkpoints: Checkpoints) -> str:
     ]
     return CARD.format(
         name=info.name,
+        rounded="" if weights is None else f"; the encoders' are stored as {weights}",
         nucleotide=_sizes_text(info.nucleotide),
         peptide=_sizes_text(info.peptide),
         inputs=info.feature_dim,

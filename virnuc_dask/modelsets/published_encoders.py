@@ -52,12 +52,17 @@ DNABERT_S_LAYER = {
     "mlp.layernorm": "mlp_norm",
 }
 
+STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_EXACT = "inverse_frequencies"  # no weight: rounded, it turns the rotary embedding
+
 Sizes = TypeVar("Sizes")
 _LARGEST_SIZE = 1 << 20
 
 
-def import_dnabert_s(source: Path, folder: Path) -> EncoderSpec:
+def import_dnabert_s(source: Path, folder: Path, weights: str | None = None) -> EncoderSpec:
     """Write ``nucleotide.safetensors`` and ``tokenizer.json`` from a Hugging Face folder.
+
+    ``weights`` is what they are stored in, one of `STORED`; None leaves them as they are.
 
     Raises
     ------
@@ -73,6 +78,7 @@ def import_dnabert_s(source: Path, folder: Path) -> EncoderSpec:
     tensors["embedding.weight"] = published["embeddings.word_embeddings.weight"]
     tensors["token_type"] = published["embeddings.token_type_embeddings.weight"][0].clone()
     tensors |= _renamed(published, {"embeddings.LayerNorm": "norm"})
+    tensors = _stored_as(weights, source, tensors)
     write_tensors(source, folder / "nucleotide.safetensors", tensors, lambda: DnabertSModule(sizes))
     _import_tokenizer(source / "tokenizer.json", folder / "tokenizer.json", sizes.vocabulary)
     return EncoderSpec(
@@ -84,8 +90,10 @@ def import_dnabert_s(source: Path, folder: Path) -> EncoderSpec:
     )
 
 
-def import_esm2(source: Path, folder: Path) -> EncoderSpec:
+def import_esm2(source: Path, folder: Path, weights: str | None = None) -> EncoderSpec:
     """Write ``peptide.safetensors`` from fair-esm's ``.pt`` or a Hugging Face folder.
+
+    ``weights`` is what they are stored in, one of `STORED`; None leaves them as they are.
 
     Raises
     ------
@@ -94,6 +102,7 @@ def import_esm2(source: Path, folder: Path) -> EncoderSpec:
     """
     read = _read_hugging_face_esm2 if source.is_dir() else _read_fair_esm
     sizes, tensors = read(source)
+    tensors = _stored_as(weights, source, tensors)
     write_tensors(source, folder / "peptide.safetensors", tensors, lambda: Esm2Module(sizes))
     return EncoderSpec(
         architecture="esm2",
@@ -248,6 +257,24 @@ def _stacked(published: Published, names: Sequence[str], ours: str) -> dict[str,
         f"{ours}.{kind}": torch.cat([published[f"{name}.{kind}"] for name in names])
         for kind in ("weight", "bias")
     }
+
+
+def _stored_as(
+    weights: str | None, source: Path, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """``tensors`` cast to what they shall be stored in, the rotary frequencies left alone."""
+    if weights is None:
+        return dict(tensors)
+    cast = {
+        name: tensor if name == _EXACT else tensor.to(STORED[weights])
+        for name, tensor in tensors.items()
+    }
+    for name, tensor in cast.items():
+        if not torch.isfinite(tensor).all() and torch.isfinite(tensors[name]).all():
+            raise ModelSetError(
+                f"{source}: tensor {name!r} does not fit into {weights}; store it as bf16 or fp32."
+            )
+    return cast
 
 
 def write_tensors(
