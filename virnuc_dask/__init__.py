@@ -5,15 +5,17 @@
 >>> run.dataset("chunks").to_table().to_pandas()  # doctest: +SKIP
 """
 
+import sys
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from virnuc_dask.cluster.graph import build_graph
-from virnuc_dask.config import Settings, load_settings
-from virnuc_dask.errors import VirnucError
-from virnuc_dask.run import Run, run
-
 if TYPE_CHECKING:
+    from virnuc_dask.cluster.graph import build_graph
+    from virnuc_dask.config import Settings, load_settings
+    from virnuc_dask.errors import VirnucError
     from virnuc_dask.modelsets.modelset import load_modelset
+    from virnuc_dask.run import Run, run
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,11 +28,34 @@ __all__ = [
     "run",
 ]
 
+# Where each name lives. Imported when it is asked for: Dask and Arrow take a second, torch several,
+# and the version or the help need none of them.
+_HOMES = {
+    "Run": "run",
+    "Settings": "config",
+    "VirnucError": "errors",
+    "build_graph": "cluster.graph",
+    "load_modelset": "modelsets.modelset",
+    "load_settings": "config",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # torch takes longer to import than everything else together, and the client does without.
-    if name == "load_modelset":
-        from virnuc_dask.modelsets.modelset import load_modelset
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
-        return load_modelset
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+class _Package(ModuleType):
+    """Gives `run` as the function, although there is a module of that name."""
+
+    @property
+    def run(self) -> Any:
+        return import_module(f"{__name__}.run").run
+
+    @run.setter
+    def run(self, module: ModuleType) -> None:
+        """Importing the module would put it in the function's place."""
+
+
+sys.modules[__name__].__class__ = _Package

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow.dataset as ds
 from distributed import Client
 from rich.console import Console
 
@@ -31,6 +30,9 @@ from virnuc_dask.stages.receipt import Failure, Receipt
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import Counts, PartitionTask, Plan, read_plan, read_run_json
 
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
 
 @dataclass(frozen=True)
 class Run:
@@ -48,6 +50,9 @@ class Run:
         name
             ``chunks``, ``predictions``, ``features`` or ``partitions``.
         """
+        # Imported here: it brings pandas along where that is installed.
+        import pyarrow.dataset as ds
+
         if name == "chunks":
             return ds.dataset(self.folder / "chunks.parquet")
         return ds.dataset(sorted((self.folder / name).glob("part-*.parquet")))

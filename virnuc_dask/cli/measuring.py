@@ -22,7 +22,7 @@ class _ManySizes(ManyValues):
     several = ("--esm2",)
 
 
-@click.command("bench", short_help="Measure this machine; recommend settings.", cls=_ManySizes)
+@click.command("bench", cls=_ManySizes)
 @click.option(
     "--esm2",
     multiple=True,

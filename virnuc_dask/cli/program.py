@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib import import_module
 from typing import NoReturn
 
 import click
 
 import virnuc_dask
 from virnuc_dask import errors
-from virnuc_dask.cli.measuring import bench_command
-from virnuc_dask.cli.models import models
-from virnuc_dask.cli.running import predict_command, run_command
 from virnuc_dask.cli.terminal import say
-from virnuc_dask.cli.training import evaluate_command, pretrain_command, train_command
 
 _EXIT_CODES = (
     (errors.UsageError, 2),
@@ -27,33 +24,47 @@ _EXIT_CODES = (
 _INTERRUPTED, _TERMINATED = 130, 143
 
 
-class _InOrder(click.Group):
-    """Lists its commands as they were added: those wanted most come first."""
+# Module, name in it, and what the list of commands says. A command is imported when it is called
+# or asked for its help, so that the list comes at once.
+_COMMANDS = {
+    "run": ("running", "run_command", "Find the viral records of FASTA or FASTQ files."),
+    "predict": ("running", "predict_command", "Score the stored features of a run again."),
+    "evaluate": ("training", "evaluate_command", "Measure how good model sets are."),
+    "train": ("training", "train_command", "Train a classifier of your own."),
+    "pretrain": ("training", "pretrain_command", "Train encoders of your own, with a classifier."),
+    "models": ("models", "models", "List, show, verify and import model sets."),
+    "bench": ("measuring", "bench_command", "Measure this machine; recommend settings."),
+}
+
+
+class _Commands(click.Group):
+    """The commands, those wanted most first."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands' names."""
-        return list(self.commands)
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, None if there is none."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"virnuc_dask.cli.{module}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (*_, line) in _COMMANDS.items()])
 
 
 @click.group(
-    cls=_InOrder,
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(virnuc_dask.__version__, prog_name="virnuc_dask")
 def cli() -> None:
     """Find viral sequences in metagenomes with a DNA and a protein language model."""
-
-
-for _command in (
-    run_command,
-    predict_command,
-    evaluate_command,
-    train_command,
-    pretrain_command,
-    models,
-    bench_command,
-):
-    cli.add_command(_command)
 
 
 def main() -> NoReturn:

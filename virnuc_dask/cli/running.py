@@ -25,7 +25,7 @@ from virnuc_dask.run import Run, dry_run, predict, run
 _WIDEST_ID = 60  # letters of a record's id in the summary
 
 
-@click.command("run", short_help="Find the viral records of FASTA or FASTQ files.")
+@click.command("run")
 @click.argument("inputs", nargs=-1, required=True)
 @folder_option("Run folder.")
 @click.option("--length", type=int, help="Chunk length in nt; default: the model set's own.")
@@ -69,7 +69,7 @@ def run_command(inputs: tuple[str, ...], out: Path, dry: bool, **options: Any) -
     _report(done, quiet=quiet)
 
 
-@click.command("predict", short_help="Score the stored features of a run again.")
+@click.command("predict")
 @click.argument("out", type=click.Path(path_type=Path))
 @fdr_option
 @model_option

@@ -30,7 +30,7 @@ _TRAINING = (
 )
 
 
-@click.command("evaluate", short_help="Measure how good model sets are.", cls=ManyFiles)
+@click.command("evaluate", cls=ManyFiles)
 @click.argument("sets", nargs=-1, required=True, metavar="SET...")
 @labelled_options
 @folder_option("Folder to make.")
@@ -82,7 +82,7 @@ def evaluate_command(
         say("\n".join([*summary_lines(content), f"report  {out / 'evaluation.html'}"]))
 
 
-@click.command("train", short_help="Train a classifier of your own.", cls=ManyFiles)
+@click.command("train", cls=ManyFiles)
 @labelled_options
 @folder_option("Folder to make.")
 @click.option("--name", help="Of the new model set; default: the folder's name.")
@@ -135,7 +135,7 @@ def train_command(
         say(f"{done.report.summary()}\nmodel set  {done.folder}/")
 
 
-@click.command("pretrain", short_help="Train encoders of your own, with a classifier.")
+@click.command("pretrain")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace the model set that an earlier training made.")
 @loudness_options

@@ -1,0 +1,71 @@
+"""What a command waits for before it does anything: the modules it imports."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+import virnuc_dask
+from virnuc_dask.cli.program import cli
+
+HEAVY = {"numpy", "pyarrow", "pandas", "dask", "distributed", "torch", "rich", "yaml"}
+
+
+def imported_by(program: str) -> set[str]:
+    """Packages that are loaded once ``program`` has run in a process of its own."""
+    told = "import sys; print('imported', *{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\n{told}"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_import_nothing_that_takes_long(flag):
+    program = (
+        "import sys\n"
+        "from virnuc_dask.cli import main\n"
+        f"sys.argv[1:] = [{flag!r}]\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code"
+    )
+    found = imported_by(program)
+    assert "click" in found
+    assert not found & HEAVY
+
+
+def test_importing_the_package_imports_nothing_that_takes_long():
+    found = imported_by("import virnuc_dask")
+    assert "virnuc_dask" in found
+    assert not found & (HEAVY | {"click"})
+
+
+def test_the_command_line_does_without_pandas():
+    found = imported_by("import virnuc_dask.cli.running, virnuc_dask.cli.training")
+    assert {"virnuc_dask", "pyarrow"} <= found
+    assert "pandas" not in found
+
+
+def test_run_is_the_function_whoever_imported_the_module_of_that_name():
+    program = (
+        "import virnuc_dask.run, virnuc_dask\n"
+        "from virnuc_dask import run\n"
+        "assert callable(virnuc_dask.run) and virnuc_dask.run is run\n"
+        "assert run.__module__ == 'virnuc_dask.run'"
+    )
+    imported_by(program)
+
+
+def test_every_exported_name_is_there():
+    assert all(getattr(virnuc_dask, name) is not None for name in virnuc_dask.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        virnuc_dask.nothing  # noqa: B018
+
+
+def test_every_command_of_the_list_can_be_called_by_its_name():
+    context = click.Context(cli)
+    names = cli.list_commands(context)
+    assert len(names) >= 7
+    assert [cli.get_command(context, name).name for name in names] == names
+    assert cli.get_command(context, "nothing") is None
