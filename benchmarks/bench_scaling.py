@@ -6,8 +6,10 @@ the client are threads of one process and share its one interpreter lock, so tha
 an upper bound: on a cluster workers have processes of their own. Every point is measured in a fresh
 process.
 
-``overhead_ms`` is the time a partition takes beyond its sleep, spread over the workers;
-``client_ms`` that of the same loop with nothing behind it (planning, fingerprints, log lines).
+``overhead_ms`` is the time a partition takes beyond its sleep, spread over the workers; ``cpu_ms``
+the processor time of client, scheduler and workers together, which other programs on the machine
+do not lengthen, and ``submitting_ms`` the share of it of the client's own thread; ``client_ms`` the
+time of the client's other work, with nothing behind it (plan, fingerprints, log lines).
 The last line is JSON.
 """
 
@@ -75,7 +77,9 @@ def measure(tell: Tell, workers: int, partitions: int, sleep_s: float) -> Point:
             with local_cluster(workers) as cluster, Client(cluster) as client:
                 client.wait_for_workers(workers)
                 started = resident_bytes()
+                before_s = time.process_time(), time.thread_time()
                 elapsed_s, peak = compute(client, tasks, sleep_s, journal, tell)
+                all_s, own_s = time.process_time() - before_s[0], time.thread_time() - before_s[1]
     ideal_s = partitions * sleep_s / min(workers, partitions)
     point = {
         "workers": workers,
@@ -83,6 +87,8 @@ def measure(tell: Tell, workers: int, partitions: int, sleep_s: float) -> Point:
         "elapsed_s": round(elapsed_s, 3),
         "ideal_s": round(ideal_s, 3),
         "overhead_ms": round(1000 * (elapsed_s - ideal_s) / partitions, 3),
+        "cpu_ms": round(1000 * all_s / partitions, 3),
+        "submitting_ms": round(1000 * own_s / partitions, 3),
         "partitions_per_s": round(partitions / elapsed_s, 1),
         "client_ms": round(1000 * (planning_s + logging_s) / partitions, 3),
         "plan_bytes_per_partition": round((planned - before) / partitions),
