@@ -477,7 +477,7 @@ def test_a_tokenizer_of_another_model_is_refused(parity_dir, tmp_path):
     content = json.loads((folder / "tokenizer.json").read_text())
     content["post_processor"] = None
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(ModelSetError, match=r"tokenizer\.json: not the tokenizer"):
+    with pytest.raises(ModelSetError, match=r"tokenizer\.json: not a tokenizer of DNA"):
         import_dnabert_s(folder, tmp_path)
 
 

@@ -7,16 +7,18 @@ bias, a gated perceptron, layer norms after each step. Plain torch; no remote co
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
@@ -25,6 +27,15 @@ from virnuc_dask.encoders.batching import embed_in_batches
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
 from virnuc_dask.encoders.weights import load_module, read_sizes, weight_bytes
 from virnuc_dask.errors import ModelSetError
+
+_BEGIN, _END = "[CLS]", "[SEP]"
+_LARGEST_TOKENIZER = 1 << 26  # bytes
+_TOKENIZER_PARTS = {
+    "normalizer": (None,),
+    "pre_tokenizer": (None, "Whitespace", "WhitespaceSplit"),
+    "model": ("BPE",),
+    "post_processor": ("TemplateProcessing",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,12 @@ class DnabertS:
         """Read weights and tokenizer; `ModelSetError` if they are not what ``spec`` says."""
         sizes = read_sizes(spec, DnabertSSizes)
         tokenizer = read_tokenizer(folder / (spec.tokenizer or "tokenizer.json"))
+        tokens = tokenizer.get_vocab().values()
+        if max([*tokens, *tokenizer.encode("ACGTN").ids], default=0) >= sizes.vocabulary:
+            raise ModelSetError(
+                f"{folder}: its tokenizer has more tokens than its weights. "
+                "Import or download the model set again."
+            )
         module = load_module(lambda: DnabertSModule(sizes), folder / spec.file, placement)
         return cls(module, tokenizer, placement)
 
@@ -138,20 +155,41 @@ class DnabertSLayer(nn.Module):
 def read_tokenizer(path: Path) -> Tokenizer:
     """Read a ``tokenizer.json``; texts are neither cut nor padded, whatever it says.
 
+    Of the file only what a tokenizer of DNA is made of is used: byte pairs, between ``[CLS]`` and
+    ``[SEP]``. Other parts hold patterns, and a pattern can be such that one text takes for ever.
+
     Raises
     ------
     ModelSetError
-        If the file is missing or is no tokenizer.
+        If the file is missing, is no tokenizer, or has other parts.
     """
     # Batches are split over a few dask threads already; and only when this is set does the
     # tokenizer not print warnings in processes that fork later.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        if path.stat().st_size > _LARGEST_TOKENIZER:
+            raise ValueError("too large for a tokenizer of DNA")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        _check_parts(content)
+        unused = dict.fromkeys(("decoder", "padding", "post_processor", "truncation"))
+        tokenizer = Tokenizer.from_str(json.dumps(content | unused))
+        around = [(token, tokenizer.token_to_id(token)) for token in (_BEGIN, _END)]
+        tokenizer.post_processor = TemplateProcessing(f"{_BEGIN} $A {_END}", special_tokens=around)
     except Exception as error:  # tokenizers raises nothing narrower
         raise ModelSetError(
-            f"{path}: not a tokenizer ({error}). Import or download the model set again."
+            f"{path}: not a tokenizer of DNA ({error}). Import or download the model set again."
         ) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     return tokenizer
+
+
+def _check_parts(content: Mapping[str, Any]) -> None:
+    """Refuse, by a `ValueError`, parts that a tokenizer of DNA does not have."""
+    for part, kinds in _TOKENIZER_PARTS.items():
+        kind = (content.get(part) or {}).get("type")
+        if kind not in kinds:
+            raise ValueError(f"its {part} is {kind!r}")
+    if content["model"].get("dropout"):
+        raise ValueError("it drops merges at random")
+    template = content["post_processor"]["single"]
+    if [piece["id"] for place in template for piece in place.values()] != [_BEGIN, "A", _END]:
+        raise ValueError("it does not put a text between [CLS] and [SEP]")

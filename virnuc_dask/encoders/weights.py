@@ -13,6 +13,9 @@ from torch import nn
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
 from virnuc_dask.errors import ModelSetError
 
+_LARGEST_SIZE = 1 << 20
+_MOST_LAYERS = 1024
+
 Sizes = TypeVar("Sizes")
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -27,8 +30,10 @@ def read_sizes(spec: EncoderSpec, sizes: type[Sizes]) -> Sizes:
     """
     try:
         read = sizes(**spec.config)
-        if wrong := [name for name, value in spec.config.items() if not _is_size(value)]:
+        if wrong := [name for name, value in spec.config.items() if not _is_size(name, value)]:
             raise TypeError(f"{wrong[0]} is {spec.config[wrong[0]]!r}")
+        if spec.dim % read.heads:  # type: ignore[attr-defined]
+            raise TypeError(f"{spec.dim} values do not split evenly into heads")
     except TypeError as error:
         raise ModelSetError(
             f"encoder {spec.architecture!r}: its sizes in modelset.json are wrong ({error}). "
@@ -78,8 +83,15 @@ def weight_bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in module.state_dict().values())
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, int | float) and (isinstance(value, bool) or value > 0)
+def _is_size(name: str, value: object) -> bool:
+    """Whether a value can be a size: sizes from a file must not make a module without end."""
+    if isinstance(value, bool):
+        return name == "token_dropout"
+    if isinstance(value, float):
+        return name == "layer_norm_eps" and 0 < value < 1
+    return isinstance(value, int) and 0 < value <= (
+        _MOST_LAYERS if name == "layers" else _LARGEST_SIZE
+    )
 
 
 def _read_tensors(path: Path, dtypes: Mapping[str, torch.dtype], device: str) -> dict[str, Any]:

@@ -102,6 +102,14 @@ def check_tensors(path: Path, content: object) -> Published:
                 f"{path}: {name!r} is not a plain tensor of finite numbers; refused. "
                 "Get the file again from its source."
             )
+    # Entries of a zip file, and tensors of one storage, can overlap and so stand for any size.
+    # Published files name one tensor twice at most.
+    claimed = sum(tensor.nbytes for tensor in content.values())
+    if claimed > 2 * path.stat().st_size:
+        raise ModelSetError(
+            f"{path}: refused, its tensors claim {claimed:,} bytes, more than it holds. "
+            "Get the file again from its source."
+        )
     return Published(path, {name: tensor.detach() for name, tensor in content.items()})
 
 

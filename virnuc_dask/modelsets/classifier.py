@@ -51,9 +51,11 @@ def load_classifier(path: Path, inputs: int, hidden: int) -> Classifier:
     ModelSetError
         If the file is damaged or its tensors do not have the sizes asked for.
     """
-    classifier = Classifier(inputs, hidden)
+    with torch.device("meta"):  # no memory for sizes that the file does not have
+        classifier = Classifier(inputs, hidden)
     try:
-        classifier.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+        tensors = {k: v.float() for k, v in load_file(path).items()}
+        classifier.load_state_dict(tensors, assign=True)
     except (SafetensorError, RuntimeError, OSError) as error:
         raise ModelSetError(
             f"{path}: not a classifier of {inputs} → {hidden} → 2: {error}"

@@ -20,6 +20,17 @@ MANIFEST = "modelset.json"
 EMBEDDED = ("mini",)
 _HERE = Path(__file__).parent
 _HASHING_THREADS = 4
+_LARGEST_MANIFEST = 1 << 24  # bytes
+# What a manifest that is no manifest raises: depth and numbers without end among it.
+_DAMAGE = (
+    OSError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +133,8 @@ def read_info(folder: Path) -> ModelSetInfo:
     """
     path = folder / MANIFEST
     try:
+        if path.stat().st_size > _LARGEST_MANIFEST:
+            raise ModelSetError(f"{path}: too large for a {MANIFEST}; refused.")
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise ModelSetError(f"{path}: made for another version of virnuc_dask; update it.")
@@ -139,7 +152,7 @@ def read_info(folder: Path) -> ModelSetInfo:
         read_calibrations(info.calibration, info.chunk_lengths)
     except FileNotFoundError as error:
         raise ModelSetError(f"{folder}: no {MANIFEST} here, so no model set.") from error
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGE as error:
         raise ModelSetError(f"{path}: damaged or incomplete ({error}).") from error
     needed = {info.nucleotide.file, info.peptide.file, info.classifier.file}
     needed |= {spec.tokenizer for spec in (info.nucleotide, info.peptide) if spec.tokenizer}

@@ -32,8 +32,8 @@ def entries(stream: IO[bytes]) -> Iterator[Entry]:
         If it is neither, or an entry is not whole.
     """
     blocks = _blocks(stream)
-    for first in blocks:
-        text = first.removeprefix(_BYTE_ORDER_MARK).lstrip()
+    for place, first in enumerate(blocks):
+        text = (first if place else first.removeprefix(_BYTE_ORDER_MARK)).lstrip()
         if not text:
             continue
         if text[:1] not in (b">", b"@"):
