@@ -89,13 +89,13 @@ def alibi_slopes(heads: int) -> list[float]:
 
 
 class AlibiBias:
-    """The bias -slope * |i - j|, kept for the longest text seen.
+    """The bias -slope * |i - j|, times ``unit``, kept for the longest text seen.
 
     Several threads may share one: each takes a bias it has itself seen to be large enough.
     """
 
-    def __init__(self, heads: int) -> None:
-        self._heads = heads
+    def __init__(self, heads: int, unit: float = 1.0) -> None:
+        self._slopes = torch.tensor(alibi_slopes(heads)) * unit
         self._bias: Tensor | None = None
 
     def up_to(self, tokens: int, like: Tensor) -> Tensor:
@@ -107,8 +107,7 @@ class AlibiBias:
         if bias is None or bias.shape[-1] < tokens:
             positions = torch.arange(_rounded(tokens)).float()
             distance = (positions[:, None] - positions[None, :]).abs()
-            slopes = torch.tensor(alibi_slopes(self._heads))[None, :, None, None]
-            bias = self._bias = (-slopes * distance).to(like)
+            bias = self._bias = (-self._slopes[None, :, None, None] * distance).to(like)
         return bias[..., :tokens, :tokens]
 
 

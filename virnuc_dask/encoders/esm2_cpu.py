@@ -1,0 +1,80 @@
+"""ESM-2 on a CPU: the same transformer as `esm2.Esm2Module`, arranged for `cpu_kernels`."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from virnuc_dask.encoders.attention import RotaryTables
+from virnuc_dask.encoders.cpu_kernels import (
+    attend_in_cache,
+    project,
+    project_gelu,
+    project_onto,
+)
+from virnuc_dask.encoders.esm2 import TOKEN_DROPOUT_SCALE, Esm2Layer, Esm2Module
+
+
+class Esm2OnCpu(nn.Module):
+    """An ESM-2 whose queries and keys turn as complex numbers.
+
+    Rotary positions pair value i of a head with value i + head_dim / 2. Where the rows of the
+    query and key weights are put in that order, each pair lies side by side and is one complex
+    number; turning it by its position is one multiplication. The scores stay the same, because
+    queries and keys are put in the same order.
+    """
+
+    def __init__(self, module: Esm2Module) -> None:
+        super().__init__()
+        self.sizes = module.sizes
+        self.embedding, self.norm = module.embedding, module.norm
+        self.layers = nn.ModuleList(_with_paired_rotations(layer) for layer in module.layers)
+        self.register_buffer("inverse_frequencies", module.inverse_frequencies)
+        self._rotary = RotaryTables()
+        self._turns: Tensor | None = None
+
+    inverse_frequencies: Tensor
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Last hidden states after the final layer norm, (batch, tokens, embed_dim)."""
+        turns = self._turns_up_to(tokens.shape[1])
+        hidden = self.embedding(tokens)
+        if self.sizes.token_dropout:
+            hidden = hidden * TOKEN_DROPOUT_SCALE
+        for layer in self.layers:
+            mixed = self._attend(project(layer.attention_norm(hidden), layer.qkv), turns)
+            hidden = project_onto(hidden, mixed, layer.attention_out)
+            inner = project_gelu(layer.mlp_norm(hidden), layer.up)
+            hidden = project_onto(hidden, inner, layer.down)
+        return self.norm(hidden)  # type: ignore[no-any-return]
+
+    def _attend(self, qkv: Tensor, turns: Tensor) -> Tensor:
+        """Attention of queries, keys and values, (batch, tokens, 3 * embed_dim)."""
+        heads, dim = self.sizes.heads, self.sizes.embed_dim
+        pairs = qkv[..., : 2 * dim].float().unflatten(-1, (dim, 2))
+        torch.view_as_complex(pairs).mul_(turns)
+        query, key = pairs.to(qkv.dtype).view(*qkv.shape[:2], 2, heads, -1).unbind(2)
+        return attend_in_cache(query, key, qkv[..., 2 * dim :].unflatten(-1, (heads, -1)))
+
+    def _turns_up_to(self, tokens: int) -> Tensor:
+        """Rotations of all queries' and keys' pairs, complex, shape (tokens, embed_dim)."""
+        turns = self._turns
+        if turns is None or len(turns) < tokens:
+            cosines, sines = self._rotary.up_to(tokens, self.inverse_frequencies)
+            turns = self._turns = torch.complex(cosines, sines).repeat(1, 2 * self.sizes.heads)
+        return turns[:tokens]
+
+
+def _with_paired_rotations(layer: Esm2Layer) -> Esm2Layer:
+    """The layer with the rows of its query and key weights in pairs; all else is shared."""
+    dim = layer.qkv.in_features
+    rows = torch.arange(2 * dim).view(2 * layer.heads, 2, -1).transpose(1, 2).flatten()
+    rows = torch.cat([rows, torch.arange(2 * dim, 3 * dim)])
+    paired = copy.copy(layer)
+    paired._modules = dict(layer._modules)
+    paired.qkv = nn.Linear(dim, 3 * dim, device="meta")
+    paired.qkv.weight = nn.Parameter(layer.qkv.weight[rows], requires_grad=False)
+    paired.qkv.bias = nn.Parameter(layer.qkv.bias[rows], requires_grad=False)
+    return paired
