@@ -32,11 +32,12 @@ class SmallDevice:
         self.capacity = capacity
         self.sizes: list[int] = []
 
-    def __call__(self, tokens: np.ndarray) -> np.ndarray:
-        if tokens.size > self.capacity:
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        if tokens.numel() > self.capacity:
             raise torch.OutOfMemoryError
-        self.sizes.append(tokens.size)
-        return np.stack([tokens.sum(1), np.full(len(tokens), tokens.shape[1])], 1).astype("f4")
+        self.sizes.append(tokens.numel())
+        lengths = torch.full((len(tokens),), tokens.shape[1])
+        return torch.stack([tokens.sum(1), lengths], 1).float()
 
 
 @pytest.fixture
@@ -65,3 +66,12 @@ def test_a_single_text_that_does_not_fit_is_an_error(tokens):
 
 def test_no_texts_give_no_rows():
     assert embed_in_batches([], SmallDevice(1), dim=7, max_tokens=64).shape == (0, 7)
+
+
+def test_only_the_last_batch_of_a_length_that_had_a_full_one_is_filled():
+    tokens = [np.full(4, number) for number in range(7)] + [np.full(3, 9)] * 2
+    device = SmallDevice(10**6)
+    embeddings = embed_in_batches(tokens, device, dim=2, max_tokens=12, fill=True)
+    # Seven texts of four tokens are three batches of three; two of three tokens stay two.
+    assert device.sizes == [12, 12, 12, 6]
+    assert embeddings.tolist() == [[text.sum(), len(text)] for text in tokens]

@@ -7,9 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-Forward = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""Token ids (batch, tokens), all texts of one length → embeddings (batch, dim)."""
+Forward = Callable[[Tensor], Tensor]
+"""Token ids (batch, tokens), all texts of one length → embeddings (batch, dim), fp32."""
+
+
+def texts_a_batch(length: int, max_tokens: int) -> int:
+    """How many texts of ``length`` tokens a full batch has: at least one."""
+    return max(1, max_tokens // max(1, length))
 
 
 def exact_length_batches(
@@ -25,30 +31,77 @@ def exact_length_batches(
     order = np.argsort(-lengths, kind="stable")
     changes = np.flatnonzero(np.diff(lengths[order])) + 1
     for group in np.split(order, changes) if len(order) else ():
-        texts = max(1, max_tokens // max(1, int(lengths[group[0]])))
+        texts = texts_a_batch(int(lengths[group[0]]), max_tokens)
         for start in range(0, len(group), texts):
             yield group[start : start + texts]
 
 
 def embed_in_batches(
-    tokens: Sequence[NDArray[np.int64]], forward: Forward, dim: int, max_tokens: int
+    tokens: Sequence[NDArray[np.int64]],
+    forward: Forward,
+    dim: int,
+    max_tokens: int,
+    *,
+    device: str = "cpu",
+    fill: bool = False,
 ) -> NDArray[np.float32]:
     """Embed every text: (len(tokens), dim), float32, in the order of ``tokens``.
 
-    A batch that does not fit the device's memory is halved and tried again.
+    All token ids go to the device at once and all embeddings come back at once: between two
+    batches a GPU waits for nothing. A batch that does not fit the device's memory is halved and
+    tried again.
+
+    Parameters
+    ----------
+    tokens
+        Token ids of each text.
+    forward
+        Computes a batch on the device.
+    dim, max_tokens
+        Values of an embedding, tokens of a batch.
+    device
+        Where ``forward`` computes.
+    fill
+        Fill a length's last batch with copies of its last text where it had a full batch before:
+        fewer shapes for a compiled ``forward``.
 
     Raises
     ------
     torch.OutOfMemoryError
         If a single text does not fit.
     """
-    embeddings = np.empty((len(tokens), dim), np.float32)
-    for rows in exact_length_batches([len(text) for text in tokens], max_tokens):
-        embeddings[rows] = _embed_or_halve(np.stack([tokens[row] for row in rows]), forward)
+    batches = list(exact_length_batches([len(text) for text in tokens], max_tokens))
+    if not batches:
+        return np.empty((0, dim), np.float32)
+    order = np.concatenate(batches)
+    ids = _to_device(np.concatenate([tokens[row] for row in order]), device)
+    embedded = torch.empty((len(order), dim), dtype=torch.float32, device=device)
+    text = position = before = 0
+    for rows in batches:
+        length = len(tokens[rows[0]])
+        batch = ids[position : position + len(rows) * length].view(len(rows), length)
+        if fill and length == before:
+            batch = _filled(batch, texts_a_batch(length, max_tokens))
+        embedded[text : text + len(rows)] = _embed_or_halve(batch, forward)[: len(rows)]
+        text, position, before = text + len(rows), position + len(rows) * length, length
+    embeddings = np.empty((len(order), dim), np.float32)
+    embeddings[order] = embedded.cpu().numpy()
     return embeddings
 
 
-def _embed_or_halve(batch: NDArray[np.int64], forward: Forward) -> NDArray[np.float32]:
+def _to_device(ids: NDArray[np.int64], device: str) -> Tensor:
+    tensor = torch.from_numpy(ids)
+    if device == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _filled(batch: Tensor, texts: int) -> Tensor:
+    """``batch`` with its last text repeated until there are so many."""
+    return torch.cat([batch, batch[-1:].expand(texts - len(batch), -1)])
+
+
+def _embed_or_halve(batch: Tensor, forward: Forward) -> Tensor:
     try:
         return forward(batch)
     except torch.OutOfMemoryError:
@@ -58,6 +111,6 @@ def _embed_or_halve(batch: NDArray[np.int64], forward: Forward) -> NDArray[np.fl
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = len(batch) // 2
-    return np.concatenate(
+    return torch.cat(
         [_embed_or_halve(batch[:half], forward), _embed_or_halve(batch[half:], forward)]
     )

@@ -19,6 +19,8 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 LOG2_E = 1 / math.log(2)
 # Scores that are in work at once: few enough to stay in the processor's cache.
 _SCORES = 1 << 20
+# Values that torch computes in one step of a loop, and those from which on it uses another thread.
+_VECTOR, _GRAIN = 64, 32768
 # Sums of exponentials outside are too near the ends of the number range to be trusted.
 _LEAST_SUM, _LARGEST_SUM = 2.0**-60, 2.0**120
 
@@ -72,15 +74,20 @@ def attend_in_cache(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | No
     sums = value.new_empty(batch, heads, tokens, 1)
     texts = max(1, min(batch, _SCORES // (heads * tokens * tokens)))
     added = value.new_empty(1) if bias is None else bias.repeat(texts, 1, 1)
+    space = value.new_zeros(_in_whole_vectors(texts * heads * tokens * tokens))
     for start in range(0, batch, texts):
         now = slice(start, start + texts)
-        weights = torch.baddbmm(
-            added if bias is None else added[: len(queries[now]) * heads],
+        shape = (len(queries[now]) * heads, tokens, tokens)
+        weights = space[: math.prod(shape)].view(shape)
+        torch.baddbmm(
+            added if bias is None else added[: shape[0]],
             queries[now].flatten(0, 1),
             keys[now].flatten(0, 1),
             beta=0 if bias is None else 1,
             alpha=LOG2_E / math.sqrt(head_dim),
-        ).exp2_()
+            out=weights,
+        )
+        space.exp2_()
         # In fp32: dividing rows of a few bf16 values by one each is slow.
         products = torch.bmm(weights, summed[now].flatten(0, 1)).float()
         products = products.unflatten(0, (-1, heads))
@@ -89,6 +96,18 @@ def attend_in_cache(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | No
     for text in _out_of_range(sums):
         mixed[text] = _attend_by_torch(query[text], key[text], value[text], bias)
     return mixed.flatten(2)
+
+
+def _in_whole_vectors(values: int) -> int:
+    """The least number from ``values`` on that torch's threads share in whole vectors.
+
+    torch computes what is left of a thread's share by another exponential, and the results would
+    depend on the number of threads.
+    """
+    vectors = -(-values // _VECTOR)
+    while vectors % (threads := min(torch.get_num_threads(), -(-vectors * _VECTOR // _GRAIN))):
+        vectors += threads - vectors % threads
+    return vectors * _VECTOR
 
 
 def _out_of_range(sums: Tensor) -> list[int]:

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from virnuc_dask.encoders.attention import AlibiBias, attend
-from virnuc_dask.encoders.batching import embed_in_batches
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
-from virnuc_dask.encoders.weights import load_module, read_sizes, weight_bytes
+from virnuc_dask.encoders.transformer import TransformerEncoder
+from virnuc_dask.encoders.weights import load_module, read_sizes
 from virnuc_dask.errors import ModelSetError
 
 _BEGIN, _END = "[CLS]", "[SEP]"
@@ -50,14 +50,18 @@ class DnabertSSizes:
     layer_norm_eps: float = 1e-12
 
 
-class DnabertS:
+class DnabertS(TransformerEncoder):
     """Embeds upper-case DNA with a DNABERT-S."""
 
     def __init__(self, module: DnabertSModule, tokenizer: Tokenizer, placement: Placement) -> None:
-        self.dim = module.sizes.embed_dim
-        self.module = module
+        # Imported here: that module is made from this one.
+        from virnuc_dask.encoders.dnabert_s_cpu import DnabertSOnCpu
+
+        on_cpu = placement.device == "cpu"
+        super().__init__(
+            DnabertSOnCpu(module) if on_cpu else module, module.sizes.embed_dim, placement
+        )
         self.tokenizer = tokenizer
-        self.placement = placement
 
     @classmethod
     def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
@@ -73,11 +77,6 @@ class DnabertS:
         module = load_module(lambda: DnabertSModule(sizes), folder / spec.file, placement)
         return cls(module, tokenizer, placement)
 
-    @property
-    def weight_bytes(self) -> int:
-        """Memory that the weights take, in bytes."""
-        return weight_bytes(self.module)
-
     def tokenise(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Token ids of each DNA, begin and end included."""
         return [
@@ -85,19 +84,9 @@ class DnabertS:
             for encoding in self.tokenizer.encode_batch_fast(list(texts))
         ]
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of DNA, shape (len(texts), dim), float32, order kept."""
-        return self.embed_tokens(self.tokenise(texts))
-
-    def embed_tokens(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Embeddings of tokenised DNA, shape (len(tokens), dim), float32, order kept."""
-        return embed_in_batches(tokens, self._forward, self.dim, self.placement.max_tokens)
-
-    @torch.inference_mode()
-    def _forward(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        hidden = self.module(torch.from_numpy(tokens).to(self.placement.device))
-        embeddings: NDArray[np.float32] = hidden.mean(1, dtype=torch.float32).cpu().numpy()
-        return embeddings
+    def pool(self, hidden: Tensor) -> Tensor:
+        """The mean of all tokens, begin and end too."""
+        return hidden.mean(1, dtype=torch.float32)
 
 
 class DnabertSModule(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
@@ -22,11 +24,18 @@ class DnabertSOnCpu(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Last hidden states, shape (batch, tokens, embed_dim)."""
+        for hidden in self.hidden_states(tokens):
+            last = hidden
+        return last
+
+    def hidden_states(self, tokens: Tensor) -> Iterator[Tensor]:
+        """Yield the token embeddings, then each layer's output."""
         hidden = self.norm(self.embedding(tokens) + self.token_type)
         bias = self._alibi.up_to(tokens.shape[1], hidden)[0]
+        yield hidden
         for layer in self.layers:
             hidden = _one_on(layer, hidden, bias)
-        return hidden
+            yield hidden
 
 
 def _one_on(layer: DnabertSLayer, hidden: Tensor, bias: Tensor) -> Tensor:

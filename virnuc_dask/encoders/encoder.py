@@ -56,11 +56,17 @@ class EncoderSpec:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where and how an encoder computes: a torch device, ``fp32`` or ``bf16``, tokens a batch."""
+    """Where and how an encoder computes.
+
+    ``device`` is ``cpu`` or ``cuda``, ``precision`` one of `precision.PRECISIONS`; without ``max_tokens``,
+    the tokens of a batch follow from device and encoder; ``compile`` fuses what lies between the
+    matrix products of full batches.
+    """
 
     device: str = "cpu"
     precision: str = "fp32"
-    max_tokens: int = 4096
+    max_tokens: int | None = None
+    compile: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -68,7 +74,8 @@ class Placement:
         # Imported here so that the client, which only reads specifications, starts without torch.
         import torch
 
-        return {"fp32": torch.float32, "bf16": torch.bfloat16}[self.precision]
+        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        return dtypes[self.precision]
 
 
 class Encoder(Protocol):

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from virnuc_dask.encoders.attention import RotaryTables, attend, rotate
-from virnuc_dask.encoders.batching import embed_in_batches
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
-from virnuc_dask.encoders.weights import load_module, read_sizes, weight_bytes
+from virnuc_dask.encoders.transformer import TransformerEncoder
+from virnuc_dask.encoders.weights import load_module, read_sizes
 
 ALPHABET = esm.Alphabet.from_architecture("ESM-1b")
 # In training 15 % of the tokens were hidden, 80 % of those as zeros; at inference all tokens are
@@ -42,13 +42,17 @@ class Esm2Sizes:
     token_dropout: bool = True
 
 
-class Esm2:
+class Esm2(TransformerEncoder):
     """Embeds peptides with an ESM-2."""
 
     def __init__(self, module: Esm2Module, placement: Placement) -> None:
-        self.dim = module.sizes.embed_dim
-        self.module = module
-        self.placement = placement
+        # Imported here: that module is made from this one.
+        from virnuc_dask.encoders.esm2_cpu import Esm2OnCpu
+
+        on_cpu = placement.device == "cpu"
+        super().__init__(
+            Esm2OnCpu(module) if on_cpu else module, module.sizes.embed_dim, placement
+        )
 
     @classmethod
     def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
@@ -56,11 +60,6 @@ class Esm2:
         sizes = read_sizes(spec, Esm2Sizes)
         module = load_module(lambda: Esm2Module(sizes), folder / spec.file, placement)
         return cls(module, placement)
-
-    @property
-    def weight_bytes(self) -> int:
-        """Memory that the weights take, in bytes."""
-        return weight_bytes(self.module)
 
     def tokenise(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Token ids of each peptide, begin and end included.
@@ -74,20 +73,9 @@ class Esm2:
             raise ValueError("an empty peptide has no embedding")
         return [token_ids(text) for text in texts]
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of peptides, shape (len(texts), dim), float32, order kept."""
-        return self.embed_tokens(self.tokenise(texts))
-
-    def embed_tokens(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Embeddings of tokenised peptides, shape (len(tokens), dim), float32, order kept."""
-        return embed_in_batches(tokens, self._forward, self.dim, self.placement.max_tokens)
-
-    @torch.inference_mode()
-    def _forward(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        hidden = self.module(torch.from_numpy(tokens).to(self.placement.device))
-        residues = hidden[:, 1:-1]
-        embeddings: NDArray[np.float32] = residues.mean(1, dtype=torch.float32).cpu().numpy()
-        return embeddings
+    def pool(self, hidden: Tensor) -> Tensor:
+        """The mean of the residues, begin and end left out."""
+        return hidden[:, 1:-1].mean(1, dtype=torch.float32)
 
 
 class Esm2Module(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -39,16 +40,23 @@ class Esm2OnCpu(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Last hidden states after the final layer norm, (batch, tokens, embed_dim)."""
+        for hidden in self.hidden_states(tokens):
+            last = hidden
+        return last
+
+    def hidden_states(self, tokens: Tensor) -> Iterator[Tensor]:
+        """Yield the token embeddings, then each layer's output, the last one normalised."""
         turns = self._turns_up_to(tokens.shape[1])
         hidden = self.embedding(tokens)
         if self.sizes.token_dropout:
             hidden = hidden * TOKEN_DROPOUT_SCALE
         for layer in self.layers:
+            yield hidden
             mixed = self._attend(project(layer.attention_norm(hidden), layer.qkv), turns)
             hidden = project_onto(hidden, mixed, layer.attention_out)
             inner = project_gelu(layer.mlp_norm(hidden), layer.up)
             hidden = project_onto(hidden, inner, layer.down)
-        return self.norm(hidden)  # type: ignore[no-any-return]
+        yield self.norm(hidden)
 
     def _attend(self, qkv: Tensor, turns: Tensor) -> Tensor:
         """Attention of queries, keys and values, (batch, tokens, 3 * embed_dim)."""

@@ -1,0 +1,120 @@
+"""What the CPU computes against torch's own layers and attention."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+from virnuc_dask.encoders import cpu_kernels
+from virnuc_dask.encoders.cpu_kernels import (
+    LOG2_E,
+    attend_in_cache,
+    project,
+    project_gelu,
+    project_onto,
+)
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
+
+
+def random_parts(tokens, heads, head_dim, dtype, size=1.0):
+    generator = torch.Generator().manual_seed(4)
+    parts = torch.randn(3, 5, tokens, heads, head_dim, generator=generator) * size
+    return parts.to(dtype).unbind()
+
+
+def attention_of_torch(query, key, value, bias=None):
+    parts = (part.float().transpose(1, 2) for part in (query, key, value))
+    return scaled_dot_product_attention(*parts, attn_mask=bias).transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("tokens", "heads", "head_dim"), [(168, 20, 16), (52, 20, 24), (3, 1, 4)])
+def test_attention_is_torchs(tokens, heads, head_dim, dtype):
+    parts = random_parts(tokens, heads, head_dim, dtype)
+    difference = attend_in_cache(*parts).float() - attention_of_torch(*parts)
+    assert difference.abs().max() < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_bias_is_added_to_the_scores(dtype):
+    parts = random_parts(102, 12, 64, dtype)
+    bias = -torch.rand(12, 102, 102)
+    computed = attend_in_cache(*parts, bias=(bias * LOG2_E).to(dtype)).float()
+    assert (computed - attention_of_torch(*parts, bias)).abs().max() < TOLERANCE[dtype]
+    assert (computed - attention_of_torch(*parts)).abs().max() > 4 * TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_scores_beyond_the_range_of_exponentials_are_computed_by_torch(dtype, biased, monkeypatch):
+    query, key, value = random_parts(7, 2, 8, dtype)
+    query[2] *= 300  # overflows
+    key[4] = -10 * query[4].sign().mean((0, 1)) * 40  # vanishes, for some tokens
+    again = []
+    by_torch = cpu_kernels._attend_by_torch
+    monkeypatch.setattr(
+        cpu_kernels, "_attend_by_torch", lambda *given: again.append(1) or by_torch(*given)
+    )
+    bias = torch.rand(2, 7, 7) if biased else None
+    scaled = None if bias is None else (bias * LOG2_E).to(dtype)
+    computed = attend_in_cache(query, key, value, scaled).float()
+    expected = attention_of_torch(query, key, value, bias)
+    assert again
+    assert computed.isfinite().all()
+    untouched = [0, 1, 3]
+    assert (computed - expected)[untouched].abs().max() < TOLERANCE[dtype]
+    if dtype == torch.float32:  # in bf16 a score of thousands has no digits left to compare
+        assert torch.allclose(computed, expected, atol=1e-4)
+
+
+def test_attention_does_not_depend_on_how_many_texts_are_in_work(monkeypatch):
+    parts = random_parts(20, 4, 8, torch.bfloat16)
+    together = attend_in_cache(*parts)
+    monkeypatch.setattr(cpu_kernels, "_SCORES", 1)
+    assert torch.equal(attend_in_cache(*parts), together)
+
+
+@pytest.fixture(params=TOLERANCE)
+def layer(request):
+    torch.manual_seed(2)
+    return nn.Linear(96, 80).to(request.param).requires_grad_(False)
+
+
+def test_products_are_those_of_the_layer(layer):
+    inputs, hidden = torch.randn(3, 7, 96).to(layer.weight), torch.randn(3, 7, 80).to(layer.weight)
+    plain = layer(inputs)
+    atol = TOLERANCE[layer.weight.dtype]
+    with torch.inference_mode():
+        assert torch.allclose(project(inputs, layer), plain, atol=atol)
+        assert torch.allclose(project_gelu(inputs, layer), gelu(plain), atol=atol)
+        assert torch.allclose(project_onto(hidden, inputs, layer), hidden + plain, atol=atol)
+
+
+def test_a_layer_without_bias_is_one_too():
+    layer = nn.Linear(32, 16, bias=False).requires_grad_(False)
+    inputs = torch.randn(4, 32)
+    with torch.inference_mode():
+        assert torch.allclose(project(inputs, layer), layer(inputs), atol=1e-6)
+
+
+def test_without_onednn_the_layer_itself_computes(layer, monkeypatch):
+    inputs = torch.randn(3, 7, 96).to(layer.weight)
+    monkeypatch.setattr(cpu_kernels, "_AVAILABLE", False)
+    with torch.inference_mode():
+        assert torch.equal(project(inputs, layer), layer(inputs))
+        assert torch.equal(project_gelu(inputs, layer), gelu(layer(inputs)))
+        hidden = layer(inputs)
+        assert torch.equal(project_onto(hidden, inputs, layer), hidden + hidden)
+
+
+def test_outside_of_inference_gradients_flow():
+    layer = nn.Linear(8, 8)
+    project_gelu(torch.randn(2, 8), layer).sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_the_unit_of_scores_is_that_of_a_power_of_two():
+    assert math.isclose(2 ** (3 * LOG2_E), math.exp(3))

@@ -1,0 +1,93 @@
+"""What both transformers share: texts through batches of one length to mean-pooled vectors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from virnuc_dask.encoders.batching import embed_in_batches, texts_a_batch
+from virnuc_dask.encoders.encoder import Placement
+from virnuc_dask.encoders.weights import weight_bytes
+
+# Measured by benchmarks/bench_encoders.py: on a CPU these stay in cache.
+_CPU_TOKENS = 4096
+# On a GPU a layer's intermediate values a token: hidden states, queries, keys, values, attention
+# and a perceptron of four times the width, as multiples of the width; half of the free memory.
+_GPU_WIDTHS, _GPU_SHARE = 16, 0.5
+_GPU_TOKENS = (4096, 65536)
+
+
+class TransformerEncoder(ABC):
+    """Embeds texts with a transformer: the mean of the hidden states of its last layer.
+
+    Parameters
+    ----------
+    module
+        Token ids (batch, tokens) → hidden states (batch, tokens, dim).
+    dim
+        Values of an embedding.
+    placement
+        Where and how ``module`` computes; it lies there already.
+    """
+
+    def __init__(self, module: nn.Module, dim: int, placement: Placement) -> None:
+        self.dim = dim
+        self.module = module
+        self.placement = placement
+        self.max_tokens = placement.max_tokens or fitting_tokens(dim, placement)
+        # One graph for each shape: the full batches of the common lengths.
+        self._compiled = torch.compile(module, dynamic=False) if placement.compile else None
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the weights take, in bytes."""
+        return weight_bytes(self.module)
+
+    @abstractmethod
+    def tokenise(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Token ids of each text, begin and end included."""
+
+    @abstractmethod
+    def pool(self, hidden: Tensor) -> Tensor:
+        """Hidden states (batch, tokens, dim) → embeddings (batch, dim), fp32."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
+        return self.embed_tokens(self.tokenise(texts))
+
+    def embed_tokens(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Embeddings of tokenised texts, shape (len(tokens), dim), float32, order kept."""
+        return embed_in_batches(
+            tokens,
+            self._forward,
+            self.dim,
+            self.max_tokens,
+            device=self.placement.device,
+            fill=self._compiled is not None,
+        )
+
+    @torch.inference_mode()
+    def _forward(self, tokens: Tensor) -> Tensor:
+        module = self.module
+        if self._compiled is not None and _is_full(tokens, self.max_tokens):
+            module = self._compiled
+        return self.pool(module(tokens))
+
+
+def fitting_tokens(dim: int, placement: Placement) -> int:
+    """Tokens a batch: what a CPU's cache holds, or half of a GPU's free memory, a power of two."""
+    if placement.device == "cpu":
+        return _CPU_TOKENS
+    free, _ = torch.cuda.mem_get_info()
+    least, most = _GPU_TOKENS
+    fit = int(free * _GPU_SHARE / (_GPU_WIDTHS * dim * placement.dtype.itemsize))
+    return max(least, min(most, 1 << max(fit, 1).bit_length() - 1))
+
+
+def _is_full(tokens: Tensor, max_tokens: int) -> bool:
+    return len(tokens) == texts_a_batch(tokens.shape[1], max_tokens)
