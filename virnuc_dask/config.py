@@ -99,8 +99,9 @@ class Settings(Section):
 
     model: str = "mini"
     length: int | None = None  # chunk length in nt; default: the model set's own
-    precision: str = "fp32"
-    max_tokens: int = 4096  # tokens a batch
+    precision: str = "auto"  # fp32, bf16, fp16; auto: the fastest that device and encoders have
+    max_tokens: int | None = None  # tokens a batch; default: what cache or GPU memory holds
+    compile: bool = False  # GPU: fuse what lies between matrix products; for long runs
     partition_chunks: int = 1000  # chunks a partition: one task, one file a table
     persistent_models: bool = True  # false: load and release for every partition
     features: bool = True  # keep the feature tables
@@ -110,7 +111,7 @@ class Settings(Section):
     memory: MemorySettings = field(default_factory=MemorySettings)
 
     def __post_init__(self) -> None:
-        one_of("precision", self.precision, ("fp32", "bf16"))
+        one_of("precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
         one_of("features_dtype", self.features_dtype, ("float32", "float16"))
         if self.fdr is not None and not 0 < self.fdr < 1:
             raise BadSettingError(f"fdr must lie between 0 and 1, not {self.fdr}.")

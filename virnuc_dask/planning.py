@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import xxhash
 
+from virnuc_dask.cluster.connect import device_of
 from virnuc_dask.config import Settings
+from virnuc_dask.encoders.precision import AUTO, fastest_precision
 from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo
 from virnuc_dask.sequences.partitions import write_partitions
@@ -82,6 +84,27 @@ def chunk_length(settings: Settings, info: ModelSetInfo) -> int:
         known = " or ".join(map(str, info.chunk_lengths))
         raise BadSettingError(f"model set {info.name!r} is for chunks of {known} nt, not {length}.")
     return length
+
+
+def with_precision(settings: Settings, info: ModelSetInfo, earlier: Plan | None = None) -> Settings:
+    """``settings`` with ``auto`` decided: as in the ``earlier`` run, else what is fastest.
+
+    Raises
+    ------
+    BadSettingError
+        If ``fp16`` is asked for on a CPU.
+    """
+    device = device_of(settings.cluster)
+    if settings.precision == "fp16" and device == "cpu":
+        raise BadSettingError(
+            "precision fp16 is for GPUs: a CPU computes it a hundred times slower. Leave "
+            "--precision out, or choose bf16 or fp32."
+        )
+    if settings.precision != AUTO:
+        return settings
+    architectures = (info.nucleotide.architecture, info.peptide.architecture)
+    fastest = fastest_precision(device, architectures)
+    return replace(settings, precision=earlier.decisions.precision if earlier else fastest)
 
 
 def call_rule(settings: Settings, info: ModelSetInfo, length: int) -> CallRule:

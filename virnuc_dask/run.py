@@ -23,7 +23,14 @@ from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info, size_b
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.outputs.results import Totals, write_results
 from virnuc_dask.outputs.run_json import record_run
-from virnuc_dask.planning import call_rule, chunk_length, make_plan, plan_again, warnings_of
+from virnuc_dask.planning import (
+    call_rule,
+    chunk_length,
+    make_plan,
+    plan_again,
+    warnings_of,
+    with_precision,
+)
 from virnuc_dask.sequences.partitions import count_records
 from virnuc_dask.sequences.records import STDIN, read_records
 from virnuc_dask.stages.receipt import Failure, Receipt
@@ -147,10 +154,12 @@ def run(
     call_rule(settings, info, chunk_length(settings, info))
     if client is None:
         refuse_impossible(settings.cluster)
+    with_precision(settings, info)
     folder = RunFolder(Path(out))
     with folder.held():
         folder.prepare(resume=resume, force=force)
         with Journal.opened(folder.log) as journal:
+            settings = with_precision(settings, info, read_plan(folder))
             job = _Job(names, settings, info, journal, console, client)
             shown = ", ".join("standard input" if name == STDIN else name for name in names)
             job.tell("run_started", inputs=shown, out=str(folder.path))
@@ -262,7 +271,8 @@ def _compute(
     source = ModelSource.from_settings(settings, job.info, encoders=job.encoders)
     chunks_left = sum(task.chunks for task in tasks)
     progress = ProgressBar(job.console, plan.counts.chunks, plan.counts.chunks - chunks_left)
-    job.tell("modelset_loading", modelset=job.info.name)
+    precision = job.settings.precision
+    job.tell("modelset_loading", modelset=job.info.name, precision=precision)
     with executing(tasks, connection, source, mode, job.journal) as outcomes, progress:
         for outcome in outcomes:
             tally.add(outcome)

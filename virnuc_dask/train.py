@@ -24,7 +24,7 @@ from virnuc_dask.errors import (
 from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
 from virnuc_dask.modelsets.registry import MANIFEST, ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.planning import chunk_length
+from virnuc_dask.planning import chunk_length, with_precision
 from virnuc_dask.run import run
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.folder import RunFolder
@@ -151,8 +151,9 @@ def _job(
     if out.resolve() == base:
         raise UsageError(f"{out}: is the model set to start from; choose another folder.")
     # A false discovery rate is for calls, which nobody reads here, and needs a calibration.
-    settings = replace(settings, features=True, fdr=None)
-    job = _Job(_texts(virus), _texts(other), out, settings, options, base, read_info(base))
+    info = read_info(base)
+    settings = with_precision(replace(settings, features=True, fdr=None), info)
+    job = _Job(_texts(virus), _texts(other), out, settings, options, base, info)
     chunk_length(settings, job.info)
     return job
 

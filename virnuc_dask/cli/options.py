@@ -12,6 +12,7 @@ from rich.console import Console
 
 from virnuc_dask.cluster.monitor import show_log
 from virnuc_dask.config import Settings, load_settings
+from virnuc_dask.encoders.precision import AUTO, PRECISIONS
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -57,7 +58,7 @@ def folder_option(what: str) -> Callable[[Command], Command]:
 
 def precision_option(what: str) -> Callable[[Command], Command]:
     """``--precision``."""
-    return click.option("--precision", type=click.Choice(["fp32", "bf16"]), help=what)
+    return click.option("--precision", type=click.Choice([AUTO, *PRECISIONS]), help=what)
 
 
 def restart_options(resume: str, force: str) -> Callable[[Command], Command]:

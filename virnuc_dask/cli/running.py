@@ -29,7 +29,12 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
 @click.argument("inputs", nargs=-1, required=True)
 @folder_option("Run folder.")
 @click.option("--length", type=int, help="Chunk length in nt; default: the model set's own.")
-@precision_option("Of the encoders; default fp32.")
+@precision_option("Of the encoders; auto: the fastest for this device (default).")
+@click.option(
+    "--compile/--no-compile",
+    default=None,
+    help="GPU: compile the encoders; pays in runs of hours. Default no.",
+)
 @click.option(
     "--persistent-models/--no-persistent-models",
     default=None,

@@ -144,6 +144,18 @@ def gpu_memory_bytes() -> int:
     return min(sizes, default=0)
 
 
+def device_of(settings: ClusterSettings) -> str:
+    """``cpu`` or ``cuda``: what workers will compute on, as far as this machine can tell.
+
+    On a cluster that is running already, a GPU here stands for GPUs there.
+    """
+    kind, settings, _ = _decide(settings)
+    if "cpu" in (kind, settings.device):
+        return "cpu"
+    asked = "cuda" in (kind, settings.device)
+    return "cuda" if asked or count_gpus()[0] else "cpu"
+
+
 def local_workers(settings: ClusterSettings, weight_bytes: int) -> tuple[int, int]:
     """Workers and torch threads of each on this machine: a worker a core where memory allows."""
     cores = len(os.sched_getaffinity(0))

@@ -30,7 +30,7 @@ _LINES = {
     "cluster": "{text}",
     "note": "{message}",
     "warning": "{message}",
-    "modelset_loading": "loading model set {modelset}",
+    "modelset_loading": "loading model set {modelset} in {precision}",
     "modelset_loaded": "model set {modelset} loaded on worker {worker} ({device}) in "
     "{elapsed_s} s: {weight_bytes}, load number {loads}, {mode}, {residency}; memory "
     "{memory_before_bytes} → {memory_after_bytes}",

@@ -46,7 +46,9 @@ def project_onto(hidden: Tensor, inputs: Tensor, layer: nn.Linear) -> Tensor:
     return _onednn().binary(inputs, hidden, layer.weight, layer.bias, "add")  # type: ignore[no-any-return]
 
 
-def attend_in_cache(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+def attend_in_cache(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
+) -> Tensor:
     """Attention of every token to every token of its text, a few texts at a time.
 
     The weights are 2^score / sum 2^score, scores in units of log(2). The sum is a column of the
@@ -90,7 +92,7 @@ def attend_in_cache(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | No
         space.exp2_()
         # In fp32: dividing rows of a few bf16 values by one each is slow.
         products = torch.bmm(weights, summed[now].flatten(0, 1)).float()
-        products = products.unflatten(0, (-1, heads))
+        products = products.view(-1, heads, tokens, head_dim + 1)
         sums[now] = products[..., head_dim:]
         mixed[now].transpose(1, 2).copy_(products[..., :head_dim].div_(products[..., head_dim:]))
     for text in _out_of_range(sums):
@@ -120,9 +122,9 @@ def _out_of_range(sums: Tensor) -> list[int]:
 
 def _attend_by_torch(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
     """One text, each part (tokens, heads, head_dim), by torch's attention."""
-    parts = (part.transpose(0, 1)[None] for part in (query, key, value))
+    query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
     scores = None if bias is None else (bias / LOG2_E)[None]
-    return scaled_dot_product_attention(*parts, attn_mask=scores)[0].transpose(0, 1)
+    return scaled_dot_product_attention(query, key, value, attn_mask=scores)[0].transpose(0, 1)
 
 
 def _has_onednn(inputs: Tensor) -> bool:
@@ -135,4 +137,6 @@ def _onednn() -> torch._ops.OpOverloadPacket:
     return torch.ops.mkldnn._linear_pointwise
 
 
-_AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
+    torch.ops.mkldnn, "_linear_pointwise"
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn.functional import gelu
@@ -33,14 +34,15 @@ class DnabertSOnCpu(nn.Module):
         hidden = self.norm(self.embedding(tokens) + self.token_type)
         bias = self._alibi.up_to(tokens.shape[1], hidden)[0]
         yield hidden
-        for layer in self.layers:
+        for layer in cast(Iterable[DnabertSLayer], self.layers):
             hidden = _one_on(layer, hidden, bias)
             yield hidden
 
 
 def _one_on(layer: DnabertSLayer, hidden: Tensor, bias: Tensor) -> Tensor:
     """Hidden states after ``layer``."""
-    query, key, value = project(hidden, layer.qkv).unflatten(-1, (3, layer.heads, -1)).unbind(2)
+    qkv = project(hidden, layer.qkv)
+    query, key, value = qkv.view(*qkv.shape[:2], 3, layer.heads, -1).unbind(2)
     mixed = attend_in_cache(query, key, value, bias)
     hidden = layer.attention_norm(project_onto(hidden, mixed, layer.attention_out))
     gate, up = project(hidden, layer.gate_and_up).chunk(2, dim=-1)

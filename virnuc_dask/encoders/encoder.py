@@ -58,9 +58,9 @@ class EncoderSpec:
 class Placement:
     """Where and how an encoder computes.
 
-    ``device`` is ``cpu`` or ``cuda``, ``precision`` one of `precision.PRECISIONS`; without ``max_tokens``,
-    the tokens of a batch follow from device and encoder; ``compile`` fuses what lies between the
-    matrix products of full batches.
+    ``device`` is ``cpu`` or ``cuda``, ``precision`` one of `precision.PRECISIONS`; without
+    ``max_tokens``, the tokens of a batch follow from device and encoder; ``compile`` fuses what
+    lies between the matrix products of full batches.
     """
 
     device: str = "cpu"

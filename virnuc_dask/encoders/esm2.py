@@ -50,9 +50,7 @@ class Esm2(TransformerEncoder):
         from virnuc_dask.encoders.esm2_cpu import Esm2OnCpu
 
         on_cpu = placement.device == "cpu"
-        super().__init__(
-            Esm2OnCpu(module) if on_cpu else module, module.sizes.embed_dim, placement
-        )
+        super().__init__(Esm2OnCpu(module) if on_cpu else module, module.sizes.embed_dim, placement)
 
     @classmethod
     def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,8 @@ class Esm2OnCpu(nn.Module):
         super().__init__()
         self.sizes = module.sizes
         self.embedding, self.norm = module.embedding, module.norm
-        self.layers = nn.ModuleList(_with_paired_rotations(layer) for layer in module.layers)
+        layers = cast(Iterable[Esm2Layer], module.layers)
+        self.layers = nn.ModuleList(_with_paired_rotations(layer) for layer in layers)
         self.register_buffer("inverse_frequencies", module.inverse_frequencies)
         self._rotary = RotaryTables()
         self._turns: Tensor | None = None
@@ -50,7 +52,7 @@ class Esm2OnCpu(nn.Module):
         hidden = self.embedding(tokens)
         if self.sizes.token_dropout:
             hidden = hidden * TOKEN_DROPOUT_SCALE
-        for layer in self.layers:
+        for layer in cast(Iterable[Esm2Layer], self.layers):
             yield hidden
             mixed = self._attend(project(layer.attention_norm(hidden), layer.qkv), turns)
             hidden = project_onto(hidden, mixed, layer.attention_out)
@@ -61,10 +63,11 @@ class Esm2OnCpu(nn.Module):
     def _attend(self, qkv: Tensor, turns: Tensor) -> Tensor:
         """Attention of queries, keys and values, (batch, tokens, 3 * embed_dim)."""
         heads, dim = self.sizes.heads, self.sizes.embed_dim
-        pairs = qkv[..., : 2 * dim].float().unflatten(-1, (dim, 2))
+        shape = qkv.shape[:2]
+        pairs = qkv[..., : 2 * dim].float().view(*shape, dim, 2)
         torch.view_as_complex(pairs).mul_(turns)
-        query, key = pairs.to(qkv.dtype).view(*qkv.shape[:2], 2, heads, -1).unbind(2)
-        return attend_in_cache(query, key, qkv[..., 2 * dim :].unflatten(-1, (heads, -1)))
+        query, key = pairs.to(qkv.dtype).view(*shape, 2, heads, -1).unbind(2)
+        return attend_in_cache(query, key, qkv[..., 2 * dim :].view(*shape, heads, -1))
 
     def _turns_up_to(self, tokens: int) -> Tensor:
         """Rotations of all queries' and keys' pairs, complex, shape (tokens, embed_dim)."""

@@ -73,10 +73,9 @@ class TransformerEncoder(ABC):
 
     @torch.inference_mode()
     def _forward(self, tokens: Tensor) -> Tensor:
-        module = self.module
         if self._compiled is not None and _is_full(tokens, self.max_tokens):
-            module = self._compiled
-        return self.pool(module(tokens))
+            return self.pool(self._compiled(tokens))
+        return self.pool(self.module(tokens))
 
 
 def fitting_tokens(dim: int, placement: Placement) -> int:

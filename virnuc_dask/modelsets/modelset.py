@@ -78,7 +78,12 @@ def load(source: ModelSource, on_load: OnLoad | None = None) -> ModelSet:
         pair = load_pair(
             (info.nucleotide, info.peptide),
             folder,
-            Placement(device, source.precision, source.max_tokens),
+            Placement(
+                device,
+                source.precision,
+                source.max_tokens,
+                compile=source.compile and device == "cuda",
+            ),
             Memory(source.residency, free_bytes(source, device)),
             on_load,
         )

@@ -18,7 +18,8 @@ class ModelSource:
     checksum: str
     device: str = "auto"
     precision: str = "fp32"
-    max_tokens: int = 4096
+    max_tokens: int | None = None
+    compile: bool = False
     threads: int | None = None
     gpu_fraction: float = 0.9
     residency: str = "auto"
@@ -42,6 +43,7 @@ class ModelSource:
             device=settings.cluster.device,
             precision=settings.precision,
             max_tokens=settings.max_tokens,
+            compile=settings.compile,
             threads=settings.cluster.threads,
             gpu_fraction=settings.memory.gpu_fraction,
             residency=settings.memory.residency,
