@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from virnuc_dask.errors import LostRowsError
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, write_fasta
 from virnuc_dask.sequences.chunks import cut
@@ -89,13 +90,17 @@ def calls_of(chunk_scores: list[list[float]], rule: CallRule | None = None) -> C
     return scores.calls()
 
 
+def rows_of(pieces: list[pa.Table], calls: ContigCalls) -> list[list[str]]:
+    text = "".join(contig_lines(pieces, calls))
+    return [line.split("\t") for line in text.splitlines()]
+
+
 def test_a_record_is_a_line_in_input_order():
     records = pa.table(
         [[0, 1, 2, 3], ["b", "a", "a", "empty"], [900, 12, 700, 0], [2, 1, 2, 0]],
         schema=schemas.RECORDS,
     )
-    lines = contig_lines(records, calls_of([[0.75, 0.5], [], [0.25], []]))
-    rows = [line.removesuffix("\n").split("\t") for line in lines]
+    rows = rows_of([records], calls_of([[0.75, 0.5], [], [0.25], []]))
     assert rows == [
         ["b", "900", "2", "2", "0.625000", "", "", "virus"],
         ["a", "12", "1", "0", "", "", "", "unscored"],
@@ -109,7 +114,7 @@ def test_with_a_calibration_probability_and_q_value_are_filled_in():
     records = pa.table([[0, 1, 2], ["a", "b", "c"], [9, 9, 0], [1, 1, 0]], schema=schemas.RECORDS)
     knots = ((-9.0, -9.0), (9.0, 9.0))
     calls = calls_of([[0.75], [0.25], []], CallRule(Calibration(knots, 0.0, 0.0, knots, "m")))
-    rows = [line.removesuffix("\n").split("\t") for line in contig_lines(records, calls)]
+    rows = rows_of([records.slice(0, 2), records.slice(2)], calls)
     assert [row[5] for row in rows] == ["0.900000", "0.100000", ""]
     assert [row[6] for row in rows] == [*(f"{q:.6f}" for q in calls.q_value[:2]), ""]
     assert [row[7] for row in rows] == ["virus", "others", "unscored"]
@@ -117,5 +122,11 @@ def test_with_a_calibration_probability_and_q_value_are_filled_in():
 
 def test_scores_of_more_records_than_there_are_is_an_error():
     records = pa.table([[0], ["a"], [9], [1]], schema=schemas.RECORDS)
-    with pytest.raises(ValueError, match="zip"):
-        list(contig_lines(records, calls_of([[0.5], [0.5]])))
+    with pytest.raises(LostRowsError, match="2 records were read, 1 came out"):
+        rows_of([records], calls_of([[0.5], [0.5]]))
+
+
+def test_more_records_than_scores_is_an_error():
+    records = pa.table([[0, 1], ["a", "b"], [9, 9], [1, 1]], schema=schemas.RECORDS)
+    with pytest.raises(LostRowsError, match="1 records were read, 2 came out"):
+        rows_of([records], calls_of([[0.5]]))

@@ -3,6 +3,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from virnuc_dask.outputs import published
 from virnuc_dask.outputs.published import chunk_lines, frame_lines
 from virnuc_dask.tables import schemas
 
@@ -24,6 +25,10 @@ def prediction_table(scores: list[tuple[float, float]]) -> pa.Table:
 def call_table(calls: list[tuple[str, str | None]]) -> pa.Table:
     ids, called = zip(*calls, strict=True) if calls else ((), ())
     return pa.table({"chunk_id": pa.array(ids, pa.string()), "call": pa.array(called, pa.string())})
+
+
+def joined_chunk_lines(calls: pa.Table) -> str:
+    return "".join(chunk_lines(calls))
 
 
 def test_a_frame_is_a_line_of_id_label_and_both_scores_in_frame_order():
@@ -65,30 +70,37 @@ def test_scores_are_written_as_the_published_tools_pandas_writes_them():
 
 def test_chunks_are_sorted_by_id_as_text():
     calls = [(f"b_chunk_{n}", "virus") for n in range(1, 12)] + [("a_chunk_1", "others")]
-    ids = [line.split("\t")[0] for line in chunk_lines(call_table(calls)).splitlines()]
+    ids = [line.split("\t")[0] for line in joined_chunk_lines(call_table(calls)).splitlines()]
     assert ids == sorted(name for name, _ in calls)
     assert ids[:4] == ["a_chunk_1", "b_chunk_1", "b_chunk_10", "b_chunk_11"]
 
 
 def test_a_chunk_is_true_where_it_is_virus_and_left_out_without_a_call():
     calls = [("c", "virus"), ("b", None), ("a", "others")]
-    assert chunk_lines(call_table(calls)) == "a\tFalse\nc\tTrue\n"
+    assert joined_chunk_lines(call_table(calls)) == "a\tFalse\nc\tTrue\n"
 
 
 def test_chunks_of_records_with_one_id_are_all_there_in_the_order_of_the_records():
     twins = [("twin", "virus"), ("twin", "others"), ("twin", "virus")]
-    lines = chunk_lines(call_table([("x", "virus"), *twins, ("a", "others")]))
+    lines = joined_chunk_lines(call_table([("x", "virus"), *twins, ("a", "others")]))
     assert lines == "a\tFalse\ntwin\tTrue\ntwin\tFalse\ntwin\tTrue\nx\tTrue\n"
 
 
 def test_the_order_does_not_depend_on_how_the_table_is_stored():
     calls = [(f"id{n % 50}", "virus" if n % 3 else "others") for n in range(300)]
     pieces = [call_table(calls[at : at + 7]) for at in range(0, 300, 7)]
-    assert chunk_lines(pa.concat_tables(pieces)) == chunk_lines(call_table(calls))
+    assert joined_chunk_lines(pa.concat_tables(pieces)) == joined_chunk_lines(call_table(calls))
     expected = "".join(f"{i}\t{call == 'virus'}\n" for i, call in sorted(calls, key=lambda c: c[0]))
-    assert chunk_lines(call_table(calls)) == expected
+    assert joined_chunk_lines(call_table(calls)) == expected
 
 
 def test_nothing_has_no_lines():
     assert frame_lines(prediction_table([])) == ""
-    assert chunk_lines(call_table([])) == ""
+    assert joined_chunk_lines(call_table([])) == ""
+
+
+def test_chunk_lines_come_a_bounded_number_at_a_time(monkeypatch):
+    monkeypatch.setattr(published, "ROWS", 7)
+    calls = call_table([(f"id{n:03}", "virus") for n in range(20)])
+    blocks = [block.count("\n") for block in chunk_lines(calls)]
+    assert blocks == [7, 7, 6]

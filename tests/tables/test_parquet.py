@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from virnuc_dask.errors import BadTableError
-from virnuc_dask.tables import schemas
+from virnuc_dask.tables import parquet, schemas
 from virnuc_dask.tables.parquet import (
     count_rows,
     is_done,
+    read_pieces,
     read_table,
     table_writer,
     write_table,
@@ -173,3 +174,33 @@ def test_embeddings_have_no_statistics_and_repeating_texts_a_dictionary(path, fe
     assert with_statistics == {name for name in columns if ".list." not in name}
     encoded = {name for name, c in columns.items() if c.has_dictionary_page}
     assert encoded == {"record_id", "strand"}
+
+
+def test_a_table_can_be_read_in_pieces(path, features, monkeypatch):
+    write_table(path, features, "mine")
+    monkeypatch.setattr(parquet, "ROWS", 15)
+    pieces = list(read_pieces(path, "mine"))
+    assert [len(piece) for piece in pieces] == [15, 15, 10]
+    assert pa.concat_tables(pieces).equals(features)
+
+
+def test_reading_in_pieces_refuses_what_reading_whole_refuses(path, features):
+    with pytest.raises(BadTableError, match="missing"):
+        list(read_pieces(path, "mine"))
+    write_table(path, features, "mine")
+    with pytest.raises(BadTableError, match="other input"):
+        list(read_pieces(path, "another's"))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BadTableError, match="damaged"):
+        list(read_pieces(path, "mine"))
+
+
+def test_small_pieces_become_one_row_group(path, features, monkeypatch):
+    monkeypatch.setattr(parquet, "ROWS", 25)
+    with table_writer(path, features.schema, lambda: "mine") as writer:
+        for at in range(0, 40, 10):
+            writer.write(features.slice(at, 10))
+    footer = pq.read_metadata(path)
+    sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    assert sizes == [30, 10]
+    assert read_table(path, "mine").equals(features)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import IO
@@ -11,37 +10,58 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from virnuc_dask.errors import LostRowsError
 from virnuc_dask.stages.calls import ContigCalls
 
 CONTIGS_HEADER = "record_id\tlength_nt\tchunks\tchunks_scored\tscore\tprobability\tq_value\tcall\n"
 _LINE = 80
 
 
-def contig_lines(records: pa.Table, calls: ContigCalls) -> Iterator[str]:
+def contig_lines(records: Iterable[pa.Table], calls: ContigCalls) -> Iterator[str]:
     """Lines of ``contigs.tsv``, a record each, in input order.
 
     ``probability`` is that of a virus were viruses and others equally frequent: it does not depend
     on the other records. ``q_value`` does: it is the expected share of others among the records
     that are no less viral, at the estimated prevalence. Both are empty for a model set without a
     calibration; they and ``score`` are empty where no chunk was scored.
+
+    Parameters
+    ----------
+    records
+        Rows of `schemas.RECORDS`, in pieces: only one is held as Python objects at a time.
+
+    Yields
+    ------
+    str
+        The lines of a piece.
+
+    Raises
+    ------
+    LostRowsError
+        If there are not as many records as calls.
     """
-    rows = zip(
-        records["record_id"].to_pylist(),
-        records["length_nt"].to_pylist(),
-        records["chunks"].to_pylist(),
-        calls.chunks_scored.tolist(),
-        map(_number, calls.score.tolist()),
-        map(_number, calls.probability.tolist()),
-        map(_number, calls.q_value.tolist()),
-        calls.call.tolist(),
-        strict=True,
-    )
-    for row in rows:
-        yield "\t".join(map(str, row)) + "\n"
+    first = 0
+    for piece in records:
+        here = slice(first, first + len(piece))
+        first += len(piece)
+        rows = zip(
+            piece["record_id"].to_pylist(),
+            map(str, piece["length_nt"].to_pylist()),
+            map(str, piece["chunks"].to_pylist()),
+            map(str, calls.chunks_scored[here].tolist()),
+            map(_number, calls.score[here].tolist()),
+            map(_number, calls.probability[here].tolist()),
+            map(_number, calls.q_value[here].tolist()),
+            calls.call[here].tolist(),
+            strict=False,  # counted below
+        )
+        yield "".join(["\t".join(row) + "\n" for row in rows])
+    if first != len(calls.call):
+        raise LostRowsError(f"{len(calls.call)} records were read, {first} came out.")
 
 
 def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6f}"
+    return f"{value:.6f}" if value == value else ""  # not a number is nothing
 
 
 def write_fasta(

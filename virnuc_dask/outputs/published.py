@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from virnuc_dask.stages.calls import VIRUS
+from virnuc_dask.tables.parquet import ROWS
 
 FRAMES_HEADER = "Sequence_ID\tPrediction\tscore1\tscore2\n"
 CHUNKS_HEADER = "Modified_ID\tIs_Virus\n"
@@ -26,7 +29,7 @@ def frame_lines(predictions: pa.Table) -> str:
     return "".join(f"{i}\t{label}\t{s1}\t{s2}\n" for i, label, s1, s2 in zip(*columns, strict=True))
 
 
-def chunk_lines(calls: pa.Table) -> str:
+def chunk_lines(calls: pa.Table) -> Iterator[str]:
     """Lines of ``prediction_results_highestscore.csv``: the chunks with a frame, sorted by id.
 
     Chunks of records that share an id keep the order of their records.
@@ -35,9 +38,18 @@ def chunk_lines(calls: pa.Table) -> str:
     ----------
     calls
         Columns ``chunk_id`` and ``call`` of all chunks; those without a call are left out.
+
+    Yields
+    ------
+    str
+        Many lines at a time.
     """
     scored = calls.filter(calls["call"].is_valid())
-    order = pc.sort_indices(scored["chunk_id"])
-    ids = scored["chunk_id"].take(order).to_pylist()
-    virus = pc.equal(scored["call"], VIRUS).take(order).to_pylist()
-    return "".join(f"{i}\t{v}\n" for i, v in zip(ids, virus, strict=True))
+    # Large: together the ids of a big input have more than 2 GB.
+    ids = scored["chunk_id"].cast(pa.large_string()).combine_chunks()
+    is_virus = pc.equal(scored["call"], VIRUS).combine_chunks()
+    order = pc.sort_indices(ids)
+    for start in range(0, len(order), ROWS):
+        rows = order.slice(start, ROWS)
+        lines = zip(ids.take(rows).to_pylist(), is_virus.take(rows).to_pylist(), strict=True)
+        yield "".join(f"{i}\t{v}\n" for i, v in lines)

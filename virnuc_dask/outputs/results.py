@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -25,9 +26,9 @@ from virnuc_dask.stages.receipt import Failure
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import (
     TableWriter,
+    read_pieces,
     read_table,
     table_writer,
-    write_text,
     written_whole,
 )
 from virnuc_dask.tables.plan import Plan, PlannedPartition
@@ -66,10 +67,8 @@ def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None
     scores = ContigScores(plan.counts.records, rule)
     failed = {failure.partition for failure in failures}
     calls = _write_chunks(plan, failed, scores, totals)
-    write_text(
-        plan.folder.output("prediction_results_highestscore.csv"),
-        CHUNKS_HEADER + chunk_lines(calls),
-    )
+    highest_scores = plan.folder.output("prediction_results_highestscore.csv")
+    _write_blocks(highest_scores, CHUNKS_HEADER, chunk_lines(calls))
     _write_contigs(plan, scores.calls(), totals)
     _write_failed(plan, failures)
     return totals
@@ -78,7 +77,7 @@ def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None
 def _write_chunks(
     plan: Plan, failed: Collection[int], scores: ContigScores, totals: Totals
 ) -> pa.Table:
-    """Write ``chunks.parquet`` and ``prediction_results.txt``; returns all chunk ids and calls."""
+    """Write ``chunks.parquet`` and ``prediction_results.txt``; returns ids and calls of chunks."""
     folder = plan.folder
     brief = [pa.table({"chunk_id": pa.array([], pa.string()), "call": pa.array([], pa.string())})]
     with (
@@ -92,7 +91,7 @@ def _write_chunks(
             called = _write_partition(plan, part, writer, lines, missing=part.index in failed)
             scores.add(called)
             _count(totals, called)
-            brief.append(called.select(["chunk_id", "call"]))
+            brief.append(called.select(["chunk_id", "call"]).filter(called["call"].is_valid()))
     if totals.chunks != plan.counts.chunks:
         raise LostRowsError(f"{plan.counts.chunks} chunks were planned, {totals.chunks} came out.")
     return pa.concat_tables(brief)
@@ -122,27 +121,47 @@ def _count(totals: Totals, called: pa.Table) -> None:
 
 
 def _write_contigs(plan: Plan, calls: ContigCalls, totals: Totals) -> None:
-    records = read_table(plan.folder.records, plan.records_fingerprint)
-    if len(records) != plan.counts.records:
-        raise LostRowsError(f"{plan.counts.records} records were read, {len(records)} came out.")
-    with written_whole(plan.folder.output("contigs.tsv")) as stream:
-        stream.write(CONTIGS_HEADER.encode())
-        stream.writelines(line.encode() for line in contig_lines(records, calls))
+    records = read_pieces(plan.folder.records, plan.records_fingerprint)
+    first = _Picked(records, calls.order[:_SHOWN].tolist())
+    _write_blocks(plan.folder.output("contigs.tsv"), CONTIGS_HEADER, contig_lines(first, calls))
     call = calls.call
     totals.contigs = {c: int(np.count_nonzero(call == c)) for c in (VIRUS, OTHERS, UNSCORED)}
-    totals.called_by, totals.highest = str(calls.rule), _highest(records, calls)
+    totals.called_by, totals.highest = str(calls.rule), _highest(first.ids, calls)
     totals.prevalence = None if calls.prevalence is None else round(calls.prevalence, 6)
     with written_whole(plan.folder.output("virus.fasta")) as stream:
         write_fasta(stream, _sequences(plan), call == VIRUS)
 
 
-def _highest(records: pa.Table, calls: ContigCalls) -> list[dict[str, Any]]:
+class _Picked:
+    """Passes tables of records on and keeps the ids of some, named by their index."""
+
+    def __init__(self, records: Iterable[pa.Table], wanted: Collection[int]) -> None:
+        self._records, self._wanted = records, wanted
+        self.ids: dict[int, str] = {}
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        first = 0
+        for piece in self._records:
+            for index in self._wanted:
+                if first <= index < first + len(piece):
+                    self.ids[index] = piece["record_id"][index - first].as_py()
+            first += len(piece)
+            yield piece
+
+
+def _write_blocks(path: Path, header: str, blocks: Iterable[str]) -> None:
+    with written_whole(path) as stream:
+        stream.write(header.encode())
+        stream.writelines(block.encode() for block in blocks)
+
+
+def _highest(record_ids: Mapping[int, str], calls: ContigCalls) -> list[dict[str, Any]]:
     columns = {"score": calls.score}
     if calls.rule.calibration is not None:
         columns["probability"] = calls.probability
     return [
         {
-            "record_id": records["record_id"][index].as_py(),
+            "record_id": record_ids[index],
             **{name: round(float(values[index]), 6) for name, values in columns.items()},
             "call": str(calls.call[index]),
         }

@@ -20,10 +20,9 @@ from virnuc_dask.sequences.chunks import count_chunks, span_arrays
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.parquet import TableWriter, table_writer, write_table
+from virnuc_dask.tables.parquet import ROWS, TableWriter, table_writer, write_table
 from virnuc_dask.tables.plan import Counts, PlannedPartition
 
-_ROWS = 65_536  # records a write
 _IN_FLIGHT = 4  # partitions that wait to be written
 
 
@@ -176,7 +175,7 @@ class _Tally:
             rows.length_nt.append(len(record.dna))
             self._rna += record.was_rna
             yield record
-            if len(rows.id) == _ROWS:
+            if len(rows.id) == ROWS:
                 self._take_in(rows, writer)
                 rows = _Rows([], [], [])
         self._take_in(rows, writer)

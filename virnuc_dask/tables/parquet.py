@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from virnuc_dask.errors import BadTableError
 
 FINGERPRINT = b"virnuc.fingerprint"
+ROWS = 65_536  # of a row group, and of a piece of a table that is read in pieces
 _DISTINCT = ("chunk_id", "frame_id", "sequence")  # texts that hardly ever repeat in a table
 _DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
 
@@ -46,14 +47,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 class TableWriter:
-    """Writes a table that comes in pieces."""
+    """Writes a table that comes in pieces; small ones become one row group."""
 
     def __init__(self, writer: pq.ParquetWriter) -> None:
         self._writer = writer
+        self._waiting: list[pa.Table] = []
 
     def write(self, table: pa.Table) -> None:
         """Append rows."""
-        self._writer.write_table(table)
+        self._waiting.append(table)
+        if sum(map(len, self._waiting)) >= ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+            self._waiting.clear()
 
 
 def write_table(path: Path, table: pa.Table, fingerprint: str) -> None:
@@ -83,7 +93,9 @@ def table_writer(
             write_page_checksum=True,
         ) as writer,
     ):
-        yield TableWriter(writer)
+        pieces = TableWriter(writer)
+        yield pieces
+        pieces.flush()
         writer.add_key_value_metadata({FINGERPRINT: fingerprint().encode()})
 
 
@@ -109,16 +121,32 @@ def read_table(path: Path, fingerprint: str, columns: Sequence[str] | None = Non
     BadTableError
         If it is missing, damaged, or made from something else.
     """
+    with _opened(path, fingerprint) as file:
+        # Without threads: tables are small, and a worker has its cores for the encoders.
+        table = file.read(columns=list(columns) if columns is not None else None, use_threads=False)
+    return table.replace_schema_metadata(None)
+
+
+def read_pieces(path: Path, fingerprint: str) -> Iterator[pa.Table]:
+    """The rows of a table, at most `ROWS` at a time; errors as of `read_table`."""
+    with _opened(path, fingerprint) as file:
+        for batch in file.iter_batches(ROWS, use_threads=False):
+            yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+
+
+@contextmanager
+def _opened(path: Path, fingerprint: str) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             footer = file.metadata.metadata or {}
-            table = file.read(columns=list(columns) if columns is not None else None)
+            if footer.get(FINGERPRINT) != fingerprint.encode():
+                raise BadTableError(
+                    f"{path}: was made from other input, settings or weights; refused."
+                )
+            yield file
     except FileNotFoundError as error:
         raise BadTableError(f"{path}: missing; `run --resume` makes it again.") from error
     except _DAMAGE as error:
         raise BadTableError(
             f"{path}: damaged ({error}); delete it and `run --resume` makes it again."
         ) from error
-    if footer.get(FINGERPRINT) != fingerprint.encode():
-        raise BadTableError(f"{path}: was made from other input, settings or weights; refused.")
-    return table.replace_schema_metadata(None)
