@@ -60,7 +60,7 @@ class ClusterSettings(Section):
     worker_timeout_s: float = 120.0  # how long to wait for the first worker
     dashboard_port: int = 8787  # on the loopback interface; 0: any free port
     partitions_in_flight: int = 3  # per worker, submitted
-    # Per worker, in work; one of them computes. Default: 1, on a GPU 2, and 16 where it holds
+    # Per worker, in work; one of them computes. Default: 1, on a GPU 3, and 16 where it holds
     # one encoder at a time. On a cluster that is already running: the threads of its workers.
     partitions_at_once: int | None = None
 

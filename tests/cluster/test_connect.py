@@ -104,7 +104,7 @@ def test_a_gpu_device_without_a_gpu_is_refused(no_gpu):
 def test_cuda_starts_one_worker_a_gpu_over_tcp_on_loopback(started_cuda):
     started = started_cuda(ClusterSettings(kind="cuda", dashboard_port=0))
     assert started["n_workers"] == 4
-    assert started["threads_per_worker"] == 2, "one is read or written, the other computes"
+    assert started["threads_per_worker"] == 3, "one is prepared, one computes, one is written"
     assert started["protocol"] == "tcp"
     assert started["device_memory_limit"] is None, "torch's allocator alone: no spilling"
     assert started["host"] == "127.0.0.1"
@@ -112,7 +112,7 @@ def test_cuda_starts_one_worker_a_gpu_over_tcp_on_loopback(started_cuda):
     assert not [name for name in started if name.startswith("rmm")]
 
 
-@pytest.mark.parametrize(("gigabytes", "at_once"), [(80, 2), (8, 2), (6, 16)])
+@pytest.mark.parametrize(("gigabytes", "at_once"), [(80, 3), (8, 3), (6, 16)])
 def test_more_partitions_share_a_change_of_encoders_where_a_gpu_may_hold_only_one(
     started_cuda, monkeypatch, gigabytes, at_once
 ):

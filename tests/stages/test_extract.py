@@ -1,5 +1,7 @@
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -228,6 +230,57 @@ def test_embeddings_are_stored_in_the_precision_that_the_task_asks_for(task, mod
     table = read_table(task.folder.features(0), task.features)
     assert table.schema == schemas.features(3, 2, "float16")
     assert from_column(table, "nucleotide")[:2].tolist() == [[13] * 3, [12] * 3]
+
+
+class Watching(LengthEncoder):
+    """Computes on only when the other partition was prepared, then when it was written."""
+
+    def __init__(self, dim: int, folder: RunFolder, seen: list[str]) -> None:
+        super().__init__(dim)
+        self.folder = folder
+        self.seen = seen
+
+    def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
+        self.seen.append("tokenised")
+        return texts
+
+    def embed_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        self.seen.append("begun")
+        if self.seen.count("begun") == 1:
+            wait_until(lambda: self.seen.count("tokenised") == 4)
+        if self.seen.count("begun") == 4:
+            wait_until(lambda: any(self.folder.features(n).exists() for n in (0, 1)))
+        assert self.seen.count("begun") == self.seen.count("ended") + 1, "two compute at once"
+        self.seen.append("ended")
+        return super().embed_tokens(texts)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_while_one_partition_computes_another_is_prepared_or_written(task, chunks):
+    other = replace(task, index=1, chunks=3)
+    write_table(task.folder.partition(1), chunks.slice(0, 3), "content")
+    seen: list[str] = []
+    encoders = Watching(3, task.folder, seen), Watching(2, task.folder, seen)
+    models = SimpleNamespace(encoders=encoders, turns=Turns(), memory_bytes=int)
+    with ThreadPoolExecutor(2) as pool:
+        receipts = list(pool.map(extract, (task, other), (models, models)))
+    assert sum(receipt.elapsed_s["wait"] for receipt in receipts) > 0
+    assert sum(receipt.device_idle_s for receipt in receipts) < 20
+    alone = SimpleNamespace(
+        encoders=(LengthEncoder(3), LengthEncoder(2)), turns=Turns(), memory_bytes=int
+    )
+    for partition in (task, other):
+        path = partition.folder.features(partition.index)
+        at_once = path.read_bytes()
+        path.unlink()
+        extract(partition, alone)
+        assert path.read_bytes() == at_once
 
 
 def test_a_model_set_without_encoders_cannot_extract(chunks, models):

@@ -23,8 +23,9 @@ LOOPBACK = "127.0.0.1"
 GIVEN = "given"
 # What a worker needs beside three times its weights (loading copies): Python, torch, one partition.
 _WORKER_BYTES = 1_000_000_000
-# Share of a GPU that the weights take where there is room beside them; partitions of a group.
-_ROOMY, _GROUP = 0.75, 16
+# Share of a GPU that the weights take at most where there is room beside them; partitions in work
+# there, and where encoders may have to change places.
+_ROOMY, _PIPELINE, _GROUP = 0.75, 3, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,12 +259,12 @@ def _start_cuda(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, Clus
 
 
 def _partitions_at_once(weight_bytes: int) -> int:
-    """Two, so that one is read or written while the other computes.
+    """Three: while one computes, the next one is prepared and the one before is written.
 
     Where a GPU hardly holds the weights, its worker may load the encoders in turn; as many
     partitions as it has in work then share each change.
     """
-    return 2 if weight_bytes < _ROOMY * gpu_memory_bytes() else _GROUP
+    return _PIPELINE if weight_bytes < _ROOMY * gpu_memory_bytes() else _GROUP
 
 
 def _count_gpu_workers(settings: ClusterSettings) -> int:

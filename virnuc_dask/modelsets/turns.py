@@ -1,7 +1,7 @@
 """Who computes when: one partition at a time, while others are read, tokenised and written.
 
-Two threads of a worker have a partition in work each. Only one may use the device; the other finds
-frames, tokenises or writes meanwhile, and has its batches ready when the turn comes to it.
+A GPU worker's threads have a partition in work each. Only one may use the device; the others find
+frames, tokenise or write meanwhile, and have their batches ready when their turn comes.
 """
 
 from __future__ import annotations
