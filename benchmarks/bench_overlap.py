@@ -3,7 +3,8 @@
 The device is pretended: encoders that sleep as long as a GPU would compute, so that everything
 else is real and takes place on this machine: reading, frames, DNABERT-S's tokens, feature tables
 of the published width, the classifier, Dask. ``--frames-per-s`` is what both encoders together
-reach; 820 is the most that ESM-2 3B can on an H100. The last line is JSON.
+reach; 820 is the most that ESM-2 3B can on an H100. Beside the shares stands what a partition
+takes of a core: what has to find room beside the device's time. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def main() -> None:
         "chunks": options.chunks,
         "partition_chunks": options.partition_chunks,
         "repeats": options.repeats,
-        "idle_share_by_frames_per_s": rates,
+        "by_frames_per_s": rates,
         "machine": describe(),
         "versions": versions("distributed", "pyarrow"),
     }
@@ -119,14 +120,19 @@ def take_turns(folder: Path, rate: float, options: argparse.Namespace) -> dict[s
     PretendedDna.seconds_per_text = SHARE_OF_DNA / rate
     PretendedPeptide.seconds_per_text = (1 - SHARE_OF_DNA) / rate
     shares: dict[str, list[float]] = {f"{count}_in_work": [] for count in options.at_once}
+    cores: list[float] = []
     for _ in range(options.repeats):
         for count in options.at_once:
-            shares[f"{count}_in_work"].append(idle_share(folder, count, options))
-    return {name: round(statistics.median(found), 4) for name, found in shares.items()}
+            start = time.process_time()
+            share, partitions = idle_share(folder, count, options)
+            shares[f"{count}_in_work"].append(share)
+            cores.append((time.process_time() - start) / partitions)
+    medians = {name: round(statistics.median(found), 4) for name, found in shares.items()}
+    return medians | {"core_s_per_partition": round(statistics.median(cores), 3)}
 
 
-def idle_share(folder: Path, at_once: int, options: argparse.Namespace) -> float:
-    """Of the time from the first computation to the last one's end, what the device stood idle."""
+def idle_share(folder: Path, at_once: int, options: argparse.Namespace) -> tuple[float, int]:
+    """What the device stood idle, as a share of its time from first to last; and partitions."""
     settings = load_settings(
         flags={
             "model": str(folder / "model"),
@@ -147,7 +153,7 @@ def idle_share(folder: Path, at_once: int, options: argparse.Namespace) -> float
         done = run([folder / "input.fa"], out, settings=settings, client=client, force=True)
     computing_s = sum(done.summary["stage_s"][name] for name in ("nucleotide", "peptide"))
     idle_s = done.summary["device_idle_s"]
-    return float(idle_s / (idle_s + computing_s))
+    return idle_s / (idle_s + computing_s), done.summary["partitions"]["computed"]
 
 
 def parse_options() -> argparse.Namespace:
