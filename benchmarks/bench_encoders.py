@@ -17,7 +17,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -102,15 +102,13 @@ def bench_dnabert_s(options: argparse.Namespace) -> dict[str, object]:
 
 def our_variants(subject: Subject, options: argparse.Namespace) -> dict[str, Embed]:
     """Our encoder in every precision, and compiled where that can be asked for."""
-    how = {} if options.max_tokens is None else {"max_tokens": options.max_tokens}
-    can_compile = "compile" in {field.name for field in fields(Placement)}
     found: dict[str, Embed] = {}
     for precision in PRECISIONS[options.device]:
-        placement = Placement(options.device, precision, **how)
+        placement = Placement(options.device, precision, options.max_tokens)
         encoder = load_encoder(subject.spec, subject.folder, placement)
         found[f"ours_{precision}"] = encoder.embed
-        if can_compile and options.compile:
-            placement = Placement(options.device, precision, **how, compile=True)
+        if options.compile:
+            placement = replace(placement, compile=True)
             compiled = load_encoder(subject.spec, subject.folder, placement)
             found[f"ours_{precision}_compiled"] = compiled.embed
     return found

@@ -8,8 +8,9 @@ process.
 
 ``overhead_ms`` is the time a partition takes beyond its sleep, spread over the workers; ``cpu_ms``
 the processor time of client, scheduler and workers together, which other programs on the machine
-do not lengthen, and ``submitting_ms`` the share of it of the client's own thread; ``client_ms`` the
-time of the client's other work, with nothing behind it (plan, fingerprints, log lines).
+do not lengthen; ``busy_cpu_ms`` is that without what the idle cluster takes for its heartbeats and
+profiles (``idle_share`` of a core), ``submitting_ms`` the part of the client's own thread;
+``client_ms`` the time of the client's other work, with nothing behind it (plan, fingerprints, log).
 The last line is JSON.
 """
 
@@ -77,6 +78,7 @@ def measure(tell: Tell, workers: int, partitions: int, sleep_s: float) -> Point:
             with local_cluster(workers) as cluster, Client(cluster) as client:
                 client.wait_for_workers(workers)
                 started = resident_bytes()
+                idle = idle_share()
                 before_s = time.process_time(), time.thread_time()
                 elapsed_s, peak = compute(client, tasks, sleep_s, journal, tell)
                 all_s, own_s = time.process_time() - before_s[0], time.thread_time() - before_s[1]
@@ -88,6 +90,8 @@ def measure(tell: Tell, workers: int, partitions: int, sleep_s: float) -> Point:
         "ideal_s": round(ideal_s, 3),
         "overhead_ms": round(1000 * (elapsed_s - ideal_s) / partitions, 3),
         "cpu_ms": round(1000 * all_s / partitions, 3),
+        "idle_share": round(idle, 3),
+        "busy_cpu_ms": round(1000 * max(0.0, all_s - idle * elapsed_s) / partitions, 3),
         "submitting_ms": round(1000 * own_s / partitions, 3),
         "partitions_per_s": round(partitions / elapsed_s, 1),
         "client_ms": round(1000 * (planning_s + logging_s) / partitions, 3),
@@ -116,6 +120,13 @@ def compute(
             told = time.perf_counter()
             tell(f"{done:,} of {len(tasks):,} partitions, {1000 * (told - start) / done:.2f} ms")
     return time.perf_counter() - start, max(peak, resident_bytes())
+
+
+def idle_share(wait_s: float = 2.0) -> float:
+    """Cores that the idle cluster keeps busy: heartbeats and profiles of all those workers."""
+    before_s = time.process_time()
+    time.sleep(wait_s)
+    return (time.process_time() - before_s) / wait_s
 
 
 def chains(tasks: list[PartitionTask], sleep_s: float) -> Iterator[tuple[PartitionTask, Delayed]]:

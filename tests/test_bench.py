@@ -34,7 +34,7 @@ def test_a_bench_ends_in_settings_that_a_run_takes(command, parity_modelset, tmp
     file = tmp_path / "figures.json"
     code, out, err = command(
         *("bench", "--model", parity_modelset, "--device", "cpu", "--workers", 1, "--threads", 1),
-        *("--json", file),
+        *("--json", file, "--esm2", "8M"),
     )
     assert code == 0, err
     config = tmp_path / "machine.yaml"
@@ -46,6 +46,7 @@ def test_a_bench_ends_in_settings_that_a_run_takes(command, parity_modelset, tmp
     assert figures["runs"][0]["frames"] > 0
     assert figures["runs"][0]["peak_ram_bytes"] > 1e8
     assert figures["machine"]["cores"]
+    assert "# ESM-2 8M, random weights: best in" in out
     assert err.index("matrix products") < err.index("tokens/s") < err.index("whole run")
 
 

@@ -78,4 +78,8 @@ def report_text(report: BenchReport) -> str:
         fraction = encoders.fraction(trial)
         share = "" if fraction is None else f", {fraction:.0%} of the matrix products' rate"
         lines.append(f"{trial.label}, {trial.precision}: {trial.tokens_per_s:,.0f} tokens/s{share}")
+    for label in sorted({trial.label for trial in encoders.trials} - set(encoders.labels)):
+        trial = encoders.best_for(label)
+        tokens = trial.max_tokens or "the automatic number of"
+        lines.append(f"{label}: best in {trial.precision} with {tokens} tokens a batch")
     return "\n".join([*(f"# {line}" for line in lines), report.recommendation.rstrip()])

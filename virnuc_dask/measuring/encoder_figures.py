@@ -26,8 +26,8 @@ from virnuc_dask.modelsets.source import ModelSource
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")}
 MAX_TOKENS = {
-    "cpu": (512, 1024, 2048, 4096, 8192),
-    "cuda": (8192, 16384, 32768, 65536, 131072),
+    "cpu": (None, 512, 1024, 2048, 4096, 8192),
+    "cuda": (None, 8192, 16384, 32768, 65536, 131072),
 }
 
 
@@ -58,6 +58,12 @@ class EncoderFigures:
     labels: Sequence[str]  # of the model set's own encoders
     precision: str
     max_tokens: int | None
+
+    def best_for(self, label: str) -> Trial:
+        """The fastest of an encoder's trials by tokens a batch, or its only one."""
+        swept = [trial for trial in self.swept if trial.label == label]
+        rates = swept or [trial for trial in self.trials if trial.label == label]
+        return max(rates, key=lambda trial: trial.tokens_per_s)
 
     @property
     def frames_per_s(self) -> float:
@@ -110,7 +116,10 @@ def measure_encoders(tell: Tell, plan: EncoderPlan) -> EncoderFigures:
                 tell(_line(trial, ceilings))
             cosines |= _cosines(subject, device)
         precision = _best_precision(own, trials, cosines)
-        swept = _sweep_all(subjects, Placement(device, precision), plan, tell)
+        swept = _sweep_all(own, Placement(device, precision), plan, tell)
+        for subject in subjects[len(own) :]:
+            placement = Placement(device, _best_precision([subject], trials, cosines))
+            swept += _sweep_all([subject], placement, plan, tell)
     labels = [subject.label for subject in own]
     return EncoderFigures(
         device=device,
@@ -192,9 +201,13 @@ def _sweep_all(
             continue
         swept = sweep(subject, choices, plan.trial_s / 2)
         trials += swept.values()
-        shown = ", ".join(f"{t.max_tokens:,}: {t.tokens_per_s:,.0f}" for t in swept.values())
+        shown = ", ".join(f"{_tokens(t)}: {t.tokens_per_s:,.0f}" for t in swept.values())
         tell(f"{subject.label}, {placement.precision}, tokens/s by tokens a batch: {shown}")
     return trials
+
+
+def _tokens(trial: Trial) -> str:
+    return "automatic" if trial.max_tokens is None else f"{trial.max_tokens:,}"
 
 
 def _best_precision(

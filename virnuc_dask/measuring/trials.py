@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from virnuc_dask.encoders.dnabert_s import DnabertS
 from virnuc_dask.encoders.encoder import Encoder, EncoderSpec, Placement, load_encoder
-from virnuc_dask.encoders.esm2 import Esm2
+from virnuc_dask.encoders.transformer import TransformerEncoder
 from virnuc_dask.measuring.memory import PeakMemory
 from virnuc_dask.measuring.metagenome import draw_frames
 from virnuc_dask.measuring.products import layer_of
@@ -128,11 +127,9 @@ def smallest_cosine(ours: NDArray[np.float32], exact: NDArray[np.float32]) -> fl
 
 def count_tokens(encoder: Encoder, texts: Sequence[str]) -> int:
     """Tokens that an encoder sees of ``texts``; letters where it has no tokens."""
-    if isinstance(encoder, DnabertS):
-        found = encoder.tokenizer.encode_batch_fast(list(texts))
-        return sum(len(encoding.ids) for encoding in found)
-    around = 2 if isinstance(encoder, Esm2) else 0  # begin and end
-    return sum(len(text) + around for text in texts)
+    if isinstance(encoder, TransformerEncoder):
+        return sum(map(len, encoder.tokenise(texts)))
+    return sum(map(len, texts))
 
 
 def reset_peak(device: str) -> None:
