@@ -1,3 +1,9 @@
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
 import pytest
 
 from virnuc_dask.errors import BadInputError, LostRowsError
@@ -5,6 +11,7 @@ from virnuc_dask.measuring.apart import in_own_process
 
 WORK = """
 import os
+import time
 from virnuc_dask.errors import BadInputError
 
 def double(tell, number, *, by=2):
@@ -17,6 +24,10 @@ def refuse(tell):
 
 def stumble(tell):
     raise KeyError("a bug")
+
+def sleep(tell):
+    tell(str(os.getpid()))
+    time.sleep(60)
 
 def die(tell):
     os._exit(9)
@@ -56,3 +67,21 @@ def test_a_bug_is_no_answer(work):
 def test_a_process_that_dies_is_told(work):
     with pytest.raises(LostRowsError, match="exit code 9"):
         in_own_process(print, work.die)
+
+
+def test_a_process_ends_with_one_that_is_killed(work, tmp_path):
+    program = (
+        "from work_apart import sleep\n"
+        "from virnuc_dask.measuring.apart import in_own_process\n"
+        "if __name__ == '__main__': in_own_process(lambda pid: print(pid, flush=True), sleep)\n"
+    )
+    (tmp_path / "caller.py").write_text(program)
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "caller.py"], stdout=subprocess.PIPE, text=True
+    ) as caller:
+        child = psutil.Process(int(caller.stdout.readline()))
+        caller.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.05)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -20,7 +22,8 @@ def in_own_process(
 ) -> Result:
     """Call ``work(tell, ...)`` in a fresh process and wait for what it returns.
 
-    The process never outlives this call. Messages that it tells are passed on as they come.
+    The process outlives neither this call nor the process that calls. Messages that it tells are
+    passed on as they come.
 
     Raises
     ------
@@ -60,6 +63,7 @@ def _work(
 ) -> None:
     # Ctrl-C reaches every process of a terminal; the one that waits ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         result = work(lambda message: answer.send(("told", message)), *args, **kwargs)
     except VirnucError as error:
@@ -68,3 +72,11 @@ def _work(
         answer.send(("failed", RuntimeError(f"{type(error).__name__}: {error}")))
     else:
         answer.send(("done", result))
+
+
+def _end_with_the_parent() -> None:
+    """A parent that is killed has no time to end this process."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
