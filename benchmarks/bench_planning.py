@@ -1,0 +1,267 @@
+"""What surrounds the encoders: planning, the feature writer, the result files, the start of a run.
+
+Planning is FASTA → partition files, on one core, for three inputs: contigs of ordinary lengths, a
+single long record, and reads of 150 nt; the peak is the resident memory of the whole process. The
+writer stores tables of random embeddings as they leave the encoders. ``finish`` writes every result
+file of the reads' run, from drawn scores. ``start_up`` is the wall-clock time of whole commands;
+``first_partition_s`` ends where the first partition of a run with ``mini`` is done, not begun.
+Each measurement has a process of its own, and the medians of the repeats count. On a machine that
+is shared, trust the rates by processor time. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from virnuc_dask.measuring.apart import Tell, in_own_process
+from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.outputs.results import write_results
+from virnuc_dask.sequences.partitions import write_partitions
+from virnuc_dask.sequences.records import read_records
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.parquet import read_table, write_table
+from virnuc_dask.tables.plan import Decisions, Plan, fingerprint
+from virnuc_dask.tables.vectors import to_column
+
+CHUNK_LENGTH, PARTITION_CHUNKS = 500, 1000
+CONTIG_NT, READ_NT, LINE = 5_000, 150, 80
+FRAMES_A_READ = 0.55  # what random DNA of 150 nt has
+DIMS = (768, 2560)  # DNABERT-S, ESM-2 3B
+Figures = dict[str, float]
+
+
+def main() -> None:
+    options = parse_options()
+    with tempfile.TemporaryDirectory(dir=options.work) as work:
+        folder = Path(work)
+        inputs = {
+            "contigs": draw_fasta(folder / "contigs.fa", options.contigs_mbp, CONTIG_NT),
+            "long_record": draw_fasta(folder / "long.fa", options.record_mbp, None),
+            "reads": draw_fasta(folder / "reads.fa", options.reads * READ_NT / 1e6, READ_NT),
+        }
+
+        def repeated(work: Callable[..., Figures], *args: object) -> Figures:
+            turns = [in_own_process(tell, work, *args) for _ in range(options.repeats)]
+            return {
+                name: round(statistics.median(turn[name] for turn in turns), 3) for name in turns[0]
+            }
+
+        result = {
+            "benchmark": "planning",
+            "repeats": options.repeats,
+            "planning": {name: repeated(plan, path) for name, path in inputs.items()},
+            "writer": {dtype: repeated(store, dtype, options.frames) for dtype in schemas.DTYPES},
+            "finish": repeated(finish, inputs["reads"]),
+            "start_up": repeated(start),
+            "machine": describe(),
+            "versions": versions("pyarrow"),
+        }
+    line = json.dumps(result)
+    if options.out:
+        options.out.write_text(line + "\n", encoding="utf-8")
+    print(line)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--contigs-mbp", type=float, default=200, help="contigs of about 5 kbp")
+    parser.add_argument("--record-mbp", type=float, default=200, help="a single record")
+    parser.add_argument("--reads", type=int, default=1_000_000, help="reads of 150 nt")
+    parser.add_argument("--frames", type=int, default=2_000, help="frames to store")
+    parser.add_argument("--repeats", type=int, default=3, help="of each measurement")
+    parser.add_argument("--work", type=Path, help="where inputs and tables are put for the time")
+    parser.add_argument("--out", type=Path, help="write the JSON line here too")
+    return parser.parse_args()
+
+
+def tell(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def draw_fasta(path: Path, megabases: float, record_nt: int | None) -> Path:
+    """Random DNA in records of about ``record_nt`` (reads exactly), or in a single one."""
+    rng = np.random.default_rng(1)
+    left, number = round(megabases * 1e6), 0
+    with path.open("wb") as stream:
+        while left > 0:
+            length = left
+            if record_nt is not None:
+                spread = 0 if record_nt == READ_NT else 0.8
+                length = min(left, max(1, int(rng.lognormal(np.log(record_nt), spread) + 0.5)))
+            stream.write(b">record_%d\n" % number)
+            for at in range(0, length, LINE * 100_000):
+                dna = rng.choice(
+                    np.frombuffer(b"ACGT", np.uint8), min(LINE * 100_000, length - at)
+                ).tobytes()
+                stream.writelines(dna[i : i + LINE] + b"\n" for i in range(0, len(dna), LINE))
+            left, number = left - length, number + 1
+    return path
+
+
+def plan(tell: Tell, fasta: Path) -> Figures:
+    """FASTA → partitions on one core: rates and memory."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with tempfile.TemporaryDirectory(dir=fasta.parent) as work:
+        figures, _ = make_plan(fasta, Path(work))
+    tell(f"{fasta.name}: {figures}")
+    return figures
+
+
+def make_plan(fasta: Path, work: Path) -> tuple[Figures, Plan]:
+    folder = RunFolder(work)
+    folder.prepare(resume=False, force=False)
+    digest = xxhash.xxh3_128()
+    before = peak_bytes()
+    wall, cpu = time.perf_counter(), time.process_time()
+    counts, partitions = write_partitions(
+        read_records([str(fasta)], digest),
+        folder,
+        CHUNK_LENGTH,
+        PARTITION_CHUNKS,
+        lambda: fingerprint("input", CHUNK_LENGTH),
+    )
+    cpu_s, wall_s = time.process_time() - cpu, time.perf_counter() - wall
+    figures = {
+        "megabases": counts.length_nt / 1e6,
+        "records": counts.records,
+        "mbp_per_s": counts.length_nt / 1e6 / wall_s,
+        "mbp_per_cpu_s": counts.length_nt / 1e6 / cpu_s,
+        "records_per_cpu_s": counts.records / cpu_s,
+        "peak_mb": peak_bytes() / 1e6,
+        "peak_before_mb": before / 1e6,
+    }
+    decisions = Decisions("input", CHUNK_LENGTH, PARTITION_CHUNKS, "fp32", "encoders", "set")
+    return figures, Plan(folder, decisions, counts, partitions)
+
+
+def store(tell: Tell, dtype: str, frames: int) -> Figures:
+    """Embeddings of ``frames`` frames → a feature table on disk."""
+    rng = np.random.default_rng(1)
+    embeddings = [rng.standard_normal((frames, dim), np.float32) for dim in DIMS]
+    chunk_ids = [f"record_{row // 20}_chunk_{row % 20}" for row in range(frames)]
+    names = [
+        [name + "F1" for name in chunk_ids],
+        chunk_ids,
+        [name.rpartition("_chunk")[0] for name in chunk_ids],
+        list(range(frames)),
+        ["F"] * frames,
+        [0] * frames,
+    ]
+    with tempfile.TemporaryDirectory() as work:
+        path = Path(work) / "part-00000.parquet"
+
+        def write() -> None:
+            vectors = [to_column(values, dtype) for values in embeddings]
+            table = pa.table([*names, *vectors], schema=schemas.features(*DIMS, dtype))
+            write_table(path, table, "fingerprint")
+
+        write()
+        wall, cpu = time.perf_counter(), time.process_time()
+        write()
+        cpu_s, wall_s = time.process_time() - cpu, time.perf_counter() - wall
+        megabytes = path.stat().st_size / 1e6
+    figures = {
+        "megabytes": megabytes,
+        "mb_per_s": megabytes / wall_s,
+        "frames_per_s": frames / wall_s,
+        "frames_per_cpu_s": frames / cpu_s,
+    }
+    tell(f"writer, {dtype}: {figures}")
+    return figures
+
+
+def finish(tell: Tell, fasta: Path) -> Figures:
+    """All result files of a run over reads, whose scores are drawn."""
+    with tempfile.TemporaryDirectory(dir=fasta.parent) as work:
+        _, planned = make_plan(fasta, Path(work))
+        draw_predictions(planned)
+        wall, cpu = time.perf_counter(), time.process_time()
+        write_results(planned, [])
+        cpu_s, wall_s = time.process_time() - cpu, time.perf_counter() - wall
+    figures = {
+        "records": planned.counts.records,
+        "wall_s": wall_s,
+        "cpu_s": cpu_s,
+        "peak_mb": peak_bytes() / 1e6,
+    }
+    tell(f"finish: {figures}")
+    return figures
+
+
+def draw_predictions(planned: Plan) -> None:
+    rng = np.random.default_rng(1)
+    for task in planned.tasks():
+        chunks = read_table(planned.folder.partition(task.index), task.content)
+        rows = np.sort(rng.integers(0, len(chunks), round(FRAMES_A_READ * len(chunks))))
+        ids, virus = chunks["chunk_id"].take(rows), rng.random(len(rows), np.float32)
+        columns = [
+            [name + "F1" for name in ids.to_pylist()],
+            ids,
+            chunks["record_id"].take(rows),
+            rows.astype(np.int32),
+            np.where(virus > 0.5, "virus", "others").tolist(),
+            1 - virus,
+            virus,
+        ]
+        table = pa.table(columns, schema=schemas.PREDICTIONS)
+        write_table(planned.folder.predictions(task.index), table, task.predictions)
+
+
+def start(tell: Tell) -> Figures:
+    """Seconds of whole commands, and until a run's first partition is done."""
+    figures = {
+        "python_s": timed("-c", "pass"),
+        "import_s": timed("-c", "import virnuc_dask"),
+        "help_s": timed("-m", "virnuc_dask", "--help"),
+        "run_help_s": timed("-m", "virnuc_dask", "run", "--help"),
+        "first_partition_s": first_partition_s(),
+    }
+    tell(f"start-up: {figures}")
+    return figures
+
+
+def timed(*command: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def first_partition_s() -> float:
+    demo = Path(__file__).parent.parent / "tests" / "data" / "demo.fasta.gz"
+    with tempfile.TemporaryDirectory() as work:
+        out = Path(work) / "out"
+        began = time.time()
+        timed("-m", "virnuc_dask", "run", str(demo), "-o", str(out), "--cluster", "cpu", "--quiet")
+        return next(done_times(out / "run.log.jsonl")) - began
+
+
+def done_times(log: Path) -> Iterator[float]:
+    for line in log.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if event["event"] == "partition_done":
+            yield datetime.fromisoformat(event["time"]).timestamp()
+
+
+def peak_bytes() -> int:
+    """The most memory this process has held. Not by getrusage, which begins at the parent's."""
+    status = Path("/proc/self/status").read_text(encoding="ascii").split()
+    return 1024 * int(status[status.index("VmHWM:") + 1])
+
+
+if __name__ == "__main__":
+    main()
