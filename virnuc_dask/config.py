@@ -54,6 +54,9 @@ class ClusterSettings(Section):
     kind: str = "auto"  # auto, none, cpu, cuda
     scheduler: str | None = None  # address of a cluster that is already running
     scheduler_file: str | None = None
+    tls_ca_file: str | None = None  # these three for a cluster that asks for certificates
+    tls_cert: str | None = None
+    tls_key: str | None = None
     workers: int | None = None  # default: one per GPU, or what cores and memory allow
     threads: int | None = None  # torch threads of a worker; default: its share of the cores
     device: str = "auto"  # auto, cpu, cuda
@@ -67,6 +70,10 @@ class ClusterSettings(Section):
     def __post_init__(self) -> None:
         one_of("cluster.kind", self.kind, ("auto", "none", "cpu", "cuda"))
         one_of("cluster.device", self.device, ("auto", "cpu", "cuda"))
+        tls = {name: getattr(self, name) for name in ("tls_ca_file", "tls_cert", "tls_key")}
+        missing = [f"cluster.{name}" for name, value in tls.items() if value is None]
+        if missing and len(missing) < len(tls):
+            raise BadSettingError(f"TLS needs {', '.join(missing)} as well.")
         at_least("cluster.workers", self.workers, 1)
         at_least("cluster.threads", self.threads, 1)
         at_least("cluster.partitions_in_flight", self.partitions_in_flight, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -11,7 +12,7 @@ import click
 from rich.console import Console
 
 from virnuc_dask.cluster.monitor import show_log
-from virnuc_dask.config import Settings, load_settings
+from virnuc_dask.config import ClusterSettings, Settings, load_settings
 from virnuc_dask.encoders.precision import AUTO, PRECISIONS
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -36,6 +37,9 @@ _COMPUTING = (
     ),
     click.option("--scheduler", help="Address of a Dask scheduler that is running."),
     click.option("--scheduler-file", help="Scheduler file of a cluster that is running."),
+    click.option("--tls-ca-file", help="Certificate authority of a protected cluster."),
+    click.option("--tls-cert", help="Own certificate, for a protected cluster."),
+    click.option("--tls-key", help="Its private key."),
     click.option("--workers", type=int, help="Workers to start."),
     click.option("--threads", type=int, help="Threads of each worker."),
     click.option(
@@ -137,7 +141,7 @@ def prepare(options: dict[str, Any]) -> Settings:
     """Set up logging, and build the settings from the flags that were given."""
     show_log(console, quiet=options["quiet"], verbose=options["verbose"])
     here = ("config", "quiet", "verbose")
-    in_cluster = ("scheduler", "scheduler_file", "workers", "threads", "device")
+    in_cluster = {field.name for field in fields(ClusterSettings)}
     flags = {
         f"cluster.{name}" if name in in_cluster else name: value
         for name, value in options.items()

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dask.config
 import psutil
 import pynvml
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security
 
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
@@ -95,6 +96,8 @@ def connect(
         yield Connection(None, kind, settings, note)
         return
     with _client(kind, settings, weight_bytes) as (client, settings):
+        if kind == GIVEN:
+            note = _open_to_others(client.scheduler_info()["address"])
         _wait_for_workers(client, settings)
         yield Connection(client, kind, settings, note)
 
@@ -112,6 +115,7 @@ def refuse_impossible(settings: ClusterSettings) -> None:
         _count_gpu_workers(settings)
     elif settings.scheduler_file is not None:
         _check_scheduler_file(settings.scheduler_file)
+    _security(settings)
 
 
 def count_gpus() -> tuple[int, str]:
@@ -173,12 +177,24 @@ def _decide(settings: ClusterSettings) -> tuple[str, ClusterSettings, str]:
             address = dask.config.get("scheduler-address", None)
         if address is not None or settings.scheduler_file is not None:
             return GIVEN, replace(settings, scheduler=address), ""
+        if settings.tls_ca_file is not None:
+            raise NoClusterError("--tls-ca-file: for a running cluster; name it with --scheduler.")
         return _decide_by_gpu(settings)
     if settings.scheduler is not None or settings.scheduler_file is not None:
         raise NoClusterError(
             f"--cluster {settings.kind} starts its own cluster; leave it out to use a running one."
         )
     return settings.kind, settings, ""
+
+
+def _open_to_others(address: str) -> str:
+    """A note on a cluster on which whoever reaches its address can have code run."""
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    here = host == "localhost" or host.startswith("127.") or host == "::1"
+    if parts.scheme != "tcp" or here:
+        return ""
+    return f"{address} asks for no certificate: whoever reaches it can run code on its workers."
 
 
 def _decide_by_gpu(settings: ClusterSettings) -> tuple[str, ClusterSettings, str]:
@@ -224,13 +240,35 @@ def _client(
 
 def _connect_given(settings: ClusterSettings) -> Client:
     where = settings.scheduler_file or settings.scheduler
+    security = _security(settings)
     try:
         if settings.scheduler_file is not None:
             _check_scheduler_file(settings.scheduler_file)
-            return Client(scheduler_file=settings.scheduler_file)
-        return Client(settings.scheduler)
-    except (OSError, ValueError) as error:
-        raise NoClusterError(f"no scheduler answers at {where}: {error}") from error
+            return Client(scheduler_file=settings.scheduler_file, security=security)
+        return Client(settings.scheduler, security=security)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        # Types and states: how Dask says that one side has TLS and the other has not.
+        raise NoClusterError(
+            f"no scheduler answers at {where}: {error}. Is it running, and if it is protected "
+            "(tls://), are the three --tls options those of its cluster?"
+        ) from error
+
+
+def _security(settings: ClusterSettings) -> Security | None:
+    """The certificates that were named; None leaves it to Dask's own configuration."""
+    files = (settings.tls_ca_file, settings.tls_cert, settings.tls_key)
+    if files == (None, None, None):
+        return None
+    for name in files:
+        if name is None or not Path(name).is_file():
+            raise NoClusterError(f"{name}: no such file; the three --tls options name files.")
+    authority, certificate, key = files
+    return Security(
+        tls_ca_file=authority,
+        tls_client_cert=certificate,
+        tls_client_key=key,
+        require_encryption=True,
+    )
 
 
 def _start_cpu(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, ClusterSettings]:

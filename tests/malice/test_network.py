@@ -1,0 +1,287 @@
+"""Who can reach what we start, and how we connect to what is protected."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import Client
+
+from virnuc_dask.cluster.connect import _open_to_others, connect
+from virnuc_dask.config import ClusterSettings
+from virnuc_dask.errors import NoClusterError
+
+DNA = "ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGT" * 20
+
+
+# What we start
+
+
+def listening() -> dict[int, set[str]]:
+    """Addresses on which this process and its children listen, by process."""
+    here = psutil.Process()
+    return {
+        process.pid: {
+            found.laddr.ip
+            for found in process.net_connections("inet")
+            if found.status == psutil.CONN_LISTEN
+        }
+        for process in (here, *here.children(recursive=True))
+    }
+
+
+@pytest.mark.parametrize("dashboard_port", [0, 18_787])
+def test_scheduler_dashboard_nannies_and_workers_listen_on_loopback_only(dashboard_port):
+    settings = ClusterSettings(kind="cpu", workers=2, dashboard_port=dashboard_port)
+    with connect(settings, weight_bytes=0) as connection:
+        assert connection.client is not None
+        found = listening()
+        workers = set(connection.client.run(lambda: psutil.Process().pid).values())
+        assert all(found[pid] for pid in workers), "workers listen too"
+        assert len(set().union(*found.values())) > 0
+        assert all(ip_address(ip).is_loopback for ips in found.values() for ip in ips), found
+
+
+def test_an_open_cluster_is_named():
+    for address in ("tcp://10.0.0.1:8786", "tcp://[2001:db8::1]:8786", "tcp://node7:8786"):
+        assert f"{address} asks for no certificate" in _open_to_others(address)
+    for address in ("tcp://127.0.0.1:8786", "tcp://[::1]:1", "tls://10.0.0.1:8786", "inproc://x"):
+        assert _open_to_others(address) == ""
+
+
+# What is protected
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """An authority, and what it signed."""
+
+    ca_file: Path
+    cert: Path
+    key: Path
+
+    @property
+    def options(self) -> tuple[object, ...]:
+        return ("--tls-ca-file", self.ca_file, "--tls-cert", self.cert, "--tls-key", self.key)
+
+
+def make_certificates(folder: Path) -> Certificates:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder.mkdir()
+    keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("authority", "own")}
+    names = {name: x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in keys}
+    now = datetime.now(UTC)
+    for name, key in keys.items():
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(names[name])
+            .issuer_name(names["authority"])
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=name == "authority", path_length=None), True)
+            .sign(keys["authority"], hashes.SHA256())
+        )
+        (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "own.key").write_bytes(
+        keys["own"].private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return Certificates(folder / "authority.pem", folder / "own.pem", folder / "own.key")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("tls") / "ours")
+
+
+@pytest.fixture(scope="module")
+def protected(
+    certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """The scheduler file of a cluster, one worker, that asks for certificates."""
+    folder = tmp_path_factory.mktemp("cluster")
+    file = folder / "scheduler.json"
+    common = [*map(str, certificates.options), "--scheduler-file", str(file), "--no-dashboard"]
+    place = ["--protocol", "tls", "--host", "127.0.0.1"]
+    scheduler = [sys.executable, "-m", "dask", "scheduler", *common, *place, "--port", "0"]
+    worker = [sys.executable, "-m", "dask", "worker", *common, "--nthreads", "1", *place]
+    with (folder / "log").open("wb") as log:
+        running = [subprocess.Popen(scheduler, stdout=log, stderr=log)]
+        try:
+            deadline = time.monotonic() + 60
+            while not file.exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            worker += ["--local-directory", str(folder), "--no-nanny"]
+            running.append(subprocess.Popen(worker, stdout=log, stderr=log))
+            yield file
+        finally:
+            for process in reversed(running):
+                process.terminate()
+            for process in running:
+                process.wait(30)
+
+
+@pytest.fixture
+def run_on(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> Callable[..., object]:
+    (tmp_path / "in.fa").write_text(f">one\n{DNA}\n")
+
+    def call(*options: object) -> tuple[int, str]:
+        code, out, err = command("run", tmp_path / "in.fa", "-o", tmp_path / "out", *options)
+        assert "Traceback" not in err
+        return code, out + err
+
+    return call
+
+
+def test_a_run_on_a_protected_cluster(run_on, protected, certificates):
+    code, said = run_on("--scheduler-file", protected, *certificates.options)
+    assert code == 0, said
+    assert "asks for no certificate" not in said
+    address = json.loads(protected.read_text())["address"]
+    code, said = run_on("--scheduler", address, *certificates.options, "--force")
+    assert code == 0, said
+    assert address.startswith("tls://")
+
+
+def test_another_authority_is_refused(run_on, protected, tmp_path):
+    others = make_certificates(tmp_path / "others")
+    code, said = run_on("--scheduler-file", protected, *others.options)
+    assert code == 6
+    assert "the three --tls options those of its cluster?" in said
+
+
+def test_without_certificates_nobody_gets_in(run_on, protected):
+    code, said = run_on("--scheduler-file", protected)
+    assert code == 6
+    assert "no scheduler answers" in said
+    assert "--tls options" in said
+
+
+def test_with_certificates_an_open_cluster_is_refused(certificates):
+    # The same that a stranger who listens on the cluster's port would be.
+    with connect(ClusterSettings(kind="cpu", workers=1, dashboard_port=0), 0) as open_cluster:
+        assert isinstance(open_cluster.client, Client)
+        settings = ClusterSettings(
+            scheduler=open_cluster.client.scheduler.address,
+            tls_ca_file=str(certificates.ca_file),
+            tls_cert=str(certificates.cert),
+            tls_key=str(certificates.key),
+        )
+        with pytest.raises(NoClusterError, match="no scheduler answers"), connect(settings, 0):
+            pass
+
+
+@pytest.mark.parametrize("left_out", ["tls_ca_file", "tls_cert", "tls_key"])
+def test_two_of_the_three_are_refused(run_on, certificates, left_out):
+    option = f"--{left_out.replace('_', '-')}"
+    pairs = dict(zip(certificates.options[::2], certificates.options[1::2], strict=True))
+    del pairs[option]
+    options = [part for pair in pairs.items() for part in pair]
+    code, said = run_on("--scheduler", "tls://127.0.0.1:1", *options)
+    assert code == 2
+    assert f"TLS needs cluster.{left_out} as well" in said
+
+
+def test_a_file_that_is_not_there_is_named(run_on, certificates, tmp_path):
+    options = (*certificates.options[:-1], tmp_path / "no.key")
+    code, said = run_on("--scheduler", "tls://127.0.0.1:1", *options)
+    assert code == 6
+    assert "no.key: no such file" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_certificates_without_a_cluster_to_show_them_to_are_refused(run_on, certificates):
+    code, said = run_on(*certificates.options)
+    assert code == 6
+    assert "name it with --scheduler" in said
+
+
+# Without a network
+
+# Loaded by every Python that is started, the workers' too.
+NO_NETWORK = """
+import errno, ipaddress, os, socket, sys
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.sendto", "socket.bind"):
+        family, address = arguments[0].family, arguments[1]
+        if family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        host = address[0]
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = arguments[0]
+    else:
+        return
+    if host in (None, "", "localhost", socket.gethostname()):
+        return
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    except ValueError:
+        pass
+    with open(os.environ["NO_NETWORK_LOG"], "a") as log:
+        log.write(f"{event} {host}\\n")
+    raise OSError(errno.ENETUNREACH, "no network here")
+
+sys.addaudithook(refuse)
+"""
+
+
+def test_everything_but_fetching_works_without_a_network(tmp_path, parity_dir):
+    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
+    (tmp_path / "in.fa").write_text(f">one\n{DNA}\n>two\n{DNA[::-1]}\n")
+    attempts = tmp_path / "attempts"
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+        "NO_NETWORK_LOG": str(attempts),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+    def call(*arguments: object) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "virnuc_dask", *map(str, arguments)],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    reach = "import socket; socket.create_connection(('192.0.2.1', 80))"
+    refused = subprocess.run(
+        [sys.executable, "-c", reach], env=environment, capture_output=True, check=False
+    )
+    assert refused.returncode != 0
+    assert attempts.read_text().splitlines()[-1].endswith(" 192.0.2.1"), "the block blocks"
+    attempts.unlink()
+    call("models", "list")
+    call("models", "verify", "mini")
+    checkpoints = {
+        "--dnabert-s": "dnabert_s_tiny",
+        "--esm2": "esm2_tiny.pt",
+        "--classifier": "classifier.pth",
+    }
+    options = [part for option, file in checkpoints.items() for part in (option, parity_dir / file)]
+    call("models", "import", "--name", "tiny", "--out", "tiny", "--length", 500, *options)
+    call("run", "in.fa", "-o", "out", "--model", "tiny", "--cluster", "cpu", "--workers", 1)
+    call("predict", "out", "--cluster", "none")
+    # Dask asks the system which of its addresses would be used; nothing is sent.
+    found = set(attempts.read_text().splitlines()) if attempts.exists() else set()
+    assert found <= {"socket.connect 8.8.8.8", "socket.connect 2001:4860:4860::8888"}
