@@ -110,6 +110,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("tls") / "ours")
 
 
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture(scope="module")
 def protected(
     certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
@@ -132,9 +141,7 @@ def protected(
             yield file
         finally:
             for process in reversed(running):
-                process.terminate()
-            for process in running:
-                process.wait(30)
+                end(process)
 
 
 @pytest.fixture
