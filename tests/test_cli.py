@@ -89,7 +89,9 @@ def test_the_summary_is_printed_unless_quiet(command, seen, tmp_path):
 def test_failed_partitions_are_exit_code_5(command, monkeypatch, seen, tmp_path):
     ran = running.run
     monkeypatch.setattr(
-        running, "run", lambda *a, **k: Run(tmp_path, ran(*a, **k).summary, (Failure(0, "why"),))
+        running,
+        "run",
+        lambda *a, **k: Run(tmp_path, ran(*a, **k).summary, (Failure(0, "why", (0, 3)),)),
     )
     code, _, err = command("run", "a.fa", "-o", tmp_path)
     assert code == 5

@@ -33,7 +33,7 @@ from virnuc_dask.planning import (
 )
 from virnuc_dask.sequences.partitions import count_records
 from virnuc_dask.sequences.records import STDIN, read_records
-from virnuc_dask.stages.receipt import Failure, Receipt
+from virnuc_dask.stages.receipt import Failure, Tally
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import Counts, PartitionTask, Plan, read_plan, read_run_json
 
@@ -65,35 +65,13 @@ class Run:
         return ds.dataset(sorted((self.folder / name).glob("part-*.parquet")))
 
     def require_complete(self) -> None:
-        """Check that no partition failed; `LostRowsError` if one did."""
+        """Check that no chunk failed; `LostRowsError` if one did."""
         if self.failures:
+            chunks = sum(failure.chunks for failure in self.failures)
             raise LostRowsError(
-                f"{len(self.failures)} partition(s) failed; their chunks stand in "
-                f"{self.folder / 'failed.tsv'} with the reason. --resume tries them again."
+                f"{chunks} chunk(s) failed; they stand in {self.folder / 'failed.tsv'} with the "
+                "reason. --resume tries them again."
             )
-
-
-@dataclass
-class _Tally:
-    """What came back from the partitions."""
-
-    failures: list[Failure] = field(default_factory=list)
-    computed: int = 0
-    stage_s: dict[str, float] = field(default_factory=dict)
-    device_idle_s: float = 0.0
-    embedded: dict[str, int] = field(default_factory=dict)
-    cluster: dict[str, Any] = field(default_factory=dict)
-
-    def add(self, outcome: Receipt | Failure) -> None:
-        if isinstance(outcome, Failure):
-            self.failures.append(outcome)
-            return
-        self.computed += 1
-        self.device_idle_s += outcome.device_idle_s
-        for stage, elapsed_s in outcome.elapsed_s.items():
-            self.stage_s[stage] = self.stage_s.get(stage, 0.0) + elapsed_s
-        for what, count in outcome.embedded.items():
-            self.embedded[what] = self.embedded.get(what, 0) + count
 
 
 @dataclass(frozen=True)
@@ -219,7 +197,7 @@ def dry_run(inputs: Sequence[str | os.PathLike[str]], settings: Settings) -> Cou
     return counts
 
 
-def execute(plan: Plan, job: _Job) -> _Tally:
+def execute(plan: Plan, job: _Job) -> Tally:
     """Compute every partition that is not done, here or on a cluster."""
     record_run(plan, job.inputs, job.settings, job.info)
     tasks = [task for task in plan.tasks() if not task.is_done]
@@ -232,7 +210,8 @@ def execute(plan: Plan, job: _Job) -> _Tally:
     )
     for message in warnings_of(plan.counts, plan.decisions.chunk_length):
         job.tell("warning", message=message)
-    tally = _Tally()
+    tally = Tally()
+    plan.folder.sweep()
     if tasks:
         weight_bytes = size_bytes(find(job.settings.model), job.info)
         with connect(job.settings.cluster, weight_bytes, job.client) as connection:
@@ -241,10 +220,12 @@ def execute(plan: Plan, job: _Job) -> _Tally:
                 job.tell("note", message=connection.note)
             job.tell("cluster", text=str(connection), **tally.cluster)
             _compute(plan, tasks, connection, job, tally)
+    tally.require_all(tasks)
+    plan.folder.forget_unfinished()
     return tally
 
 
-def finish(plan: Plan, tally: _Tally, job: _Job) -> Run:
+def finish(plan: Plan, tally: Tally, job: _Job) -> Run:
     """Write the result files and the summary into ``run.json``.
 
     Raises
@@ -264,7 +245,7 @@ def finish(plan: Plan, tally: _Tally, job: _Job) -> Run:
 
 
 def _compute(
-    plan: Plan, tasks: Sequence[PartitionTask], connection: Connection, job: _Job, tally: _Tally
+    plan: Plan, tasks: Sequence[PartitionTask], connection: Connection, job: _Job, tally: Tally
 ) -> None:
     mode = ResidenceSettings.of(job.settings)
     settings = replace(job.settings, cluster=connection.settings)
@@ -277,7 +258,7 @@ def _compute(
         for outcome in outcomes:
             tally.add(outcome)
             if isinstance(outcome, Failure):
-                job.tell("partition_failed", **asdict(outcome))
+                job.tell("partition_failed", **asdict(outcome), chunks=outcome.chunks)
                 continue
             progress.advance(outcome.chunks, outcome.frames)
             total_s = round(sum(outcome.elapsed_s.values()), 3)
@@ -306,13 +287,14 @@ def _describe(connection: Connection) -> dict[str, Any]:
     }
 
 
-def _summary(plan: Plan, tally: _Tally, totals: Totals, job: _Job) -> dict[str, Any]:
-    computed, failed = tally.computed, len(tally.failures)
+def _summary(plan: Plan, tally: Tally, totals: Totals, job: _Job) -> dict[str, Any]:
+    computed, failed = tally.computed, len(tally.failed_partitions)
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "cluster": tally.cluster,
         "records": plan.counts.records,
         **asdict(totals),
+        "chunks_failed": tally.failed_chunks,
         "fdr": job.settings.fdr,
         "partitions": {
             "computed": computed,

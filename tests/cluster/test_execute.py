@@ -2,127 +2,239 @@ import json
 import os
 import signal
 import time
-from types import SimpleNamespace
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import dask.config
 import pytest
-from dask.delayed import delayed
-from distributed import Client, LocalCluster
+from dask.delayed import Delayed, delayed
+from distributed import Client, LocalCluster, get_worker
 
+from virnuc_dask.cluster import execute
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.execute import execute_on, executing
 from virnuc_dask.cluster.monitor import Journal
 from virnuc_dask.cluster.plugin import ResidenceSettings
 from virnuc_dask.config import ClusterSettings
-from virnuc_dask.errors import BadTableError, ModelSetError, NoClusterError
+from virnuc_dask.errors import (
+    BadTableError,
+    CannotWriteError,
+    ModelSetError,
+    NoClusterError,
+    WorkerRefusedError,
+)
 from virnuc_dask.modelsets.registry import read_info
 from virnuc_dask.modelsets.source import ModelSource
+from virnuc_dask.stages.attempt import attempt
+from virnuc_dask.stages.ledger import Ledger
 from virnuc_dask.stages.receipt import Failure, Receipt
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.plan import PartitionTask
 
 LIMITS = {"in_flight": 3, "worker_timeout_s": 30.0}
 
 
-def work(index: int, error: BaseException | None = None) -> Receipt:
+@pytest.fixture
+def journal(tmp_path):
+    with Journal.opened(tmp_path / "log") as journal:
+        yield journal
+
+
+def work(task: PartitionTask, error: BaseException | None = None) -> Receipt:
     """A partition's chain, in place of the real one."""
     if error is not None:
         raise error
-    return Receipt(index, 1, 1, 0, 0)
+    return Receipt(task.index, task.chunks, 1, 0, 0)
 
 
-def work_slowly(index: int) -> Receipt:
+def work_slowly(task: PartitionTask) -> Receipt:
     time.sleep(0.2)
-    return work(index)
+    return work(task)
 
 
-def chains(count: int, errors: dict[int, BaseException] | None = None):
+def tasks(folder: Path, count: int) -> Iterator[PartitionTask]:
+    """Partitions of one chunk: what fails, fails at once."""
     for index in range(count):
-        task = SimpleNamespace(index=index)
-        yield task, delayed(work, pure=False)(index, (errors or {}).get(index))
+        yield PartitionTask(RunFolder(folder), index, 1, "c", "f", "p", True)
 
 
-def test_every_partition_comes_back_once(client):
-    outcomes = list(execute_on(client, chains(40), **LIMITS))
+def chained(errors: dict[int, BaseException] | None = None):
+    return lambda task: delayed(work, pure=False)(task, (errors or {}).get(task.index))
+
+
+def slow(task: PartitionTask) -> Delayed:
+    return delayed(work_slowly, pure=False)(task)
+
+
+def test_every_partition_comes_back_once(client, journal, tmp_path):
+    ledger = Ledger(tasks(tmp_path, 40))
+    outcomes = list(execute_on(client, ledger, chained(), journal, **LIMITS))
     assert sorted(outcome.partition for outcome in outcomes) == list(range(40))
 
 
-def test_no_partitions_is_no_work(client):
-    assert list(execute_on(client, chains(0), **LIMITS)) == []
+def test_no_partitions_is_no_work(client, journal):
+    assert list(execute_on(client, Ledger([]), chained(), journal, **LIMITS)) == []
 
 
-def test_only_a_window_of_partitions_is_submitted(client):
+def test_only_a_window_of_partitions_is_submitted(client, journal, tmp_path):
     taken = 0
 
     def counted():
         nonlocal taken
-        for pair in chains(40):
+        for task in tasks(tmp_path, 40):
             taken += 1
-            yield pair
+            yield task
 
-    ahead = [
-        taken - done for done, _ in enumerate(execute_on(client, counted(), **LIMITS), start=1)
-    ]
+    outcomes = execute_on(client, Ledger(counted()), chained(), journal, **LIMITS)
+    ahead = [taken - done for done, _ in enumerate(outcomes, start=1)]
     assert max(ahead) <= 3 * 2, "three partitions a worker"
     assert max(ahead) > 1, "workers are kept busy"
 
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(28, "No space left on device"), RuntimeError("out of memory"), BadTableError("bad")],
+    [OSError(5, "Input/output error"), RuntimeError("out of memory"), BadTableError("bad")],
     ids=lambda error: type(error).__name__,
 )
-def test_a_failing_partition_is_reported_and_the_others_are_done(client, error):
-    outcomes = list(execute_on(client, chains(10, {4: error}), **LIMITS))
+def test_a_failing_chunk_is_reported_and_the_others_are_done(client, journal, tmp_path, error):
+    ledger = Ledger(tasks(tmp_path, 10))
+    outcomes = list(execute_on(client, ledger, chained({4: error}), journal, **LIMITS))
     (failure,) = (outcome for outcome in outcomes if isinstance(outcome, Failure))
-    assert failure.partition == 4
+    assert (failure.partition, failure.rows) == (4, (0, 1))
     assert str(error) in failure.reason
     assert len(outcomes) == 10
 
 
-@pytest.mark.parametrize("error", [KeyError("a bug"), ModelSetError("no model set here")])
-def test_what_is_no_fault_of_a_partition_ends_the_run(client, error):
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("a bug"), ModelSetError("no model set here"), CannotWriteError("disk full")],
+)
+def test_what_is_no_fault_of_a_partition_ends_the_run(client, journal, tmp_path, error):
+    ledger = Ledger(tasks(tmp_path, 10))
     with pytest.raises(type(error)):
-        list(execute_on(client, chains(10, {4: error}), **LIMITS))
+        list(execute_on(client, ledger, chained({4: error}), journal, **LIMITS))
 
 
-def test_a_run_that_ends_early_cancels_what_it_submitted(client):
-    slow = ((SimpleNamespace(index=i), delayed(work_slowly, pure=False)(i)) for i in range(10))
-    outcomes = execute_on(client, slow, **LIMITS)
+def test_a_run_that_ends_early_cancels_what_it_submitted(client, journal, tmp_path):
+    outcomes = execute_on(client, Ledger(tasks(tmp_path, 10)), slow, journal, **LIMITS)
     next(outcomes)
     assert "pending" in {future.status for future in client.futures.values()}
     outcomes.close()
     assert "pending" not in {future.status for future in client.futures.values()}
 
 
-def test_a_cluster_without_workers_is_told_after_a_while():
+def test_a_cluster_without_workers_is_told_after_a_while(journal, tmp_path):
+    ledger = Ledger(tasks(tmp_path, 3))
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
-        pytest.raises(NoClusterError, match="no worker for 0 s"),
     ):
-        list(execute_on(client, chains(3), in_flight=3, worker_timeout_s=0.2))
+        outcomes = execute_on(client, ledger, chained(), journal, in_flight=3, worker_timeout_s=0.2)
+        with pytest.raises(NoClusterError, match="no worker for 0 s"):
+            list(outcomes)
 
 
-def poison(index: int) -> Receipt:
-    """Kills the worker that touches partition 2."""
-    if index == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return work(index)
+def refuse_on_worker_0(task: PartitionTask) -> Receipt:
+    worker = get_worker()
+    if worker.name == 0:
+        raise WorkerRefusedError(f"worker {worker.name}: damaged.", worker.address)
+    time.sleep(0.02)
+    return work(task)
 
 
-def test_a_partition_that_kills_its_workers_is_reported_and_the_others_are_done():
-    tasks = [(SimpleNamespace(index=i), delayed(poison, pure=False)(i)) for i in range(6)]
+def test_a_worker_that_can_compute_nothing_is_named_and_the_others_do_its_work(
+    client, journal, tmp_path
+):
+    outcomes = list(
+        execute_on(
+            client,
+            Ledger(tasks(tmp_path, 20)),
+            lambda task: delayed(refuse_on_worker_0, pure=False)(task),
+            journal,
+            **LIMITS,
+        )
+    )
+    assert all(isinstance(outcome, Receipt) for outcome in outcomes)
+    assert len(outcomes) == 20
+    assert list(journal.refused.values()) == ["worker 0: damaged."]
+    told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [event["event"] for event in told] == ["worker_refused"]
+
+
+def refuse(task: PartitionTask) -> Receipt:
+    worker = get_worker()
+    raise WorkerRefusedError(f"worker {worker.name}: damaged.", worker.address)
+
+
+def test_where_no_worker_is_of_use_the_run_ends_with_the_reason(client, journal, tmp_path):
+    outcomes = execute_on(
+        client,
+        Ledger(tasks(tmp_path, 3)),
+        lambda task: delayed(refuse, pure=False)(task),
+        journal,
+        in_flight=3,
+        worker_timeout_s=0.5,
+    )
+    with pytest.raises(ModelSetError, match=r"no worker is of use: worker \d: damaged"):
+        list(outcomes)
+
+
+def poison(task: PartitionTask) -> Receipt:
+    """Kills the worker that computes chunk 1 of partition 2."""
+    with attempt(task):
+        if task.index == 2 and task.first_row <= 1 < task.rows[1]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work(task)
+
+
+def test_a_chunk_that_kills_its_workers_is_reported_and_the_others_are_done(journal, tmp_path):
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
-        outcomes = list(execute_on(client, iter(tasks), in_flight=1, worker_timeout_s=60))
+        outcomes = list(
+            execute_on(
+                client,
+                Ledger(replace(task, first_row=1) for task in tasks(tmp_path, 6)),
+                lambda task: delayed(poison, pure=False)(task),
+                journal,
+                in_flight=3,
+                worker_timeout_s=60,
+            )
+        )
     (failure,) = (outcome for outcome in outcomes if isinstance(outcome, Failure))
     assert failure.partition == 2
-    assert "worker died" in failure.reason
+    assert "worker died 3 time" in failure.reason
     assert len(outcomes) == 6
 
 
-def test_a_cluster_that_goes_away_is_told():
+def never_begins(task: PartitionTask) -> Receipt:
+    """Kills its worker before anything is computed, as a model set too large for it would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return work(task)
+
+
+def test_workers_that_die_before_they_compute_anything_end_the_run(journal, tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "_LIVES", 2)
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),  # as `connect` does
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        outcomes = execute_on(
+            client,
+            Ledger(tasks(tmp_path, 1)),
+            lambda task: delayed(never_begins, pure=False)(task),
+            journal,
+            in_flight=3,
+            worker_timeout_s=60,
+        )
+        with pytest.raises(NoClusterError, match="workers die before they compute anything"):
+            list(outcomes)
+
+
+def test_a_cluster_that_goes_away_is_told(journal, tmp_path):
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         LocalCluster(
@@ -130,8 +242,8 @@ def test_a_cluster_that_goes_away_is_told():
         ) as cluster,
         Client(cluster.scheduler_address) as client,
     ):
-        slow = ((SimpleNamespace(index=i), delayed(work_slowly, pure=False)(i)) for i in range(99))
-        outcomes = execute_on(client, slow, in_flight=3, worker_timeout_s=5)
+        ledger = Ledger(tasks(tmp_path, 99))
+        outcomes = execute_on(client, ledger, slow, journal, in_flight=3, worker_timeout_s=5)
         next(outcomes)
         cluster.close()
         with pytest.raises(NoClusterError, match="--resume"):

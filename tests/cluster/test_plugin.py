@@ -2,18 +2,27 @@ import asyncio
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from distributed import Client
 
-from virnuc_dask.cluster.plugin import ModelPlugin, ResidenceSettings, check_workers, run_stage
-from virnuc_dask.errors import ModelSetError, NoClusterError
+from virnuc_dask.cluster.plugin import (
+    ModelPlugin,
+    ResidenceSettings,
+    check_versions,
+    check_workers,
+    run_stage,
+)
+from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.registry import read_info
 from virnuc_dask.modelsets.residence import Residence
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.receipt import Receipt
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.plan import PartitionTask
 
 PERSISTENT = ResidenceSettings(persistent=True, clear_cache_every=50)
 
@@ -49,16 +58,21 @@ def registered(client: Client):
         client.unregister_worker_plugin(name)
 
 
+@pytest.fixture
+def task(tmp_path: Path) -> PartitionTask:
+    return PartitionTask(RunFolder(tmp_path), 7, 1, "content", "features", "predictions", True)
+
+
 def count_values(task, models) -> Receipt:
     """A stage that tells how many values the model set's features have."""
-    return Receipt(task, models.info.feature_dim, 0, 0, 0)
+    return Receipt(task.index, models.info.feature_dim, 0, 0, 0)
 
 
-def test_every_worker_has_the_model_set_once_and_stages_get_it(client, source, registered):
+def test_every_worker_has_the_model_set_once_and_stages_get_it(client, source, registered, task):
     name = registered(ModelPlugin(source, PERSISTENT, "topic"))
     check_workers(client, name)
     receipts = [
-        client.submit(run_stage, count_values, name, 7, workers=worker, pure=False).result()
+        client.submit(run_stage, count_values, name, task, workers=worker, pure=False).result()
         for worker in client.nthreads()
         for _ in range(2)
     ]
@@ -68,9 +82,9 @@ def test_every_worker_has_the_model_set_once_and_stages_get_it(client, source, r
     assert list(loads.values()) == [1, 1]
 
 
-def test_a_task_where_no_model_set_was_registered_names_the_worker(client):
+def test_a_task_where_no_model_set_was_registered_names_the_worker(client, task):
     with pytest.raises(ModelSetError, match=r"worker 0 \(inproc://.*\) has no virnuc-models-x"):
-        client.submit(run_stage, count_values, "virnuc-models-x", 0, workers=0).result()
+        client.submit(run_stage, count_values, "virnuc-models-x", task, workers=0).result()
 
 
 def test_a_damaged_model_set_is_reported_with_worker_and_file(client, damaged, registered):
@@ -92,11 +106,35 @@ def test_two_workers_on_one_gpu_are_refused(devices, shared):
 
 
 def test_every_task_of_a_worker_that_could_not_load_raises_the_load_error(
-    client, damaged, registered
+    client, damaged, registered, task
 ):
     name = registered(ModelPlugin(damaged, PERSISTENT, "late"))
-    with pytest.raises(ModelSetError, match="damaged"):
-        client.submit(run_stage, count_values, name, 1, pure=False).result()
+    with pytest.raises(WorkerRefusedError, match="damaged") as raised:
+        client.submit(run_stage, count_values, name, task, pure=False).result()
+    assert raised.value.address in client.nthreads()
+
+
+def test_another_version_on_the_workers_is_refused_with_both(client, monkeypatch):
+    monkeypatch.setattr(client, "run", lambda *_: {"tcp://there": "0.0.9"})
+    with pytest.raises(NoClusterError, match=r"worker tcp://there has .* 0\.0\.9, this run 0\.1"):
+        check_versions(client)
+
+
+def test_a_cluster_without_this_program_is_refused(client, monkeypatch):
+    def missing(*_):
+        raise PackageNotFoundError("virnuc-dask")
+
+    monkeypatch.setattr(client, "run", missing)
+    with pytest.raises(NoClusterError, match="without virnuc_dask; install 0"):
+        check_versions(client)
+
+
+def test_a_late_worker_of_another_version_is_refused_with_both(client, source, registered, task):
+    plugin = ModelPlugin(source, PERSISTENT, "skewed")
+    plugin.version = "0.0.9"
+    name = registered(plugin)
+    with pytest.raises(WorkerRefusedError, match=r"has virnuc_dask 0\.1.*, this run 0\.0\.9"):
+        client.submit(run_stage, count_values, name, task, pure=False).result()
 
 
 def test_taking_the_plugin_away_releases_the_model_set(client, source):

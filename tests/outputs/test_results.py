@@ -187,7 +187,7 @@ def test_an_input_without_records_gives_files_with_headers_only(tmp_path):
 def test_the_chunks_of_failed_partitions_are_listed_with_the_reason(plan):
     for index in (0, 2):
         plan.folder.predictions(index).unlink()
-    failures = [Failure(2, "disk\tfull\non node 3"), Failure(0, "out of memory")]
+    failures = [Failure(2, "disk\tfull\non node 3", (0, 3)), Failure(0, "out of memory", (0, 3))]
     totals = write_results(plan, failures)
     assert lines_of(plan, "failed.tsv") == [
         ["chunk_id", "record_id", "partition", "reason"],
@@ -203,13 +203,13 @@ def test_the_chunks_of_failed_partitions_are_listed_with_the_reason(plan):
 
 
 def test_a_failed_partition_that_has_old_predictions_is_left_out(plan):
-    write_results(plan, [Failure(3, "no")])
+    write_results(plan, [Failure(3, "no", (0, 1))])
     frames = [row[0] for row in lines_of(plan, "prediction_results.txt")]
     assert not any(name.startswith("last") for name in frames)
 
 
 def test_the_list_of_failures_goes_when_nothing_failed(plan):
-    write_results(plan, [Failure(3, "no")])
+    write_results(plan, [Failure(3, "no", (0, 1))])
     assert plan.folder.output("failed.tsv").exists()
     write_results(plan, [])
     assert not plan.folder.output("failed.tsv").exists()

@@ -19,6 +19,7 @@ _EXIT_CODES = (
     (errors.BadTableError, 3),
     (errors.ModelSetError, 4),
     (errors.LostRowsError, 5),
+    (errors.CannotWriteError, 5),
     (errors.NoClusterError, 6),
 )
 _INTERRUPTED, _TERMINATED = 130, 143

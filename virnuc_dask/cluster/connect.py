@@ -234,7 +234,14 @@ def _client(
     # fifth. Held by tests/cluster/test_connect.py.
     with dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}):
         cluster, settings = start(settings, weight_bytes)
-    with cluster, Client(cluster) as client:
+    # A nanny starts its worker again whenever that dies. A cluster that finds a worker missing 15 s
+    # after it died, because it died again or starts slowly, would close the nanny, for good.
+    # Held by tests/faults/test_workers.py.
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
+        cluster,
+        Client(cluster) as client,
+    ):
         yield client, settings
 
 

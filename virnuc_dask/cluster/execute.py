@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -17,19 +17,28 @@ from distributed import Client, Future, KilledWorker
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.graph import chain
 from virnuc_dask.cluster.monitor import Journal, subscribed, wait_for_releases
-from virnuc_dask.cluster.plugin import ModelPlugin, ResidenceSettings, check_workers, count_resident
-from virnuc_dask.errors import NoClusterError
+from virnuc_dask.cluster.plugin import (
+    ModelPlugin,
+    ResidenceSettings,
+    check_versions,
+    check_workers,
+    count_resident,
+)
+from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.source import ModelSource
+from virnuc_dask.stages.attempt import WorkerDiedError, refuse_deadly
+from virnuc_dask.stages.ledger import Cause, Ledger
 from virnuc_dask.stages.predict import extract_and_predict
-from virnuc_dask.stages.receipt import PARTITION_FAILURES, Failure, Receipt
+from virnuc_dask.stages.receipt import CHUNK_FAILURES, PARTITION_FAILURES, Outcome
 from virnuc_dask.tables.plan import PartitionTask
 
 if TYPE_CHECKING:
     from virnuc_dask.modelsets.residence import Residence
 
-Outcome = Receipt | Failure
 _KEPT = "What is done is kept: continue with --resume."
 HERE = "client"  # what the log calls the worker where there is no cluster
+_POLL_S = 1.0  # how often workers are looked at while nothing finishes
+_LIVES = 10  # workers that may come, for each one there is, before one of them gets something done
 
 
 @contextmanager
@@ -41,14 +50,17 @@ def executing(
     journal: Journal,
 ) -> Iterator[Iterator[Outcome]]:
     """The outcomes of ``tasks`` as they come; model sets are loaded before and released after."""
+    ledger = Ledger(tasks, lambda task, reason: journal.write(_halved(task, reason)))
     if connection.client is None:
         with _models_here(source, residence, journal) as models:
-            yield execute_here(tasks, models)
+            yield execute_here(ledger, models)
     else:
         with _models_on(connection.client, source, residence, journal) as plugin_name:
             outcomes = execute_on(
                 connection.client,
-                ((t, chain(t, plugin_name, persistent=residence.persistent)) for t in tasks),
+                ledger,
+                lambda task: chain(task, plugin_name, persistent=residence.persistent),
+                journal,
                 in_flight=connection.in_flight,
                 worker_timeout_s=connection.settings.worker_timeout_s,
             )
@@ -84,6 +96,7 @@ def _models_on(
     client: Client, source: ModelSource, settings: ResidenceSettings, journal: Journal
 ) -> Iterator[str]:
     """Load on every worker, and on those that come later; release on the way out, always."""
+    check_versions(client)
     plugin = ModelPlugin(source, settings, topic=f"virnuc-{uuid4().hex[:8]}")
     with subscribed(client, plugin.topic, journal):
         try:
@@ -98,92 +111,171 @@ def _models_on(
                 wait_for_releases(journal, expected)
 
 
-def execute_here(tasks: Iterable[PartitionTask], residence: Residence) -> Iterator[Outcome]:
+def execute_here(ledger: Ledger, residence: Residence) -> Iterator[Outcome]:
     """Run the stages in this process, without Dask."""
-    for task in tasks:
+    while (task := ledger.take()) is not None:
         try:
             with residence.models() as models:
                 receipt = extract_and_predict(task, models)
-            yield replace(receipt, worker=HERE)
         except PARTITION_FAILURES as error:
-            yield Failure(task.index, _reason(error))
+            yield from _failed(ledger, task, error)
+        else:
+            yield from ledger.done(task, replace(receipt, worker=HERE))
         residence.partition_done()
 
 
 def execute_on(
     client: Client,
-    chains: Iterable[tuple[PartitionTask, Delayed]],
+    ledger: Ledger,
+    chained: Callable[[PartitionTask], Delayed],
+    journal: Journal,
     *,
     in_flight: int,
     worker_timeout_s: float,
 ) -> Generator[Outcome]:
-    """Run the chains on a cluster, ``in_flight`` partitions a worker at a time.
+    """Compute the ledger's tasks on a cluster, ``in_flight`` partitions a worker at a time.
 
     The window keeps graph and scheduler small however many partitions there are.
+
+    Parameters
+    ----------
+    chained
+        Makes a task's graph.
+    journal
+        Is told of workers that can compute nothing.
 
     Raises
     ------
     ModelSetError
-        If a worker has no model set.
+        If no worker has the model set.
     NoClusterError
-        If the cluster is lost, or has had no worker for ``worker_timeout_s``.
+        If the cluster is lost, has had no worker for ``worker_timeout_s``, or its workers die
+        before they compute anything.
     """
     done: SimpleQueue[Future[Any]] = SimpleQueue()
     running: dict[Future[Any], PartitionTask] = {}
-    waiting = iter(chains)
+    watch = _WorkerWatch(client, journal, worker_timeout_s)
     try:
         while True:
-            for task, chained in islice(
-                waiting, max(0, in_flight * max(1, _workers(client)) - len(running))
+            fit = watch.fit()
+            while (
+                len(running) < watch.room(in_flight)
+                and (task := ledger.take(busy=bool(running))) is not None
             ):
-                future = client.compute(chained, optimize_graph=False)
+                # Restricted only where it must be: a worker that comes later is welcome.
+                where = {"workers": fit} if journal.refused else {}
+                future = client.compute(chained(task), optimize_graph=False, **where)
                 running[future] = task
                 future.add_done_callback(done.put)
-            if not running:
+            if not running and watch.room(in_flight):
                 return
-            finished = _next_done(done, client, worker_timeout_s)
-            yield _outcome(finished, running.pop(finished))
+            with suppress(Empty):
+                finished = done.get(timeout=min(_POLL_S, worker_timeout_s))
+                yield from _settle(finished, running.pop(finished), ledger, watch)
     finally:
         with suppress(OSError):
             client.cancel(list(running), reason="the run ended", force=True)
 
 
-def _workers(client: Client) -> int:
-    """Workers there are now."""
-    try:
-        return len(client.nthreads())
-    except (OSError, ValueError) as error:  # no connection, or a client that gave up on it
-        raise NoClusterError(f"the cluster went away ({error}). {_KEPT}") from error
+class _WorkerWatch:
+    """Which workers there are, and whether waiting for them still makes sense."""
 
+    def __init__(self, client: Client, journal: Journal, timeout_s: float) -> None:
+        self._client = client
+        self._journal = journal
+        self._refused = journal.refused
+        self._timeout_s = timeout_s
+        self._last_seen = time.monotonic()
+        self._fit: list[str] = []
+        self._came: set[str] = set()  # since the last progress
 
-def _next_done(
-    done: SimpleQueue[Future[Any]], client: Client, worker_timeout_s: float
-) -> Future[Any]:
-    while True:
+    def fit(self) -> list[str]:
+        """Addresses of the workers that can compute.
+
+        Raises
+        ------
+        NoClusterError, ModelSetError
+            If there has been none for too long, or they come and die.
+        """
         try:
-            return done.get(timeout=worker_timeout_s)
-        except Empty:
-            if not _workers(client):
-                raise NoClusterError(
-                    f"the cluster has had no worker for {worker_timeout_s:.0f} s. {_KEPT}"
-                ) from None
+            there = self._client.nthreads()
+        except (OSError, ValueError) as error:  # no connection, or a client that gave up on it
+            raise NoClusterError(f"the cluster went away ({error}). {_KEPT}") from error
+        self._fit = [address for address in there if address not in self._refused]
+        self._came.update(there)
+        if len(self._came) > _LIVES * (len(there) + 1):
+            raise NoClusterError(
+                f"workers die before they compute anything: {len(self._came)} came, none was of "
+                f"use. Their own logs say why; out of memory while loading? {_KEPT}"
+            )
+        if self._fit:
+            self._last_seen = time.monotonic()
+        elif time.monotonic() - self._last_seen > self._timeout_s:
+            self._give_up()
+        return self._fit
+
+    def room(self, in_flight: int) -> int:
+        """How many tasks may run at a time; none where every worker is refused."""
+        return in_flight * max(len(self._fit), 0 if self._refused else 1)
+
+    def refuse(self, error: WorkerRefusedError) -> None:
+        """Give a worker that can compute nothing no more tasks."""
+        self._journal.refuse(error.address, str(error))
+
+    def progress(self) -> None:
+        """Something was computed."""
+        self._came.clear()
+
+    def _give_up(self) -> None:
+        if self._refused:
+            raise ModelSetError(
+                f"no worker is of use: {next(iter(self._refused.values()))} {_KEPT}"
+            )
+        raise NoClusterError(f"the cluster has had no worker for {self._timeout_s:.0f} s. {_KEPT}")
 
 
-def _outcome(future: Future[Any], task: PartitionTask) -> Outcome:
+def _settle(
+    future: Future[Any], task: PartitionTask, ledger: Ledger, watch: _WorkerWatch
+) -> Iterator[Outcome]:
+    """Enter what became of a task into the ledger."""
     if future.status == "finished":
-        receipt: Receipt = future.result()
-        return receipt
+        watch.progress()
+        yield from ledger.done(task, future.result())
+        return
     if future.status != "error":
         raise NoClusterError(
             f"the cluster went away (partition {task.index} is {future.status}). {_KEPT}"
         )
     error = future.exception()
     if isinstance(error, KilledWorker):
-        return Failure(task.index, "its worker died again and again (out of memory?)")
-    if isinstance(error, PARTITION_FAILURES):
-        return Failure(task.index, _reason(error))
-    raise error
+        # Dask counts the deaths of workers on which the task merely waited. Ours do not.
+        try:
+            refuse_deadly(task)
+        except WorkerDiedError as died:
+            error = died
+    if isinstance(error, WorkerRefusedError):
+        watch.refuse(error)
+    if isinstance(error, KilledWorker | WorkerRefusedError):
+        ledger.again(task)
+    elif isinstance(error, PARTITION_FAILURES):
+        watch.progress()
+        yield from _failed(ledger, task, error)
+    else:
+        raise error
 
 
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+def _failed(ledger: Ledger, task: PartitionTask, error: BaseException) -> Iterator[Outcome]:
+    if isinstance(error, WorkerDiedError):
+        return ledger.failed(task, str(error), Cause.DEATH)
+    cause = Cause.CHUNK if isinstance(error, CHUNK_FAILURES) else Cause.FILE
+    return ledger.failed(task, f"{type(error).__name__}: {error}", cause)
+
+
+def _halved(task: PartitionTask, reason: str) -> dict[str, Any]:
+    return {
+        "event": "partition_halved",
+        "partition": task.index,
+        "rows": task.rows,
+        "chunks": task.chunks,
+        "reason": reason,
+    }

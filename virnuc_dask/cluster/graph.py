@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 from dask.delayed import Delayed, delayed
 
 from virnuc_dask.cluster.plugin import run_last_stage, run_stage
@@ -23,7 +25,8 @@ def chain(task: PartitionTask, plugin_name: str, *, persistent: bool = True) -> 
 
     Two tasks where the model set stays loaded, and one where it is loaded for each partition.
     """
-    key = f"{task.index:05d}-{task.predictions[:12]}-{plugin_name}"
+    # A task that comes again is a new one to Dask, which remembers failures by name.
+    key = f"{task.name}-{uuid4().hex[:12]}-{plugin_name}"
     last = delayed(run_last_stage, pure=False)
     if not persistent:
         both: Delayed = last(

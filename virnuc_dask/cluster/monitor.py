@@ -37,17 +37,20 @@ _LINES = {
     "encoder_loaded": "encoder {encoder} loaded on worker {worker} in {elapsed_s} s",
     "modelset_released": "model set {modelset} released on worker {worker}; memory "
     "{memory_before_bytes} → {memory_after_bytes}",
+    "worker_refused": "{reason} It gets nothing to do.",
     "cache_cleared": "GPU cache cleared on worker {worker} after {partitions} partitions; memory "
     "{memory_before_bytes} → {memory_after_bytes}",
     "partition_done": "partition {partition} done on worker {worker}: {chunks} chunks, "
     "{frames} frames, {total_s} s; memory {memory_before_bytes} → {memory_after_bytes}, "
     "{mode}",
-    "partition_failed": "partition {partition} failed: {reason}",
+    "partition_halved": "partition {partition}: {reason}; looking for the cause among {chunks} "
+    "chunks",
+    "partition_failed": "partition {partition}: {chunks} chunk(s) failed: {reason}",
     "run_done": "done in {elapsed_s} s",
 }
 # Shown as lines even beside a progress bar.
 _HEADLINES = {"run_started", "planned", "note", "cluster", "modelset_loading", "modelset_loaded"}
-_WARNINGS = {"partition_failed", "warning"}
+_WARNINGS = {"partition_failed", "partition_halved", "warning", "worker_refused"}
 
 
 class Journal:
@@ -61,6 +64,7 @@ class Journal:
         self._lock = threading.Lock()
         self.loads: dict[tuple[str, int], dict[str, Any]] = {}
         self.released = 0  # model sets given back, all workers together
+        self.refused: dict[str, str] = {}  # workers that can compute nothing: address, reason
 
     @classmethod
     @contextmanager
@@ -80,6 +84,12 @@ class Journal:
         level = logging.WARNING if kind in _WARNINGS else logging.INFO
         line = _LINES[kind].format(**{key: _readable(key, event[key]) for key in event})
         logger.log(level, line, extra={"headline": kind in _HEADLINES})
+
+    def refuse(self, address: str, reason: str) -> None:
+        """Note, once, that a worker can compute nothing."""
+        if address not in self.refused:
+            self.refused[address] = reason
+            self.write({"event": "worker_refused", "address": address, "reason": reason})
 
     def _count(self, event: dict[str, Any]) -> None:
         if event["event"] == "modelset_loaded":

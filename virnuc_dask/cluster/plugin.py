@@ -6,20 +6,24 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
 from distributed import Client, Reschedule, Worker, WorkerPlugin, get_worker
 
 from virnuc_dask.config import Settings
-from virnuc_dask.errors import ModelSetError, NoClusterError
+from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.modelsets.turns import ReleasedError
+from virnuc_dask.stages.attempt import attempt
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.plan import PartitionTask
 
 if TYPE_CHECKING:
     from virnuc_dask.modelsets.modelset import ModelSet
     from virnuc_dask.modelsets.residence import Residence
+
+DISTRIBUTION = "virnuc-dask"
 
 P = ParamSpec("P")
 Stage = Callable[Concatenate[PartitionTask, "ModelSet", P], Receipt]
@@ -58,7 +62,8 @@ class ModelPlugin(WorkerPlugin):
         self.settings = settings
         self.topic = topic
         self.residence: Residence | None = None
-        self.error: ModelSetError | None = None
+        self.version = version(DISTRIBUTION)
+        self.error: ModelSetError | NoClusterError | None = None
 
     async def setup(self, worker: Worker) -> None:
         """Load, in a thread: a blocked event loop sends no heartbeats and the worker is killed.
@@ -66,6 +71,12 @@ class ModelPlugin(WorkerPlugin):
         A model set that cannot be loaded is kept as `error`, not raised: Dask would only log it
         and let the worker take tasks. `check_workers` and every task ask for it.
         """
+        found = version(DISTRIBUTION)
+        if found != self.version:
+            self.error = NoClusterError(
+                f"worker {worker.name} ({worker.address}) {_skew(found, self.version)}"
+            )
+            return
         self.residence = await asyncio.to_thread(self._residence, worker)
         try:
             await asyncio.to_thread(self.residence.open)
@@ -117,7 +128,7 @@ def _run_in(
     residence: Residence, stage: Stage[P], task: PartitionTask, *args: P.args, **kwargs: P.kwargs
 ) -> Receipt:
     try:
-        with residence.models() as models:
+        with residence.models() as models, attempt(task):
             receipt = stage(task, models, *args, **kwargs)
     except ReleasedError:
         # This worker goes, or the run does: another one may want the task, or nobody.
@@ -129,11 +140,41 @@ def _residence(plugin_name: str) -> Residence:
     """What holds the model set of the worker that this task runs on: every task's guard."""
     worker = get_worker()
     plugin = worker.plugins.get(plugin_name)
+    if isinstance(plugin, ModelPlugin) and plugin.error is not None:
+        raise WorkerRefusedError(str(plugin.error), worker.address)
     if not isinstance(plugin, ModelPlugin) or plugin.residence is None:
         raise ModelSetError(f"worker {worker.name} ({worker.address}) has no {plugin_name}.")
-    if plugin.error is not None:
-        raise plugin.error
     return plugin.residence
+
+
+def check_versions(client: Client) -> None:
+    """Compare the version of this program here with that on the scheduler and on every worker.
+
+    Raises
+    ------
+    NoClusterError
+        Naming the first that has another one, or none, and both versions.
+    """
+    here = version(DISTRIBUTION)
+    # A function that any version has, and any Python.
+    try:
+        there = {"the scheduler": client.run_on_scheduler(version, DISTRIBUTION)}
+        there |= {
+            f"worker {address}": found
+            for address, found in client.run(version, DISTRIBUTION).items()
+        }
+    except PackageNotFoundError as error:
+        raise NoClusterError(
+            f"the cluster has a process without virnuc_dask; install {here} on the scheduler and "
+            "on every worker."
+        ) from error
+    for where, found in there.items():
+        if found != here:
+            raise NoClusterError(f"{where} {_skew(found, here)}")
+
+
+def _skew(found: str, wanted: str) -> str:
+    return f"has virnuc_dask {found}, this run {wanted}. Install the same version everywhere."
 
 
 def check_workers(client: Client, plugin_name: str) -> None:
@@ -167,9 +208,11 @@ def count_resident(client: Client, plugin_name: str) -> int:
     return sum(device is not None for _, device in client.run(_state, plugin_name).values())
 
 
-def _state(plugin_name: str, dask_worker: Any = None) -> tuple[ModelSetError | None, str | None]:
+def _state(
+    plugin_name: str, dask_worker: Any = None
+) -> tuple[ModelSetError | NoClusterError | None, str | None]:
     """The load error of a worker's plugin, and the device of its model set."""
     plugin = dask_worker.plugins.get(plugin_name)
-    if not isinstance(plugin, ModelPlugin) or plugin.residence is None:
+    if not isinstance(plugin, ModelPlugin):
         return None, None
-    return plugin.error, plugin.residence.device
+    return plugin.error, plugin.residence.device if plugin.residence is not None else None

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, write_fasta
 from virnuc_dask.outputs.published import CHUNKS_HEADER, FRAMES_HEADER, chunk_lines, frame_lines
 from virnuc_dask.stages.calls import (
+    FAILED,
     OTHERS,
     UNSCORED,
     VIRUS,
@@ -22,6 +24,7 @@ from virnuc_dask.stages.calls import (
     ContigScores,
     call_chunks,
 )
+from virnuc_dask.stages.pieces import joined, without
 from virnuc_dask.stages.receipt import Failure
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import (
@@ -31,7 +34,7 @@ from virnuc_dask.tables.parquet import (
     table_writer,
     written_whole,
 )
-from virnuc_dask.tables.plan import Plan, PlannedPartition
+from virnuc_dask.tables.plan import Plan, PlannedPartition, Rows
 
 _SHOWN = 5  # records in the summary
 _UNSEQUENCED = [name for name in schemas.PARTITION.names if name != "sequence"]
@@ -65,7 +68,9 @@ def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None
     """
     totals = Totals()
     scores = ContigScores(plan.counts.records, rule)
-    failed = {failure.partition for failure in failures}
+    failed: dict[int, list[Rows]] = {}
+    for failure in failures:
+        failed.setdefault(failure.partition, []).append(failure.rows)
     calls = _write_chunks(plan, failed, scores, totals)
     highest_scores = plan.folder.output("prediction_results_highestscore.csv")
     _write_blocks(highest_scores, CHUNKS_HEADER, chunk_lines(calls))
@@ -75,7 +80,7 @@ def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None
 
 
 def _write_chunks(
-    plan: Plan, failed: Collection[int], scores: ContigScores, totals: Totals
+    plan: Plan, failed: Mapping[int, Sequence[Rows]], scores: ContigScores, totals: Totals
 ) -> pa.Table:
     """Write ``chunks.parquet`` and ``prediction_results.txt``; returns ids and calls of chunks."""
     folder = plan.folder
@@ -88,7 +93,7 @@ def _write_chunks(
     ):
         lines.write(FRAMES_HEADER.encode())
         for part in plan.partitions:
-            called = _write_partition(plan, part, writer, lines, missing=part.index in failed)
+            called = _write_partition(plan, part, writer, lines, failed.get(part.index, ()))
             scores.add(called)
             _count(totals, called)
             brief.append(called.select(["chunk_id", "call"]).filter(called["call"].is_valid()))
@@ -98,18 +103,42 @@ def _write_chunks(
 
 
 def _write_partition(
-    plan: Plan, part: PlannedPartition, writer: TableWriter, lines: IO[bytes], *, missing: bool
+    plan: Plan,
+    part: PlannedPartition,
+    writer: TableWriter,
+    lines: IO[bytes],
+    failed: Sequence[Rows],
 ) -> pa.Table:
     """Write one partition's calls and frame lines; returns the calls."""
     folder, task = plan.folder, plan.task(part)
     chunks = read_table(folder.partition(part.index), part.content, _UNSEQUENCED)
     predictions = None
-    if not missing:
-        predictions = read_table(folder.predictions(part.index), task.predictions)
+    if joined(failed) != [task.rows]:
+        predictions = read_table(task.predictions_path, without(task.predictions, failed))
         lines.write(frame_lines(predictions).encode())
-    called = call_chunks(chunks, predictions)
+    called = call_chunks(chunks, predictions, failed)
+    _require_whole(part, called, predictions, failed)
     writer.write(called)
     return called
+
+
+def _require_whole(
+    part: PlannedPartition,
+    called: pa.Table,
+    predictions: pa.Table | None,
+    failed: Sequence[Rows],
+) -> None:
+    """Check that all chunks of a partition are there, and that each frame belongs to one."""
+    lost = pc.sum(pc.equal(called["reason"], FAILED)).as_py() or 0
+    if len(called) != part.chunks or lost != sum(end - first for first, end in failed):
+        raise LostRowsError(
+            f"partition {part.index}: {part.chunks} chunks were planned, {len(called)} came out, "
+            f"{lost} failed."
+        )
+    frames = int(called["frames"].to_numpy().sum())
+    rows = 0 if predictions is None else len(predictions)
+    if frames != rows:
+        raise LostRowsError(f"partition {part.index}: {rows} frames, {frames} belong to a chunk.")
 
 
 def _count(totals: Totals, called: pa.Table) -> None:
@@ -176,16 +205,17 @@ def _sequences(plan: Plan) -> Iterator[pa.Table]:
 
 
 def _write_failed(plan: Plan, failures: Sequence[Failure]) -> None:
-    """Every chunk of every failed partition with the reason; no file if nothing failed."""
+    """Every chunk that failed with the reason; no file if nothing failed."""
     path = plan.folder.output("failed.tsv")
     if not failures:
         path.unlink(missing_ok=True)
         return
     with written_whole(path) as stream:
         stream.write(b"chunk_id\trecord_id\tpartition\treason\n")
-        for failure in sorted(failures, key=lambda f: f.partition):
+        for failure in sorted(failures, key=lambda f: (f.partition, f.rows)):
             part = plan.partitions[failure.partition]
-            chunks = read_table(plan.folder.partition(part.index), part.content, _UNSEQUENCED)
+            table = read_table(plan.folder.partition(part.index), part.content, _UNSEQUENCED)
+            chunks = table.slice(failure.rows[0], failure.chunks)
             reason = " ".join(failure.reason.split())
             ids = zip(chunks["chunk_id"].to_pylist(), chunks["record_id"].to_pylist(), strict=True)
             stream.writelines(f"{c}\t{r}\t{part.index}\t{reason}\n".encode() for c, r in ids)

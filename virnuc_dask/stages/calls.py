@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +18,16 @@ from virnuc_dask.modelsets.calibration import (
     q_values,
 )
 from virnuc_dask.tables import schemas
+from virnuc_dask.tables.plan import Rows
 
 NO_OPEN_FRAME = "no_open_frame"
 FAILED = "failed"
 VIRUS, OTHERS, UNSCORED = "virus", "others", "unscored"
 
 
-def call_chunks(chunks: pa.Table, predictions: pa.Table | None) -> pa.Table:
+def call_chunks(
+    chunks: pa.Table, predictions: pa.Table | None, failed: Sequence[Rows] = ()
+) -> pa.Table:
     """One call per chunk of a partition; see `schemas.CHUNKS`.
 
     A chunk's scores are the largest of its frames', each on its own, and it is `virus` if that
@@ -35,7 +39,9 @@ def call_chunks(chunks: pa.Table, predictions: pa.Table | None) -> pa.Table:
     chunks
         The partition's rows, without their sequences.
     predictions
-        Of the same partition; None if it failed.
+        Of the same partition; None if all of it failed.
+    failed
+        Rows of which there are no predictions.
     """
     rows = predictions["chunk_row"].to_numpy() if predictions is not None else np.empty(0, np.int64)
     frames = np.bincount(rows, minlength=len(chunks)).astype(np.int32)
@@ -47,14 +53,16 @@ def call_chunks(chunks: pa.Table, predictions: pa.Table | None) -> pa.Table:
             np.maximum.at(highest, rows, predictions[name].to_numpy())
         scores[name] = highest
     is_virus = scores["score_virus"] >= scores["score_others"]
-    reason = FAILED if predictions is None else NO_OPEN_FRAME
+    reason = np.full(len(chunks), NO_OPEN_FRAME if predictions is not None else FAILED)
+    for first, end in failed:
+        reason[first:end] = FAILED
     columns = [
         *(chunks[field.name] for field in schemas.CHUNKS if field.name in chunks.column_names),
         pa.array(frames),
         pa.array(scores["score_others"], mask=~scored),
         pa.array(scores["score_virus"], mask=~scored),
         pa.array(np.where(is_virus, VIRUS, OTHERS), pa.string(), mask=~scored),
-        pa.array(np.full(len(chunks), reason), pa.string(), mask=scored),
+        pa.array(reason, pa.string(), mask=scored),
     ]
     return pa.table(columns, schema=schemas.CHUNKS)
 

@@ -32,17 +32,19 @@ def extract(task: PartitionTask, models: ModelSet) -> Receipt:
     """
     before = models.memory_bytes()
     watch = Stopwatch()
-    path = task.folder.features(task.index)
+    path = task.features_path
     if is_done(path, task.features):
         frames = count_rows(path)
     else:
         with watch.time("read"):
-            chunks = read_table(task.folder.partition(task.index), task.content)
-        if len(chunks) != task.chunks:
+            table = read_table(task.folder.partition(task.index), task.content)
+            chunks = table.slice(task.first_row, task.chunks)
+        if len(chunks) != task.chunks or not (task.is_piece or len(table) == task.chunks):
             raise LostRowsError(
-                f"partition {task.index} has {len(chunks)} chunks, {task.chunks} were planned."
+                f"partition {task.index} has {len(table)} chunks, {task.chunks} were planned."
             )
         features = extract_features(chunks, models, watch, task.features_dtype)
+        features = _rows_from(task.first_row, features)
         frames = len(features)
         with watch.time("write"):
             write_table(path, features, task.features)
@@ -146,3 +148,12 @@ def _names(chunks: pa.Table, rows: IntArray, frames: list[Frame]) -> list[Any]:
         pa.array([frame.strand for frame in frames], pa.string()),
         pa.array([frame.offset for frame in frames], pa.int8()),
     ]
+
+
+def _rows_from(first_row: int, features: pa.Table) -> pa.Table:
+    """A piece's features, their chunks numbered by the rows of the whole partition."""
+    if not first_row:
+        return features
+    column = features.schema.get_field_index("chunk_row")
+    rows = pc.add(features["chunk_row"], pa.scalar(first_row, pa.int32()))
+    return features.set_column(column, features.schema.field(column), rows)

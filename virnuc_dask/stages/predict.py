@@ -29,18 +29,18 @@ def predict(task: PartitionTask, models: ModelSet, extracted: Receipt) -> Receip
         If frames went in that did not come out.
     """
     watch = Stopwatch()
-    path = task.folder.predictions(task.index)
+    path = task.predictions_path
     if not task.rescore and is_done(path, task.predictions):
         _require_all(task, extracted, count_rows(path))
     else:
         with watch.time("predict"):
-            features = read_table(task.folder.features(task.index), task.features)
+            features = read_table(task.features_path, task.features)
             predictions = predict_frames(features, models)
             # Before writing: a table that is there counts as done.
             _require_all(task, extracted, len(predictions))
             write_table(path, predictions, task.predictions)
     if not task.keep_features:
-        task.folder.features(task.index).unlink(missing_ok=True)
+        task.features_path.unlink(missing_ok=True)
     return replace(extracted, elapsed_s={**extracted.elapsed_s, **watch.elapsed_s})
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-# Failures that belong to one partition: a full disk, memory, a damaged table. Anything else is a
-# bug, and is not caught.
 from virnuc_dask.errors import BadTableError, LostRowsError
+from virnuc_dask.tables.plan import PartitionTask, Rows
 
-PARTITION_FAILURES = (OSError, RuntimeError, MemoryError, BadTableError, LostRowsError)
+# Failures that one chunk of a partition can be to blame for, and those that its files are. Anything
+# else is a bug, and is not caught.
+CHUNK_FAILURES = (RuntimeError, MemoryError, LostRowsError)
+PARTITION_FAILURES = (*CHUNK_FAILURES, OSError, BadTableError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,77 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A partition that could not be done, and why."""
+    """Chunks of a partition that could not be done, and why."""
 
     partition: int
     reason: str
+    rows: Rows  # of the partition
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks that are."""
+        return self.rows[1] - self.rows[0]
+
+
+Outcome = Receipt | Failure
+
+
+@dataclass
+class Tally:
+    """What came back from the partitions of a run."""
+
+    failures: list[Failure] = field(default_factory=list)
+    done: dict[int, int] = field(default_factory=dict)  # chunks by partition
+    stage_s: dict[str, float] = field(default_factory=dict)
+    device_idle_s: float = 0.0
+    embedded: dict[str, int] = field(default_factory=dict)
+    cluster: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one outcome."""
+        if isinstance(outcome, Failure):
+            self.failures.append(outcome)
+            return
+        self.done[outcome.partition] = outcome.chunks
+        self.device_idle_s += outcome.device_idle_s
+        for stage, elapsed_s in outcome.elapsed_s.items():
+            self.stage_s[stage] = self.stage_s.get(stage, 0.0) + elapsed_s
+        for what, count in outcome.embedded.items():
+            self.embedded[what] = self.embedded.get(what, 0) + count
+
+    @property
+    def failed_partitions(self) -> set[int]:
+        """Partitions of which something failed."""
+        return {failure.partition for failure in self.failures}
+
+    @property
+    def failed_chunks(self) -> int:
+        """Chunks that failed."""
+        return sum(failure.chunks for failure in self.failures)
+
+    @property
+    def computed(self) -> int:
+        """Partitions that were computed, all of each."""
+        return len(self.done.keys() - self.failed_partitions)
+
+    def require_all(self, planned: Iterable[PartitionTask]) -> None:
+        """Check that every chunk of every partition came back, done or failed.
+
+        Raises
+        ------
+        LostRowsError
+            Naming the first partition whose numbers do not add up.
+        """
+        failed: Counter[int] = Counter()
+        for failure in self.failures:
+            failed[failure.partition] += failure.chunks
+        for task in planned:
+            done = self.done.get(task.index, 0)
+            if done + failed[task.index] != task.chunks:
+                raise LostRowsError(
+                    f"partition {task.index}: {task.chunks} chunks went in, {done} came out and "
+                    f"{failed[task.index]} failed. This is a bug; --resume computes them again."
+                )
 
 
 class Stopwatch:

@@ -44,6 +44,11 @@ class RunFolder:
         return self.path / "predictions" / f"part-{index:05d}.parquet"
 
     @property
+    def unfinished(self) -> Path:
+        """Pieces of partitions that failed as a whole, and marks of what is being computed."""
+        return self.path / "unfinished"
+
+    @property
     def records(self) -> Path:
         """Table of all records, those without a chunk too."""
         return self.path / "partitions" / "records.parquet"
@@ -102,6 +107,16 @@ class RunFolder:
         for name in _TABLES:
             (self.path / name).mkdir(exist_ok=True)
 
+    def sweep(self) -> None:
+        """Remove what a run that was killed left behind: files half written, marks of attempts."""
+        for place in (self.path, self.unfinished, *(self.path / name for name in _TABLES)):
+            for path in (*place.glob(".*.part"), *place.glob("*.attempt")):
+                path.unlink(missing_ok=True)
+
+    def forget_unfinished(self) -> None:
+        """Remove the pieces of partitions, once all of these are settled."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+
     def _refuse_strangers(self) -> None:
         if not self.path.exists():
             return
@@ -121,7 +136,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what an earlier run left, and nothing else."""
-        for name in _TABLES:
+        for name in (*_TABLES, self.unfinished.name):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in _FILES:
             (self.path / name).unlink(missing_ok=True)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from virnuc_dask.errors import BadTableError
+from virnuc_dask.errors import BadTableError, CannotWriteError
 
 FINGERPRINT = b"virnuc.fingerprint"
 ROWS = 65_536  # of a row group, and of a piece of a table that is read in pieces
 _DISTINCT = ("chunk_id", "frame_id", "sequence")  # texts that hardly ever repeat in a table
+TEMPORARY = ".part"  # how the name of a file ends that is not whole yet
+# A disk that is full, a limit on sizes, a folder or a disk that cannot be written: no fault of
+# what was to be written, and the next table will not fare better.
+_UNWRITABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+)
 _DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
 
 
@@ -29,12 +38,20 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A name beside ``path``; the file of that name is flushed to disk and takes its place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Never the same twice: two attempts at one partition can overlap, in one process or in two.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}{TEMPORARY}")
     try:
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise CannotWriteError(
+            f"{path}: {os.strerror(error.errno)}. What is done is kept: make room, or the folder "
+            "writable, and continue with --resume."
+        ) from error
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -101,11 +118,16 @@ def table_writer(
 
 def is_done(path: Path, fingerprint: str) -> bool:
     """Whether ``path`` is a whole table made from what ``fingerprint`` stands for."""
+    return read_fingerprint(path) == fingerprint
+
+
+def read_fingerprint(path: Path) -> str | None:
+    """The fingerprint of a table; None where there is no whole table."""
     try:
         footer = pq.read_metadata(path).metadata or {}
+        return str(footer.get(FINGERPRINT, b"").decode())
     except _DAMAGE:
-        return False
-    return bool(footer.get(FINGERPRINT) == fingerprint.encode())
+        return None
 
 
 def count_rows(path: Path) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -66,9 +67,16 @@ class PlannedPartition:
     content: str
 
 
+Rows = tuple[int, int]
+"""Rows of a partition, from the first up to, not including, the second."""
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionTask:
-    """What a worker is told: paths and fingerprints, never sequences."""
+    """What a worker is told: paths and fingerprints, never sequences.
+
+    A whole partition, or a piece of one that failed as a whole: see `piece`.
+    """
 
     folder: RunFolder
     index: int
@@ -79,6 +87,45 @@ class PartitionTask:
     keep_features: bool
     rescore: bool = False  # predict again even where predictions are there
     features_dtype: str = "float32"
+    first_row: int = 0  # of the partition's chunks
+    is_piece: bool = False
+
+    def piece(self, rows: Rows) -> PartitionTask:
+        """The task for some rows of this whole partition, with tables of its own."""
+        first, end = rows
+        return replace(
+            self,
+            chunks=end - first,
+            features=fingerprint(self.features, first, end),
+            predictions=fingerprint(self.predictions, first, end),
+            first_row=first,
+            is_piece=True,
+        )
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the partition that this task computes."""
+        return self.first_row, self.first_row + self.chunks
+
+    @property
+    def name(self) -> str:
+        """Tells tasks of one run apart; good for a file's name."""
+        rows = f".rows-{self.first_row}-{self.first_row + self.chunks}" if self.is_piece else ""
+        return f"part-{self.index:05d}{rows}"
+
+    @property
+    def features_path(self) -> Path:
+        """Where the feature table goes."""
+        if self.is_piece:
+            return self.folder.unfinished / f"{self.name}.features.parquet"
+        return self.folder.features(self.index)
+
+    @property
+    def predictions_path(self) -> Path:
+        """Where the prediction table goes."""
+        if self.is_piece:
+            return self.folder.unfinished / f"{self.name}.predictions.parquet"
+        return self.folder.predictions(self.index)
 
     @property
     def is_done(self) -> bool:

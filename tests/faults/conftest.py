@@ -1,0 +1,67 @@
+"""Real runs in real processes, and real harm."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from faulty_runs import SEED, Job, coding_records
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.faults)
+
+
+@pytest.fixture(scope="session")
+def faulty_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`mini`, its DNA encoder replaced by one that has faults on demand."""
+    from virnuc_dask.modelsets.registry import find, read_info, write_info
+
+    mini = find("mini")
+    folder = tmp_path_factory.mktemp("modelsets") / "faulty"
+    folder.mkdir()
+    for file in mini.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    info = read_info(mini)
+    faulty = replace(info.nucleotide, architecture="faulty_dna_ngrams")
+    write_info(folder, replace(info, name="faulty", nucleotide=faulty))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_job(faulty_modelset: Path) -> Callable[..., Job]:
+    """Makes a run of so many records, chunked into so many chunks a partition."""
+
+    def make(
+        folder: Path, *, records: int = 120, partition_chunks: int = 10, marked: Sequence[int] = ()
+    ) -> Job:
+        folder.mkdir(parents=True, exist_ok=True)
+        fasta = folder / "input.fasta"
+        fasta.write_text(coding_records(records, SEED, marked))
+        preset = folder / "preset.yaml"
+        preset.write_text(f"virnuc: {{partition_chunks: {partition_chunks}}}")
+        options = ["--model", str(faulty_modelset), "--config", str(preset)]
+        return Job(folder / "out", fasta, options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def undisturbed(make_job, tmp_path_factory) -> Job:
+    """What every disturbed run of 120 records has to give too."""
+    job = make_job(tmp_path_factory.mktemp("undisturbed")).but(cluster=("--cluster", "none"))
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    return job
+
+
+@pytest.fixture
+def job(make_job, tmp_path) -> Iterator[Job]:
+    """The same on two workers, slowly: there is time to disturb it."""
+    job = make_job(tmp_path).but(faults={"delay_s": 0.3})
+    yield job
+    for process in job.processes():
+        process.kill()

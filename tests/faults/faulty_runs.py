@@ -1,0 +1,185 @@
+"""Real runs in real processes, ways to disturb them, and what must hold afterwards."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+import psutil
+import pyarrow.parquet as pq
+
+INSIDE = Path(__file__).parent / "inside"
+# The long forms: minutes of random kills, as `make test-faults` runs them.
+LONG = os.environ.get("VIRNUC_FAULTS_LONG") == "1"
+SEED = int(os.environ.get("VIRNUC_FAULTS_SEED", "5"))
+
+CHUNK_LENGTH = 500
+MARKER = "ATGAAATGGTGGATGAAATGGTGGATGCCC"  # as in inside/faulty_encoders.py
+_SENSE = [a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT"]
+for _stop in ("TAA", "TAG", "TGA"):
+    _SENSE.remove(_stop)
+
+
+def coding_records(count: int, seed: int, marked: Sequence[int] = ()) -> str:
+    """FASTA of open records of one to three chunks; ``marked`` ones carry `MARKER` at the start."""
+    draw = random.Random(seed)
+    lines = []
+    for number in range(count):
+        codons = draw.randint(1, 3) * CHUNK_LENGTH // 3
+        dna = "".join(draw.choices(_SENSE, k=codons))
+        if number in marked:
+            dna = MARKER + dna[len(MARKER) :]
+        lines.append(f">record{number}\n{dna}\n")
+    return "".join(lines)
+
+
+@dataclass
+class Job:
+    """One run as a command of its own, its environment, and what it leaves."""
+
+    out: Path
+    inputs: Path
+    options: list[str] = field(default_factory=list)
+    faults: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    cluster: tuple[str, ...] = ("--cluster", "cpu", "--workers", "2")
+    mark: str = field(default_factory=lambda: uuid4().hex)
+
+    def command(self, *more: str) -> list[str]:
+        """The command line."""
+        return [
+            *(sys.executable, "-m", "virnuc_dask", "run", str(self.inputs), "-o", str(self.out)),
+            *self.cluster,
+            *self.options,
+            *more,
+        ]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What every process of this run has in its environment."""
+        paths = [str(INSIDE), *filter(None, [os.environ.get("PYTHONPATH"), str(Path.cwd())])]
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "VIRNUC_FAULTS": json.dumps(self.faults),
+            "VIRNUC_FAULTS_MARK": self.mark,
+            "DASK_VIRNUC__CLUSTER__DASHBOARD_PORT": "0",
+            **self.environment,
+        }
+
+    def start(self, *more: str) -> subprocess.Popen:
+        """Begin the run."""
+        return subprocess.Popen(
+            self.command(*more),
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *more: str) -> subprocess.CompletedProcess:
+        """Run to the end."""
+        return subprocess.run(
+            self.command(*more), env=self.environ, capture_output=True, text=True, timeout=280
+        )
+
+    def but(self, **changes: Any) -> Self:
+        """The same run with something changed."""
+        return replace(self, **changes)
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes of this run that are alive, whoever their parents are."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if (
+                    process.environ().get("VIRNUC_FAULTS_MARK") == self.mark
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        """Those that compute."""
+        found = []
+        for process in self.processes():
+            try:
+                if any("spawn_main" in part for part in process.cmdline()) or (
+                    process.cmdline()[0].startswith("dask worker")
+                ):
+                    found.append(process)
+            except (psutil.Error, IndexError):
+                continue
+        return found
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Events of the log, which must be whole lines."""
+        log = self.out / "run.log.jsonl"
+        if not log.exists():
+            return []
+        lines = log.read_text().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        return [event for event in map(json.loads, whole) if event["event"] == kind]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What ``run.json`` says came out."""
+        return json.loads((self.out / "run.json").read_text())["summary"]
+
+    def failed(self) -> list[list[str]]:
+        """Rows of ``failed.tsv``."""
+        return [line.split("\t") for line in (self.out / "failed.tsv").read_text().splitlines()[1:]]
+
+
+def wait_until(what: Callable[[], Any], timeout_s: float = 60, poll_s: float = 0.02) -> Any:
+    """Wait for something to be true, and return it."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(poll_s)
+    raise AssertionError(f"not within {timeout_s} s")
+
+
+def wait_for_partitions(job: Job, count: int) -> None:
+    """Wait until so many partitions are done, in all runs into this folder together."""
+    wait_until(lambda: len(job.events("partition_done")) >= count)
+
+
+def assert_no_process_left(job: Job, timeout_s: float = 15) -> None:
+    """Everything that the run started goes with it."""
+    wait_until(lambda: not job.processes(), timeout_s, poll_s=0.1)
+
+
+def assert_same_results(job: Job, expected: Job) -> None:
+    """The result files, byte by byte, and what the tables hold."""
+    for name in ("prediction_results.txt", "prediction_results_highestscore.csv", "contigs.tsv"):
+        assert (job.out / name).read_bytes() == (expected.out / name).read_bytes(), name
+    ours, theirs = (pq.read_table(j.out / "chunks.parquet") for j in (job, expected))
+    assert ours.equals(theirs)
+    assert not (job.out / "failed.tsv").exists()
+    assert not (job.out / "unfinished").exists()
+
+
+def assert_nothing_half_written(job: Job) -> None:
+    """What bears its final name opens and is whole."""
+    for table in job.out.rglob("*.parquet"):
+        if not table.name.startswith("."):
+            pq.read_table(table)
+
+
+def interrupt(process: subprocess.Popen, with_signal: signal.Signals) -> tuple[int, str]:
+    """Send a signal and wait; returns exit code and standard error."""
+    process.send_signal(with_signal)
+    _, stderr = process.communicate(timeout=60)
+    return process.returncode, stderr

@@ -1,0 +1,74 @@
+"""The DNA encoder of `mini`, with faults that the environment asks for.
+
+``VIRNUC_FAULTS`` holds JSON: ``delay_s`` and ``load_s`` to be slow, ``poison`` with the DNA that
+does harm and ``harm`` with what it does, ``most_tokens`` for a device that holds no more.
+"""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from virnuc_dask.encoders.batching import embed_in_batches
+from virnuc_dask.encoders.ngrams import DnaNgrams
+
+MARKER = "ATGAAATGGTGGATGAAATGGTGGATGCCC"
+
+
+def die() -> None:
+    os._exit(9)
+
+
+def run_out_of_memory() -> None:
+    raise MemoryError("as if memory had run out")
+
+
+def fail() -> None:
+    raise RuntimeError("as if a kernel had failed")
+
+
+HARMS = {"die": die, "memory": run_out_of_memory, "runtime": fail}
+
+
+class FaultyDna(DnaNgrams):
+    """As good as its parent until something happens."""
+
+    @classmethod
+    def load(cls, spec, folder, placement):
+        time.sleep(_faults().get("load_s", 0))
+        encoder = super().load(spec, folder, placement)
+        encoder.max_tokens = placement.max_tokens
+        return encoder
+
+    def embed_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        faults = _faults()
+        time.sleep(faults.get("delay_s", 0))
+        harm = faults.get("harm")
+        if harm and any(MARKER in text for text in texts):
+            HARMS.get(harm, lambda: None)()
+        embeddings = self._in_batches(texts, faults.get("most_tokens"))
+        if harm == "nan":
+            embeddings[[MARKER in text for text in texts]] = np.nan
+        return embeddings
+
+    def _in_batches(self, texts: Sequence[str], most: int | None) -> np.ndarray:
+        """In batches as the transformers form them, if the device is said to be small."""
+        if most is None:
+            return super().embed_tokens(texts)
+        codes = [np.frombuffer(text.encode(), np.uint8).astype(np.int64) for text in texts]
+
+        def forward(batch: np.ndarray) -> np.ndarray:
+            if batch.size > most:
+                raise torch.OutOfMemoryError(f"{batch.size} tokens, {most} fit")
+            return super(FaultyDna, self).embed_tokens(
+                [bytes(row.astype(np.uint8)).decode() for row in batch]
+            )
+
+        return embed_in_batches(codes, forward, self.dim, self.max_tokens)
+
+
+def _faults() -> dict:
+    return json.loads(os.environ.get("VIRNUC_FAULTS", "{}"))

@@ -1,0 +1,76 @@
+"""A chunk that cannot be computed: it alone is lost, and it is named."""
+
+import pytest
+from faulty_runs import LONG, assert_no_process_left, assert_same_results
+
+MARKED = 57  # a record; its first chunk is the poison
+PARTITION_CHUNKS = 64 if LONG else 6
+
+
+@pytest.fixture(scope="module")
+def clean(make_job, tmp_path_factory):
+    """The same records where nothing does harm."""
+    folder = tmp_path_factory.mktemp("clean")
+    job = make_job(folder, marked=[MARKED], partition_chunks=PARTITION_CHUNKS)
+    job = job.but(cluster=("--cluster", "none"))
+    assert job.run().returncode == 0
+    return job
+
+
+@pytest.fixture
+def poisoned(make_job, tmp_path):
+    return make_job(tmp_path, marked=[MARKED], partition_chunks=PARTITION_CHUNKS)
+
+
+def frames(job):
+    lines = (job.out / "prediction_results.txt").read_text().splitlines()[1:]
+    return [line.split("\t") for line in lines]
+
+
+def assert_one_chunk_lost(job, clean, reason):
+    """All lines of the clean run but those of the poisoned chunk; ``failed.tsv`` names it."""
+    chunk = f"record{MARKED}_chunk_1"
+    assert [row[:2] for row in job.failed()] == [[chunk, f"record{MARKED}"]]
+    assert reason in job.failed()[0][3]
+    expected = [row for row in frames(clean) if row[0][:-2] != chunk]
+    assert len(expected) < len(frames(clean))
+    assert [row[:2] for row in frames(job)] == [row[:2] for row in expected]
+    # The matrices of pieces have another size: the last bit may differ.
+    for column in (2, 3):
+        scores = [[float(row[column]) for row in rows] for rows in (frames(job), expected)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    assert job.summary["chunks_failed"] == 1
+    assert job.summary["partitions"]["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        ("memory", "MemoryError: as if memory had run out"),
+        ("runtime", "RuntimeError: as if a kernel had failed"),
+        ("nan", "has no score"),
+    ],
+)
+def test_a_chunk_that_fails_costs_no_other_chunk(poisoned, clean, harm, reason):
+    job = poisoned.but(faults={"harm": harm}, cluster=("--cluster", "none"))
+    done = job.run()
+    assert done.returncode == 5, done.stderr
+    assert "1 chunk(s) failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert_one_chunk_lost(job, clean, reason)
+    again = job.but(faults={}).run("--resume")
+    assert again.returncode == 0, again.stderr
+    assert_same_results(job, clean)
+    assert job.summary["partitions"]["computed"] == 1, "the others were done"
+
+
+def test_a_chunk_that_kills_every_worker_is_found_and_named(poisoned, clean):
+    job = poisoned.but(faults={"harm": "die"})
+    done = job.run()
+    assert done.returncode == 5, done.stderr
+    assert_one_chunk_lost(job, clean, "its worker died 3 time(s)")
+    assert_no_process_left(job)
+    again = job.but(faults={}).run("--resume")
+    assert again.returncode == 0, again.stderr
+    assert_same_results(job, clean)
+    assert job.summary["partitions"]["computed"] == 1

@@ -1,0 +1,77 @@
+"""Marks of what is being computed, so that a death of the process that computes it is seen.
+
+Dask counts a worker's death against all tasks that were assigned to it, those too that merely
+waited. A mark stands only while a task runs: one that is still there when the task starts again
+tells that its process died of it, or at least during it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from virnuc_dask.tables.plan import PartitionTask
+
+SUFFIX = ".attempt"
+_ID = 12  # letters that tell two attempts apart
+
+# A whole partition can be struck by chance; one chunk is not lost for less than this.
+_DEATHS = 3
+
+
+class WorkerDiedError(RuntimeError):
+    """Every process that computed this so far died while it did."""
+
+
+@contextmanager
+def attempt(task: PartitionTask) -> Iterator[None]:
+    """Leave a mark while ``task`` is computed.
+
+    Raises
+    ------
+    WorkerDiedError
+        If so many processes died during this task that it shall not be tried again as it is.
+    """
+    refuse_deadly(task)
+    mark = task.folder.unfinished / f"{task.name}.{uuid4().hex[:_ID]}{SUFFIX}"
+    mark.parent.mkdir(exist_ok=True)
+    mark.touch()
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def refuse_deadly(task: PartitionTask) -> None:
+    """Raise `WorkerDiedError` if ``task`` was the last of too many processes."""
+    deaths = count_deaths(task)
+    if deaths >= deaths_allowed(task):
+        raise WorkerDiedError(
+            f"its worker died {deaths} time(s) while computing it (out of memory?)"
+        )
+
+
+def count_deaths(task: PartitionTask) -> int:
+    """Attempts at ``task`` that did not end; those that run now count too."""
+    return sum(1 for _ in _marks(task))
+
+
+def deaths_allowed(task: PartitionTask) -> int:
+    """How many deaths it takes to divide a task, or to give up one chunk.
+
+    A piece that can be divided further is in doubt already: nothing is lost by dividing it.
+    """
+    return 1 if task.is_piece and task.chunks > 1 else _DEATHS
+
+
+def forget_attempts(task: PartitionTask) -> None:
+    """Remove the marks of a task that is divided or given up."""
+    for mark in _marks(task):
+        mark.unlink(missing_ok=True)
+
+
+def _marks(task: PartitionTask) -> Iterator[Path]:
+    # Not `*`: a partition's name begins those of its pieces.
+    return task.folder.unfinished.glob(f"{task.name}.{'?' * _ID}{SUFFIX}")
