@@ -43,7 +43,7 @@ def command(
     """Runs the command line in this process: exit code, standard output, standard error."""
     from virnuc_dask.cli import main
 
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["virnuc-dask", *map(str, arguments)])
@@ -53,4 +53,5 @@ def command(
         return int(ended.value.code or 0), captured.out, captured.err
 
     yield call
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -68,7 +68,7 @@ def test_a_chunk_that_kills_every_worker_is_found_and_named(poisoned, clean):
     job = poisoned.but(faults={"harm": "die"})
     done = job.run()
     assert done.returncode == 5, done.stderr
-    assert_one_chunk_lost(job, clean, "its worker died 3 time(s)")
+    assert_one_chunk_lost(job, clean, "its worker died 2 time(s)")
     assert_no_process_left(job)
     again = job.but(faults={}).run("--resume")
     assert again.returncode == 0, again.stderr

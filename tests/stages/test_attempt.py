@@ -45,7 +45,7 @@ def test_a_partition_is_given_up_after_three_deaths(task, die):
         pass
 
 
-@pytest.mark.parametrize(("rows", "deaths"), [((0, 50), 1), ((7, 8), 3)])
+@pytest.mark.parametrize(("rows", "deaths"), [((0, 50), 1), ((7, 8), 2)])
 def test_a_piece_is_divided_at_once_and_a_single_chunk_is_not_given_up_lightly(task, rows, deaths):
     assert deaths_allowed(task.piece(rows)) == deaths
 

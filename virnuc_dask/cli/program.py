@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -68,9 +70,29 @@ def cli() -> None:
     """Find viral sequences in metagenomes with a DNA and a protein language model."""
 
 
+class _Terminated(SystemExit):
+    """A request to end, as batch systems send it."""
+
+
+def _unwind(number: int, _frame: FrameType | None) -> NoReturn:
+    """End in order: cancel, release, close. The next signal does not wait for that."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _leave)
+    if number == signal.SIGTERM:
+        raise _Terminated(_TERMINATED)
+    raise KeyboardInterrupt
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    """Leave at once. Workers die with this process, and what is done is on disk."""
+    os._exit(_TERMINATED if number == signal.SIGTERM else _INTERRUPTED)
+
+
 def main() -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _unwind)
     try:
         cli(standalone_mode=False, prog_name="virnuc-dask")
     except errors.VirnucError as error:
@@ -80,6 +102,8 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except _Terminated:
+        _fail("terminated; continue with --resume (pretrain: the same command).", _TERMINATED)
     except (KeyboardInterrupt, click.Abort):
         _fail(
             "interrupted; continue with --resume (pretrain: the same command).",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -118,7 +119,7 @@ def execute_here(ledger: Ledger, residence: Residence) -> Iterator[Outcome]:
             with residence.models() as models:
                 receipt = extract_and_predict(task, models)
         except PARTITION_FAILURES as error:
-            yield from _failed(ledger, task, error)
+            yield from _enter_failure(ledger, task, error)
         else:
             yield from ledger.done(task, replace(receipt, worker=HERE))
         residence.partition_done()
@@ -238,15 +239,24 @@ def _settle(
     future: Future[Any], task: PartitionTask, ledger: Ledger, watch: _WorkerWatch
 ) -> Iterator[Outcome]:
     """Enter what became of a task into the ledger."""
-    if future.status == "finished":
-        watch.progress()
-        yield from ledger.done(task, future.result())
-        return
-    if future.status != "error":
+    try:
+        # A receipt can be lost with its worker until it is here; it is then made again.
+        receipt = future.result()
+    except (CancelledError, TimeoutError) as error:
         raise NoClusterError(
             f"the cluster went away (partition {task.index} is {future.status}). {_KEPT}"
-        )
-    error = future.exception()
+        ) from error
+    except (KilledWorker, WorkerRefusedError, *PARTITION_FAILURES) as error:
+        yield from _failed(task, error, ledger, watch)
+    else:
+        watch.progress()
+        yield from ledger.done(task, receipt)
+
+
+def _failed(
+    task: PartitionTask, error: BaseException, ledger: Ledger, watch: _WorkerWatch
+) -> Iterator[Outcome]:
+    """Enter into the ledger why a task failed, or that nothing is known about it yet."""
     if isinstance(error, KilledWorker):
         # Dask counts the deaths of workers on which the task merely waited. Ours do not.
         try:
@@ -257,14 +267,12 @@ def _settle(
         watch.refuse(error)
     if isinstance(error, KilledWorker | WorkerRefusedError):
         ledger.again(task)
-    elif isinstance(error, PARTITION_FAILURES):
-        watch.progress()
-        yield from _failed(ledger, task, error)
-    else:
-        raise error
+        return
+    watch.progress()
+    yield from _enter_failure(ledger, task, error)
 
 
-def _failed(ledger: Ledger, task: PartitionTask, error: BaseException) -> Iterator[Outcome]:
+def _enter_failure(ledger: Ledger, task: PartitionTask, error: BaseException) -> Iterator[Outcome]:
     if isinstance(error, WorkerDiedError):
         return ledger.failed(task, str(error), Cause.DEATH)
     cause = Cause.CHUNK if isinstance(error, CHUNK_FAILURES) else Cause.FILE

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from distributed import Client
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from virnuc_dask.errors import harmless
+from virnuc_dask.errors import CannotWriteError, harmless
 
 logger = logging.getLogger("virnuc_dask")
+
+_LONGEST_LINE = 1 << 16  # bytes
 
 # How each event reads at INFO.
 _LINES = {
@@ -56,10 +60,11 @@ _WARNINGS = {"partition_failed", "partition_halved", "warning", "worker_refused"
 class Journal:
     """Writes events to ``run.log.jsonl`` and logs them; keeps count of model loads.
 
-    Takes events from the run's own thread and from Dask's.
+    Takes events from the run's own thread and from Dask's. A line is in the file whole or not at
+    all; where the disk is full it is left out, and the tables will tell.
     """
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: FileIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
         self.loads: dict[tuple[str, int], dict[str, Any]] = {}
@@ -70,20 +75,32 @@ class Journal:
     @contextmanager
     def opened(cls, path: Path) -> Iterator[Self]:
         """A journal that appends to ``path``."""
-        with path.open("a", encoding="utf-8") as stream:
+        try:
+            stream = FileIO(path, "a+")
+        except OSError as error:
+            raise CannotWriteError(f"{path}: cannot be written: {error.strerror}.") from error
+        with stream:
+            _drop_half_line(stream)
             yield cls(stream)
 
     def write(self, event: dict[str, Any]) -> None:
         """Take one event in: a dict with a key ``event``."""
         with self._lock:
             stamped = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **event}
-            self._stream.write(json.dumps(stamped) + "\n")
-            self._stream.flush()
+            self._append(json.dumps(stamped).encode() + b"\n")
             self._count(event)
         kind = event["event"]
         level = logging.WARNING if kind in _WARNINGS else logging.INFO
         line = _LINES[kind].format(**{key: _readable(key, event[key]) for key in event})
         logger.log(level, line, extra={"headline": kind in _HEADLINES})
+
+    def _append(self, line: bytes) -> None:
+        size = self._stream.seek(0, os.SEEK_END)
+        with suppress(OSError):
+            if self._stream.write(line) == len(line):
+                return
+        with suppress(OSError):
+            self._stream.truncate(size)
 
     def refuse(self, address: str, reason: str) -> None:
         """Note, once, that a worker can compute nothing."""
@@ -100,6 +117,15 @@ class Journal:
             )
         elif event["event"] == "modelset_released":
             self.released += 1
+
+
+def _drop_half_line(stream: FileIO) -> None:
+    """Cut off a last line without its end."""
+    before = max(0, stream.seek(0, os.SEEK_END) - _LONGEST_LINE)
+    stream.seek(before)
+    end = stream.read().rfind(b"\n")
+    if end >= 0 or not before:
+        stream.truncate(before + end + 1)
 
 
 def _readable(key: str, value: Any) -> Any:

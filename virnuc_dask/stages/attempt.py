@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from virnuc_dask.errors import CannotWriteError
 from virnuc_dask.tables.plan import PartitionTask
 
 SUFFIX = ".attempt"
 _ID = 12  # letters that tell two attempts apart
 
-# A whole partition can be struck by chance; one chunk is not lost for less than this.
-_DEATHS = 3
+# A whole partition can be struck by chance; a chunk is given up for no less than two deaths of
+# workers that computed nothing else.
+_DEATHS_OF_PARTITION = 3
+_DEATHS_OF_CHUNK = 2
 
 
 class WorkerDiedError(RuntimeError):
@@ -36,8 +39,11 @@ def attempt(task: PartitionTask) -> Iterator[None]:
     """
     refuse_deadly(task)
     mark = task.folder.unfinished / f"{task.name}.{uuid4().hex[:_ID]}{SUFFIX}"
-    mark.parent.mkdir(exist_ok=True)
-    mark.touch()
+    try:
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+    except OSError as error:
+        raise CannotWriteError(f"{mark.parent}: cannot be written: {error.strerror}.") from error
     try:
         yield
     finally:
@@ -63,7 +69,9 @@ def deaths_allowed(task: PartitionTask) -> int:
 
     A piece that can be divided further is in doubt already: nothing is lost by dividing it.
     """
-    return 1 if task.is_piece and task.chunks > 1 else _DEATHS
+    if not task.is_piece:
+        return _DEATHS_OF_PARTITION
+    return _DEATHS_OF_CHUNK if task.chunks == 1 else 1
 
 
 def forget_attempts(task: PartitionTask) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from virnuc_dask.errors import OutputExistsError, OutputInUseError
+from virnuc_dask.errors import CannotWriteError, OutputExistsError, OutputInUseError
 
 _TABLES = ("partitions", "features", "predictions")
 _FILES = (
@@ -77,16 +77,24 @@ class RunFolder:
             If it holds files, and none of them a run's; nothing is written there then.
         OutputInUseError
             If another run holds the folder.
+        CannotWriteError
+            If it cannot be made, or written.
         """
         self._refuse_strangers()
-        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         except Timeout as error:
             raise OutputInUseError(
                 f"{self.path}: another run is writing here. Wait for it, or choose another folder."
             ) from error
+        except OSError as error:
+            raise CannotWriteError(f"{self.path}: cannot be written: {error.strerror}.") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def prepare(self, *, resume: bool, force: bool) -> None:
         """Make the folder ready for a run.
