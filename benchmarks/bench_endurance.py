@@ -1,0 +1,177 @@
+"""An hour on one cluster: run after run of generated DNA, and the memory of every process.
+
+A scheduler and two workers in processes of their own; `virnuc_dask.run` on the same input again and
+again, each time into a new folder, until the time is over. Every run must account for every chunk
+and give the same bytes. Memory is looked at every few seconds; what counts is how much more a
+process holds in the last quarter of the time than in the second (the first warms up). The last
+line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from distributed import Client
+
+from virnuc_dask import Run, Settings, load_settings, run
+from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.measuring.metagenome import as_fasta, draw_metagenome
+
+CHUNK_LENGTH = 500
+Series = dict[str, list[float]]
+
+
+def main() -> None:
+    options = parse_options()
+    settings = load_settings(
+        flags={"model": "mini", "features": False, "partition_chunks": options.partition_chunks}
+    )
+    with (
+        tempfile.TemporaryDirectory(dir=options.scratch) as scratch,
+        cluster(Path(scratch)) as (
+            client,
+            processes,
+        ),
+    ):
+        source = Path(scratch) / "input.fa"
+        with source.open("w") as stream:
+            stream.writelines(as_fasta(draw_metagenome(options.chunks, CHUNK_LENGTH, repeated=0.0)))
+        start = time.perf_counter()
+        with watched(processes, options.interval_s) as memory:
+            runs = list(run_until(start + 60 * options.minutes, source, settings, client))
+        elapsed_s = time.perf_counter() - start
+    results = {
+        "benchmark": "endurance",
+        "minutes": round(elapsed_s / 60, 1),
+        "runs": len(runs),
+        "chunks_a_run": options.chunks,
+        "chunks": options.chunks * len(runs),
+        "frames": sum(done["frames"] for done in runs),
+        "partitions": sum(done["partitions"] for done in runs),
+        "failed_partitions": sum(done["failed"] for done in runs),
+        "different_results": len({done["digest"] for done in runs}),
+        "memory": {name: described(values) for name, values in memory.items()},
+        "interval_s": options.interval_s,
+        "machine": describe(),
+        "versions": versions("distributed", "pyarrow"),
+    }
+    line = json.dumps(results)
+    if options.out:
+        options.out.write_text(line + "\n", encoding="utf-8")
+    print(line)
+
+
+def run_until(
+    deadline: float, source: Path, settings: Settings, client: Client
+) -> Iterator[dict[str, int | str]]:
+    """Runs that have begun before ``deadline``; each must account for every chunk."""
+    while time.perf_counter() < deadline:
+        folder = source.parent / "out"
+        done = run([source], folder, settings=settings, client=client)
+        done.require_complete()
+        yield counted(done)
+        shutil.rmtree(folder)
+        print(f"{done.summary['chunks']} chunks in {done.summary['elapsed_s']} s", flush=True)
+
+
+def counted(done: Run) -> dict[str, int | str]:
+    partitions = done.summary["partitions"]
+    chunks = done.dataset("chunks").count_rows()
+    if chunks != done.summary["chunks"]:
+        raise SystemExit(f"{chunks} chunks came out of {done.summary['chunks']}.")
+    content = (done.folder / "prediction_results.txt").read_bytes()
+    return {
+        "frames": done.summary["frames"],
+        "partitions": partitions["computed"],
+        "failed": partitions["failed"],
+        "digest": hashlib.sha256(content).hexdigest(),
+    }
+
+
+@contextmanager
+def cluster(scratch: Path) -> Iterator[tuple[Client, dict[str, psutil.Process]]]:
+    """A scheduler and two workers of one thread, each its own process; and what to look at."""
+    file = scratch / "scheduler.json"
+    dask = [sys.executable, "-m", "dask"]
+    common = ["--scheduler-file", str(file), "--host", "127.0.0.1"]
+    scheduler = subprocess.Popen([*dask, "scheduler", *common, "--port", "0", "--no-dashboard"])
+    while not file.exists():
+        time.sleep(0.1)
+    alone = ["--no-nanny", "--no-dashboard", "--nthreads", "1"]
+    workers = [
+        subprocess.Popen([*dask, "worker", *common, *alone, "--name", str(number)])
+        for number in range(2)
+    ]
+    started = {"scheduler": scheduler, "worker_0": workers[0], "worker_1": workers[1]}
+    try:
+        with Client(scheduler_file=str(file)) as client:
+            client.wait_for_workers(2, timeout=300)
+            watched = {name: psutil.Process(process.pid) for name, process in started.items()}
+            yield client, {"client": psutil.Process(), **watched}
+    finally:
+        for process in reversed(started.values()):
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def watched(processes: dict[str, psutil.Process], interval_s: float) -> Iterator[Series]:
+    """Resident memory of each process in megabytes, looked at every ``interval_s``."""
+    series: Series = {name: [] for name in processes}
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(interval_s):
+            for name, process in processes.items():
+                with suppress(psutil.NoSuchProcess):
+                    series[name].append(process.memory_info().rss / 1e6)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield series
+    finally:
+        over.set()
+        thread.join()
+
+
+def described(values: list[float]) -> dict[str, float | list[float]]:
+    """Medians of the second and the last quarter, their difference, the peak, thirty points."""
+    quarter = max(1, len(values) // 4)
+    early = statistics.median(values[quarter : 2 * quarter] or values)
+    late = statistics.median(values[-quarter:])
+    return {
+        "second_quarter_mb": round(early, 1),
+        "last_quarter_mb": round(late, 1),
+        "growth_mb": round(late - early, 1),
+        "peak_mb": round(max(values), 1),
+        "series_mb": [round(value) for value in values[:: max(1, len(values) // 30)]],
+    }
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--chunks", type=int, default=200_000, help="a run")
+    parser.add_argument("--partition-chunks", type=int, default=1000)
+    parser.add_argument("--interval-s", type=float, default=5)
+    parser.add_argument("--scratch", type=Path, help="where input and run folders lie meanwhile")
+    parser.add_argument("--out", type=Path, help="write the JSON line here too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
