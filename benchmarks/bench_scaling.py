@@ -44,22 +44,23 @@ Point = dict[str, float]
 
 def main() -> None:
     options = parse_options()
-    points = [
-        in_own_process(tell, measure, workers, partitions, options.sleep_s)
-        for partitions in options.partitions
-        for workers in options.workers
-    ]
-    result = {
-        "benchmark": "scaling",
-        "sleep_s": options.sleep_s,
-        "partitions_in_flight": IN_FLIGHT,
-        "points": points,
-        "machine": describe(),
-        "versions": versions("distributed"),
-    }
-    line = json.dumps(result)
-    if options.out:
-        options.out.write_text(line + "\n", encoding="utf-8")
+    points: list[Point] = []
+    for partitions in options.partitions:
+        for workers in options.workers:
+            points.append(in_own_process(tell, measure, workers, partitions, options.sleep_s))
+            line = json.dumps(
+                {
+                    "benchmark": "scaling",
+                    "sleep_s": options.sleep_s,
+                    "partitions_in_flight": IN_FLIGHT,
+                    "points": points,
+                    "machine": describe(),
+                    "versions": versions("distributed"),
+                }
+            )
+            # After every point: the large ones take an hour, and can be interrupted.
+            if options.out:
+                options.out.write_text(line + "\n", encoding="utf-8")
     print(line)
 
 
