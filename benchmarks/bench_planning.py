@@ -237,7 +237,9 @@ def start(tell: Tell) -> Figures:
 
 def timed(*command: str) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}: {done.stderr}")
     return time.perf_counter() - start
 
 
