@@ -152,6 +152,15 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     return Settings.of(dask.config.merge(*map(_underscored, layers)))
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values only: no tags, and no aliases, by which ten lines can stand for a billion."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not for settings; write the values out")
+        return super().compose_node(parent, index)
+
+
 def read_preset(file: Path, key: str = NAMESPACE) -> Mapping[str, Any]:
     """The settings under ``key``, the only key of a YAML file.
 
@@ -161,10 +170,10 @@ def read_preset(file: Path, key: str = NAMESPACE) -> Mapping[str, Any]:
         If the file cannot be read, or holds something else.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        content = yaml.load(file.read_text(encoding="utf-8"), _PlainLoader) or {}
     except OSError as error:
         raise BadInputError(f"{file}: cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise BadSettingError(f"{file}: not a YAML file: {error}") from error
     if not isinstance(content, dict) or set(content) - {key}:
         raise BadSettingError(f"{file}: must have one key, `{key}:`, holding the settings.")

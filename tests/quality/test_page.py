@@ -1,4 +1,6 @@
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from itertools import islice
 
@@ -102,6 +104,49 @@ def test_whatever_files_hold_is_shown_as_text(hostile):
     assert shown.count("<script>alert(1)</script>") > 10
     assert "\x1b" not in hostile
     assert "recall at 1\xa0%" in hostile
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """Opens a page in a browser: the document as it stands afterwards."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no chromium here")
+    folder = tmp_path_factory.mktemp("browser")
+
+    def show(html):
+        (folder / "page.html").write_text(html, encoding="utf-8")
+        options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/own"]
+        done = subprocess.run(
+            [browser, *options, "--dump-dom", (folder / "page.html").as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        return done.stdout
+
+    return show
+
+
+SINGS = "<img src=x onerror=document.body.append('su'+'ng')><script>document.body.append('su'+'ng')"
+
+
+def test_in_a_browser_a_script_in_a_page_would_run(shown):
+    assert "sung" in shown(f"<!doctype html><body>{SINGS}</script></body>")
+
+
+def test_in_a_browser_nothing_that_files_hold_runs(made_up_run, shown):
+    content = content_of(made_up_run(calibrated=True), label=f"\"'>{SINGS}</script>")
+    content["warnings"].append(f"</style></title></main>{SINGS}</script>")
+    for group in content["groups"]:
+        group["name"] = group["file"] = f"</td>{SINGS}</script>"
+    for mistake in content["evaluations"][0]["mistakes"]["missed"]:
+        mistake["record_id"] = f"&lt;{SINGS}</script>"
+    document = shown(page(content, first_plots(content)))
+    assert document.count("document.body.append") > 4, "the names are shown"
+    assert "sung" not in document
+    assert not {"script", "img"} & set(Reader(document).tags)
 
 
 def test_nothing_is_fetched_from_elsewhere(made_up_run):

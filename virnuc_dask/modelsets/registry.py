@@ -248,6 +248,6 @@ def _verify_file(path: Path, info: ModelSetInfo) -> None:
 
 
 def _check_inside(folder: Path, name: str) -> None:
-    plain = Path(name).name == name and name not in ("", ".", "..")
+    plain = Path(name).name == name and name not in ("", ".", "..") and name.isprintable()
     if not plain or (folder / name).is_symlink():
         raise ModelSetError(f"{folder / MANIFEST}: names {name!r}, not a plain file of its folder.")

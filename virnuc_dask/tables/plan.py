@@ -66,6 +66,11 @@ class PlannedPartition:
     chunks: int
     content: str
 
+    def __post_init__(self) -> None:
+        # File names are made of the number, and run.json may come from elsewhere.
+        if (type(self.index), type(self.chunks), type(self.content)) != (int, int, str):
+            raise TypeError(f"not a partition: {self.index!r}, {self.chunks!r}, {self.content!r}")
+
 
 Rows = tuple[int, int]
 """Rows of a partition, from the first up to, not including, the second."""
@@ -198,7 +203,7 @@ def read_plan(folder: RunFolder) -> Plan | None:
             counts=Counts(**content["counts"]),
             partitions=tuple(PlannedPartition(**part) for part in content["partitions"]),
         )
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

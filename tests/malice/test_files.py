@@ -1,0 +1,386 @@
+"""Files made to harm: each is refused with a clear message, and nothing in it is executed."""
+
+import json
+import os
+import pickle
+import shutil
+import struct
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from virnuc_dask.modelsets.registry import MANIFEST, sha256
+from virnuc_dask.tables.parquet import FINGERPRINT, write_table
+
+DNA = "ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGT" * 20
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def canary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> object:
+    """A file that is there afterwards if something in a file was executed."""
+    track = tmp_path_factory.mktemp("canary") / "sang"
+    monkeypatch.setenv("CANARY", str(track))
+    yield track
+    assert not track.exists()
+
+
+class Canary:
+    """Sings when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ('touch "$CANARY"',)
+
+
+def test_the_canary_can_sing(canary):
+    pickle.loads(pickle.dumps(Canary()))
+    assert canary.exists()
+    canary.unlink()
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def import_files(command: Command, parity_dir: Path, tmp_path: Path) -> Callable[..., str]:
+    """Imports the published files, one of them replaced; what was said when it was refused."""
+
+    def call(**replaced: Path) -> str:
+        files = {
+            "dnabert_s": parity_dir / "dnabert_s_tiny",
+            "esm2": parity_dir / "esm2_tiny.pt",
+            "classifier": parity_dir / "classifier.pth",
+        } | replaced
+        options = [x for k, v in files.items() for x in (f"--{k.replace('_', '-')}", v)]
+        made = tmp_path / "made"
+        name = ("--name", "x", "--out", made, "--length", 500)
+        code, out, err = command("models", "import", *name, *options)
+        assert code == 4, out + err
+        assert not made.exists()
+        assert "Traceback" not in err
+        return err
+
+    return call
+
+
+def zipped(path: Path, pickled: bytes, compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/byteorder", b"little")
+        archive.writestr("archive/version", b"3\n")
+        archive.writestr("archive/data/0", bytes(1 << 22))
+    return path
+
+
+@pytest.mark.parametrize("part", ["classifier", "esm2"])
+@pytest.mark.parametrize("form", ["torch.save", "pickle", "crafted"])
+def test_a_checkpoint_that_calls_something_is_refused(import_files, tmp_path, part, form):
+    path = tmp_path / ("evil.pth" if part == "classifier" else "evil.pt")
+    content = {"cfg": Canary(), "model": {"hidden.weight": Canary()}}
+    if form == "torch.save":
+        torch.save(content, path)
+    elif form == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        zipped(path, b"cposix\nsystem\n(S'touch \"$CANARY\"'\ntR.")
+    said = import_files(**{part: path})
+    assert path.name in said
+    assert "nothing of it was run" in said or "not a checkpoint" in said
+
+
+def test_a_zip_bomb_is_refused_before_it_unfolds(import_files, tmp_path):
+    path = zipped(tmp_path / "bomb.pth", bytes(1 << 27), zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 1 << 20
+    start = time.monotonic()
+    assert "compressed entries" in import_files(classifier=path)
+    assert time.monotonic() - start < 20
+
+
+def test_tensors_that_overlap_to_claim_more_than_the_file_are_refused(import_files, tmp_path):
+    storage = torch.zeros(1 << 18)
+    path = tmp_path / "overlap.pth"
+    torch.save({f"layer{n}.weight": storage[n : n + (1 << 17)] for n in range(500)}, path)
+    assert path.stat().st_size < 2 << 20
+    assert "more than it holds" in import_files(classifier=path)
+
+
+# Model sets
+
+
+@pytest.fixture
+def run_with(command: Command, parity_modelset: Path, tmp_path: Path) -> Callable[..., str]:
+    """Runs with a model set of which one file is another; what was said when it was refused."""
+
+    def call(change: Callable[[Path], None]) -> str:
+        folder = tmp_path / "evil-set"
+        shutil.copytree(parity_modelset, folder)
+        change(folder)
+        (tmp_path / "in.fa").write_text(f">one\n{DNA}\n")
+        way = ("--cluster", "none", "--threads", 1)
+        code, out, err = command(
+            "run", tmp_path / "in.fa", "-o", tmp_path / "out", "--model", folder, *way
+        )
+        assert code == 4, out + err
+        assert "Traceback" not in err
+        return err
+
+    return call
+
+
+def swap(folder: Path, name: str, content: bytes) -> None:
+    """Replace a file, and its checksum too: who makes the set makes the checksums."""
+    (folder / name).write_bytes(content)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][name] = sha256(folder / name)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def lying(header: dict[str, object], said: int | None = None) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if said is None else said) + text + bytes(64)
+
+
+TENSOR = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lying({"output.bias": TENSOR}, said=1 << 62),
+        lying({"output.bias": TENSOR}, said=90_000_000),
+        lying({"output.bias": TENSOR | {"data_offsets": [0, 1 << 40]}}),
+        lying({"output.bias": TENSOR | {"shape": [1 << 40]}}),
+        lying({"output.bias": TENSOR | {"shape": [1 << 31, 1 << 31, 1 << 31]}}),
+        lying({"output.bias": TENSOR | {"data_offsets": [16, 0]}}),
+        lying({"a": TENSOR, "b": TENSOR}),
+        lying({"output.bias": TENSOR | {"dtype": "OBJECT"}}),
+    ],
+    ids=[
+        "endless",
+        "longer",
+        "beyond",
+        "larger",
+        "overflow",
+        "backwards",
+        "overlapping",
+        "objects",
+    ],
+)
+@pytest.mark.parametrize("file", ["classifier", "nucleotide"])
+def test_a_safetensors_header_that_lies_is_refused(run_with, file, content):
+    said = run_with(lambda folder: swap(folder, f"{file}.safetensors", content))
+    assert f"{file}.safetensors" in said
+
+
+def in_manifest(change: Callable[[dict], None]) -> Callable[[Path], None]:
+    def rewrite(folder: Path) -> None:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        change(manifest)
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+
+    return rewrite
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "..", "", "a/../../b", "a\0b"])
+def test_a_manifest_that_points_outside_its_folder_is_refused(run_with, name):
+    def point(manifest: dict) -> None:
+        manifest["files"][name] = manifest["files"].pop("tokenizer.json")
+        manifest["nucleotide"]["tokenizer"] = name
+
+    said = run_with(in_manifest(point))
+    assert "not a plain file of its folder" in said or "damaged or incomplete" in said
+
+
+def test_a_manifest_that_names_a_symbolic_link_is_refused(run_with):
+    def link(folder: Path) -> None:
+        target = folder / "tokenizer.json"
+        moved = target.rename(folder.parent / "elsewhere.json")
+        target.symlink_to(moved)
+
+    assert "'tokenizer.json', not a plain file of its folder" in run_with(link)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"layers": 10**9},
+        {"embed_dim": 1 << 40},
+        {"heads": 1 << 40},
+        {"heads": -1},
+        {"mlp_dim": 1e300},
+    ],
+    ids=str,
+)
+def test_sizes_without_end_are_refused_before_memory_is_taken(run_with, sizes):
+    start = time.monotonic()
+    change = in_manifest(lambda manifest: manifest["nucleotide"]["config"].update(sizes))
+    assert "its sizes in modelset.json are wrong" in run_with(change)
+    assert time.monotonic() - start < 20
+
+
+def test_a_classifier_without_end_is_refused_before_memory_is_taken(run_with):
+    change = in_manifest(lambda manifest: manifest["classifier"].update(hidden=10**12))
+    assert "not a classifier of 176 → 1000000000000 → 2" in run_with(change)
+
+
+@pytest.mark.parametrize("depth", [100_000])
+def test_a_manifest_without_end_is_refused(run_with, depth):
+    def nest(folder: Path) -> None:
+        (folder / MANIFEST).write_text('{"format": 1, "name": ' + "[" * depth + "]" * depth + "}")
+
+    assert "damaged or incomplete" in run_with(nest)
+
+
+PATTERN = {"Regex": "(A+)+$"}
+SPLIT = {"type": "Split", "pattern": PATTERN, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("pre_tokenizer", SPLIT),
+        ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [SPLIT]}),
+        ("normalizer", {"type": "Replace", "pattern": PATTERN, "content": ""}),
+        ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+        ("normalizer", {"type": "Prepend", "prepend": "A" * 100_000}),
+        ("model", {"type": "Unigram", "unk_id": 9, "vocab": []}),
+        ("post_processor", {"type": "TemplateProcessing", "single": [], "pair": []}),
+    ],
+    ids=["split", "sequence", "replace", "precompiled", "prepend", "unigram", "template"],
+)
+def test_a_tokenizer_with_a_hostile_part_is_refused(run_with, part, value):
+    def change(folder: Path) -> None:
+        content = json.loads((folder / "tokenizer.json").read_text()) | {part: value}
+        swap(folder, "tokenizer.json", json.dumps(content).encode())
+
+    start = time.monotonic()
+    assert "tokenizer.json: not a tokenizer of DNA" in run_with(change)
+    assert time.monotonic() - start < 20
+
+
+def test_a_huge_tokenizer_is_refused(run_with):
+    def change(folder: Path) -> None:
+        content = json.loads((folder / "tokenizer.json").read_text()) | {"x": "A" * (1 << 26)}
+        swap(folder, "tokenizer.json", json.dumps(content).encode())
+
+    assert "too large for a tokenizer of DNA" in run_with(change)
+
+
+def test_tokens_beyond_the_weights_are_refused(run_with):
+    def change(folder: Path) -> None:
+        content = json.loads((folder / "tokenizer.json").read_text())
+        content["model"]["vocab"]["ACGTACGTACGT"] = 1 << 30
+        swap(folder, "tokenizer.json", json.dumps(content).encode())
+
+    assert "more tokens than its weights" in run_with(change)
+
+
+def test_a_card_cannot_steer_the_terminal(command, parity_modelset, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(parity_modelset, folder)
+    (folder / "README.md").write_text("# Fine\n\x1b]0;title\x07\x1b[2J\u202e")
+    code, out, _ = command("models", "show", folder)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    assert r"\x1b]0;title\x07\x1b[2J\u202e" in out
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "virnuc:\n  model: !!python/object/apply:os.system ['touch \"$CANARY\"']\n",
+        "virnuc: !!python/object/new:os.system ['touch \"$CANARY\"']\n",
+        "!!python/name:os.system {}\n",
+        "virnuc: &a\n  cluster: *a\n",
+        "a: &a [1, 1]\nvirnuc: {x: [*a, *a]}\n",
+        "virnuc: " + "[" * 20_000,
+        "virnuc: " + "{a: " * 20_000,
+    ],
+    ids=["apply", "new", "name", "loop", "aliases", "lists", "depth"],
+)
+def test_a_preset_that_is_more_than_values_is_refused(command, tmp_path, text):
+    (tmp_path / "in.fa").write_text(">a\nACGT\n")
+    (tmp_path / "preset.yaml").write_text(text)
+    start = time.monotonic()
+    code, _, err = command(
+        "run", tmp_path / "in.fa", "-o", tmp_path / "out", "--config", tmp_path / "preset.yaml"
+    )
+    assert code == 2
+    assert "preset.yaml: not a YAML file" in err
+    assert "Traceback" not in err
+    assert time.monotonic() - start < 20
+
+
+# Run folders
+
+
+@pytest.fixture
+def run_here(command: Command, parity_modelset: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A real run of three records; the run folder."""
+    (tmp_path / "in.fa").write_text("".join(f">{n}\n{DNA[n:]}\n" for n in range(3)))
+
+    def call(*options: str) -> Path:
+        way = ("--cluster", "none", "--threads", 1, "--model", parity_modelset, *options)
+        code, out, err = command("run", tmp_path / "in.fa", "-o", tmp_path / "out", *way)
+        assert code == 0, out + err
+        return tmp_path / "out"
+
+    return call
+
+
+@pytest.mark.parametrize("table", ["predictions", "features", "partitions"])
+@pytest.mark.parametrize("fingerprint", ["", "0" * 32])
+def test_a_planted_table_is_made_anew(run_here, table, fingerprint):
+    folder = run_here()
+    results = (folder / "prediction_results.txt").read_bytes()
+    path = folder / table / "part-00000.parquet"
+    read = pq.read_table(path)
+    planted = read.replace_schema_metadata(None).slice(0, 1)
+    write_table(path, planted, fingerprint)
+    if table == "features":  # or its predictions are there, and nobody reads it
+        (folder / "predictions" / "part-00000.parquet").unlink()
+    run_here("--resume")
+    assert (folder / "prediction_results.txt").read_bytes() == results
+    assert pq.read_table(path).num_rows == read.num_rows
+    assert pq.read_metadata(path).metadata[FINGERPRINT] != fingerprint.encode()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"index": "../../../planted", "chunks": 1, "content": "x"},
+        {"index": 0, "chunks": "1", "content": "x"},
+        {"index": 0.0, "chunks": 1, "content": "x"},
+        [],
+    ],
+    ids=str,
+)
+def test_a_planted_plan_is_no_plan(run_here, part, tmp_path):
+    folder = run_here()
+    results = (folder / "prediction_results.txt").read_bytes()
+    content = json.loads((folder / "run.json").read_text())
+    content["plan"]["partitions"] = [part]
+    (folder / "run.json").write_text(json.dumps(content))
+    run_here("--resume")
+    assert (folder / "prediction_results.txt").read_bytes() == results
+    assert {path.name for path in tmp_path.iterdir()} == {"in.fa", "out"}
+
+
+def test_weights_with_a_tensor_missing_are_refused(run_with):
+    def change(folder: Path) -> None:
+        path = folder / "classifier.safetensors"
+        weights = load_file(path)
+        save_file({k: v for k, v in weights.items() if k != "output.bias"}, path)
+        swap(folder, path.name, path.read_bytes())
+
+    assert "not a classifier of" in run_with(change)
