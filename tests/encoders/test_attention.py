@@ -45,6 +45,13 @@ def test_alibi_bias_falls_with_the_distance():
                 assert bias[0, head, i, j].item() == pytest.approx(-slope * abs(i - j))
 
 
+def test_a_bias_made_with_a_module_on_the_meta_device_has_values():
+    with torch.device("meta"):
+        alibi = AlibiBias(3)
+    assert torch.equal(alibi.up_to(5, torch.empty(())), AlibiBias(3).up_to(5, torch.empty(())))
+
+
+
 def test_alibi_bias_does_not_depend_on_what_was_asked_before():
     shared = AlibiBias(12)
     for tokens in (5, 200, 5, 64, 65, 300):

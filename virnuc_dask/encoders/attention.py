@@ -95,7 +95,8 @@ class AlibiBias:
     """
 
     def __init__(self, heads: int, unit: float = 1.0) -> None:
-        self._slopes = torch.tensor(alibi_slopes(heads)) * unit
+        # Modules are built on the meta device, and this is no weight that would follow.
+        self._slopes = torch.tensor(alibi_slopes(heads), device="cpu") * unit
         self._bias: Tensor | None = None
 
     def up_to(self, tokens: int, like: Tensor) -> Tensor:
