@@ -42,6 +42,11 @@ WAYS = {
         "persistent_models": False,
     },
     "two_workers": {"cluster.kind": "cpu", "cluster.workers": 2},
+    "one_worker_two_threads": {
+        "cluster.kind": "cpu",
+        "cluster.workers": 1,
+        "cluster.threads": 2,
+    },
 }
 Figures = dict[str, float]
 
@@ -89,14 +94,14 @@ def take_turns(folder: Path, model: str, options: argparse.Namespace) -> dict[st
     turns: dict[str, list[Figures]] = {way: [] for way in ways}
     for turn in range(options.repeats + 1):
         for way in ways[:: 1 if turn % 2 else -1]:
-            flags = WAYS[way] | {
+            flags = {
                 "model": model,
                 "precision": options.precision,
                 "partition_chunks": options.partition_chunks,
                 "cluster.threads": 1,
                 "cluster.device": "cpu",
                 "cluster.dashboard_port": 0,
-            }
+            } | WAYS[way]
             figures = measure(folder, way, flags)
             if turn:  # the first one warms up
                 turns[way].append(figures)
@@ -134,7 +139,8 @@ def dask_share(turns: Mapping[str, list[Figures]]) -> Figures:
     """What Dask adds, by pairs of turns: medians of ratios, so that a noisy minute hits both.
 
     ``one_worker_over_none`` is the working time of one worker beside that of the same work in
-    this process, ``two_workers_speedup`` how many times as fast two are as one.
+    this process, ``two_workers_speedup`` how many times as fast two are as one,
+    ``two_workers_over_two_threads`` how many times as fast they are as one worker of two threads.
     """
 
     def ratio(way: str, baseline: str, name: str = "working_s") -> float | None:
@@ -147,6 +153,7 @@ def dask_share(turns: Mapping[str, list[Figures]]) -> Figures:
         "one_worker_over_none": ratio("one_worker", "none"),
         "one_worker_over_none_computing": ratio("one_worker", "none", "computing_s"),
         "two_workers_speedup": ratio("one_worker", "two_workers"),
+        "two_workers_over_two_threads": ratio("one_worker_two_threads", "two_workers"),
         "per_partition_over_persistent": ratio("one_worker_per_partition", "one_worker"),
         "per_partition_over_persistent_none": ratio("none_per_partition", "none"),
     }

@@ -63,6 +63,18 @@ def test_cached_memory_is_given_back_every_few_partitions_and_at_the_end(on_gpu)
     assert len(_events(on_gpu, "cache_cleared")) == partitions // 2 + 1
 
 
+def test_encoders_in_turn_give_the_same_bytes_in_groups(parity_dir, settings, on_gpu, tmp_path):
+    cluster = replace(settings.cluster, partitions_at_once=8)
+    memory = replace(settings.memory, residency="in_turn")
+    changed = replace(settings, cluster=cluster, memory=memory)
+    done = run([parity_dir / "input.fa"], tmp_path / "out", settings=changed)
+    for column in ("nucleotide", "peptide"):
+        np.testing.assert_array_equal(_vectors(done, column), _vectors(on_gpu, column))
+    assert len(_events(done, "encoder_loaded")) < 2 * done.summary["partitions"]["computed"]
+    (loaded,) = _events(done, "modelset_loaded")
+    assert loaded["residency"] == "one encoder in memory at a time (as set)"
+
+
 def _vectors(done: Run, column: str) -> np.ndarray:
     rows = done.dataset("features").to_table(columns=[column])[column].to_pylist()
     return np.array(rows)

@@ -17,7 +17,8 @@ from virnuc_dask.measuring.memory import PeakMemory
 from virnuc_dask.measuring.metagenome import as_fasta, draw_metagenome
 from virnuc_dask.measuring.recommendation import as_yaml, best_split
 from virnuc_dask.measuring.run_log import phases
-from virnuc_dask.modelsets.registry import find, read_info, size_bytes
+from virnuc_dask.modelsets.registry import find, read_info
+from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.planning import chunk_length
 from virnuc_dask.run import run
@@ -161,7 +162,8 @@ def _clusters(settings: Settings, device: str, *, quick: bool) -> list[dict[str,
     if device == "cuda":
         workers = given.workers or max(1, count_gpus()[0])
         return [common | {"kind": "cuda", "workers": workers, "threads": given.threads}]
-    weights = size_bytes(find(settings.model), read_info(find(settings.model)))
+    folder = find(settings.model)
+    weights = encoder_bytes(folder, read_info(folder), settings.precision)
     most, _ = local_workers(replace(given, workers=None), weights)
     return [
         common | {"kind": "cpu", "workers": workers, "threads": threads}

@@ -19,7 +19,8 @@ from virnuc_dask.cluster.monitor import Journal, ProgressBar, logger
 from virnuc_dask.cluster.plugin import ResidenceSettings
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadInputError, BadTableError, LostRowsError
-from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info, size_bytes
+from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
+from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.outputs.results import Totals, write_results
 from virnuc_dask.outputs.run_json import record_run
@@ -213,8 +214,9 @@ def execute(plan: Plan, job: _Job) -> Tally:
     tally = Tally()
     plan.folder.sweep()
     if tasks:
-        weight_bytes = size_bytes(find(job.settings.model), job.info)
-        with connect(job.settings.cluster, weight_bytes, job.client) as connection:
+        folder, precision = find(job.settings.model), job.settings.precision
+        weights = encoder_bytes(folder, job.info, precision)
+        with connect(job.settings.cluster, weights, job.client) as connection:
             tally.cluster = _describe(connection)
             if connection.note:
                 job.tell("note", message=connection.note)

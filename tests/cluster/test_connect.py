@@ -231,7 +231,9 @@ def test_large_models_get_fewer_workers(monkeypatch):
         connecting.psutil, "virtual_memory", lambda: type("", (), {"total": 64_000_000_000})
     )
     assert local_workers(ClusterSettings(), weight_bytes=3_000_000) == (16, 1)
-    assert local_workers(ClusterSettings(), weight_bytes=6_000_000_000) == (3, 5)
+    assert local_workers(ClusterSettings(), weight_bytes=6_000_000_000) == (5, 3), "15 of 16 cores"
+    assert local_workers(ClusterSettings(), weight_bytes=12_000_000_000) == (3, 5)
+    assert local_workers(ClusterSettings(), weight_bytes=90_000_000_000) == (1, 16)
     assert local_workers(replace(ClusterSettings(), workers=4), weight_bytes=0) == (4, 4)
 
 

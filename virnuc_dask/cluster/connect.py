@@ -22,8 +22,11 @@ from virnuc_dask.modelsets.environment import prepare_torch
 
 LOOPBACK = "127.0.0.1"
 GIVEN = "given"
-# What a worker needs beside three times its weights (loading copies): Python, torch, one partition.
-_WORKER_BYTES = 1_000_000_000
+# What a worker needs: Python, torch and a partition; and its weights, once and a half (parts of
+# them are rearranged; what is mapped from the file is shared and can be given back).
+_WORKER_BYTES, _WEIGHT_COPIES = 1_000_000_000, 1.5
+# Share of the cores that workers of one size must use at least.
+_CORES_USED = 0.9
 # Share of a GPU that the weights take at most where there is room beside them; partitions in work
 # there, and where encoders may have to change places.
 _ROOMY, _PIPELINE, _GROUP = 0.75, 3, 16
@@ -78,7 +81,7 @@ def connect(
         With ``kind="auto"`` a running cluster named by ``scheduler``, ``scheduler_file`` or
         ``DASK_SCHEDULER_ADDRESS`` is used, else the GPUs, else the CPU.
     weight_bytes
-        Size of the model set: how many workers fit into memory.
+        Of both encoders, in the precision that they compute in: how many workers fit into memory.
     client
         A client to use as it is.
 
@@ -162,10 +165,20 @@ def device_of(settings: ClusterSettings) -> str:
 
 
 def local_workers(settings: ClusterSettings, weight_bytes: int) -> tuple[int, int]:
-    """Workers and torch threads of each on this machine: a worker a core where memory allows."""
+    """Workers and torch threads of each on this machine: a worker a core where memory allows.
+
+    Elsewhere as many workers as fit and still leave few cores over.
+
+    Parameters
+    ----------
+    weight_bytes
+        Of both encoders, in the precision that they compute in.
+    """
     cores = len(os.sched_getaffinity(0))
-    fit = int(psutil.virtual_memory().total // (_WORKER_BYTES + 3 * weight_bytes))
-    workers = settings.workers or max(1, min(cores, fit))
+    worker_bytes = _WORKER_BYTES + _WEIGHT_COPIES * weight_bytes
+    fit = max(1, min(cores, int(psutil.virtual_memory().total // worker_bytes)))
+    used = {workers: workers * (cores // workers) / cores for workers in range(1, fit + 1)}
+    workers = settings.workers or max(w for w, share in used.items() if share >= _CORES_USED)
     return workers, settings.threads or max(1, cores // workers)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from virnuc_dask.encoders.encoder import Encoder, EncoderSpec, Placement, load_encoder
-from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.sizes import weight_bytes
 from virnuc_dask.modelsets.turns import Turns
 
 Specs = tuple[EncoderSpec, EncoderSpec]
@@ -63,7 +61,7 @@ def load_pair(
     ModelSetError
         If a file is missing or damaged or does not hold what its specification says.
     """
-    sizes = [_weight_bytes(spec, folder, placement) for spec in specs]
+    sizes = [weight_bytes(folder / spec.file, placement.precision) for spec in specs]
     needed = sum(sizes) + _working_bytes(specs, placement)
     if memory.holds(needed):
         nucleotide, peptide = (load_encoder(spec, folder, placement) for spec in specs)
@@ -125,20 +123,6 @@ class SeatedEncoder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
         return self.embed_tokens(texts)
-
-
-def _weight_bytes(spec: EncoderSpec, folder: Path, placement: Placement) -> int:
-    """Memory that an encoder's weights will take, from the header of their file."""
-    path = folder / spec.file
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            values: int = sum(math.prod(file.get_slice(name).get_shape()) for name in names)
-    except (SafetensorError, OSError) as error:
-        raise ModelSetError(
-            f"{path}: missing or damaged ({error}). Import or download the model set again."
-        ) from error
-    return values * int(placement.dtype.itemsize)
 
 
 def _working_bytes(specs: Specs, placement: Placement) -> int:

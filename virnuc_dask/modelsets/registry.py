@@ -212,20 +212,6 @@ def write_info(folder: Path, info: ModelSetInfo) -> ModelSetInfo:
     return read_info(folder)
 
 
-def size_bytes(folder: Path, info: ModelSetInfo) -> int:
-    """Bytes of all files of a model set.
-
-    Raises
-    ------
-    ModelSetError
-        If one is missing.
-    """
-    try:
-        return sum((folder / name).stat().st_size for name in info.files)
-    except FileNotFoundError as error:
-        raise ModelSetError(f"{error.filename}: missing from model set {info.name!r}.") from error
-
-
 def sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as stream:

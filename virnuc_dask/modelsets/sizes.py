@@ -1,0 +1,38 @@
+"""How much memory weights take, from the headers of their files; asked without torch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.registry import ModelSetInfo
+
+_VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+def weight_bytes(path: Path, precision: str) -> int:
+    """Memory that the weights of a safetensors file take in a precision.
+
+    Raises
+    ------
+    ModelSetError
+        If the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = file.keys()
+            values: int = sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except (SafetensorError, OSError) as error:
+        raise ModelSetError(
+            f"{path}: missing or damaged ({error}). Import or download the model set again."
+        ) from error
+    return values * _VALUE_BYTES[precision]
+
+
+def encoder_bytes(folder: Path, info: ModelSetInfo, precision: str) -> int:
+    """Memory that both encoders of a model set take together; see `weight_bytes`."""
+    files = info.nucleotide.file, info.peptide.file
+    return sum(weight_bytes(folder / file, precision) for file in files)
