@@ -1,6 +1,8 @@
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pynvml
 import pytest
@@ -62,6 +64,22 @@ def test_auto_falls_back_to_the_cpu_with_one_line(no_gpu):
         assert connection.settings.device == "cpu"
         assert connection.note == "No GPU workers: no NVIDIA driver (none). Using the CPU."
         assert "\n" not in str(connection)
+
+
+def test_a_worker_that_takes_long_to_end_does_not_spoil_the_run(monkeypatch):
+    closed = []
+
+    def close():
+        closed.append(True)
+        raise TimeoutError
+
+    cluster = SimpleNamespace(close=close)
+    monkeypatch.setattr(connecting, "_start_cpu", lambda settings, _: (cluster, settings))
+    monkeypatch.setattr(connecting, "_wait_for_workers", lambda *_: None)
+    monkeypatch.setattr(connecting, "Client", lambda _: nullcontext())
+    with connect(ClusterSettings(kind="cpu"), weight_bytes=0) as connection:
+        assert connection.kind == "cpu"
+    assert closed == [True]
 
 
 def test_workers_keep_their_memory_between_two_batches(monkeypatch):

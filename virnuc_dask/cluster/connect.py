@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -250,12 +250,15 @@ def _client(
     # A nanny starts its worker again whenever that dies. A cluster that finds a worker missing 15 s
     # after it died, because it died again or starts slowly, would close the nanny, for good.
     # Held by tests/faults/test_workers.py.
-    with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
-        cluster,
-        Client(cluster) as client,
-    ):
-        yield client, settings
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}):
+        try:
+            with Client(cluster) as client:
+                yield client, settings
+        finally:
+            # A worker that outlives the seconds it is given, on a machine short of everything,
+            # ends with this process; the run is done.
+            with suppress(TimeoutError):
+                cluster.close()
 
 
 def _connect_given(settings: ClusterSettings) -> Client:
