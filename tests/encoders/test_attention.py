@@ -51,7 +51,6 @@ def test_a_bias_made_with_a_module_on_the_meta_device_has_values():
     assert torch.equal(alibi.up_to(5, torch.empty(())), AlibiBias(3).up_to(5, torch.empty(())))
 
 
-
 def test_alibi_bias_does_not_depend_on_what_was_asked_before():
     shared = AlibiBias(12)
     for tokens in (5, 200, 5, 64, 65, 300):

@@ -1,0 +1,71 @@
+"""Large inputs are planned in bounded memory, as a bounded number of tasks."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PLAN = """
+import sys
+from pathlib import Path
+from virnuc_dask.config import Settings
+from virnuc_dask.modelsets.registry import find, read_info
+from virnuc_dask.planning import make_plan
+from virnuc_dask.tables.folder import RunFolder
+
+folder = RunFolder(Path(sys.argv[2]))
+folder.prepare(resume=False, force=False)
+plan = make_plan([sys.argv[1]], folder, Settings(), read_info(find("mini")))
+print(plan.counts.records, plan.counts.chunks, len(plan.partitions))
+"""
+
+
+def planned(tmp_path: Path, pieces: Iterable[bytes]) -> tuple[list[int], int]:
+    """Records, chunks and partitions of an input; peak memory of planning it, in bytes."""
+    with (tmp_path / "input").open("wb") as stream:
+        stream.writelines(pieces)
+    out = tmp_path / "out"
+    out.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", PLAN, tmp_path / "input", out], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        counts = [int(word) for word in process.stdout.read().split()]
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return counts, used.ru_maxrss * 1024
+
+
+@pytest.fixture(scope="module")
+def dna() -> bytes:
+    letters = np.frombuffer(b"ACGT", np.uint8)
+    return letters[np.random.default_rng(1).integers(0, 4, 1_000_000)].tobytes()
+
+
+def test_a_million_reads_take_no_more_memory_than_ten_thousand(tmp_path, dna):
+    def reads(count: int) -> Iterable[bytes]:
+        for number in range(count):
+            at = number * 7919 % (len(dna) - 150)
+            yield b"@read%d\n%s\n+\n%s\n" % (number, dna[at : at + 150], b"I" * 150)
+
+    for name in ("few", "many"):
+        (tmp_path / name).mkdir()
+    few, memory_few = planned(tmp_path / "few", reads(10_000))
+    many, memory_many = planned(tmp_path / "many", reads(1_000_000))
+    assert few == [10_000, 10_000, 10]
+    assert many == [1_000_000, 1_000_000, 1_000], "a task a partition, not a read"
+    assert memory_many < memory_few + 200_000_000
+
+
+def test_a_record_of_200_million_letters_takes_a_few_bytes_a_letter(tmp_path, dna):
+    lines = b"\n".join(dna[at : at + 60] for at in range(0, len(dna), 60)) + b"\n"
+    counts, memory = planned(tmp_path, [b">chromosome\n", *[lines] * 200])
+    assert counts == [1, 400_000, 400]
+    assert memory < 1_500_000_000
