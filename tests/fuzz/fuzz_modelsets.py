@@ -25,7 +25,8 @@ with atheris.instrument_imports(include=["virnuc_dask"]):
     from virnuc_dask.encoders import dnabert_s, esm2, weights  # noqa: F401
     from virnuc_dask.modelsets import importers, published_encoders
     from virnuc_dask.modelsets.modelset import load
-    from virnuc_dask.modelsets.registry import MANIFEST, read_info, sha256, size_bytes
+    from virnuc_dask.modelsets.registry import MANIFEST, read_info, sha256
+    from virnuc_dask.modelsets.sizes import encoder_bytes
     from virnuc_dask.modelsets.source import ModelSource
 
 from virnuc_dask.errors import ModelSetError
@@ -89,7 +90,7 @@ class Workbench:
 def use(folder: Path) -> None:
     """Load a model set, and embed and score two texts."""
     info = read_info(folder)
-    assert size_bytes(folder, info) > 0
+    assert encoder_bytes(folder, info, "fp32") >= 0
     models = load(ModelSource.of(str(folder), info, device="cpu"))
     assert models.encoders is not None
     found = [e.embed(texts) for e, texts in zip(models.encoders, TEXTS, strict=True)]
