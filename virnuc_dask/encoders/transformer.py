@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -39,9 +40,13 @@ class TransformerEncoder(ABC):
         self.dim = dim
         self.module = module
         self.placement = placement
-        self.max_tokens = placement.max_tokens or fitting_tokens(dim, placement)
         # One graph for each shape: the full batches of the common lengths.
         self._compiled = torch.compile(module, dynamic=False) if placement.compile else None
+
+    @cached_property
+    def max_tokens(self) -> int:
+        """Tokens a batch; decided at the first batch, when all that stays in memory is there."""
+        return self.placement.max_tokens or fitting_tokens(self.dim, self.placement)
 
     @property
     def weight_bytes(self) -> int:
