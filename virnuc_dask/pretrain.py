@@ -198,7 +198,8 @@ def _train_transformers(job: _Job, material: Material) -> ModelSetInfo:
 
 def _calibrate(job: _Job, material: Material, length: int) -> Calibration:
     """Fit the calibration of one chunk length to contigs of the validation genomes."""
-    groups = write_contigs(material, VALIDATION, job.work / "validation")
+    sure = material.without_doubtful(VALIDATION)
+    groups = write_contigs(sure, VALIDATION, job.work / "validation")
     is_virus: list[bool] = []
     contigs: list[Any] = []
     for group, path in groups.items():
@@ -222,13 +223,20 @@ def _margins_of_records(chunks: Path) -> list[Any]:
 
 
 def _measure(job: _Job, material: Material, lengths: Sequence[int]) -> dict[str, Any]:
-    """Evaluations on the held-out side: of genes, of contigs, of noise."""
+    """Evaluations on the held-out side: of genes, of contigs, of noise.
+
+    If the calibration is of sure genes, genes and contigs without doubtful ones as well.
+    """
     sequences = {
         "genes": write_genes(material, TEST, job.work / "test" / "genes"),
         "contigs": write_contigs(material, TEST, job.work / "test" / "contigs"),
     }
     noise = write_noise(material, TEST, job.work / "test" / "noise")
     sequences["noise"] = {n: p for n, p in sequences["genes"].items() if n in _VIRUSES} | noise
+    if material.doubtful:
+        sure, place = material.without_doubtful(TEST), job.work / "test"
+        sequences["sure_genes"] = write_genes(sure, TEST, place / "sure_genes")
+        sequences["sure_contigs"] = write_contigs(sure, TEST, place / "sure_contigs")
     return {
         name: _evaluate(job, groups, job.work / "evaluation" / name, lengths)
         for name, groups in sequences.items()

@@ -1,6 +1,7 @@
 """The model card and the figures that are kept, from figures that are all different."""
 
 import json
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -169,3 +170,23 @@ def test_the_report_is_json(report):
     assert content["settings"]["ngrams"]["members"] == 3
     assert content["evaluations"] == report.evaluations
     assert content["calibrations"] == {"500": "900 contigs", "300": "800 contigs"}
+
+
+def test_what_is_sure_is_told_beside_all_of_the_test(report, evaluations):
+    assert "sure" not in report.card()
+    both = evaluations | {
+        f"sure_{name}": json.loads(json.dumps(evaluations[name])) for name in ("genes", "contigs")
+    }
+    for name in ("sure_genes", "sure_contigs"):
+        for evaluation in both[name]["evaluations"]:
+            for level in evaluation["levels"].values():
+                level["auroc"] = 0.999
+            evaluation["pairs"][0]["n_others"] = 77
+            evaluation["calibration"]["contigs"]["expected_calibration_error"] = 0.555
+    card = replace(report, evaluations=both).card()
+    for row in ("chunks of genes, sure", "contigs, sure"):
+        assert [cells[0] for cells in row_of(card, row)] == ["0.999", "0.999"]
+    assert [cells[2] for cells in row_of(card, "phages against prokaryotes, sure")] == ["77", "77"]
+    assert row_of(card, "300 nt, sure")[0][1] == "0.555"
+    rows = row_of(card, "contigs")
+    assert rows == [shown(e["levels"]["contigs"]) for e in evaluations["contigs"]["evaluations"]]

@@ -271,3 +271,38 @@ def test_the_kept_split_is_readable(install_mmseqs, settings, work):
     assert {part: len(chosen) for part, chosen in kept["parts"].items()} == {
         part: sum(gene.kind != GENOME for gene in genes) for part, genes in found.parts.items()
     }
+
+
+def test_others_like_a_viral_gene_are_known_and_kept_but_for_the_calibration(
+    install_mmseqs, settings, work, files
+):
+    calls = install_mmseqs()
+    genes = records_of(files / "virus.fa")
+    first_of = {part: next(n for n in genes if part_of(n, SHARES) == part) for part in PARTS}
+    # Like a viral gene of the same side: the split leaves neither out.
+    alike = {
+        part: next(f"new{n}" for n in range(99) if part_of(f"new{n}", SHARES) == part)
+        for part in PARTS
+    }
+    with (files / "other.fa").open("a") as stream:
+        for part, name in alike.items():
+            dna = genes[first_of[part]]
+            stream.write(f">{name}\n{dna[30:90]}{dna[:30]}\n")
+    counted = gather(settings(), work)
+    assert all(alike[part] in {g.name for g in counted.parts[part]} for part in PARTS)
+    wanted = settings(data={"calibrate_on_sure": True})
+    found = gather(wanted, work)
+    assert found.doubtful == set(alike.values())
+    for part in PARTS:
+        names = {gene.name for gene in found.parts[part]}
+        kept = {gene.name for gene in counted.parts[part]}
+        assert names == kept
+        sure = {gene.name for gene in found.without_doubtful(part).parts[part]}
+        assert sure == kept - {alike[part]}
+    assert found.left_out["of the calibration alone, similar to a viral gene"] == 1
+    searches = len(calls.read_text().splitlines())
+    assert gather(wanted, work) == found
+    assert len(calls.read_text().splitlines()) == searches
+    (work / "doubtful.json").write_text('{"genes": "of others", "doubtful": []}')
+    assert gather(wanted, work) == found
+    assert len(calls.read_text().splitlines()) == searches + 1

@@ -10,7 +10,16 @@ from virnuc_dask.pretraining.genes import PARTS
 from virnuc_dask.pretraining.recipe import PretrainSettings
 from virnuc_dask.training.markdown import number, percent, table
 
+_SURE = "sure_"  # evaluations without others like a viral gene
 _KEPT = ("auroc", "average_precision", "n_virus", "n_others")
+_COLUMNS = {
+    "AUROC": "auroc",
+    "average precision": "average_precision",
+    "F1": "f1",
+    "MCC": "mcc",
+    "recall at 1 % false": "recall_at_fpr_0.01",
+    "at 5 %": "recall_at_fpr_0.05",
+}
 _WHAT = {
     "ngrams": (
         "A frame's DNA is embedded as the means of its codons, its codon pairs and its 6-mers, "
@@ -105,52 +114,46 @@ class PretrainingReport:
         told = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
         yield from ("", f"Left out: {told}.")
 
+    def _variants(self) -> list[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]]:
+        """What a row's name ends in, evaluations genes, contigs: all of the test, the sure."""
+        prefixes = {"": "", ", sure": _SURE}
+        return [
+            (ending, self._of(f"{prefix}genes"), self._of(f"{prefix}contigs"))
+            for ending, prefix in prefixes.items()
+            if f"{prefix}genes" in self.evaluations
+        ]
+
     def _quality(self) -> Iterator[str]:
         yield from ("", "## How good it is", "")
         yield "On genomes whose proteins resemble none of training; 95 % intervals in brackets."
-        for e, c in zip(self._of("genes"), self._of("contigs"), strict=True):
-            yield from ("", f"### Chunks of {e['chunk_length']} nt", "")
-            chunks, contigs = e["levels"]["chunks"], c["levels"]["contigs"]
-            columns = {
-                "AUROC": "auroc",
-                "average precision": "average_precision",
-                "F1": "f1",
-                "MCC": "mcc",
-                "recall at 1 % false": "recall_at_fpr_0.01",
-                "at 5 %": "recall_at_fpr_0.05",
-            }
-            rows = [
-                [name, *(number(level[key]) for key in columns.values())]
-                for name, level in (
-                    ("chunks of genes", chunks),
-                    *((f"the {x['chunk']} ones", x) for x in e["by_length"]["chunks"]),
-                    ("contigs", contigs),
-                )
-            ]
-            yield from table(["", *columns], rows)
-            yield ""
-            yield from table(
-                ["AUROC of chunks", "", "viruses", "others"],
-                [
-                    [
-                        f"{pair['virus']} against {pair['others']}",
-                        _with_interval(pair),
-                        number(pair["n_virus"]),
-                        number(pair["n_others"]),
-                    ]
-                    for pair in e["pairs"]
-                ],
+        variants = self._variants()
+        if len(variants) > 1:
+            yield (
+                "Rows that say *sure* leave others out whose protein resembles a viral gene's: "
+                "they may be a prophage's. All other rows count them as others."
             )
+        for place, first in enumerate(self._of("genes")):
+            yield from ("", f"### Chunks of {first['chunk_length']} nt", "")
+            levels, pairs = [], []
+            for ending, genes, contigs in variants:
+                levels += _levels(genes[place], contigs[place], ending)
+                pairs += [_pair(pair, ending) for pair in genes[place]["pairs"]]
+            rows = [
+                [name, *(number(level[key]) for key in _COLUMNS.values())] for name, level in levels
+            ]
+            yield from table(["", *_COLUMNS], rows)
+            yield ""
+            yield from table(["AUROC of chunks", "", "viruses", "others"], pairs)
 
     def _calibration(self) -> Iterator[str]:
         yield from ("", "## Calibration and false discoveries", "")
         rows, realised = [], []
-        for c in self._of("contigs"):
-            found, length = c["calibration"], c["chunk_length"]
-            rows.append([f"{length} nt", _ece(found["chunks"]), _ece(found["contigs"])])
+        for ending, c in ((ending, c) for ending, _, contigs in self._variants() for c in contigs):
+            found, length = c["calibration"], f"{c['chunk_length']} nt{ending}"
+            rows.append([length, _ece(found["chunks"]), _ece(found["contigs"])])
             realised += [
                 [
-                    f"{length} nt",
+                    length,
                     f"{row['prevalence']:.0%}",
                     f"{row['q_value']:.2f}",
                     number(row["false_discovery_rate"]),
@@ -189,6 +192,22 @@ class PretrainingReport:
                         ]
                     )
         yield from table(["", "chunks called virus", "of chunks with an open frame"], rows)
+
+
+def _levels(
+    genes: Mapping[str, Any], contigs: Mapping[str, Any], ending: str
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names of rows and their figures."""
+    return [
+        (f"chunks of genes{ending}", genes["levels"]["chunks"]),
+        *((f"the {x['chunk']} ones{ending}", x) for x in genes["by_length"]["chunks"]),
+        (f"contigs{ending}", contigs["levels"]["contigs"]),
+    ]
+
+
+def _pair(pair: Mapping[str, Any], ending: str) -> list[str]:
+    name = f"{pair['virus']} against {pair['others']}{ending}"
+    return [name, _with_interval(pair), number(pair["n_virus"]), number(pair["n_others"])]
 
 
 def _ece(found: Mapping[str, Any] | None) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import xxhash
 
 from virnuc_dask.errors import BadInputError
 from virnuc_dask.pretraining.contigs import draw_contigs
+from virnuc_dask.pretraining.doubtful import doubtful_genes
 from virnuc_dask.pretraining.genes import (
     GENOME,
     OTHER,
@@ -30,7 +31,7 @@ from virnuc_dask.pretraining.genes import (
 )
 from virnuc_dask.pretraining.homology import Likeness, Split, split_genes
 from virnuc_dask.pretraining.noise import random_bases, same_dinucleotides, shuffled_bases
-from virnuc_dask.pretraining.recipe import DataSettings, PretrainSettings
+from virnuc_dask.pretraining.recipe import DataSettings, PretrainSettings, SplitSettings
 from virnuc_dask.pretraining.windows import codes_of
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.parquet import written_whole
@@ -53,16 +54,22 @@ _GROUPS = {OTHER: "prokaryotes", TRANSCRIPT: "transcripts", GENOME: "genomes"}
 class Material:
     """Genes by side of the split, and what a model card tells of them."""
 
-    parts: Mapping[str, list[Gene]]
+    parts: dict[str, list[Gene]]
     phages: frozenset[str]  # genomes of `TEST` and `VALIDATION` with prokaryotic relatives
     left_out: Mapping[str, int]
     sha256: Mapping[str, str]
     groups: Mapping[str, str]  # of genomes of others that are measured apart
+    doubtful: frozenset[str] = frozenset()  # names of others that resemble a viral gene
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """Genes by side of the split and kind."""
         return count_genes(self.parts)
+
+    def without_doubtful(self, part: str) -> Material:
+        """The same without the `doubtful` genes of one side."""
+        kept = [gene for gene in self.parts[part] if gene.name not in self.doubtful]
+        return replace(self, parts=self.parts | {part: kept})
 
     def described(self, seed: int) -> str:
         """The files and the seed in one line, for ``modelset.json``."""
@@ -102,13 +109,17 @@ def gather(settings: PretrainSettings, work: Path) -> Material:
     _compare(sha256, data)
     log.info("%d genes; left out: %s", len(found.genes), dict(found.left_out))
     split = _split(found.genes, settings, work)
-    parts = {
-        part: [*(found.genes[index] for index in chosen), *_genomes(genomes.get(part, ()))]
-        for part, chosen in split.parts.items()
-    }
+    parts = {part: [found.genes[n] for n in chosen] for part, chosen in split.parts.items()}
     left_out = dict(found.left_out) | {"similar to a held-out gene": split.left_out}
+    doubtful: frozenset[str] = frozenset()
+    if data.calibrate_on_sure:
+        alike, path = _likeness(settings.split), work / "doubtful.json"
+        doubtful = doubtful_genes(found.genes, parts, alike, settings.threads, path)
+        count = sum(gene.name in doubtful for gene in parts[VALIDATION])
+        left_out["of the calibration alone, similar to a viral gene"] = count
+    parts = {part: [*genes, *_genomes(genomes.get(part, ()))] for part, genes in parts.items()}
     groups = read_group_names(Path(data.groups)) if data.groups else {}
-    material = Material(parts, split.phages, left_out, sha256, groups)
+    material = Material(parts, split.phages, left_out, sha256, groups, doubtful)
     _require_both_labels(material)
     log.info("split: %s; similar to a held-out gene: %d", material.counts, split.left_out)
     return material
@@ -183,7 +194,6 @@ def _split(genes: Sequence[Gene], settings: PretrainSettings, work: Path) -> Spl
     """Split the genes, or read the split that was made of them before."""
     wanted = settings.split
     shares = {TEST: wanted.test, VALIDATION: wanted.validation}
-    likeness = Likeness(wanted.identity, wanted.coverage, wanted.sensitivity)
     digest = xxhash.xxh3_128(json.dumps(asdict(wanted)).encode())
     for gene in genes:
         digest.update(f"{gene.name} {len(gene.dna)} ".encode())
@@ -193,7 +203,7 @@ def _split(genes: Sequence[Gene], settings: PretrainSettings, work: Path) -> Spl
         if kept["genes"] == digest.hexdigest():
             return Split(kept["parts"], kept["left_out"], frozenset(kept["phages"]))
     log.info("splitting %d genes by homology", len(genes))
-    split = split_genes(genes, shares, likeness, settings.threads)
+    split = split_genes(genes, shares, _likeness(wanted), settings.threads)
     content = {
         "genes": digest.hexdigest(),
         "left_out": split.left_out,
@@ -203,6 +213,10 @@ def _split(genes: Sequence[Gene], settings: PretrainSettings, work: Path) -> Spl
     with written_whole(path) as stream:
         stream.write(json.dumps(content).encode())
     return split
+
+
+def _likeness(split: SplitSettings) -> Likeness:
+    return Likeness(split.identity, split.coverage, split.sensitivity)
 
 
 def _genomes(paths: Iterable[str]) -> list[Gene]:

@@ -27,6 +27,7 @@ class DataSettings(Section):
     exclude_similar: tuple[str, ...] = ()  # genes that share a 31-mer with them are never used
     groups: str | None = None  # genome<TAB>group: genomes of others to be measured apart
     most_per_genome: int = 40  # genes of one genome of others
+    calibrate_on_sure: bool = False  # not on others that resemble a viral gene
 
     def __post_init__(self) -> None:
         at_least("data.most_per_genome", self.most_per_genome, 1)
