@@ -224,9 +224,16 @@ def test_sizes_without_end_are_refused_before_memory_is_taken(run_with, sizes):
     assert time.monotonic() - start < 20
 
 
-def test_a_classifier_without_end_is_refused_before_memory_is_taken(run_with):
-    change = in_manifest(lambda manifest: manifest["classifier"].update(hidden=10**12))
-    assert "not a classifier of 176 → 1000000000000 → 2" in run_with(change)
+@pytest.mark.parametrize("size", [1 << 30, 1 << 63, 1 << 100])
+@pytest.mark.parametrize("where", ["classifier", "nucleotide", "chunk_lengths"])
+def test_numbers_without_end_are_refused_before_memory_is_taken(run_with, where, size):
+    def enlarge(manifest: dict) -> None:
+        if where == "chunk_lengths":
+            manifest["chunk_lengths"] = [size]
+        else:
+            manifest[where]["hidden" if where == "classifier" else "dim"] = size
+
+    assert "modelset.json: damaged or incomplete" in run_with(in_manifest(enlarge))
 
 
 @pytest.mark.parametrize("depth", [100_000])

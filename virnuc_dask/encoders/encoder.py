@@ -16,6 +16,9 @@ from virnuc_dask.errors import ModelSetError
 if TYPE_CHECKING:
     import torch
 
+# What a manifest calls a size ends here: a number of a stranger's must not take all memory.
+LARGEST_SIZE = 1 << 20
+
 # Architecture name in modelset.json → where its class lives. Imported when asked for, so that
 # a model set without ESM-2 never imports fair-esm.
 ARCHITECTURES = {
@@ -48,7 +51,7 @@ class EncoderSpec:
         texts = (self.architecture, self.file, self.tokenizer or "")
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("an encoder's architecture, file and tokenizer must be texts")
-        if type(self.dim) is not int or self.dim < 1:
+        if type(self.dim) is not int or not 1 <= self.dim <= LARGEST_SIZE:
             raise ValueError(f"an encoder's dim must be a positive number, not {self.dim!r}")
         if not isinstance(self.config, Mapping):
             raise TypeError(f"an encoder's config must hold sizes, not {self.config!r}")

@@ -10,10 +10,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from virnuc_dask.encoders.encoder import EncoderSpec, Placement
+from virnuc_dask.encoders.encoder import LARGEST_SIZE, EncoderSpec, Placement
 from virnuc_dask.errors import ModelSetError
 
-_LARGEST_SIZE = 1 << 20
 _MOST_LAYERS = 1024
 
 Sizes = TypeVar("Sizes")
@@ -90,7 +89,7 @@ def _is_size(name: str, value: object) -> bool:
     if isinstance(value, float):
         return name == "layer_norm_eps" and 0 < value < 1
     return isinstance(value, int) and 0 < value <= (
-        _MOST_LAYERS if name == "layers" else _LARGEST_SIZE
+        _MOST_LAYERS if name == "layers" else LARGEST_SIZE
     )
 
 

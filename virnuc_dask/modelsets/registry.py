@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from virnuc_dask.encoders.encoder import EncoderSpec
+from virnuc_dask.encoders.encoder import LARGEST_SIZE, EncoderSpec
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.calibration import Calibration, read_calibrations
 
@@ -46,8 +46,8 @@ class ClassifierSpec:
             raise ValueError(f"classifier architecture {self.architecture!r} is unknown")
         if not isinstance(self.file, str):
             raise TypeError("the classifier's file must be a text")
-        if type(self.hidden) is not int or self.hidden < 1:
-            raise ValueError(f"the classifier's width must be positive, not {self.hidden!r}")
+        if type(self.hidden) is not int or not 1 <= self.hidden <= LARGEST_SIZE:
+            raise ValueError(f"the classifier's width cannot be {self.hidden!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,8 @@ class ModelSetInfo:
     def __post_init__(self) -> None:
         if not self.chunk_lengths or min(self.chunk_lengths) < 3:
             raise ValueError(f"chunk lengths must be 3 nt or more, not {self.chunk_lengths}")
+        if max(self.chunk_lengths) > LARGEST_SIZE:
+            raise ValueError(f"chunk lengths end at {LARGEST_SIZE} nt, not {self.chunk_lengths}")
         if not isinstance(self.files, Mapping):
             raise TypeError("files must map names to checksums")
 
