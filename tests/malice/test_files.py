@@ -245,6 +245,12 @@ def test_a_manifest_without_end_is_refused(run_with, depth):
 
 
 PATTERN = {"Regex": "(A+)+$"}
+BYTE_PAIRS = {
+    "type": "BPE",
+    "unk_token": "[UNK]",
+    "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "A": 3, "AA": 4},
+    "merges": [["A", "A"]],
+}
 SPLIT = {"type": "Split", "pattern": PATTERN, "behavior": "Isolated", "invert": False}
 
 
@@ -258,8 +264,14 @@ SPLIT = {"type": "Split", "pattern": PATTERN, "behavior": "Isolated", "invert": 
         ("normalizer", {"type": "Prepend", "prepend": "A" * 100_000}),
         ("model", {"type": "Unigram", "unk_id": 9, "vocab": []}),
         ("post_processor", {"type": "TemplateProcessing", "single": [], "pair": []}),
+        ("model", BYTE_PAIRS | {"dropout": 0.5}),
+        ("model", BYTE_PAIRS | {"continuing_subword_prefix": "long"}),
+        ("model", BYTE_PAIRS | {"merges": [["A", "Z"]]}),
     ],
-    ids=["split", "sequence", "replace", "precompiled", "prepend", "unigram", "template"],
+    ids=[
+        *("split", "sequence", "replace", "precompiled", "prepend", "unigram", "template"),
+        *("random", "prefix", "merges"),
+    ],
 )
 def test_a_tokenizer_with_a_hostile_part_is_refused(run_with, part, value):
     def change(folder: Path) -> None:
