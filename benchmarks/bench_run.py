@@ -167,7 +167,7 @@ def tell(message: str) -> None:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chunks", type=int, default=20_000)
-    parser.add_argument("--partition-chunks", type=int, default=1000)
+    parser.add_argument("--partition-chunks", type=int, help="default: by the encoders")
     parser.add_argument("--random", choices=ESM2_SIZES, help="ESM-2 of this size, random weights")
     parser.add_argument("--dnabert-s", choices=DNABERT_S_SIZES, default="small")
     parser.add_argument("--precision", help="of the encoders; default: the settings' own")

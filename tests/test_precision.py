@@ -8,7 +8,7 @@ from virnuc_dask import planning
 from virnuc_dask.config import ClusterSettings, Settings
 from virnuc_dask.errors import BadSettingError
 from virnuc_dask.modelsets.registry import find, read_info
-from virnuc_dask.planning import with_precision
+from virnuc_dask.planning import chunks_a_partition, with_precision
 from virnuc_dask.run import run
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_plan
@@ -52,3 +52,10 @@ def test_a_resumed_run_keeps_its_precision(tmp_path):
     assert read_plan(folder).decisions.precision == "bf16"
     log = folder.log.read_text()
     assert '"precision": "bf16"' in log
+
+
+def test_partitions_are_larger_where_a_frame_costs_next_to_nothing(transformers):
+    mini = read_info(find("mini"))
+    assert chunks_a_partition(Settings(), mini) > chunks_a_partition(Settings(), transformers)
+    for info in (mini, transformers):
+        assert chunks_a_partition(Settings(partition_chunks=7), info) == 7

@@ -137,7 +137,7 @@ def _run_splits(
     chunks = int(min(_MOST_CHUNKS, max(_FEWEST_CHUNKS, frames / _FRAMES_PER_CHUNK)))
     most = max(cluster["workers"] for cluster in clusters)
     size = max(_SMALLEST_PARTITION, chunks // (_PARTITIONS_PER_WORKER * most))
-    settings = replace(settings, partition_chunks=min(settings.partition_chunks, size))
+    settings = replace(settings, partition_chunks=min(settings.partition_chunks or size, size))
     runs = []
     with TemporaryDirectory(prefix="virnuc-bench-") as scratch:
         folder = Path(scratch)

@@ -109,7 +109,7 @@ class Settings(Section):
     precision: str = "auto"  # fp32, bf16, fp16; auto: the fastest that device and encoders have
     max_tokens: int | None = None  # tokens a batch; default: what cache or GPU memory holds
     compile: bool = False  # GPU: fuse what lies between matrix products; for long runs
-    partition_chunks: int = 1000  # chunks a partition: one task, one file a table
+    partition_chunks: int | None = None  # one task, one file a table; default: by the encoders
     persistent_models: bool = True  # false: load and release for every partition
     features: bool = True  # keep the feature tables
     features_dtype: str = "float32"  # or float16: half as large, scores from rounded values

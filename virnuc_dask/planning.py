@@ -9,7 +9,7 @@ import xxhash
 
 from virnuc_dask.cluster.connect import device_of
 from virnuc_dask.config import Settings
-from virnuc_dask.encoders.precision import AUTO, fastest_precision
+from virnuc_dask.encoders.precision import AUTO, are_ngrams, fastest_precision
 from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo
 from virnuc_dask.sequences.partitions import write_partitions
@@ -86,6 +86,15 @@ def chunk_length(settings: Settings, info: ModelSetInfo) -> int:
     return length
 
 
+def chunks_a_partition(settings: Settings, info: ModelSetInfo) -> int:
+    """Chunks of a partition: those asked for, or by the encoders of the model set.
+
+    A partition costs the engine some 10 ms whatever it holds. Transformers compute seconds for a
+    thousand chunks, n-grams a twentieth of a second.
+    """
+    return settings.partition_chunks or (5000 if are_ngrams(_architectures(info)) else 1000)
+
+
 def with_precision(settings: Settings, info: ModelSetInfo, earlier: Plan | None = None) -> Settings:
     """``settings`` with ``auto`` decided: as in the ``earlier`` run, else what is fastest.
 
@@ -102,8 +111,7 @@ def with_precision(settings: Settings, info: ModelSetInfo, earlier: Plan | None 
         )
     if settings.precision != AUTO:
         return settings
-    architectures = (info.nucleotide.architecture, info.peptide.architecture)
-    fastest = fastest_precision(device, architectures)
+    fastest = fastest_precision(device, _architectures(info))
     return replace(settings, precision=earlier.decisions.precision if earlier else fastest)
 
 
@@ -142,6 +150,10 @@ def warnings_of(counts: Counts, length: int) -> Iterator[str]:
         )
 
 
+def _architectures(info: ModelSetInfo) -> tuple[str, str]:
+    return info.nucleotide.architecture, info.peptide.architecture
+
+
 def _plan_anew(
     inputs: Sequence[str], folder: RunFolder, settings: Settings, info: ModelSetInfo
 ) -> Plan:
@@ -151,7 +163,7 @@ def _plan_anew(
         read_records(inputs, digest),
         folder,
         length,
-        settings.partition_chunks,
+        chunks_a_partition(settings, info),
         lambda: fingerprint(digest.hexdigest(), length),
     )
     return Plan(folder, _decide(digest.hexdigest(), settings, info), counts, partitions)
@@ -161,7 +173,7 @@ def _decide(input_digest: str, settings: Settings, info: ModelSetInfo) -> Decisi
     return Decisions(
         input_digest=input_digest,
         chunk_length=chunk_length(settings, info),
-        partition_chunks=settings.partition_chunks,
+        partition_chunks=chunks_a_partition(settings, info),
         precision=settings.precision,
         encoders_checksum=info.encoders_checksum,
         modelset_checksum=info.checksum,
