@@ -13,5 +13,11 @@ from distributed import Worker
 def dask_setup(worker: Worker) -> None:
     """Leave interrupts to the client, which closes its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The client gets every error with its traceback, and says what matters of it.
+    logging.getLogger("distributed.worker").addFilter(_is_no_failed_task)
     # It warns of every task that the client cancels.
     logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
+
+
+def _is_no_failed_task(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Compute Failed")

@@ -17,6 +17,8 @@ from virnuc_dask.encoders.ngrams import DnaNgrams
 
 MARKER = "ATGAAATGGTGGATGAAATGGTGGATGCCC"
 
+MAX_TOKENS = 4096  # a batch
+
 
 def die() -> None:
     os._exit(9)
@@ -39,9 +41,7 @@ class FaultyDna(DnaNgrams):
     @classmethod
     def load(cls, spec, folder, placement):
         time.sleep(_faults().get("load_s", 0))
-        encoder = super().load(spec, folder, placement)
-        encoder.max_tokens = placement.max_tokens
-        return encoder
+        return super().load(spec, folder, placement)
 
     def embed_tokens(self, texts: Sequence[str]) -> np.ndarray:
         faults = _faults()
@@ -60,14 +60,14 @@ class FaultyDna(DnaNgrams):
             return super().embed_tokens(texts)
         codes = [np.frombuffer(text.encode(), np.uint8).astype(np.int64) for text in texts]
 
-        def forward(batch: np.ndarray) -> np.ndarray:
-            if batch.size > most:
-                raise torch.OutOfMemoryError(f"{batch.size} tokens, {most} fit")
-            return super(FaultyDna, self).embed_tokens(
-                [bytes(row.astype(np.uint8)).decode() for row in batch]
-            )
+        def forward(batch: torch.Tensor) -> torch.Tensor:
+            if batch.numel() > most:
+                raise torch.OutOfMemoryError(f"{batch.numel()} tokens, {most} fit")
+            rows = batch.numpy().astype(np.uint8)
+            embedded = super(FaultyDna, self).embed_tokens([bytes(row).decode() for row in rows])
+            return torch.from_numpy(embedded)
 
-        return embed_in_batches(codes, forward, self.dim, self.max_tokens)
+        return embed_in_batches(codes, forward, self.dim, MAX_TOKENS)
 
 
 def _faults() -> dict:

@@ -1,0 +1,101 @@
+"""A disk that is full, files that may not grow: told in one line, nothing half written."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from faulty_runs import (
+    Job,
+    assert_no_process_left,
+    assert_nothing_half_written,
+    assert_same_results,
+)
+
+# Runs what follows with a limit on the size of any file that it, or what it starts, writes.
+LIMITED = (
+    "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); "
+    "os.execv(sys.argv[2], sys.argv[2:])"
+)
+
+
+def assert_stopped_in_order(done: subprocess.CompletedProcess, job: Job, reason: str) -> None:
+    assert done.returncode == 5, done.stderr
+    assert reason in done.stderr
+    assert "--resume" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert_nothing_half_written(job)
+    assert not list(job.out.rglob(".*.part"))
+    assert_no_process_left(job)
+
+
+@pytest.mark.parametrize("cluster", ["none", "cpu"])
+def test_files_that_may_not_grow_end_the_run_in_order(job, undisturbed, cluster):
+    """Feature tables are the largest; partition tables fit."""
+    job = job.but(cluster=("--cluster", cluster), faults={})
+    sizes = [p.stat().st_size for p in (undisturbed.out / "features").iterdir()]
+    limit = str(sorted(sizes)[len(sizes) // 2])  # half of them are too large
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, limit, *job.command()],
+        env=job.environ,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert_stopped_in_order(done, job, "File too large")
+    again = job.run("--resume")
+    assert again.returncode == 0, again.stderr
+    assert_same_results(job, undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of one megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount here")
+    if mounted.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("cluster", ["none", "cpu"])
+def test_a_full_disk_ends_the_run_in_order_and_room_lets_it_go_on(
+    job, undisturbed, small_disk, cluster
+):
+    job = job.but(out=small_disk / "out", cluster=("--cluster", cluster), faults={})
+    done = job.run()
+    assert_stopped_in_order(done, job, "No space left on device")
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    again = job.run("--resume")
+    assert again.returncode == 0, again.stderr
+    assert_same_results(job, undisturbed)
+
+
+def test_a_disk_too_small_for_the_plan_is_told(job, small_disk):
+    (small_disk / "ballast").write_bytes(bytes(950_000))
+    done = job.but(out=small_disk / "out", cluster=("--cluster", "none")).run()
+    assert done.returncode == 5, done.stderr
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_limit_on_sizes_is_what_the_test_thinks_it_is(tmp_path):
+    """Else the tests above would pass for nothing."""
+    write = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_bytes(bytes(2000))"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", LIMITED, "1000"),
+            *(sys.executable, "-c", write, str(tmp_path / "file")),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert "File too large" in done.stderr
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

@@ -1,0 +1,187 @@
+"""A cluster that is not ours: its scheduler dies, its workers come late, damaged or other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from faulty_runs import (
+    Job,
+    assert_same_results,
+    wait_for_partitions,
+    wait_until,
+)
+
+
+@dataclass
+class Cluster:
+    """A scheduler and workers, each a command of its own."""
+
+    folder: Path
+    environ: dict[str, str]
+    processes: list[subprocess.Popen] = field(default_factory=list)
+
+    @property
+    def scheduler_file(self) -> Path:
+        return self.folder / "scheduler.json"
+
+    def scheduler(self) -> subprocess.Popen:
+        """Start the scheduler; it is there when this returns."""
+        process = self._start(
+            "scheduler",
+            *("--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
+            *("--scheduler-file", str(self.scheduler_file)),
+        )
+        wait_until(self.scheduler_file.exists)
+        return process
+
+    def worker(self, name: str, **environment: str) -> subprocess.Popen:
+        """Start a worker with its nanny."""
+        return self._start(
+            "worker",
+            *("--scheduler-file", str(self.scheduler_file), "--name", name),
+            *("--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder)),
+            **environment,
+        )
+
+    def _start(self, what: str, *arguments: str, **environment: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", what, *arguments],
+            env=self.environ | environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.processes.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def start_cluster(tmp_path) -> Iterator[Callable[[Job], Cluster]]:
+    started = []
+
+    def start(job: Job) -> Cluster:
+        cluster = Cluster(tmp_path, job.environ)
+        started.append(cluster)
+        cluster.scheduler()
+        return cluster
+
+    yield start
+    for cluster in started:
+        cluster.close()
+
+
+def on(cluster: Cluster, job: Job) -> Job:
+    return job.but(cluster=("--scheduler-file", str(cluster.scheduler_file)))
+
+
+def test_a_scheduler_that_is_killed_ends_the_run_and_what_is_done_is_kept(
+    job, undisturbed, start_cluster
+):
+    cluster = start_cluster(job)
+    cluster.worker("first")
+    with on(cluster, job).start() as process:
+        wait_for_partitions(job, 2)
+        cluster.processes[0].kill()
+        killed = time.monotonic()
+        _, stderr = process.communicate()
+    assert process.returncode == 6, stderr
+    assert "the cluster went away" in stderr
+    assert "Traceback" not in stderr.split("error: ")[-1]
+    assert time.monotonic() - killed < 90
+    again = job.run("--resume")
+    assert again.returncode == 0, again.stderr
+    assert job.summary["partitions"]["done_before"] >= 2
+    assert_same_results(job, undisturbed)
+
+
+def test_a_cluster_to_which_no_worker_comes_is_told_in_time(job, start_cluster):
+    job = job.but(environment={"DASK_VIRNUC__CLUSTER__WORKER_TIMEOUT_S": "3"})
+    cluster = start_cluster(job)
+    started = time.monotonic()
+    done = on(cluster, job).run()
+    assert done.returncode == 6, done.stderr
+    assert "no worker came" in done.stderr
+    assert "within 3 s" in done.stderr
+    assert time.monotonic() - started < 60
+
+
+def test_a_nanny_killed_with_its_worker_and_started_again_goes_on(job, undisturbed, start_cluster):
+    cluster = start_cluster(job)
+    nanny = cluster.worker("first")
+    with on(cluster, job).start() as process:
+        wait_for_partitions(job, 2)
+        nanny.send_signal(signal.SIGKILL)
+        nanny.wait()
+        cluster.worker("second")
+        _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert_same_results(job, undisturbed)
+    assert {event["worker"] for event in job.events("partition_done")} == {"first", "second"}
+
+
+def test_a_late_worker_with_a_damaged_model_set_is_named_and_computes_nothing(
+    job, undisturbed, start_cluster, faulty_modelset
+):
+    cluster = start_cluster(job)
+    cluster.worker("sound")
+    job = job.but(faults={"delay_s": 1.0})
+    weights = faulty_modelset / "peptide.safetensors"
+    sound = weights.read_bytes()
+    with on(cluster, job).start() as process:
+        try:
+            wait_for_partitions(job, 1)
+            weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+            cluster.worker("damaged")
+            _, stderr = process.communicate()
+        finally:
+            weights.write_bytes(sound)
+    assert process.returncode == 0, stderr
+    (refused,) = job.events("worker_refused")
+    assert "worker damaged (tcp://127.0.0.1:" in refused["reason"]
+    assert "peptide.safetensors: damaged" in stderr
+    assert {event["worker"] for event in job.events("partition_done")} == {"sound"}
+    assert_same_results(job, undisturbed)
+
+
+@pytest.fixture
+def another_version(tmp_path) -> Path:
+    """A folder that says, to those who have it on their path, that the version is 0.0.9."""
+    there = tmp_path / "older" / "virnuc_dask-0.0.9.dist-info"
+    there.mkdir(parents=True)
+    (there / "METADATA").write_text("Metadata-Version: 2.1\nName: virnuc-dask\nVersion: 0.0.9\n")
+    return there.parent
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_workers_of_another_version_are_refused_with_both(
+    job, start_cluster, another_version, late
+):
+    cluster = start_cluster(job)
+    path = os.pathsep.join([str(another_version), job.environ["PYTHONPATH"]])
+    if not late:
+        cluster.worker("older", PYTHONPATH=path)
+        done = on(cluster, job).run()
+        assert done.returncode == 6, done.stderr
+        assert "has virnuc_dask 0.0.9, this run 0.1.0" in done.stderr
+        return
+    cluster.worker("sound")
+    job = job.but(faults={"delay_s": 1.0})
+    with on(cluster, job).start() as process:
+        wait_for_partitions(job, 1)
+        cluster.worker("older", PYTHONPATH=path)
+        _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    (refused,) = job.events("worker_refused")
+    assert "has virnuc_dask 0.0.9, this run 0.1.0" in refused["reason"]
+    assert json.loads((job.out / "run.json").read_text())["summary"]["chunks_failed"] == 0

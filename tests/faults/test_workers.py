@@ -1,0 +1,104 @@
+"""Workers that die, stop or are slow: nothing is lost and nothing is computed otherwise."""
+
+import os
+import random
+import signal
+import time
+
+from faulty_runs import (
+    LONG,
+    SEED,
+    assert_no_process_left,
+    assert_same_results,
+    wait_for_partitions,
+    wait_until,
+)
+
+KILLS = 100 if LONG else 4
+SHORT_TTL = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"}
+
+
+def test_workers_killed_again_and_again_cost_nothing(make_job, tmp_path):
+    """At random moments: while they start, load, compute, write."""
+    draw = random.Random(SEED)
+    calm = make_job(tmp_path / "calm", records=1200 if LONG else 120)
+    assert calm.but(cluster=("--cluster", "none")).run().returncode == 0
+    job = make_job(tmp_path / "hunted", records=1200 if LONG else 120)
+    job = job.but(faults={"delay_s": 3.0 if LONG else 0.5})
+    victims = set()
+    with job.start() as process:
+        wait_until(lambda: job.events("modelset_loaded"))
+        while len(victims) < KILLS and process.poll() is None:
+            time.sleep(draw.uniform(0.2, 4))
+            alive = sorted(job.workers(), key=lambda worker: worker.pid)
+            if alive:
+                victim = draw.choice(alive)
+                victim.kill()
+                victims.add(victim.pid)
+        _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert len(victims) == KILLS, "the run ended too early"
+    assert_same_results(job, calm)
+    assert job.summary["partitions"]["computed"] == len(list((calm.out / "predictions").iterdir()))
+    assert_no_process_left(job)
+
+
+def test_a_worker_that_dies_twice_within_seconds_comes_back(job, undisturbed):
+    """The second time just when Dask looks whether it has come back: 15 s after the first."""
+    job = job.but(cluster=("--cluster", "cpu", "--workers", "1"), faults={"delay_s": 1.5})
+    with job.start() as process:
+        wait_until(lambda: job.events("modelset_loaded"))
+        for pause_s in (14.5, 0):
+            (worker,) = wait_until(job.workers)
+            worker.kill()
+            time.sleep(pause_s)
+        loads = len(job.events("modelset_loaded"))
+        _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert len(job.events("modelset_loaded")) > loads
+    assert_same_results(job, undisturbed)
+
+
+def test_a_worker_stopped_for_too_long_is_replaced(job, undisturbed):
+    job = job.but(environment=SHORT_TTL)
+    with job.start() as process:
+        wait_for_partitions(job, 1)
+        victim = job.events("modelset_loaded")[0]["pid"]
+        os.kill(victim, signal.SIGSTOP)
+        _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert_same_results(job, undisturbed)
+    assert_no_process_left(job)
+
+
+def test_loading_for_longer_than_a_worker_may_be_silent_does_not_kill_it(job, undisturbed):
+    job = job.but(environment=SHORT_TTL, faults={"load_s": 12})
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    loads = [load["model_loads"] for load in job.summary["model_loads"]]
+    assert loads == [1, 1], "nobody was killed and loaded again"
+    assert_same_results(job, undisturbed)
+
+
+def test_batches_that_do_not_fit_are_halved_and_nothing_changes(job, undisturbed):
+    """An encoder that runs out of memory above the tokens of two frames."""
+    whole = job.but(cluster=("--cluster", "none"), faults={"most_tokens": 1 << 30})
+    assert whole.run().returncode == 0
+    assert_same_results(whole, undisturbed)
+    halved = whole.but(out=job.out.with_name("halved"), faults={"most_tokens": 1100})
+    done = halved.run()
+    assert done.returncode == 0, done.stderr
+    assert_same_results(halved, undisturbed)
+
+
+def test_a_frame_that_does_not_fit_at_all_is_named(job):
+    """Memory for 400 tokens: frames of full length stand in failed.tsv, one by one."""
+    job = job.but(cluster=("--cluster", "none"), faults={"most_tokens": 400})
+    job.inputs.write_text(">fits\n" + "ACG" * 120 + "\n>too_long\n" + "ACG" * 150 + "\n")
+    done = job.run()
+    assert done.returncode == 5, done.stderr
+    (row,) = job.failed()
+    assert row[:2] == ["too_long_chunk_1", "too_long"]
+    assert "OutOfMemoryError" in row[3]
+    assert job.summary["chunks_failed"] == 1
+    assert job.summary["chunks_scored"] == 1
