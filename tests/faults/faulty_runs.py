@@ -141,7 +141,7 @@ class Job:
         return [line.split("\t") for line in (self.out / "failed.tsv").read_text().splitlines()[1:]]
 
 
-def wait_until(what: Callable[[], Any], timeout_s: float = 60, poll_s: float = 0.02) -> Any:
+def wait_until(what: Callable[[], Any], timeout_s: float = 120, poll_s: float = 0.02) -> Any:
     """Wait for something to be true, and return it."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from faulty_runs import (
 )
 
 CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
+OURS = re.compile(r'File ".*/virnuc_dask/')  # in a traceback
 INTERRUPTIONS = 50 if LONG else 6
 
 
@@ -57,10 +59,12 @@ def disturb(job: Job, with_signal: signal.Signals, after_s: float) -> bool:
         if process.poll() is not None:
             return False
         code, stderr = interrupt(process, with_signal)
-    over = code == 0 or "run_done" in stderr
+    # Python drops an interruption that comes while it collects garbage: the run goes on to its end.
+    over = code == 0
     assert code == CODES[with_signal] or over, (with_signal, stderr)
-    if with_signal is not signal.SIGKILL:
-        assert "Traceback" not in stderr
+    if with_signal is not signal.SIGKILL and not over:
+        assert "continue with --resume" in stderr
+        assert OURS.search(stderr) is None, stderr
     assert_no_process_left(job)
     assert_nothing_half_written(job)
     assert finished(job).items() >= before.items(), "finished partitions were computed again"
@@ -77,11 +81,11 @@ def test_the_second_interruption_is_obeyed_at_once(job):
     with job.start() as process:
         wait_for_partitions(job, 1)
         process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)  # signals that wait together are one
         started = time.monotonic()
-        code, stderr = interrupt(process, signal.SIGINT)
-    assert code == 130
-    assert time.monotonic() - started < 10
+        code, stderr = interrupt(process, signal.SIGTERM)
+    assert code == 143, "the second one's"
+    assert time.monotonic() - started < 3
     assert "Traceback" not in stderr
     assert_no_process_left(job)
 

@@ -13,11 +13,12 @@ from distributed import Worker
 def dask_setup(worker: Worker) -> None:
     """Leave interrupts to the client, which closes its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The client gets every error with its traceback, and says what matters of it.
-    logging.getLogger("distributed.worker").addFilter(_is_no_failed_task)
+    logging.getLogger("distributed.worker").addFilter(_is_news)
     # It warns of every task that the client cancels.
     logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
 
 
-def _is_no_failed_task(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith("Compute Failed")
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether the client does not know it: it gets every task's error, and closes the scheduler."""
+    known = ("Compute Failed", "Failed to communicate with scheduler during heartbeat")
+    return not str(record.msg).startswith(known)
