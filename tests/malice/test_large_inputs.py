@@ -21,7 +21,7 @@ from virnuc_dask.tables.folder import RunFolder
 
 folder = RunFolder(Path(sys.argv[2]))
 folder.prepare(resume=False, force=False)
-plan = make_plan([sys.argv[1]], folder, Settings(), read_info(find("mini")))
+plan = make_plan([sys.argv[1]], folder, Settings(partition_chunks=1000), read_info(find("mini")))
 print(plan.counts.records, plan.counts.chunks, len(plan.partitions))
 """
 
