@@ -227,7 +227,7 @@ def test_workers_that_die_before_they_compute_anything_end_the_run(journal, tmp_
             lambda task: delayed(never_begins, pure=False)(task),
             journal,
             in_flight=3,
-            worker_timeout_s=60,
+            worker_timeout_s=5,
         )
         with pytest.raises(NoClusterError, match="workers die before they compute anything"):
             list(outcomes)

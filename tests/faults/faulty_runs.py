@@ -41,6 +41,19 @@ def coding_records(count: int, seed: int, marked: Sequence[int] = ()) -> str:
     return "".join(lines)
 
 
+class _Logged(subprocess.Popen):
+    """A process whose standard error goes to a file: a pipe that nobody reads would stop it."""
+
+    def __init__(self, command: list[str], log: Path, environ: dict[str, str]) -> None:
+        self._log = log
+        with log.open("w") as stream:
+            super().__init__(command, env=environ, stdout=subprocess.DEVNULL, stderr=stream)
+
+    def communicate(self, input: None = None, timeout: float | None = None) -> tuple[str, str]:  # noqa: A002
+        self.wait(timeout)
+        return "", self._log.read_text()
+
+
 @dataclass
 class Job:
     """One run as a command of its own, its environment, and what it leaves."""
@@ -77,13 +90,7 @@ class Job:
 
     def start(self, *more: str) -> subprocess.Popen:
         """Begin the run."""
-        return subprocess.Popen(
-            self.command(*more),
-            env=self.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return _Logged(self.command(*more), self.out.with_name(f"{uuid4().hex}.log"), self.environ)
 
     def run(self, *more: str) -> subprocess.CompletedProcess:
         """Run to the end."""

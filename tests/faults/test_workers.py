@@ -21,20 +21,23 @@ SHORT_TTL = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"}
 def test_workers_killed_again_and_again_cost_nothing(make_job, tmp_path):
     """At random moments: while they start, load, compute, write."""
     draw = random.Random(SEED)
-    calm = make_job(tmp_path / "calm", records=1200 if LONG else 120)
+    calm = make_job(tmp_path / "calm", records=2400 if LONG else 120)
     assert calm.but(cluster=("--cluster", "none")).run().returncode == 0
-    job = make_job(tmp_path / "hunted", records=1200 if LONG else 120)
-    job = job.but(faults={"delay_s": 3.0 if LONG else 0.5})
+    job = make_job(tmp_path / "hunted", records=2400 if LONG else 120)
+    hunting = tmp_path / "hunting"
+    hunting.touch()
+    job = job.but(faults={"delay_s": 1.5 if LONG else 0.8, "delay_while": str(hunting)})
     victims = set()
     with job.start() as process:
         wait_until(lambda: job.events("modelset_loaded"))
         while len(victims) < KILLS and process.poll() is None:
-            time.sleep(draw.uniform(0.2, 4))
+            time.sleep(draw.uniform(0.2, 7))
             alive = sorted(job.workers(), key=lambda worker: worker.pid)
             if alive:
                 victim = draw.choice(alive)
                 victim.kill()
                 victims.add(victim.pid)
+        hunting.unlink()
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert len(victims) == KILLS, "the run ended too early"

@@ -188,7 +188,9 @@ class _WorkerWatch:
         self._timeout_s = timeout_s
         self._last_seen = time.monotonic()
         self._fit: list[str] = []
+        self._most = 1  # workers there at a time
         self._came: set[str] = set()  # since the last progress
+        self._last_progress = time.monotonic()
 
     def fit(self) -> list[str]:
         """Addresses of the workers that can compute.
@@ -204,7 +206,9 @@ class _WorkerWatch:
             raise NoClusterError(f"the cluster went away ({error}). {_KEPT}") from error
         self._fit = [address for address in there if address not in self._refused]
         self._came.update(there)
-        if len(self._came) > _LIVES * (len(there) + 1):
+        self._most = max(self._most, len(there))
+        waited_s = time.monotonic() - self._last_progress
+        if len(self._came) > _LIVES * self._most and waited_s > self._timeout_s:
             raise NoClusterError(
                 f"workers die before they compute anything: {len(self._came)} came, none was of "
                 f"use. Their own logs say why; out of memory while loading? {_KEPT}"
@@ -226,6 +230,7 @@ class _WorkerWatch:
     def progress(self) -> None:
         """Something was computed."""
         self._came.clear()
+        self._last_progress = time.monotonic()
 
     def _give_up(self) -> None:
         if self._refused:

@@ -1,13 +1,15 @@
 """The DNA encoder of `mini`, with faults that the environment asks for.
 
-``VIRNUC_FAULTS`` holds JSON: ``delay_s`` and ``load_s`` to be slow, ``poison`` with the DNA that
-does harm and ``harm`` with what it does, ``most_tokens`` for a device that holds no more.
+``VIRNUC_FAULTS`` holds JSON: ``delay_s`` (as long as the file ``delay_while`` exists) and
+``load_s`` to be slow, ``harm`` with what a frame with `MARKER` does, ``most_tokens`` for a device
+that holds no more.
 """
 
 import json
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,7 +47,7 @@ class FaultyDna(DnaNgrams):
 
     def embed_tokens(self, texts: Sequence[str]) -> np.ndarray:
         faults = _faults()
-        time.sleep(faults.get("delay_s", 0))
+        time.sleep(_delay_s(faults))
         harm = faults.get("harm")
         if harm and any(MARKER in text for text in texts):
             HARMS.get(harm, lambda: None)()
@@ -68,6 +70,12 @@ class FaultyDna(DnaNgrams):
             return torch.from_numpy(embedded)
 
         return embed_in_batches(codes, forward, self.dim, MAX_TOKENS)
+
+
+def _delay_s(faults: dict) -> float:
+    if "delay_while" in faults and not Path(faults["delay_while"]).exists():
+        return 0
+    return faults.get("delay_s", 0)
 
 
 def _faults() -> dict:
