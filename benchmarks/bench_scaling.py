@@ -21,8 +21,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 from dask.delayed import Delayed, delayed
@@ -32,6 +32,7 @@ from virnuc_dask.cluster.execute import execute_on
 from virnuc_dask.cluster.monitor import Journal
 from virnuc_dask.measuring.apart import Tell, in_own_process
 from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.stages.ledger import Ledger
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import Counts, Decisions, PartitionTask, Plan, PlannedPartition
@@ -110,7 +111,12 @@ def compute(
     """Seconds of all partitions, and the most memory this process held."""
     peak, start, told = resident_bytes(), time.perf_counter(), time.perf_counter()
     outcomes = execute_on(
-        client, chains(tasks, sleep_s), in_flight=IN_FLIGHT, worker_timeout_s=60.0
+        client,
+        Ledger(tasks),
+        lambda task: chained(task, sleep_s),
+        journal,
+        in_flight=IN_FLIGHT,
+        worker_timeout_s=60.0,
     )
     for done, outcome in enumerate(outcomes, start=1):
         assert isinstance(outcome, Receipt), outcome
@@ -130,13 +136,14 @@ def idle_share(wait_s: float = 2.0) -> float:
     return (time.process_time() - before_s) / wait_s
 
 
-def chains(tasks: list[PartitionTask], sleep_s: float) -> Iterator[tuple[PartitionTask, Delayed]]:
-    """A chain of two tasks for each partition, as `virnuc_dask.cluster.graph.chain` builds it."""
-    first, last = (delayed(stage, pure=False) for stage in (sleep_stage, sleep_again))
-    for task in tasks:
-        key = f"{task.index:05d}-{task.predictions[:12]}"
-        extracted = first(task, sleep_s / 2, dask_key_name=f"extract-{key}")
-        yield task, last(task, extracted, sleep_s / 2, dask_key_name=f"predict-{key}")
+def chained(task: PartitionTask, sleep_s: float) -> Delayed:
+    """A partition's two tasks, as `virnuc_dask.cluster.graph.chain` builds them."""
+    key = f"{task.name}-{uuid4().hex[:12]}"
+    extracted = delayed(sleep_stage, pure=False)(task, sleep_s / 2, dask_key_name=f"extract-{key}")
+    last: Delayed = delayed(sleep_again, pure=False)(
+        task, extracted, sleep_s / 2, dask_key_name=f"predict-{key}"
+    )
+    return last
 
 
 def sleep_stage(task: PartitionTask, sleep_s: float) -> Receipt:

@@ -171,7 +171,7 @@ def test_a_damaged_model_set_is_exit_code_4_on_workers_too(command, inputs, pari
     way = ("--model", folder, "--cluster", "cpu", "--workers", 1, "-o", inputs / "out")
     code, _, err = command("run", inputs / "good.fa", *way)
     assert code == 4
-    assert "peptide.safetensors: damaged" in err
+    assert "peptide.safetensors: missing or damaged" in err
     assert "Traceback" not in err
 
 

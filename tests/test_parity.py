@@ -23,6 +23,7 @@ def compared(request, parity_dir, parity_modelset, tmp_path_factory) -> tuple[Pa
     out = tmp_path_factory.mktemp("parity") / "out"
     command = [sys.executable, "-m", "virnuc_dask", "run", str(parity_dir / "input.fa")]
     command += ["-o", str(out), "--model", str(parity_modelset), "--length", str(length)]
+    command += ["--precision", "fp32"]
     # Several partitions, so that joining them is part of what is compared.
     environment = os.environ | {"DASK_VIRNUC__PARTITION_CHUNKS": "20"}
     done = subprocess.run([*command, *WAYS[way]], capture_output=True, text=True, env=environment)
