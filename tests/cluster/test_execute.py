@@ -229,7 +229,7 @@ def test_workers_that_die_before_they_compute_anything_end_the_run(journal, tmp_
             in_flight=3,
             worker_timeout_s=5,
         )
-        with pytest.raises(NoClusterError, match="workers die before they compute anything"):
+        with pytest.raises(NoClusterError, match=r"workers die before they|no worker for"):
             list(outcomes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -78,6 +79,8 @@ def _unwind(number: int, _frame: FrameType | None) -> NoReturn:
     """End in order: cancel, release, close. The next signal does not wait for that."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _leave)
+    for source in ("asyncio", "distributed", "tornado"):  # what breaks off complains, as asked for
+        logging.getLogger(source).setLevel(logging.CRITICAL)
     if number == signal.SIGTERM:
         raise _Terminated(_TERMINATED)
     raise KeyboardInterrupt

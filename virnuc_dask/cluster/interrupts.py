@@ -6,6 +6,7 @@ restarted by their nannies while the client closes the run in order.
 
 import logging
 import signal
+from asyncio import CancelledError
 
 from distributed import Worker
 
@@ -20,5 +21,7 @@ def dask_setup(worker: Worker) -> None:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether the client does not know it: it gets every task's error, and closes the scheduler."""
+    if record.exc_info and record.exc_info[0] is CancelledError:
+        return False
     known = ("Compute Failed", "Failed to communicate with scheduler during heartbeat")
     return not str(record.msg).startswith(known)
