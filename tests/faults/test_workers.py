@@ -26,12 +26,12 @@ def test_workers_killed_again_and_again_cost_nothing(make_job, tmp_path):
     job = make_job(tmp_path / "hunted", records=2400 if LONG else 120)
     hunting = tmp_path / "hunting"
     hunting.touch()
-    job = job.but(faults={"delay_s": 1.5 if LONG else 0.8, "delay_while": str(hunting)})
+    job = job.but(faults={"delay_s": 1.5, "delay_while": str(hunting)})
     victims = set()
     with job.start() as process:
         wait_until(lambda: job.events("modelset_loaded"))
         while len(victims) < KILLS and process.poll() is None:
-            time.sleep(draw.uniform(0.2, 7))
+            time.sleep(draw.uniform(0.2, 7 if LONG else 3))
             alive = sorted(job.workers(), key=lambda worker: worker.pid)
             if alive:
                 victim = draw.choice(alive)
