@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask.config
 import pytest
@@ -231,6 +232,18 @@ def test_workers_that_die_before_they_compute_anything_end_the_run(journal, tmp_
         )
         with pytest.raises(NoClusterError, match=r"workers die before they|no worker for"):
             list(outcomes)
+
+
+def test_a_receipt_that_does_not_come_is_made_again(tmp_path):
+    def result(timeout: float) -> Receipt:
+        raise TimeoutError
+
+    (task,) = tasks(tmp_path, 1)
+    ledger = Ledger([task])
+    assert ledger.take() == task
+    future = SimpleNamespace(result=result, status="finished")
+    assert list(execute._settle(future, task, ledger, watch=None)) == []
+    assert ledger.take() == task
 
 
 def test_a_cluster_that_goes_away_is_told(journal, tmp_path):

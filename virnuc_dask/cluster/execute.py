@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _KEPT = "What is done is kept: continue with --resume."
 HERE = "client"  # what the log calls the worker where there is no cluster
 _POLL_S = 1.0  # how often workers are looked at while nothing finishes
+_RECEIPT_S = 30.0  # how long to wait for a receipt that was made
 _LIVES = 10  # workers that may come, for each one there is, before one of them gets something done
 
 
@@ -245,9 +246,11 @@ def _settle(
 ) -> Iterator[Outcome]:
     """Enter what became of a task into the ledger."""
     try:
-        # A receipt can be lost with its worker until it is here; it is then made again.
-        receipt = future.result()
-    except (CancelledError, TimeoutError) as error:
+        # A receipt can be lost with its worker until it is here; Dask makes it again then.
+        receipt = future.result(timeout=_RECEIPT_S)
+    except TimeoutError:
+        ledger.again(task)
+    except CancelledError as error:
         raise NoClusterError(
             f"the cluster went away (partition {task.index} is {future.status}). {_KEPT}"
         ) from error
