@@ -1,9 +1,9 @@
 """Tokens a second of our encoders beside their alternatives, on random weights of real sizes.
 
 ESM-2: fair-esm's own forward, called as the published tool calls it (fp32, padded batches of at
-most 2,048 tokens), and transformers' `EsmModel` with SDPA, against ours in every precision, all
-with the same weights. DNABERT-S (117M): ours against one sequence at a time in plain fp32, which
-is how the published tool runs it.
+most 2,048 tokens), and transformers' `EsmModel` with SDPA, against ours in every precision (fp8
+too on a GPU that has it), all with the same weights. DNABERT-S (117M): ours against one sequence
+at a time in plain fp32, which is how the published tool runs it.
 
 The rate of the encoder's matrix products alone is measured first. Every variant is warmed up once,
 then all take turns; rates are medians of the turns, ratios medians of the turns' ratios. Cosines
@@ -24,6 +24,7 @@ import torch
 from peers import FairEsm, PlainDnabertS, Transformers
 
 from virnuc_dask.encoders.encoder import Placement, load_encoder
+from virnuc_dask.encoders.fp8 import gpu_multiplies_fp8
 from virnuc_dask.measuring.encoder_figures import PRECISIONS
 from virnuc_dask.measuring.machine import cores, describe, versions
 from virnuc_dask.measuring.products import gemm_rate, layer_of
@@ -33,7 +34,7 @@ from virnuc_dask.measuring.random_weights import (
     write_dnabert_s,
     write_esm2,
 )
-from virnuc_dask.measuring.trials import Subject, count_tokens, smallest_cosine
+from virnuc_dask.measuring.trials import PEPTIDE, Subject, count_tokens, smallest_cosine
 from virnuc_dask.measuring.turns import rates, ratio, take_turns
 from virnuc_dask.modelsets.environment import prepare_torch
 from virnuc_dask.modelsets.modelset import limit_threads
@@ -103,7 +104,7 @@ def bench_dnabert_s(options: argparse.Namespace) -> dict[str, object]:
 def our_variants(subject: Subject, options: argparse.Namespace) -> dict[str, Embed]:
     """Our encoder in every precision, and compiled where that can be asked for."""
     found: dict[str, Embed] = {}
-    for precision in PRECISIONS[options.device]:
+    for precision in precisions(subject, options):
         placement = Placement(options.device, precision, options.max_tokens)
         encoder = load_encoder(subject.spec, subject.folder, placement)
         found[f"ours_{precision}"] = encoder.embed
@@ -114,6 +115,14 @@ def our_variants(subject: Subject, options: argparse.Namespace) -> dict[str, Emb
     return found
 
 
+def precisions(subject: Subject, options: argparse.Namespace) -> tuple[str, ...]:
+    """What is compared: all of the device's; of 8 bits only ESM-2's products are made."""
+    usual = PRECISIONS[options.device]
+    if options.device == "cuda" and subject.kind == PEPTIDE and gpu_multiplies_fp8():
+        return (*usual, "fp8")
+    return usual
+
+
 def ceiling(subject: Subject, options: argparse.Namespace) -> dict[str, float]:
     """GFLOP/s of the encoder's matrix products and nothing else, by precision."""
     layer = layer_of(subject.spec)
@@ -121,7 +130,7 @@ def ceiling(subject: Subject, options: argparse.Namespace) -> dict[str, float]:
         raise ValueError(f"{subject.label} has no matrix products")
     found = {
         precision: round(gemm_rate(layer, precision, options.device, options.gemm_s) / 1e9, 1)
-        for precision in PRECISIONS[options.device]
+        for precision in precisions(subject, options)
     }
     tell(f"{subject.label}: matrix products, GFLOP/s: {found}")
     return found

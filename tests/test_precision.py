@@ -32,10 +32,11 @@ def test_auto_becomes_what_the_device_computes_fastest(monkeypatch, transformers
     assert with_precision(Settings(precision="fp32"), transformers).precision == "fp32"
 
 
-def test_fp16_on_a_cpu_is_refused_before_anything_is_written(tmp_path):
-    settings = Settings(precision="fp16", cluster=HERE)
+@pytest.mark.parametrize("precision", ["fp16", "fp8"])
+def test_what_a_cpu_is_slow_at_is_refused_before_anything_is_written(tmp_path, precision):
+    settings = Settings(precision=precision, cluster=HERE)
     (tmp_path / "in.fa").write_text(">a\n" + "ACGTTG" * 100 + "\n")
-    with pytest.raises(BadSettingError, match="for GPUs"):
+    with pytest.raises(BadSettingError, match=f"{precision} is for GPUs"):
         run([tmp_path / "in.fa"], tmp_path / "out", settings=settings)
     assert not (tmp_path / "out").exists()
 

@@ -106,7 +106,8 @@ class Settings(Section):
 
     model: str = "mini"
     length: int | None = None  # chunk length in nt; default: the model set's own
-    precision: str = "auto"  # fp32, bf16, fp16; auto: the fastest that device and encoders have
+    # fp32, bf16, fp16, fp8; auto: the fastest that device and encoders have, but never fp8
+    precision: str = "auto"
     max_tokens: int | None = None  # tokens a batch; default: what cache or GPU memory holds
     compile: bool = False  # GPU: fuse what lies between matrix products; for long runs
     partition_chunks: int | None = None  # one task, one file a table; default: by the encoders
@@ -118,7 +119,7 @@ class Settings(Section):
     memory: MemorySettings = field(default_factory=MemorySettings)
 
     def __post_init__(self) -> None:
-        one_of("precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        one_of("precision", self.precision, ("auto", "fp32", "bf16", "fp16", "fp8"))
         one_of("features_dtype", self.features_dtype, ("float32", "float16"))
         if self.fdr is not None and not 0 < self.fdr < 1:
             raise BadSettingError(f"fdr must lie between 0 and 1, not {self.fdr}.")

@@ -9,7 +9,7 @@ import xxhash
 
 from virnuc_dask.cluster.connect import device_of
 from virnuc_dask.config import Settings
-from virnuc_dask.encoders.precision import AUTO, are_ngrams, fastest_precision
+from virnuc_dask.encoders.precision import AUTO, FOR_GPUS, are_ngrams, fastest_precision
 from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo
 from virnuc_dask.sequences.partitions import write_partitions
@@ -101,12 +101,12 @@ def with_precision(settings: Settings, info: ModelSetInfo, earlier: Plan | None 
     Raises
     ------
     BadSettingError
-        If ``fp16`` is asked for on a CPU.
+        If ``fp16`` or ``fp8`` is asked for on a CPU.
     """
     device = device_of(settings.cluster)
-    if settings.precision == "fp16" and device == "cpu":
+    if settings.precision in FOR_GPUS and device == "cpu":
         raise BadSettingError(
-            "precision fp16 is for GPUs: a CPU computes it a hundred times slower. Leave "
+            f"precision {settings.precision} is for GPUs: CPUs have no fast products for it. Leave "
             "--precision out, or choose bf16 or fp32."
         )
     if settings.precision != AUTO:

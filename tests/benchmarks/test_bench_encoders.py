@@ -1,5 +1,6 @@
 import json
 import sys
+from argparse import Namespace
 
 import bench_encoders
 import numpy as np
@@ -73,3 +74,14 @@ def test_variants_can_be_chosen(call):
         "fair_esm_fp32",
         "ours_bf16",
     }
+
+
+def test_fp8_is_compared_for_esm2_on_a_gpu_that_has_it(monkeypatch, tmp_path):
+    options = Namespace(device="cuda")
+    esm2 = Subject("ESM-2", write_esm2(ESM2, tmp_path), tmp_path, 60)
+    dnabert_s = Subject("DNABERT-S", write_dnabert_s(DNABERT_S, tmp_path), tmp_path, 60)
+    monkeypatch.setattr(bench_encoders, "gpu_multiplies_fp8", lambda: True)
+    assert "fp8" in bench_encoders.precisions(esm2, options)
+    assert "fp8" not in bench_encoders.precisions(dnabert_s, options)
+    monkeypatch.setattr(bench_encoders, "gpu_multiplies_fp8", lambda: False)
+    assert "fp8" not in bench_encoders.precisions(esm2, options)

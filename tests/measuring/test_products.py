@@ -36,7 +36,7 @@ def test_n_grams_have_no_products():
     assert layer_of(EncoderSpec("dna_ngrams", 768, "x.safetensors", {"width": 256})) is None
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp8"])
 def test_the_rate_of_products_is_measured(tmp_path, precision):
     rate = gemm_rate(layer_of(write_esm2(ESM2, tmp_path)), precision, budget_s=0.02, rows=(8, 64))
     assert 1e6 < rate < 1e15

@@ -73,12 +73,17 @@ class Placement:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The torch dtype of the weights."""
+        """The torch dtype of the weights, and of hidden states."""
         # Imported here so that the client, which only reads specifications, starts without torch.
         import torch
 
-        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        return dtypes[self.precision]
+        # What is not multiplied in 8 bits stays in the format that such a product ends in.
+        return {
+            "fp32": torch.float32,
+            "bf16": torch.bfloat16,
+            "fp16": torch.float16,
+            "fp8": torch.bfloat16,
+        }[self.precision]
 
 
 class Encoder(Protocol):

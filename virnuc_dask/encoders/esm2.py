@@ -21,6 +21,7 @@ from torch.nn.functional import gelu
 
 from virnuc_dask.encoders.attention import RotaryTables, attend, rotate
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
+from virnuc_dask.encoders.fp8 import Fp8Linear, check_gpu
 from virnuc_dask.encoders.transformer import TransformerEncoder
 from virnuc_dask.encoders.weights import load_module, read_sizes
 
@@ -57,6 +58,9 @@ class Esm2(TransformerEncoder):
         """Read the weights; `ModelSetError` if they are not what ``spec`` says."""
         sizes = read_sizes(spec, Esm2Sizes)
         module = load_module(lambda: Esm2Module(sizes), folder / spec.file, placement)
+        if placement.precision == "fp8":
+            check_gpu()
+            module.multiply_in_8_bits()
         return cls(module, placement)
 
     def tokenise(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
@@ -92,6 +96,12 @@ class Esm2Module(nn.Module):
         pairs = sizes.embed_dim // sizes.heads // 2
         self.register_buffer("inverse_frequencies", torch.empty(pairs))
         self._rotary = RotaryTables()
+
+    def multiply_in_8_bits(self) -> None:
+        """Replace each layer's weights, one by one, by the same in 8 bits."""
+        for layer in self.layers:
+            for name in ("qkv", "attention_out", "up", "down"):
+                setattr(layer, name, Fp8Linear.of(getattr(layer, name)))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Last hidden states after the final layer norm, (batch, tokens, embed_dim)."""

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 AUTO = "auto"
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
+# CPUs have no fast products for these.
+FOR_GPUS = ("fp16", "fp8")
 
 # What Linux calls the instructions that multiply bf16 matrices in hardware.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -18,8 +20,9 @@ _LOOKED_UP = {"dna_ngrams", "peptide_ngrams"}
 def fastest_precision(device: str, architectures: Iterable[str]) -> str:
     """The precision that ``auto`` stands for.
 
-    ``fp16`` on a GPU: as fast as ``bf16`` and eight times as exact. On a CPU ``bf16`` where it
-    has instructions for it, else ``fp32``; n-grams compute in ``fp32`` everywhere.
+    ``fp16`` on a GPU: as fast as ``bf16`` and eight times as exact; ``fp8`` must be asked for. On
+    a CPU ``bf16`` where it has instructions for it, else ``fp32``; n-grams compute in ``fp32``
+    everywhere.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from virnuc_dask.encoders.encoder import LARGEST_SIZE, EncoderSpec, Placement
+from virnuc_dask.encoders.precision import FOR_GPUS
 from virnuc_dask.errors import ModelSetError
 
 _MOST_LAYERS = 1024
@@ -55,8 +56,14 @@ def load_module(build: Callable[[], Module], path: Path, placement: Placement) -
     Raises
     ------
     ModelSetError
-        If the file is missing or damaged, or its tensors do not fit the module.
+        If the file is missing or damaged, its tensors do not fit the module, or a CPU shall
+        compute in a precision for GPUs.
     """
+    if placement.device == "cpu" and placement.precision in FOR_GPUS:
+        raise ModelSetError(
+            f"precision {placement.precision} is for GPUs: CPUs have no fast products for it. "
+            "Choose bf16 or fp32, or --precision auto."
+        )
     with torch.device("meta"):
         module = build()
     dtypes = {name: torch.float32 for name, _ in module.named_buffers()}

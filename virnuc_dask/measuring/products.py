@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from virnuc_dask.encoders.cpu_kernels import project
 from virnuc_dask.encoders.encoder import EncoderSpec
+from virnuc_dask.encoders.fp8 import multiply
 from virnuc_dask.measuring.turns import seconds
 
 # Rows of a product: the tokens of a batch. The best of them counts.
@@ -26,8 +27,18 @@ def _by_torch(values: Tensor, weights: nn.Linear) -> Tensor:
     return weights(values)  # type: ignore[no-any-return]
 
 
+def _in_8_bits(values: Tensor, weights: nn.Linear) -> Tensor:
+    rows, columns = values.new_ones(len(values), 1, dtype=torch.float32), weights.weight.shape[0]
+    return multiply(values, rows, weights.weight, rows.new_ones(1, columns))
+
+
 _WAYS: dict[str, tuple[Product, ...]] = {"cpu": (_by_torch, project), "cuda": (_by_torch,)}
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp8": torch.float8_e4m3fn,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +104,8 @@ def gemm_rate(
     for count in choices:
         pairs = _operands(layer, count, dtype, device)
         flops = 2 * count * sum(inner * columns for inner, columns in layer.linears)
-        for multiply in _WAYS[device]:
-            spent = _fastest(pairs, multiply, device, budget_s / len(choices))
+        for product in (_in_8_bits,) if precision == "fp8" else _WAYS[device]:
+            spent = _fastest(pairs, product, device, budget_s / len(choices))
             best = max(best, flops / spent)
     return best
 
@@ -122,14 +133,14 @@ def _fastest(
     """Seconds of the fastest pass over all products; a GPU gets several passes at a time."""
     passes = 8 if device == "cuda" else 1
 
-    def multiply() -> None:
+    def all_products() -> None:
         for _ in range(passes):
             for values, weight in pairs:
                 product(values, weight)
 
-    multiply()
+    all_products()
     deadline = time.perf_counter() + budget_s
-    fastest = seconds(multiply, device)
+    fastest = seconds(all_products, device)
     while time.perf_counter() < deadline:
-        fastest = min(fastest, seconds(multiply, device))
+        fastest = min(fastest, seconds(all_products, device))
     return fastest / passes

@@ -1,0 +1,141 @@
+"""Products in 8 bits, on a CPU: it has the same products, only slowly. Speed is for a GPU."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from virnuc_dask.encoders import dnabert_s, esm2
+from virnuc_dask.encoders.attention import inverse_frequencies
+from virnuc_dask.encoders.encoder import Placement, load_encoder
+from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
+from virnuc_dask.encoders.fp8 import Fp8Linear, check_gpu
+from virnuc_dask.encoders.weights import load_module, weight_bytes
+from virnuc_dask.errors import ModelSetError
+from virnuc_dask.measuring.random_weights import (
+    DNABERT_S_SIZES,
+    ESM2_SIZES,
+    write_dnabert_s,
+    write_esm2,
+)
+from virnuc_dask.measuring.trials import smallest_cosine
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    torch.manual_seed(2)
+    return nn.Linear(inputs, outputs)
+
+
+@torch.inference_mode()
+def test_a_product_is_near_the_exact_one_and_keeps_its_shape():
+    exact = linear(320, 960)
+    hidden = torch.randn(3, 7, 320)
+    ours = Fp8Linear.of(exact)(hidden.bfloat16())
+    assert ours.shape == (3, 7, 960)
+    assert ours.dtype == torch.bfloat16
+    cosines = torch.cosine_similarity(ours.float(), exact(hidden), dim=-1)
+    assert cosines.min() > 0.999
+
+
+@torch.inference_mode()
+def test_a_large_token_and_one_of_zeros_do_not_disturb_their_neighbours():
+    exact = linear(64, 32)
+    quiet = torch.randn(1, 64).bfloat16()
+    loud, silent = 1e4 * torch.randn(1, 64).bfloat16(), torch.zeros(1, 64).bfloat16()
+    ours = Fp8Linear.of(exact)
+    together = ours(torch.cat([loud, quiet, silent]))
+    assert torch.equal(together[1], ours(quiet)[0])
+    assert torch.equal(together[2], exact.bias.bfloat16())
+    assert together.isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def module() -> Esm2Module:
+    torch.manual_seed(4)
+    sizes = ESM2_SIZES["8M"]
+    module = Esm2Module(sizes)
+    module.inverse_frequencies = inverse_frequencies(sizes.embed_dim // sizes.heads)
+    return module.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def embeddings(module: Esm2Module, dtype: torch.dtype, eight_bits: bool = False) -> np.ndarray:
+    changed = Esm2Module(module.sizes)
+    changed.load_state_dict(module.state_dict())
+    for parameter in changed.parameters():
+        parameter.data = parameter.data.to(dtype)
+    if eight_bits:
+        changed.multiply_in_8_bits()
+    tokens = torch.randint(4, 24, (8, 168), generator=torch.Generator().manual_seed(1))
+    return changed(tokens)[:, 1:-1].mean(1, dtype=torch.float32).numpy()
+
+
+def test_embeddings_in_8_bits_pass_the_accuracy_gate(module):
+    exact = embeddings(module, torch.float32)
+    ours = embeddings(module, torch.bfloat16, eight_bits=True)
+    assert smallest_cosine(ours, exact) >= 0.999
+    assert not np.array_equal(ours, embeddings(module, torch.bfloat16))
+
+
+def test_weights_in_8_bits_take_half_the_memory():
+    ours = Esm2Module(ESM2_SIZES["35M"]).bfloat16()
+    before = weight_bytes(ours)
+    ours.multiply_in_8_bits()
+    assert weight_bytes(ours) < 0.52 * before
+
+
+def test_an_older_gpu_is_refused_by_its_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    with pytest.raises(ModelSetError, match=r"8\.9 .* NVIDIA A100 is older.* choose fp16"):
+        check_gpu()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    check_gpu()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp8"])
+def test_a_cpu_refuses_what_it_is_slow_at(tmp_path, precision):
+    placement = Placement("cpu", precision)
+    for spec in (
+        write_esm2(Esm2Sizes(2, 32, 2), tmp_path),
+        write_dnabert_s(DNABERT_S_SIZES["small"], tmp_path),
+    ):
+        with pytest.raises(ModelSetError, match="is for GPUs"):
+            load_encoder(spec, tmp_path, placement)
+
+
+def test_dnabert_s_computes_fp16_beside_an_esm2_in_8_bits(tmp_path, monkeypatch):
+    spec = write_dnabert_s(DNABERT_S_SIZES["small"], tmp_path)
+    asked: list[Placement] = []
+
+    def note(build, path, placement):
+        asked.append(placement)
+        return load_module(build, path, Placement())
+
+    monkeypatch.setattr(dnabert_s, "load_module", note)
+    encoder = load_encoder(spec, tmp_path, Placement("cuda", "fp8"))
+    assert [placement.precision for placement in asked] == ["fp16"]
+    assert encoder.placement.precision == "fp16"
+
+
+def test_esm2_is_loaded_as_bf16_and_then_multiplied_in_8_bits(tmp_path, monkeypatch):
+    spec = write_esm2(Esm2Sizes(2, 32, 2), tmp_path)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+
+    def on_cpu(build, path, placement):
+        assert placement.dtype == torch.bfloat16
+        module = build()
+        return module.bfloat16()
+
+    monkeypatch.setattr(esm2, "load_module", on_cpu)
+    encoder = load_encoder(spec, tmp_path, Placement("cuda", "fp8"))
+    assert all(isinstance(layer.down, Fp8Linear) for layer in encoder.module.layers)
+    assert encoder.module.norm.weight.dtype == torch.bfloat16
+
+
+@torch.inference_mode()
+def test_a_compiler_sees_the_whole_product():
+    hidden = torch.randn(4, 64).bfloat16()
+    layer = Fp8Linear.of(linear(64, 32))
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(hidden), layer(hidden))
