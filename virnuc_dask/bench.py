@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from virnuc_dask.cluster.connect import count_gpus, local_workers
+from virnuc_dask.cluster.connect import local_workers
+from virnuc_dask.cluster.gpus import count_gpus
 from virnuc_dask.config import Settings
 from virnuc_dask.measuring.apart import Tell, in_own_process
 from virnuc_dask.measuring.encoder_figures import EncoderFigures, EncoderPlan, measure_encoders

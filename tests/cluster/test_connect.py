@@ -4,11 +4,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
-import pynvml
 import pytest
 
 from virnuc_dask.cluster import connect as connecting
-from virnuc_dask.cluster.connect import Connection, connect, count_gpus, local_workers
+from virnuc_dask.cluster.connect import Connection, connect, local_workers
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
 
@@ -172,21 +171,6 @@ def test_the_real_dask_cuda_takes_these_arguments():
 
     known = inspect.signature(LocalCUDACluster).parameters
     assert {"n_workers", "threads_per_worker", "protocol", "device_memory_limit"} <= set(known)
-
-
-def test_an_empty_list_of_visible_gpus_is_no_gpu(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert count_gpus() == (0, "CUDA_VISIBLE_DEVICES is empty")
-
-
-def test_gpus_are_counted_by_the_driver_and_the_visible_ones(monkeypatch):
-    for name in ("nvmlInit", "nvmlShutdown"):
-        monkeypatch.setattr(pynvml, name, lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 8)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert count_gpus() == (8, "")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert count_gpus() == (2, "")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ import psutil
 import pytest
 from distributed import Client
 
-from virnuc_dask.cluster.connect import _open_to_others, connect
+from virnuc_dask.cluster.connect import connect
+from virnuc_dask.cluster.given import open_to_others
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
 
@@ -52,9 +53,9 @@ def test_scheduler_dashboard_nannies_and_workers_listen_on_loopback_only(dashboa
 
 def test_an_open_cluster_is_named():
     for address in ("tcp://10.0.0.1:8786", "tcp://[2001:db8::1]:8786", "tcp://node7:8786"):
-        assert f"{address} asks for no certificate" in _open_to_others(address)
+        assert f"{address} asks for no certificate" in open_to_others(address)
     for address in ("tcp://127.0.0.1:8786", "tcp://[::1]:1", "tls://10.0.0.1:8786", "inproc://x"):
-        assert _open_to_others(address) == ""
+        assert open_to_others(address) == ""
 
 
 # What is protected

@@ -7,15 +7,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import dask.config
 import psutil
-import pynvml
-from distributed import Client, LocalCluster, Security
+from distributed import Client, LocalCluster
 
+from virnuc_dask.cluster.given import connect_given, open_to_others, refuse_missing_files
+from virnuc_dask.cluster.gpus import count_gpus, dask_cuda_missing, gpu_memory_bytes
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
 from virnuc_dask.modelsets.environment import prepare_torch
@@ -100,7 +99,7 @@ def connect(
         return
     with _client(kind, settings, weight_bytes) as (client, settings):
         if kind == GIVEN:
-            note = _open_to_others(client.scheduler_info()["address"])
+            note = open_to_others(client.scheduler_info()["address"])
         _wait_for_workers(client, settings)
         yield Connection(client, kind, settings, note)
 
@@ -116,40 +115,7 @@ def refuse_impossible(settings: ClusterSettings) -> None:
     kind, settings, _ = _decide(settings)
     if kind == "cuda":
         _count_gpu_workers(settings)
-    elif settings.scheduler_file is not None:
-        _check_scheduler_file(settings.scheduler_file)
-    _security(settings)
-
-
-def count_gpus() -> tuple[int, str]:
-    """GPUs this process may use and, if none, why. Asks NVML, so that CUDA is not started here.
-
-    A CUDA call in the client before the workers start would put every model on the first GPU.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and not visible.strip():
-        return 0, "CUDA_VISIBLE_DEVICES is empty"
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-        pynvml.nvmlShutdown()
-    except pynvml.NVMLError as error:
-        return 0, f"no NVIDIA driver ({error})"
-    if visible is not None:
-        count = min(count, len(visible.split(",")))
-    return count, "" if count else "the driver finds no GPU"
-
-
-def gpu_memory_bytes() -> int:
-    """Memory of the smallest GPU of this machine; 0 without one. Asks NVML, as `count_gpus`."""
-    try:
-        pynvml.nvmlInit()
-        gpus = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
-        sizes = [int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total) for gpu in gpus]
-        pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return 0
-    return min(sizes, default=0)
+    refuse_missing_files(settings)
 
 
 def device_of(settings: ClusterSettings) -> str:
@@ -200,22 +166,12 @@ def _decide(settings: ClusterSettings) -> tuple[str, ClusterSettings, str]:
     return settings.kind, settings, ""
 
 
-def _open_to_others(address: str) -> str:
-    """A note on a cluster on which whoever reaches its address can have code run."""
-    parts = urlsplit(address)
-    host = parts.hostname or ""
-    here = host == "localhost" or host.startswith("127.") or host == "::1"
-    if parts.scheme != "tcp" or here:
-        return ""
-    return f"{address} asks for no certificate: whoever reaches it can run code on its workers."
-
-
 def _decide_by_gpu(settings: ClusterSettings) -> tuple[str, ClusterSettings, str]:
     cpu = replace(settings, device="cpu")
     if settings.device == "cpu":
         return "cpu", cpu, ""
     count, reason = count_gpus()
-    if count and (missing := _dask_cuda_missing()):
+    if count and (missing := dask_cuda_missing()):
         reason = missing
     if not reason:
         return "cuda", settings, ""
@@ -224,20 +180,12 @@ def _decide_by_gpu(settings: ClusterSettings) -> tuple[str, ClusterSettings, str
     return "cpu", cpu, f"No GPU workers: {reason}. Using the CPU."
 
 
-def _dask_cuda_missing() -> str:
-    try:
-        import dask_cuda  # noqa: F401
-    except ImportError as error:
-        return f"dask-cuda cannot be imported ({error}); install virnuc-dask[gpu-cu13]"
-    return ""
-
-
 @contextmanager
 def _client(
     kind: str, settings: ClusterSettings, weight_bytes: int
 ) -> Iterator[tuple[Client, ClusterSettings]]:
     if kind == GIVEN:
-        with _connect_given(settings) as client:
+        with connect_given(settings) as client:
             yield client, settings
         return
     prepare_torch()
@@ -259,39 +207,6 @@ def _client(
             # ends with this process; the run is done.
             with suppress(TimeoutError):
                 cluster.close()
-
-
-def _connect_given(settings: ClusterSettings) -> Client:
-    where = settings.scheduler_file or settings.scheduler
-    security = _security(settings)
-    try:
-        if settings.scheduler_file is not None:
-            _check_scheduler_file(settings.scheduler_file)
-            return Client(scheduler_file=settings.scheduler_file, security=security)
-        return Client(settings.scheduler, security=security)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        # Types and states: how Dask says that one side has TLS and the other has not.
-        raise NoClusterError(
-            f"no scheduler answers at {where}: {error}. Is it running, and if it is protected "
-            "(tls://), are the three --tls options those of its cluster?"
-        ) from error
-
-
-def _security(settings: ClusterSettings) -> Security | None:
-    """The certificates that were named; None leaves it to Dask's own configuration."""
-    files = (settings.tls_ca_file, settings.tls_cert, settings.tls_key)
-    if files == (None, None, None):
-        return None
-    for name in files:
-        if name is None or not Path(name).is_file():
-            raise NoClusterError(f"{name}: no such file; the three --tls options name files.")
-    authority, certificate, key = files
-    return Security(
-        tls_ca_file=authority,
-        tls_client_cert=certificate,
-        tls_client_key=key,
-        require_encryption=True,
-    )
 
 
 def _start_cpu(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, ClusterSettings]:
@@ -330,18 +245,12 @@ def _partitions_at_once(weight_bytes: int) -> int:
 
 def _count_gpu_workers(settings: ClusterSettings) -> int:
     count, reason = count_gpus()
-    if reason := reason or _dask_cuda_missing():
+    if reason := reason or dask_cuda_missing():
         raise NoClusterError(f"--cluster cuda: {reason}.")
     workers = settings.workers or count
     if workers > count:
         raise NoClusterError(f"{workers} GPU workers were asked for, but there are {count} GPUs.")
     return workers
-
-
-def _check_scheduler_file(name: str) -> None:
-    """Client waits for ever for a scheduler file that is not there."""
-    if not Path(name).is_file():
-        raise NoClusterError(f"{name}: no such scheduler file; is the scheduler running?")
 
 
 def _common(settings: ClusterSettings) -> dict[str, Any]:
