@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -31,6 +32,10 @@ from virnuc_dask.measuring.machine import describe, versions
 from virnuc_dask.measuring.metagenome import as_fasta, draw_metagenome
 
 CHUNK_LENGTH = 500
+PROFILES = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL": "100ms",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__CYCLE": "60s",
+}
 Series = dict[str, list[float]]
 
 
@@ -106,13 +111,15 @@ def cluster(scratch: Path) -> Iterator[tuple[Client, dict[str, psutil.Process]]]
     """A scheduler and two workers of one thread, each its own process; and what to look at."""
     file = scratch / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
+    # As the workers that we start ourselves.
+    environment = os.environ | PROFILES
     common = ["--scheduler-file", str(file), "--host", "127.0.0.1"]
     scheduler = subprocess.Popen([*dask, "scheduler", *common, "--port", "0", "--no-dashboard"])
     while not file.exists():
         time.sleep(0.1)
     alone = ["--no-nanny", "--no-dashboard", "--nthreads", "1"]
     workers = [
-        subprocess.Popen([*dask, "worker", *common, *alone, "--name", str(number)])
+        subprocess.Popen([*dask, "worker", *common, *alone, "--name", str(number)], env=environment)
         for number in range(2)
     ]
     started = {"scheduler": scheduler, "worker_0": workers[0], "worker_1": workers[1]}

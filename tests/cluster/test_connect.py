@@ -89,6 +89,18 @@ def test_workers_keep_their_memory_between_two_batches(monkeypatch):
     assert list(found.values()) == [None]
 
 
+def test_workers_do_not_fill_their_memory_with_profiles():
+    with connect(ClusterSettings(kind="cpu", workers=1, dashboard_port=0), 0) as connection:
+        found = connection.client.run(profile_times)
+    assert list(found.values()) == [(0.1, 60)]
+
+
+def profile_times(dask_worker) -> tuple[float, float]:
+    """Seconds between two looks at a worker's stack, and between two profiles that it keeps."""
+    callbacks = dask_worker.periodic_callbacks
+    return tuple(callbacks[name].callback_time / 1000 for name in ("profile", "profile-cycle"))
+
+
 def test_cpu_asked_for_needs_no_note(four_gpus):
     kind, settings, note = connecting._decide(ClusterSettings(device="cpu"))
     assert (kind, settings.device, note) == ("cpu", "cpu", "")

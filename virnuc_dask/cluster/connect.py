@@ -29,6 +29,16 @@ _CORES_USED = 0.9
 # Share of a GPU that the weights take at most where there is room beside them; partitions in work
 # there, and where encoders may have to change places.
 _ROOMY, _PIPELINE, _GROUP = 0.75, 3, 16
+# What Dask would do otherwise in the workers that we start. Held by tests/cluster/test_connect.py.
+_FOR_WORKERS = {
+    # A nanny has its worker give memory back to the system at every opportunity; the encoders then
+    # wait for new pages at every step: ESM-2 in bf16 at half its speed, frames at a fifth.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    # A worker looks at its own stack a hundred times a second and keeps the profile of every
+    # second for an hour: 300 MB. A minute's from ten looks a second are 5 MB an hour.
+    "distributed.worker.profile.interval": "100ms",
+    "distributed.worker.profile.cycle": "60s",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +200,7 @@ def _client(
         return
     prepare_torch()
     start = _start_cuda if kind == "cuda" else _start_cpu
-    # By default a nanny has its worker give memory back to the system at every opportunity; the
-    # encoders then wait for new pages at every step: ESM-2 in bf16 at half its speed, frames at a
-    # fifth. Held by tests/cluster/test_connect.py.
-    with dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}):
+    with dask.config.set(_FOR_WORKERS):
         cluster, settings = start(settings, weight_bytes)
     # A nanny starts its worker again whenever that dies. A cluster that finds a worker missing 15 s
     # after it died, because it died again or starts slowly, would close the nanny, for good.
