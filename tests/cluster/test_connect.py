@@ -81,12 +81,19 @@ def test_a_worker_that_takes_long_to_end_does_not_spoil_the_run(monkeypatch):
     assert closed == [True]
 
 
+ALLOCATION = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX")
+
+
 def test_workers_keep_their_memory_between_two_batches(monkeypatch):
-    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    for name in ALLOCATION:
+        monkeypatch.delenv(name, raising=False)
     settings = ClusterSettings(kind="cpu", workers=1, dashboard_port=0)
     with connect(settings, weight_bytes=0) as connection:
-        found = connection.client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_")
-    assert list(found.values()) == [None]
+        found = {name: connection.client.run(os.environ.get, name) for name in ALLOCATION}
+    assert {name: list(values.values()) for name, values in found.items()} == {
+        "MALLOC_TRIM_THRESHOLD_": [None],
+        "MALLOC_ARENA_MAX": ["1"],
+    }
 
 
 def test_workers_do_not_fill_their_memory_with_profiles():

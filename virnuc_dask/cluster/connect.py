@@ -34,6 +34,9 @@ _FOR_WORKERS = {
     # A nanny has its worker give memory back to the system at every opportunity; the encoders then
     # wait for new pages at every step: ESM-2 in bf16 at half its speed, frames at a fifth.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    # Tasks run in a thread, and glibc gives a thread's memory back even so; the main thread's it
+    # keeps, and with one arena for all that is everyone's: another 5 %.
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": "1",
     # A worker looks at its own stack a hundred times a second and keeps the profile of every
     # second for an hour: 300 MB. A minute's from ten looks a second are 5 MB an hour.
     "distributed.worker.profile.interval": "100ms",
