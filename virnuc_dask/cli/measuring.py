@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from virnuc_dask.cli.options import ManyValues, console, loudness_options, model_option
+from virnuc_dask.cli.terminal import say
 from virnuc_dask.cluster.monitor import show_log
 from virnuc_dask.config import load_settings
 
@@ -56,12 +57,12 @@ def bench_command(esm2: tuple[str, ...], quick: bool, file: Path | None, **optio
 
     def tell(message: str) -> None:
         if not quiet:
-            click.echo(message, err=True)
+            say(message, err=True)
 
     report = bench(load_settings(flags=flags), BenchOptions(esm2, quick), tell)
     if file is not None:
         file.write_text(json.dumps(report.as_json()) + "\n", encoding="utf-8")
-    click.echo(report_text(report))
+    say(report_text(report))
 
 
 def report_text(report: BenchReport) -> str:
