@@ -51,6 +51,14 @@ def test_scheduler_dashboard_nannies_and_workers_listen_on_loopback_only(dashboa
         assert all(ip_address(ip).is_loopback for ips in found.values() for ip in ips), found
 
 
+def test_a_cluster_told_to_listen_everywhere_does_and_warns():
+    settings = ClusterSettings(kind="cpu", workers=1, dashboard_port=0, host="0.0.0.0")  # noqa: S104
+    with connect(settings, weight_bytes=0) as connection:
+        everywhere = {ip for ips in listening().values() for ip in ips}
+    assert "0.0.0.0" in everywhere  # noqa: S104
+    assert "whoever reaches it can run code on its workers" in connection.note
+
+
 def test_an_open_cluster_is_named():
     for address in ("tcp://10.0.0.1:8786", "tcp://[2001:db8::1]:8786", "tcp://node7:8786"):
         assert f"{address} asks for no certificate" in open_to_others(address)
@@ -155,6 +163,13 @@ def run_on(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> Call
         return code, out + err
 
     return call
+
+
+def test_who_listens_everywhere_is_warned(run_on, tmp_path):
+    (tmp_path / "open.yaml").write_text("virnuc: {cluster: {host: 0.0.0.0}}\n")
+    code, said = run_on("--cluster", "cpu", "--workers", 1, "--config", tmp_path / "open.yaml")
+    assert code == 0
+    assert "tcp://0.0.0.0 asks for no certificate: whoever reaches it can run code" in said
 
 
 def test_a_run_on_a_protected_cluster(run_on, protected, certificates):

@@ -19,7 +19,6 @@ from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
 from virnuc_dask.modelsets.environment import prepare_torch
 
-LOOPBACK = "127.0.0.1"
 GIVEN = "given"
 # What a worker needs: Python, torch and a partition; and its weights, once and a half (parts of
 # them are rearranged; what is mapped from the file is shared and can be given back).
@@ -55,7 +54,7 @@ class Connection:
     client: Client | None
     kind: str
     settings: ClusterSettings
-    note: str = ""  # why this kind, where that is not obvious
+    note: str = ""  # why this kind, where that is not obvious, and who else can reach it
 
     @property
     def workers(self) -> int:
@@ -111,8 +110,8 @@ def connect(
         yield Connection(None, kind, settings, note)
         return
     with _client(kind, settings, weight_bytes) as (client, settings):
-        if kind == GIVEN:
-            note = open_to_others(client.scheduler_info()["address"])
+        address = client.scheduler_info()["address"] if kind == GIVEN else f"tcp://{settings.host}"
+        note = " ".join(filter(None, (note, open_to_others(address))))
         _wait_for_workers(client, settings)
         yield Connection(client, kind, settings, note)
 
@@ -264,21 +263,21 @@ def _count_gpu_workers(settings: ClusterSettings) -> int:
 
 
 def _common(settings: ClusterSettings) -> dict[str, Any]:
-    """Arguments of every cluster on this machine: loopback only, a thread for each partition."""
+    """Arguments of every cluster on this machine: where it listens, a thread for each partition."""
     return {
         "preload": ["virnuc_dask.cluster.interrupts"],
         "threads_per_worker": settings.partitions_at_once,
-        "host": LOOPBACK,
-        "dashboard_address": f"{LOOPBACK}:{_free_port(settings.dashboard_port)}",
+        "host": settings.host,
+        "dashboard_address": f"{settings.host}:{_free_port(settings.host, settings.dashboard_port)}",
     }
 
 
-def _free_port(wanted: int) -> int:
+def _free_port(host: str, wanted: int) -> int:
     """``wanted`` if nothing listens there, else 0: any."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, wanted))
+            probe.bind((host, wanted))
         except OSError:
             return 0
     return wanted
