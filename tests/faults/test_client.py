@@ -84,7 +84,7 @@ def test_the_second_interruption_is_obeyed_at_once(job):
         code, stderr = interrupt(process, signal.SIGTERM)
     assert code == 143, "the second one's"
     assert time.monotonic() - started < 3
-    assert "Traceback" not in stderr
+    assert "Traceback" not in stderr, stderr
     assert_no_process_left(job)
 
 
