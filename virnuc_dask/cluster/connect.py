@@ -264,11 +264,12 @@ def _count_gpu_workers(settings: ClusterSettings) -> int:
 
 def _common(settings: ClusterSettings) -> dict[str, Any]:
     """Arguments of every cluster on this machine: where it listens, a thread for each partition."""
+    port = _free_port(settings.host, settings.dashboard_port)
     return {
         "preload": ["virnuc_dask.cluster.interrupts"],
         "threads_per_worker": settings.partitions_at_once,
         "host": settings.host,
-        "dashboard_address": f"{settings.host}:{_free_port(settings.host, settings.dashboard_port)}",
+        "dashboard_address": f"{settings.host}:{port}",
     }
 
 
