@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
@@ -62,7 +62,7 @@ class ClusterSettings(Section):
     threads: int | None = None  # torch threads of a worker; default: its share of the cores
     device: str = "auto"  # auto, cpu, cuda
     worker_timeout_s: float = 120.0  # how long to wait for the first worker
-    host: str = "127.0.0.1"  # address on which a cluster that we start listens
+    host: str = "127.0.0.1"  # IPv4 address on which a cluster that we start listens
     dashboard_port: int = 8787  # 0: any free port
     partitions_in_flight: int = 3  # per worker, submitted
     # Per worker, in work; one of them computes. Default: 1, on a GPU 3, and 16 where it holds
@@ -77,10 +77,10 @@ class ClusterSettings(Section):
         if missing and len(missing) < len(tls):
             raise BadSettingError(f"TLS needs {', '.join(missing)} as well.")
         try:
-            ip_address(self.host)
+            IPv4Address(self.host)
         except ValueError as error:
             raise BadSettingError(
-                f"cluster.host must be an address of this machine, not {self.host!r}."
+                f"cluster.host must be an IPv4 address of this machine, not {self.host!r}."
             ) from error
         at_least("cluster.workers", self.workers, 1)
         at_least("cluster.threads", self.threads, 1)

@@ -37,7 +37,7 @@ _FOR_WORKERS = {
     # keeps, and with one arena for all that is everyone's: another 5 %.
     "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": "1",
     # A worker looks at its own stack a hundred times a second and keeps the profile of every
-    # second for an hour: 300 MB. A minute's from ten looks a second are 5 MB an hour.
+    # second of the last hour, some 300 MB. One of each minute is enough for the dashboard.
     "distributed.worker.profile.interval": "100ms",
     "distributed.worker.profile.cycle": "60s",
 }
