@@ -150,6 +150,7 @@ def test_a_value_of_the_wrong_type_is_refused(flag, value):
         ("memory.gpu_fraction", 0.0),
         ("memory.gpu_fraction", 1.5),
         ("memory.clear_cache_every", 0),
+        ("cluster.host", "node7"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(flag, value):

@@ -172,6 +172,14 @@ def test_who_listens_everywhere_is_warned(run_on, tmp_path):
     assert "tcp://0.0.0.0 asks for no certificate: whoever reaches it can run code" in said
 
 
+def test_an_address_of_another_machine_is_refused_before_anything_is_written(run_on, tmp_path):
+    (tmp_path / "away.yaml").write_text("virnuc: {cluster: {host: 203.0.113.1}}\n")
+    code, said = run_on("--cluster", "cpu", "--config", tmp_path / "away.yaml")
+    assert code == 6
+    assert "cluster.host: 203.0.113.1 is no address of this machine" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_on_a_protected_cluster(run_on, protected, certificates):
     code, said = run_on("--scheduler-file", protected, *certificates.options)
     assert code == 0, said

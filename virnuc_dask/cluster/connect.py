@@ -122,11 +122,13 @@ def refuse_impossible(settings: ClusterSettings) -> None:
     Raises
     ------
     NoClusterError
-        If the settings contradict each other, or ask for GPUs or a scheduler file not there.
+        If the settings contradict each other, or ask for GPUs, an address or a file not there.
     """
     kind, settings, _ = _decide(settings)
     if kind == "cuda":
         _count_gpu_workers(settings)
+    if kind in ("cpu", "cuda"):
+        _refuse_foreign_host(settings.host)
     refuse_missing_files(settings)
 
 
@@ -271,6 +273,16 @@ def _common(settings: ClusterSettings) -> dict[str, Any]:
         "host": settings.host,
         "dashboard_address": f"{settings.host}:{port}",
     }
+
+
+def _refuse_foreign_host(host: str) -> None:
+    with socket.socket() as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise NoClusterError(
+                f"setting cluster.host: {host} is no address of this machine ({error.strerror})."
+            ) from error
 
 
 def _free_port(host: str, wanted: int) -> int:
