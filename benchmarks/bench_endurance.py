@@ -28,13 +28,16 @@ import psutil
 from distributed import Client
 
 from virnuc_dask import Run, Settings, load_settings, run
+from virnuc_dask.cluster.connect import FOR_WORKERS
 from virnuc_dask.measuring.machine import describe, versions
 from virnuc_dask.measuring.metagenome import as_fasta, draw_metagenome
 
 CHUNK_LENGTH = 500
+# Workers profile themselves as those that we start ourselves.
 PROFILES = {
-    "DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL": "100ms",
-    "DASK_DISTRIBUTED__WORKER__PROFILE__CYCLE": "60s",
+    f"DASK_{setting.upper().replace('.', '__')}": value
+    for setting, value in FOR_WORKERS.items()
+    if setting.startswith("distributed.worker.profile.")
 }
 Series = dict[str, list[float]]
 
@@ -111,7 +114,6 @@ def cluster(scratch: Path) -> Iterator[tuple[Client, dict[str, psutil.Process]]]
     """A scheduler and two workers of one thread, each its own process; and what to look at."""
     file = scratch / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
-    # As the workers that we start ourselves.
     environment = os.environ | PROFILES
     common = ["--scheduler-file", str(file), "--host", "127.0.0.1"]
     scheduler = subprocess.Popen([*dask, "scheduler", *common, "--port", "0", "--no-dashboard"])

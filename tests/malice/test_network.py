@@ -15,8 +15,8 @@ import psutil
 import pytest
 from distributed import Client
 
+from virnuc_dask.cluster.addresses import open_to_others
 from virnuc_dask.cluster.connect import connect
-from virnuc_dask.cluster.given import open_to_others
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -13,7 +12,8 @@ import dask.config
 import psutil
 from distributed import Client, LocalCluster
 
-from virnuc_dask.cluster.given import connect_given, open_to_others, refuse_missing_files
+from virnuc_dask.cluster.addresses import free_port, open_to_others, refuse_foreign_host
+from virnuc_dask.cluster.given import connect_given, refuse_missing_files
 from virnuc_dask.cluster.gpus import count_gpus, dask_cuda_missing, gpu_memory_bytes
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
@@ -29,7 +29,7 @@ _CORES_USED = 0.9
 # there, and where encoders may have to change places.
 _ROOMY, _PIPELINE, _GROUP = 0.75, 3, 16
 # What Dask would do otherwise in the workers that we start. Held by tests/cluster/test_connect.py.
-_FOR_WORKERS = {
+FOR_WORKERS = {
     # A nanny has its worker give memory back to the system at every opportunity; the encoders then
     # wait for new pages at every step: ESM-2 in bf16 at half its speed, frames at a fifth.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
@@ -128,7 +128,7 @@ def refuse_impossible(settings: ClusterSettings) -> None:
     if kind == "cuda":
         _count_gpu_workers(settings)
     if kind in ("cpu", "cuda"):
-        _refuse_foreign_host(settings.host)
+        refuse_foreign_host(settings.host)
     refuse_missing_files(settings)
 
 
@@ -204,7 +204,7 @@ def _client(
         return
     prepare_torch()
     start = _start_cuda if kind == "cuda" else _start_cpu
-    with dask.config.set(_FOR_WORKERS):
+    with dask.config.set(FOR_WORKERS):
         cluster, settings = start(settings, weight_bytes)
     # A nanny starts its worker again whenever that dies. A cluster that finds a worker missing 15 s
     # after it died, because it died again or starts slowly, would close the nanny, for good.
@@ -266,34 +266,13 @@ def _count_gpu_workers(settings: ClusterSettings) -> int:
 
 def _common(settings: ClusterSettings) -> dict[str, Any]:
     """Arguments of every cluster on this machine: where it listens, a thread for each partition."""
-    port = _free_port(settings.host, settings.dashboard_port)
+    port = free_port(settings.host, settings.dashboard_port)
     return {
         "preload": ["virnuc_dask.cluster.interrupts"],
         "threads_per_worker": settings.partitions_at_once,
         "host": settings.host,
         "dashboard_address": f"{settings.host}:{port}",
     }
-
-
-def _refuse_foreign_host(host: str) -> None:
-    with socket.socket() as probe:
-        try:
-            probe.bind((host, 0))
-        except OSError as error:
-            raise NoClusterError(
-                f"setting cluster.host: {host} is no address of this machine ({error.strerror})."
-            ) from error
-
-
-def _free_port(host: str, wanted: int) -> int:
-    """``wanted`` if nothing listens there, else 0: any."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, wanted))
-        except OSError:
-            return 0
-    return wanted
 
 
 def _wait_for_workers(client: Client, settings: ClusterSettings) -> None:

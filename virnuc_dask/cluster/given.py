@@ -1,9 +1,8 @@
-"""Clusters that are running already: how to reach one, and who else can."""
+"""Clusters that are running already: how to reach one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from distributed import Client, Security
 
@@ -48,16 +47,6 @@ def refuse_missing_files(settings: ClusterSettings) -> None:
     for name in filter(None, _certificate_files(settings)):
         if not Path(name).is_file():
             raise NoClusterError(f"{name}: no such file; the three --tls options name files.")
-
-
-def open_to_others(address: str) -> str:
-    """A note on a cluster on which whoever reaches its address can have code run."""
-    parts = urlsplit(address)
-    host = parts.hostname or ""
-    here = host == "localhost" or host.startswith("127.") or host == "::1"
-    if parts.scheme != "tcp" or here:
-        return ""
-    return f"{address} asks for no certificate: whoever reaches it can run code on its workers."
 
 
 def _certificates(settings: ClusterSettings) -> Security | None:

@@ -76,7 +76,7 @@ class DnabertS(TransformerEncoder):
                 "Import or download the model set again."
             )
         if placement.precision == "fp8":
-            # A tenth of a run's work: not worth the 8 bits, nor a bias rounded to bf16.
+            # Beside ESM-2 3B it is little work: not worth 8 bits, nor a bias rounded to bf16.
             placement = replace(placement, precision="fp16")
         module = load_module(lambda: DnabertSModule(sizes), folder / spec.file, placement)
         return cls(module, tokenizer, placement)

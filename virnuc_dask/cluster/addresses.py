@@ -1,0 +1,46 @@
+"""Where a cluster listens, and who else can reach it there."""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import urlsplit
+
+from virnuc_dask.errors import NoClusterError
+
+
+def refuse_foreign_host(host: str) -> None:
+    """Find out early whether a cluster can listen on ``host``.
+
+    Raises
+    ------
+    NoClusterError
+        If it is no address of this machine.
+    """
+    with socket.socket() as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise NoClusterError(
+                f"setting cluster.host: {host} is no address of this machine ({error.strerror})."
+            ) from error
+
+
+def free_port(host: str, wanted: int) -> int:
+    """``wanted`` if nothing listens there, else 0: any."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, wanted))
+        except OSError:
+            return 0
+    return wanted
+
+
+def open_to_others(address: str) -> str:
+    """A note on a cluster on which whoever reaches its address can have code run."""
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    here = host == "localhost" or host.startswith("127.") or host == "::1"
+    if parts.scheme != "tcp" or here:
+        return ""
+    return f"{address} asks for no certificate: whoever reaches it can run code on its workers."
