@@ -6,6 +6,7 @@ import pytest
 
 from virnuc_dask import planning
 from virnuc_dask.config import ClusterSettings, Settings
+from virnuc_dask.encoders.processor import AVX512, Processor
 from virnuc_dask.errors import BadSettingError
 from virnuc_dask.modelsets.registry import find, read_info
 from virnuc_dask.planning import chunks_a_partition, with_precision
@@ -27,7 +28,7 @@ def transformers():
 @pytest.mark.parametrize(("device", "expected"), [("cpu", "bf16"), ("cuda", "fp16")])
 def test_auto_becomes_what_the_device_computes_fastest(monkeypatch, transformers, device, expected):
     monkeypatch.setattr(planning, "device_of", lambda settings: device)
-    monkeypatch.setattr("virnuc_dask.encoders.precision.cpu_multiplies_bf16", lambda: True)
+    monkeypatch.setattr(planning, "this_processor", lambda: Processor(AVX512, multiplies_bf16=True))
     assert with_precision(Settings(), transformers).precision == expected
     assert with_precision(Settings(precision="fp32"), transformers).precision == "fp32"
 

@@ -10,6 +10,7 @@ import xxhash
 from virnuc_dask.cluster.connect import device_of
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.precision import AUTO, FOR_GPUS, are_ngrams, fastest_precision
+from virnuc_dask.encoders.processor import this_processor
 from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo
 from virnuc_dask.sequences.partitions import write_partitions
@@ -111,7 +112,7 @@ def with_precision(settings: Settings, info: ModelSetInfo, earlier: Plan | None 
         )
     if settings.precision != AUTO:
         return settings
-    fastest = fastest_precision(device, _architectures(info))
+    fastest = fastest_precision(device, this_processor(), _architectures(info))
     return replace(settings, precision=earlier.decisions.precision if earlier else fastest)
 
 

@@ -1,48 +1,25 @@
 import pytest
 
-from virnuc_dask.encoders import precision
-from virnuc_dask.encoders.precision import cpu_multiplies_bf16, fastest_precision
+from virnuc_dask.encoders.precision import fastest_precision
+from virnuc_dask.encoders.processor import AVX2, AVX512, Processor
 
 TRANSFORMERS = ("dnabert_s", "esm2")
 NGRAMS = ("dna_ngrams", "peptide_ngrams")
+WITH_BF16 = Processor(AVX512, multiplies_bf16=True)
+OLDER = Processor(AVX2, multiplies_bf16=False)
 
 
-@pytest.fixture
-def cpu_flags(tmp_path, monkeypatch):
-    def have(flags: str) -> None:
-        path = tmp_path / "cpuinfo"
-        path.write_text(f"processor\t: 0\nmodel name\t: some\nflags\t\t: {flags}\n\n")
-        monkeypatch.setattr(precision, "_CPU_INFO", path)
-
-    return have
+def test_a_cpu_computes_bf16_where_it_has_instructions_for_it():
+    assert fastest_precision("cpu", WITH_BF16, TRANSFORMERS) == "bf16"
+    assert fastest_precision("cpu", OLDER, TRANSFORMERS) == "fp32"
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ("fpu avx512f avx512_bf16 vaes", "bf16"),
-        ("fpu amx_bf16 amx_tile", "bf16"),
-        ("fpu avx2 avx512f", "fp32"),
-        ("", "fp32"),
-    ],
-)
-def test_a_cpu_computes_bf16_where_it_has_instructions_for_it(cpu_flags, flags, expected):
-    cpu_flags(flags)
-    assert fastest_precision("cpu", TRANSFORMERS) == expected
-
-
-def test_a_gpu_computes_fp16(cpu_flags):
-    cpu_flags("avx512_bf16")
-    assert fastest_precision("cuda", TRANSFORMERS) == "fp16"
+@pytest.mark.parametrize("processor", [WITH_BF16, OLDER])
+def test_a_gpu_computes_fp16(processor):
+    assert fastest_precision("cuda", processor, TRANSFORMERS) == "fp16"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_ngrams_are_looked_up_in_fp32_everywhere(cpu_flags, device):
-    cpu_flags("avx512_bf16")
-    assert fastest_precision(device, NGRAMS) == "fp32"
-    assert fastest_precision("cpu", ("dna_ngrams", "esm2")) == "bf16"
-
-
-def test_an_unknown_machine_computes_fp32(tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "_CPU_INFO", tmp_path / "none")
-    assert not cpu_multiplies_bf16()
+def test_ngrams_are_looked_up_in_fp32_everywhere(device):
+    assert fastest_precision(device, WITH_BF16, NGRAMS) == "fp32"
+    assert fastest_precision("cpu", WITH_BF16, ("dna_ngrams", "esm2")) == "bf16"

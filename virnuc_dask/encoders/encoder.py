@@ -63,13 +63,15 @@ class Placement:
 
     ``device`` is ``cpu`` or ``cuda``, ``precision`` one of `precision.PRECISIONS`; without
     ``max_tokens``, the tokens of a batch follow from device and encoder; ``compile`` fuses what
-    lies between the matrix products of full batches.
+    lies between the matrix products of full batches. On a CPU ``instructions``, one of
+    `processor.INSTRUCTION_SETS`, choose the kernels; None: those of this machine.
     """
 
     device: str = "cpu"
     precision: str = "fp32"
     max_tokens: int | None = None
     compile: bool = False
+    instructions: str | None = None
 
     @property
     def dtype(self) -> torch.dtype:

@@ -83,6 +83,7 @@ def load(source: ModelSource, on_load: OnLoad | None = None) -> ModelSet:
                 source.precision,
                 source.max_tokens,
                 compile=source.compile and device == "cuda",
+                instructions=source.instructions,
             ),
             Memory(source.residency, free_bytes(source, device)),
             on_load,

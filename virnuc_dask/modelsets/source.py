@@ -24,6 +24,7 @@ class ModelSource:
     gpu_fraction: float = 0.9
     residency: str = "auto"
     encoders: bool = True  # false: the classifier alone
+    instructions: str | None = None  # that choose a CPU's kernels; None: the machine's own
 
     @classmethod
     def of(
