@@ -10,11 +10,13 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from virnuc_dask.encoders import cpu_kernels
 from virnuc_dask.encoders.cpu_kernels import (
     LOG2_E,
+    FusedProducts,
+    PlainProducts,
     attend_in_cache,
-    project,
-    project_gelu,
-    project_onto,
+    multiplies_fused,
+    products_for,
 )
+from virnuc_dask.encoders.processor import AVX2, AVX512, PLAIN
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 
@@ -27,7 +29,8 @@ def random_parts(tokens, heads, head_dim, dtype, size=1.0):
 
 def attention_of_torch(query, key, value, bias=None):
     parts = (part.float().transpose(1, 2) for part in (query, key, value))
-    return scaled_dot_product_attention(*parts, attn_mask=bias).transpose(1, 2).flatten(2)
+    by_query = None if bias is None else bias.transpose(1, 2)
+    return scaled_dot_product_attention(*parts, attn_mask=by_query).transpose(1, 2).flatten(2)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -77,43 +80,60 @@ def test_attention_does_not_depend_on_how_many_texts_are_in_work(monkeypatch):
     assert torch.equal(attend_in_cache(*parts), together)
 
 
+def test_attention_does_not_depend_on_how_many_heads_are_in_work(monkeypatch):
+    parts = random_parts(20, 4, 8, torch.float32)
+    bias = torch.rand(4, 20, 20)
+    together = attend_in_cache(*parts, bias)
+    monkeypatch.setattr(cpu_kernels, "_SCORES", 3 * 20 * 20)
+    assert torch.equal(attend_in_cache(*parts, bias), together)
+
+
 @pytest.fixture(params=TOLERANCE)
 def layer(request):
     torch.manual_seed(2)
     return nn.Linear(96, 80).to(request.param).requires_grad_(False)
 
 
-def test_products_are_those_of_the_layer(layer):
+@pytest.fixture(params=[PlainProducts, FusedProducts])
+def products(request, layer):
+    if request.param is FusedProducts and not multiplies_fused(layer.weight.dtype):
+        pytest.skip(f"oneDNN has no product of {layer.weight.dtype} on this processor")
+    return request.param()
+
+
+def test_products_are_those_of_the_layer(layer, products):
     inputs, hidden = torch.randn(3, 7, 96).to(layer.weight), torch.randn(3, 7, 80).to(layer.weight)
-    plain = layer(inputs)
+    plain, kept = layer(inputs), hidden.clone()
     atol = TOLERANCE[layer.weight.dtype]
     with torch.inference_mode():
-        assert torch.allclose(project(inputs, layer), plain, atol=atol)
-        assert torch.allclose(project_gelu(inputs, layer), gelu(plain), atol=atol)
-        assert torch.allclose(project_onto(hidden, inputs, layer), hidden + plain, atol=atol)
+        assert torch.allclose(products.linear(inputs, layer), plain, atol=atol)
+        assert torch.allclose(products.linear_gelu(inputs, layer), gelu(plain), atol=atol)
+        onto = products.linear_onto(hidden, inputs, layer)
+        assert torch.allclose(onto, hidden + plain, atol=atol)
+    assert torch.equal(hidden, kept)
 
 
 def test_a_layer_without_bias_is_one_too():
     layer = nn.Linear(32, 16, bias=False).requires_grad_(False)
     inputs = torch.randn(4, 32)
-    with torch.inference_mode():
-        assert torch.allclose(project(inputs, layer), layer(inputs), atol=1e-6)
+    for products in (PlainProducts(), FusedProducts()):
+        with torch.inference_mode():
+            assert torch.allclose(products.linear(inputs, layer), layer(inputs), atol=1e-6)
 
 
-def test_without_onednn_the_layer_itself_computes(layer, monkeypatch):
-    inputs = torch.randn(3, 7, 96).to(layer.weight)
-    monkeypatch.setattr(cpu_kernels, "_AVAILABLE", False)
-    with torch.inference_mode():
-        assert torch.equal(project(inputs, layer), layer(inputs))
-        assert torch.equal(project_gelu(inputs, layer), gelu(layer(inputs)))
-        hidden = layer(inputs)
-        assert torch.equal(project_onto(hidden, inputs, layer), hidden + hidden)
+@pytest.mark.parametrize("instructions", [AVX2, PLAIN])
+def test_without_avx512_torchs_own_layers_compute(instructions):
+    for dtype in TOLERANCE:
+        assert isinstance(products_for(instructions, dtype), PlainProducts)
 
 
-def test_outside_of_inference_gradients_flow():
-    layer = nn.Linear(8, 8)
-    project_gelu(torch.randn(2, 8), layer).sum().backward()
-    assert layer.weight.grad is not None
+def test_with_avx512_products_are_fused_where_onednn_has_them(monkeypatch):
+    assert isinstance(products_for(AVX512, torch.float32), FusedProducts)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert isinstance(products_for(AVX512, torch.float32), FusedProducts)
+    assert isinstance(products_for(AVX512, torch.bfloat16), PlainProducts)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert isinstance(products_for(AVX512, torch.float32), PlainProducts)
 
 
 def test_the_unit_of_scores_is_that_of_a_power_of_two():

@@ -6,11 +6,13 @@ import torch
 
 from virnuc_dask.encoders import transformer
 from virnuc_dask.encoders.attention import inverse_frequencies
+from virnuc_dask.encoders.cpu_kernels import PlainProducts, products_for
 from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.dnabert_s_cpu import DnabertSOnCpu
 from virnuc_dask.encoders.encoder import Placement
 from virnuc_dask.encoders.esm2 import Esm2, Esm2Module, Esm2Sizes
 from virnuc_dask.encoders.esm2_cpu import Esm2OnCpu
+from virnuc_dask.encoders.processor import AVX2, AVX512
 from virnuc_dask.encoders.transformer import fitting_tokens
 
 # The least cosine to fp32 that an embedding may have in each precision.
@@ -44,11 +46,12 @@ def cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
     return module
 
 
+@pytest.mark.parametrize("instructions", [AVX512, AVX2])
 @pytest.mark.parametrize("dtype", GATE)
 @pytest.mark.parametrize(("build", "on_cpu"), [(esm2, Esm2OnCpu), (dnabert_s, DnabertSOnCpu)])
-def test_the_cpu_path_passes_the_accuracy_gate(build, on_cpu, dtype):
+def test_the_cpu_path_passes_the_accuracy_gate(build, on_cpu, dtype, instructions):
     plain = build()
-    fast = on_cpu(cast(build(), dtype))
+    fast = on_cpu(cast(build(), dtype), products_for(instructions, dtype))
     with torch.inference_mode():
         for length in (168, 102, 53, 3):
             tokens = torch.randint(4, 30, (9, length), generator=torch.Generator().manual_seed(3))
@@ -63,7 +66,7 @@ def test_the_cpu_path_passes_the_accuracy_gate(build, on_cpu, dtype):
 @pytest.mark.parametrize(("build", "on_cpu"), [(esm2, Esm2OnCpu), (dnabert_s, DnabertSOnCpu)])
 def test_the_cpu_path_has_the_hidden_states_of_every_layer(build, on_cpu):
     plain = build()
-    fast = on_cpu(build())
+    fast = on_cpu(build(), PlainProducts())
     tokens = torch.randint(4, 30, (2, 21))
     with torch.inference_mode():
         for ours, theirs in zip(
@@ -75,7 +78,7 @@ def test_the_cpu_path_has_the_hidden_states_of_every_layer(build, on_cpu):
 def test_the_cpu_path_leaves_the_plain_module_as_it_was():
     module = esm2(1, 32, 4)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    Esm2OnCpu(module)
+    Esm2OnCpu(module, PlainProducts())
     assert all(torch.equal(before[name], now) for name, now in module.state_dict().items())
 
 

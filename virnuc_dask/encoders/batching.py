@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ def embed_in_batches(
 
     All token ids go to the device at once and all embeddings come back at once: between two
     batches a GPU waits for nothing. A batch that does not fit the device's memory is halved and
-    tried again.
+    tried again. On a CPU each of torch's threads computes batches of its own.
 
     Parameters
     ----------
@@ -76,17 +77,49 @@ def embed_in_batches(
     order = np.concatenate(batches)
     ids = _to_device(np.concatenate([tokens[row] for row in order]), device)
     embedded = torch.empty((len(order), dim), dtype=torch.float32, device=device)
+    work: list[tuple[Tensor, Tensor]] = []  # token ids, and where their embeddings go
     text = position = before = 0
     for rows in batches:
         length = len(tokens[rows[0]])
         batch = ids[position : position + len(rows) * length].view(len(rows), length)
         if fill and length == before:
             batch = _filled(batch, texts_a_batch(length, max_tokens))
-        embedded[text : text + len(rows)] = _embed_or_halve(batch, forward)[: len(rows)]
+        work.append((batch, embedded[text : text + len(rows)]))
         text, position, before = text + len(rows), position + len(rows) * length, length
+
+    def embed(batch: Tensor, place: Tensor) -> None:
+        place.copy_(_embed_or_halve(batch, forward)[: len(place)])
+
+    if device == "cpu":
+        _share_among_threads(embed, work)
+    else:
+        for batch, place in work:
+            embed(batch, place)
     embeddings = np.empty((len(order), dim), np.float32)
     embeddings[order] = embedded.cpu().numpy()
     return embeddings
+
+
+def _share_among_threads(
+    embed: Callable[[Tensor, Tensor], None], work: Sequence[tuple[Tensor, Tensor]]
+) -> None:
+    """Call ``embed`` for each batch, one thread a batch.
+
+    Where threads share a product instead, all wait for the slowest at its end, at every one of
+    hundreds of ends; and what a batch gives can depend on their number.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if min(threads, len(work)) == 1:
+            for batch, place in work:
+                embed(batch, place)
+        else:
+            with ThreadPoolExecutor(threads, "batch", torch.set_num_threads, (1,)) as pool:
+                for done in [pool.submit(embed, *each) for each in work]:
+                    done.result()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _to_device(ids: NDArray[np.int64], device: str) -> Tensor:

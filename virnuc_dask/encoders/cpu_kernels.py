@@ -1,115 +1,186 @@
 """What the encoders compute on a CPU: matrix products with what follows them, and attention.
 
-torch leaves fp32 products to MKL and attention to a kernel made for wide heads. For the shapes of
-these encoders oneDNN, which torch brings along, computes fp32 products at more than twice MKL's
-rate on AMD processors, and attention over heads of 16 to 64 values is cheaper as two batched
-products with nothing but one exponential between them. Held to the plain path by
-tests/encoders/test_cpu_kernels.py; measured by benchmarks/bench_encoders.py.
+One thread computes one batch (see `batching`): no product is shared between threads, so a busy
+machine costs its share and no more, and results do not depend on the number of threads. Held to
+the plain path by tests/encoders/test_cpu_kernels.py; measured by benchmarks/bench_encoders.py.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
-# exp2(x * LOG2_E) is exp(x); torch's exp2 is two to five times as fast as its exp.
+from virnuc_dask.encoders.processor import AVX512
+
+# exp2(x * LOG2_E) is exp(x); exp2 has one fast implementation on all processors, exp has not.
 LOG2_E = 1 / math.log(2)
-# Scores that are in work at once: few enough to stay in the processor's cache.
-_SCORES = 1 << 20
-# Values that torch computes in one step of a loop, and those from which on it uses another thread.
-_VECTOR, _GRAIN = 64, 32768
+# Scores that are in work at once: few enough to stay in a core's own cache.
+_SCORES = 1 << 17
+# torch computes what is left over at the end of an array by another function: none must be.
+_VECTOR = 64
 # Sums of exponentials outside are too near the ends of the number range to be trusted.
 _LEAST_SUM, _LARGEST_SUM = 2.0**-60, 2.0**120
 
 
-def project(inputs: Tensor, layer: nn.Linear) -> Tensor:
-    """The linear ``layer`` of ``inputs``, shape (..., layer.out_features)."""
-    if not _has_onednn(inputs):
+class Products(Protocol):
+    """Linear layers, and what follows them; all shapes (..., features)."""
+
+    def linear(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """``layer`` of ``inputs``."""
+        ...
+
+    def linear_gelu(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """The exact GELU of ``layer`` of ``inputs``."""
+        ...
+
+    def linear_onto(self, hidden: Tensor, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """``hidden`` plus ``layer`` of ``inputs``."""
+        ...
+
+
+class PlainProducts:
+    """torch's own layers, which leave fp32 to MKL; what follows is done in place."""
+
+    def linear(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """``layer`` of ``inputs``."""
         return layer(inputs)  # type: ignore[no-any-return]
-    return _onednn()(inputs, layer.weight, layer.bias, "none", [], "")  # type: ignore[no-any-return]
+
+    def linear_gelu(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """The exact GELU of ``layer`` of ``inputs``."""
+        return torch.ops.aten.gelu_(layer(inputs))  # type: ignore[no-any-return]
+
+    def linear_onto(self, hidden: Tensor, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """``hidden`` plus ``layer`` of ``inputs``."""
+        return layer(inputs).add_(hidden)  # type: ignore[no-any-return]
 
 
-def project_gelu(inputs: Tensor, layer: nn.Linear) -> Tensor:
-    """The exact GELU of the linear ``layer`` of ``inputs``."""
-    if not _has_onednn(inputs):
-        return gelu(layer(inputs))
-    return _onednn()(inputs, layer.weight, layer.bias, "gelu", [], "none")  # type: ignore[no-any-return]
+class FusedProducts:
+    """oneDNN's products with what follows fused in: the ops that torch's own compiler emits.
+
+    With AVX-512 on AMD processors oneDNN computes fp32 at more than twice MKL's rate, and nothing
+    else computes bf16 at that of the hardware. They have no gradient.
+    """
+
+    def linear(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """``layer`` of ``inputs``."""
+        op = torch.ops.mkldnn._linear_pointwise
+        return op(inputs, layer.weight, layer.bias, "none", [], "")  # type: ignore[no-any-return]
+
+    def linear_gelu(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """The exact GELU of ``layer`` of ``inputs``."""
+        op = torch.ops.mkldnn._linear_pointwise
+        return op(inputs, layer.weight, layer.bias, "gelu", [], "none")  # type: ignore[no-any-return]
+
+    def linear_onto(self, hidden: Tensor, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """``hidden`` plus ``layer`` of ``inputs``."""
+        op = torch.ops.mkldnn._linear_pointwise
+        return op.binary(inputs, hidden, layer.weight, layer.bias, "add")  # type: ignore[no-any-return]
 
 
-def project_onto(hidden: Tensor, inputs: Tensor, layer: nn.Linear) -> Tensor:
-    """``hidden`` plus the linear ``layer`` of ``inputs``."""
-    if not _has_onednn(inputs):
-        return hidden + layer(inputs)  # type: ignore[no-any-return]
-    return _onednn().binary(inputs, hidden, layer.weight, layer.bias, "add")  # type: ignore[no-any-return]
+def products_for(instructions: str, dtype: torch.dtype) -> Products:
+    """The products that are fast on a processor, if this one can compute them at all.
+
+    Without AVX-512 MKL and oneDNN are equally fast, and a GELU that is fused in costs twice one by
+    itself (benchmarks/README.md).
+
+    Parameters
+    ----------
+    instructions
+        One of `processor.INSTRUCTION_SETS`.
+    dtype
+        Of the weights.
+    """
+    fused = instructions == AVX512 and multiplies_fused(dtype)
+    return FusedProducts() if fused else PlainProducts()
+
+
+def multiplies_fused(dtype: torch.dtype) -> bool:
+    """Whether this machine's oneDNN has a fused product of matrices of ``dtype``."""
+    ops = torch.ops.mkldnn
+    if not torch.backends.mkldnn.is_available() or not hasattr(ops, "_linear_pointwise"):  # type: ignore[no-untyped-call]
+        return False
+    if dtype == torch.bfloat16:
+        return bool(ops._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
 
 
 def attend_in_cache(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    """Attention of every token to every token of its text, a few texts at a time.
+    """Attention of every token to every token of its text, a few heads at a time.
 
-    The weights are 2^score / sum 2^score, scores in units of log(2). The sum is a column of the
-    product with the values, which get a column of ones for it; no maximum is subtracted, because
-    a softmax does not change by it as long as the exponentials stay within the number range.
-    Where they do not, the text is computed again by torch's own attention.
+    torch's own attention is made for wide heads; for heads of 16 to 64 values two batched products
+    with nothing but one exponential between them are cheaper. The weights are
+    2^score / sum 2^score, scores in units of log(2), a column for each query: so both products
+    have long rows. The sum is a row of the product with the values, which get a row of ones for
+    it; no maximum is subtracted, because a softmax does not change by it as long as the
+    exponentials stay within the number range. Where they do not, the text is computed again by
+    torch's own attention.
 
     Parameters
     ----------
     query, key, value
         Shape (batch, tokens, heads, head_dim).
     bias
-        Added to the scores, shape (heads, tokens, tokens), times `LOG2_E`.
+        Added to the scores, shape (heads, keys, queries), times `LOG2_E`.
 
     Returns
     -------
     Tensor
         Shape (batch, tokens, heads * head_dim).
     """
-    batch, tokens, heads, head_dim = value.shape
-    summed = value.new_ones(batch, heads, tokens, head_dim + 1)
-    summed[..., :head_dim].copy_(value.transpose(1, 2))
-    queries, keys = query.transpose(1, 2), key.permute(0, 2, 3, 1)
-    mixed = value.new_empty(batch, tokens, heads, head_dim)
-    sums = value.new_empty(batch, heads, tokens, 1)
-    texts = max(1, min(batch, _SCORES // (heads * tokens * tokens)))
-    added = value.new_empty(1) if bias is None else bias.repeat(texts, 1, 1)
-    space = value.new_zeros(_in_whole_vectors(texts * heads * tokens * tokens))
+    batch, tokens, heads, dim = value.shape
+    mixed = value.new_empty(batch, tokens, heads, dim)
+    sums = torch.empty(batch, heads, 1, tokens)
+    texts = max(1, _SCORES // (heads * tokens * tokens))
     for start in range(0, batch, texts):
         now = slice(start, start + texts)
-        shape = (len(queries[now]) * heads, tokens, tokens)
-        weights = space[: math.prod(shape)].view(shape)
-        torch.baddbmm(
-            added if bias is None else added[: shape[0]],
-            queries[now].flatten(0, 1),
-            keys[now].flatten(0, 1),
-            beta=0 if bias is None else 1,
-            alpha=LOG2_E / math.sqrt(head_dim),
-            out=weights,
-        )
-        space.exp2_()
-        # In fp32: dividing rows of a few bf16 values by one each is slow.
-        products = torch.bmm(weights, summed[now].flatten(0, 1)).float()
-        products = products.view(-1, heads, tokens, head_dim + 1)
-        sums[now] = products[..., head_dim:]
-        mixed[now].transpose(1, 2).copy_(products[..., :head_dim].div_(products[..., head_dim:]))
+        products = _products_with_values(query[now], key[now], value[now], bias)
+        sums[now] = products[:, :, dim:]
+        mixed[now].permute(0, 2, 3, 1).copy_(products[:, :, :dim].div_(products[:, :, dim:]))
     for text in _out_of_range(sums):
         mixed[text] = _attend_by_torch(query[text], key[text], value[text], bias)
     return mixed.flatten(2)
 
 
-def _in_whole_vectors(values: int) -> int:
-    """The least number from ``values`` on that torch's threads share in whole vectors.
+def _products_with_values(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    """Values weighted by 2^score, and in a last row the sums of the weights.
 
-    torch computes what is left of a thread's share by another exponential, and the results would
-    depend on the number of threads.
+    Shape (texts, heads, head_dim + 1, queries), in fp32: dividing a few bf16 values is slow.
     """
-    vectors = -(-values // _VECTOR)
-    while vectors % (threads := min(torch.get_num_threads(), -(-vectors * _VECTOR // _GRAIN))):
-        vectors += threads - vectors % threads
-    return vectors * _VECTOR
+    texts, tokens, heads, dim = value.shape
+    queries, keys = query.permute(0, 2, 3, 1).flatten(0, 1), key.transpose(1, 2).flatten(0, 1)
+    values = value.new_empty(texts, heads, dim + 1, tokens)
+    values[:, :, :dim], values[:, :, dim] = value.permute(0, 2, 3, 1), 1
+    values = values.flatten(0, 1)
+    added = value.new_empty(1) if bias is None else bias.repeat(texts, 1, 1)
+    products = torch.empty_like(values)
+    at_once = min(len(values), max(1, _SCORES // (tokens * tokens)))
+    space = value.new_empty(_in_whole_vectors(at_once * tokens * tokens))
+    for first in range(0, len(values), at_once):
+        now = slice(first, first + at_once)
+        scores = len(keys[now]) * tokens * tokens
+        weights = space[:scores].view(-1, tokens, tokens)
+        torch.baddbmm(
+            added if bias is None else added[now],
+            keys[now],
+            queries[now],
+            beta=0 if bias is None else 1,
+            alpha=LOG2_E / math.sqrt(dim),
+            out=weights,
+        )
+        space[: _in_whole_vectors(scores)].exp2_()
+        torch.bmm(values[now], weights, out=products[now])
+    return products.view(texts, heads, dim + 1, tokens).float()
+
+
+def _in_whole_vectors(values: int) -> int:
+    """The least multiple of a vector from ``values`` on."""
+    return -(-values // _VECTOR) * _VECTOR
 
 
 def _out_of_range(sums: Tensor) -> list[int]:
@@ -123,20 +194,5 @@ def _out_of_range(sums: Tensor) -> list[int]:
 def _attend_by_torch(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
     """One text, each part (tokens, heads, head_dim), by torch's attention."""
     query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
-    scores = None if bias is None else (bias / LOG2_E)[None]
+    scores = None if bias is None else (bias.transpose(1, 2) / LOG2_E)[None]
     return scaled_dot_product_attention(query, key, value, attn_mask=scores)[0].transpose(0, 1)
-
-
-def _has_onednn(inputs: Tensor) -> bool:
-    # oneDNN's product has no gradient; outside of inference the plain layer computes.
-    return torch.is_inference_mode_enabled() and inputs.device.type == "cpu" and _AVAILABLE
-
-
-def _onednn() -> torch._ops.OpOverloadPacket:
-    """The product with a fused end that torch.compile uses on CPUs."""
-    return torch.ops.mkldnn._linear_pointwise
-
-
-_AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
-    torch.ops.mkldnn, "_linear_pointwise"
-)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from virnuc_dask.encoders.attention import AlibiBias, attend
+from virnuc_dask.encoders.cpu_kernels import products_for
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
 from virnuc_dask.encoders.transformer import TransformerEncoder
 from virnuc_dask.encoders.weights import load_module, read_sizes
@@ -58,10 +59,12 @@ class DnabertS(TransformerEncoder):
         # Imported here: that module is made from this one.
         from virnuc_dask.encoders.dnabert_s_cpu import DnabertSOnCpu
 
-        on_cpu = placement.device == "cpu"
-        super().__init__(
-            DnabertSOnCpu(module) if on_cpu else module, module.sizes.embed_dim, placement
-        )
+        dim = module.sizes.embed_dim
+        if placement.device == "cpu":
+            products = products_for(placement.kernels, placement.dtype)
+            super().__init__(DnabertSOnCpu(module, products), dim, placement)
+        else:
+            super().__init__(module, dim, placement)
         self.tokenizer = tokenizer
 
     @classmethod

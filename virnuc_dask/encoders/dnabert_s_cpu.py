@@ -6,21 +6,23 @@ from collections.abc import Iterable, Iterator
 from typing import cast
 
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
 from virnuc_dask.encoders.attention import AlibiBias
-from virnuc_dask.encoders.cpu_kernels import LOG2_E, attend_in_cache, project, project_onto
+from virnuc_dask.encoders.cpu_kernels import LOG2_E, Products, attend_in_cache
 from virnuc_dask.encoders.dnabert_s import DnabertSLayer, DnabertSModule
 
 
 class DnabertSOnCpu(nn.Module):
     """A DNABERT-S that shares the weights of ``module``."""
 
-    def __init__(self, module: DnabertSModule) -> None:
+    def __init__(self, module: DnabertSModule, products: Products) -> None:
         super().__init__()
+        self._products = products
         self.sizes = module.sizes
         self.embedding, self.token_type = module.embedding, module.token_type
-        self.norm, self.layers = module.norm, module.layers
+        self.norm = module.norm
+        layers = cast(Iterable[DnabertSLayer], module.layers)
+        self.layers = nn.ModuleList(map(_Layer, layers))
         self._alibi = AlibiBias(module.sizes.heads, unit=LOG2_E)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -34,16 +36,31 @@ class DnabertSOnCpu(nn.Module):
         hidden = self.norm(self.embedding(tokens) + self.token_type)
         bias = self._alibi.up_to(tokens.shape[1], hidden)[0]
         yield hidden
-        for layer in cast(Iterable[DnabertSLayer], self.layers):
-            hidden = _one_on(layer, hidden, bias)
+        for layer in cast(Iterable[_Layer], self.layers):
+            qkv = self._products.linear(hidden, layer.qkv)
+            query, key, value = qkv.view(*qkv.shape[:2], 3, layer.heads, -1).unbind(2)
+            mixed = attend_in_cache(query, key, value, bias)
+            mixed = self._products.linear_onto(hidden, mixed, layer.attention_out)
+            hidden = layer.attention_norm(mixed)
+            inner = self._products.linear_gelu(hidden, layer.gate)
+            inner = inner.mul_(self._products.linear(hidden, layer.up))
+            hidden = layer.mlp_norm(self._products.linear_onto(hidden, inner, layer.down))
             yield hidden
 
 
-def _one_on(layer: DnabertSLayer, hidden: Tensor, bias: Tensor) -> Tensor:
-    """Hidden states after ``layer``."""
-    qkv = project(hidden, layer.qkv)
-    query, key, value = qkv.view(*qkv.shape[:2], 3, layer.heads, -1).unbind(2)
-    mixed = attend_in_cache(query, key, value, bias)
-    hidden = layer.attention_norm(project_onto(hidden, mixed, layer.attention_out))
-    gate, up = project(hidden, layer.gate_and_up).chunk(2, dim=-1)
-    return layer.mlp_norm(project_onto(hidden, gelu(gate) * up, layer.down))  # type: ignore[no-any-return]
+class _Layer(nn.Module):
+    """A layer's parts; ``gate`` and ``up`` are two products, each ends in an array without gaps."""
+
+    def __init__(self, layer: DnabertSLayer) -> None:
+        super().__init__()
+        self.heads = layer.heads
+        self.qkv, self.attention_out = layer.qkv, layer.attention_out
+        self.attention_norm, self.mlp_norm = layer.attention_norm, layer.mlp_norm
+        gate, up = layer.gate_and_up.weight.chunk(2)
+        self.gate, self.up, self.down = _linear(gate), _linear(up), layer.down
+
+
+def _linear(weight: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    return layer

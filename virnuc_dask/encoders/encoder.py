@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from virnuc_dask.encoders.processor import this_processor
 from virnuc_dask.errors import ModelSetError
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ class Placement:
     max_tokens: int | None = None
     compile: bool = False
     instructions: str | None = None
+
+    @property
+    def kernels(self) -> str:
+        """The instruction set whose kernels are used."""
+        return self.instructions or this_processor().instructions
 
     @property
     def dtype(self) -> torch.dtype:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from virnuc_dask.encoders.attention import RotaryTables, attend, rotate
+from virnuc_dask.encoders.cpu_kernels import products_for
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
 from virnuc_dask.encoders.fp8 import Fp8Linear, check_gpu
 from virnuc_dask.encoders.transformer import TransformerEncoder
@@ -50,8 +51,12 @@ class Esm2(TransformerEncoder):
         # Imported here: that module is made from this one.
         from virnuc_dask.encoders.esm2_cpu import Esm2OnCpu
 
-        on_cpu = placement.device == "cpu"
-        super().__init__(Esm2OnCpu(module) if on_cpu else module, module.sizes.embed_dim, placement)
+        dim = module.sizes.embed_dim
+        if placement.device == "cpu":
+            products = products_for(placement.kernels, placement.dtype)
+            super().__init__(Esm2OnCpu(module, products), dim, placement)
+        else:
+            super().__init__(module, dim, placement)
 
     @classmethod
     def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:

@@ -10,12 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from virnuc_dask.encoders.attention import RotaryTables
-from virnuc_dask.encoders.cpu_kernels import (
-    attend_in_cache,
-    project,
-    project_gelu,
-    project_onto,
-)
+from virnuc_dask.encoders.cpu_kernels import Products, attend_in_cache
 from virnuc_dask.encoders.esm2 import TOKEN_DROPOUT_SCALE, Esm2Layer, Esm2Module
 
 
@@ -28,8 +23,9 @@ class Esm2OnCpu(nn.Module):
     queries and keys are put in the same order.
     """
 
-    def __init__(self, module: Esm2Module) -> None:
+    def __init__(self, module: Esm2Module, products: Products) -> None:
         super().__init__()
+        self._products = products
         self.sizes = module.sizes
         self.embedding, self.norm = module.embedding, module.norm
         layers = cast(Iterable[Esm2Layer], module.layers)
@@ -54,10 +50,11 @@ class Esm2OnCpu(nn.Module):
             hidden = hidden * TOKEN_DROPOUT_SCALE
         for layer in cast(Iterable[Esm2Layer], self.layers):
             yield hidden
-            mixed = self._attend(project(layer.attention_norm(hidden), layer.qkv), turns)
-            hidden = project_onto(hidden, mixed, layer.attention_out)
-            inner = project_gelu(layer.mlp_norm(hidden), layer.up)
-            hidden = project_onto(hidden, inner, layer.down)
+            qkv = self._products.linear(layer.attention_norm(hidden), layer.qkv)
+            mixed = self._attend(qkv, turns)
+            hidden = self._products.linear_onto(hidden, mixed, layer.attention_out)
+            inner = self._products.linear_gelu(layer.mlp_norm(hidden), layer.up)
+            hidden = self._products.linear_onto(hidden, inner, layer.down)
         yield self.norm(hidden)
 
     def _attend(self, qkv: Tensor, turns: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from virnuc_dask.encoders.batching import embed_in_batches, texts_a_batch
 from virnuc_dask.encoders.encoder import Placement
 from virnuc_dask.encoders.weights import weight_bytes
 
-# Measured by benchmarks/bench_encoders.py: on a CPU these stay in cache.
-_CPU_TOKENS = 4096
+# Measured by benchmarks/bench_encoders.py: enough for a product at its full rate, few enough for a
+# core's cache, and small partitions make batches for all threads.
+_CPU_TOKENS = 2048
 # On a GPU a layer's intermediate values a token: hidden states, queries, keys, values, attention
 # and a perceptron of four times the width, as multiples of the width; half of the free memory.
 _GPU_WIDTHS, _GPU_SHARE = 16, 0.5

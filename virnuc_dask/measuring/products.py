@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from virnuc_dask.encoders.cpu_kernels import project
+from virnuc_dask.encoders.cpu_kernels import FusedProducts, multiplies_fused
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.fp8 import multiply
 from virnuc_dask.measuring.turns import seconds
@@ -27,12 +27,15 @@ def _by_torch(values: Tensor, weights: nn.Linear) -> Tensor:
     return weights(values)  # type: ignore[no-any-return]
 
 
+def _by_onednn(values: Tensor, weights: nn.Linear) -> Tensor:
+    return FusedProducts().linear(values, weights)
+
+
 def _in_8_bits(values: Tensor, weights: nn.Linear) -> Tensor:
     rows, columns = values.new_ones(len(values), 1, dtype=torch.float32), weights.weight.shape[0]
     return multiply(values, rows, weights.weight, rows.new_ones(1, columns))
 
 
-_WAYS: dict[str, tuple[Product, ...]] = {"cpu": (_by_torch, project), "cuda": (_by_torch,)}
 DTYPES = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
@@ -104,10 +107,19 @@ def gemm_rate(
     for count in choices:
         pairs = _operands(layer, count, dtype, device)
         flops = 2 * count * sum(inner * columns for inner, columns in layer.linears)
-        for product in (_in_8_bits,) if precision == "fp8" else _WAYS[device]:
+        for product in _ways(precision, device):
             spent = _fastest(pairs, product, device, budget_s / len(choices))
             best = max(best, flops / spent)
     return best
+
+
+def _ways(precision: str, device: str) -> tuple[Product, ...]:
+    """The products that this machine has in a precision."""
+    if precision == "fp8":
+        return (_in_8_bits,)
+    if device == "cpu" and multiplies_fused(DTYPES[precision]):
+        return _by_torch, _by_onednn
+    return (_by_torch,)
 
 
 def _operands(
