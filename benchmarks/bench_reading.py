@@ -40,7 +40,7 @@ class Turn(NamedTuple):
 def main() -> None:
     options = parse_options()
     machine = describe()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory(dir=options.work) as work:
         inputs = draw_inputs(Path(work), options.megabytes)
         result = {
