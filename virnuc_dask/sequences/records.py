@@ -21,7 +21,7 @@ from virnuc_dask.sequences.text import Entry, FormatError, entries
 
 STDIN = "-"
 
-_BUFFER = 1 << 16
+_BUFFER = 1 << 16  # as `text._BLOCK`
 
 _RNA_TO_DNA = bytes.maketrans(b"Uu", b"Tt")
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from virnuc_dask.sequences.columns import Columns, fasta_columns, fastq_columns
 
+# What is made of so much stays in the processor's cache and in memory that Python has already:
+# with a mebibyte, reading takes twice as long (benchmarks/bench_reading.py).
 _BLOCK = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it
 _SHOWN = 20  # bytes of a file that is no FASTA, in the message
