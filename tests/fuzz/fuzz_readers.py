@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the readers: python tests/fuzz/fuzz_readers.py -max_total_time=60.
 
 Whatever the bytes are: either `BadInputError`, or records that keep what they promise, through
-chunks and frames.
+chunks and frames; the same whether records are read together or one by one.
 """
 
 import io
@@ -20,13 +20,17 @@ import hashlib
 
 from virnuc_dask.errors import BadInputError
 
+COLUMNS = (text.fasta_columns, text.fastq_columns)
 DNA = set("ACGTRYSWKMBDHVN-acgtryswkmbdhvn")
 BLOCKS = (1, 2, 3, 7, 64, 1 << 20)
 
 
-def read(content: bytes, block: int, digest: object = None) -> list[Record] | str:
+def read(
+    content: bytes, block: int, digest: object = None, *, together: bool = True
+) -> list[Record] | str:
     """The records of standard input, or the message that refuses it."""
     text._BLOCK = block
+    text.fasta_columns, text.fastq_columns = COLUMNS if together else (lambda _: None,) * 2
     sys.stdin = SimpleNamespace(buffer=io.BytesIO(content))  # type: ignore[assignment]
     try:
         return list(read_records(["-"], digest))  # type: ignore[arg-type]
@@ -65,6 +69,7 @@ def test_one(data: bytes) -> None:
     digest = hashlib.sha256()
     records = read(content, block, digest)
     assert isinstance(read(content, 1 << 20), list) == isinstance(records, list)
+    assert read(content, block, together=False) == records
     if isinstance(records, str):
         assert records.startswith("standard input: ")
         assert records.replace("\n", "").replace("\t", "").isprintable()

@@ -306,3 +306,20 @@ def test_others_like_a_viral_gene_are_known_and_kept_but_for_the_calibration(
     (work / "doubtful.json").write_text('{"genes": "of others", "doubtful": []}')
     assert gather(wanted, work) == found
     assert len(calls.read_text().splitlines()) == searches + 1
+
+
+def test_one_changed_base_is_split_and_compared_anew(install_mmseqs, settings, work, files):
+    calls = install_mmseqs()
+    wanted = settings(data={"calibrate_on_sure": True})
+    gather(wanted, work)
+    caches = [work / "split.json", work / "doubtful.json"]
+    before = [json.loads(path.read_text())["genes"] for path in caches]
+    searches = len(calls.read_text().splitlines())
+    text = (files / "virus.fa").read_text()
+    last = text.rstrip()[-1]
+    changed = text.rstrip()[:-1] + ("A" if last != "A" else "C") + "\n"
+    (files / "virus.fa").write_text(changed)
+    gather(wanted, work)
+    assert len(calls.read_text().splitlines()) == searches + 2
+    after = [json.loads(path.read_text())["genes"] for path in caches]
+    assert all(old != new for old, new in zip(before, after, strict=True))

@@ -13,9 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import xxhash
 
-from virnuc_dask.pretraining.genes import Gene
+from virnuc_dask.pretraining.genes import Gene, digest_of
 from virnuc_dask.pretraining.homology import Likeness, similar_pairs
 from virnuc_dask.tables.parquet import written_whole
 
@@ -51,17 +50,15 @@ def doubtful_genes(
     viral = [gene for gene in genes if gene.is_virus]
     others = [gene for part in parts.values() for gene in part if not gene.is_virus]
     likeness = replace(likeness, sensitivity=_SENSITIVITY)
-    digest = xxhash.xxh3_128(json.dumps(asdict(likeness)).encode())
-    for gene in [*viral, *others]:
-        digest.update(f"{gene.name} {len(gene.dna)} ".encode())
+    digest = digest_of([*viral, *others], asdict(likeness))
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["genes"] == digest.hexdigest():
+        if kept["genes"] == digest:
             return frozenset(kept["doubtful"])
     log.info("comparing %d others with %d viral genes", len(others), len(viral))
     _, target = similar_pairs([*viral, *others], range(len(viral)), likeness, threads)
     found = np.unique(target[target >= len(viral)]) - len(viral)
     names = sorted(others[index].name for index in found.tolist())
     with written_whole(path) as stream:
-        stream.write(json.dumps({"genes": digest.hexdigest(), "doubtful": names}).encode())
+        stream.write(json.dumps({"genes": digest, "doubtful": names}).encode())
     return frozenset(names)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import xxhash
 
-from virnuc_dask.pretraining.genes import Gene
+from virnuc_dask.pretraining.genes import Gene, digest_of
 from virnuc_dask.pretraining.windows import LONGEST_NT, SHORTEST_NT
 from virnuc_dask.sequences.frames import Frame, find_frames
 
@@ -30,10 +29,7 @@ class WindowFrames:
     ) -> None:
         self._pools = [[g.dna for g in training if g.is_virus == label] for label in (True, False)]
         self._windows = windows
-        digest = xxhash.xxh3_128(f"{windows} {SHORTEST_NT} {LONGEST_NT}".encode())
-        for gene in training:
-            digest.update(f"{gene.name} {len(gene.dna)} {gene.is_virus} ".encode())
-        self.fingerprint: str = digest.hexdigest()
+        self.fingerprint = digest_of(training, windows, SHORTEST_NT, LONGEST_NT)
         pools = [[g.dna for g in validation if g.is_virus == label] for label in (True, False)]
         self.validation = _draw(pools, _VALIDATION_WINDOWS, np.random.default_rng(0))
 

@@ -8,6 +8,7 @@ transcripts; the few ``NC_…``, of mixed origin, are left out), and from FASTA 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -192,6 +193,14 @@ def count_genes(parts: Mapping[str, Collection[Gene]]) -> dict[str, dict[str, in
     """Genes by side of the split and kind."""
     table = Counter((part, gene.kind) for part, genes in parts.items() for gene in genes)
     return {part: {kind: table[part, kind] for kind in KINDS} for part in PARTS}
+
+
+def digest_of(genes: Iterable[Gene], *settings: object) -> str:
+    """A hash of genes, their DNA above all, and of what is done with them: what a cache is of."""
+    digest = xxhash.xxh3_128(json.dumps(settings).encode())
+    for gene in genes:
+        digest.update(f"{gene.name} {gene.kind} {gene.genome} {gene.dna}\n".encode())
+    return digest.hexdigest()
 
 
 def _words(path: Path) -> list[str]:

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import xxhash
 
 from virnuc_dask.errors import BadInputError
 from virnuc_dask.pretraining.contigs import draw_contigs
@@ -26,6 +25,7 @@ from virnuc_dask.pretraining.genes import (
     Exclusions,
     Gene,
     count_genes,
+    digest_of,
     read_genes,
     require_own_names,
 )
@@ -194,18 +194,16 @@ def _split(genes: Sequence[Gene], settings: PretrainSettings, work: Path) -> Spl
     """Split the genes, or read the split that was made of them before."""
     wanted = settings.split
     shares = {TEST: wanted.test, VALIDATION: wanted.validation}
-    digest = xxhash.xxh3_128(json.dumps(asdict(wanted)).encode())
-    for gene in genes:
-        digest.update(f"{gene.name} {len(gene.dna)} ".encode())
+    digest = digest_of(genes, asdict(wanted))
     path = work / "split.json"
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["genes"] == digest.hexdigest():
+        if kept["genes"] == digest:
             return Split(kept["parts"], kept["left_out"], frozenset(kept["phages"]))
     log.info("splitting %d genes by homology", len(genes))
     split = split_genes(genes, shares, _likeness(wanted), settings.threads)
     content = {
-        "genes": digest.hexdigest(),
+        "genes": digest,
         "left_out": split.left_out,
         "phages": sorted(split.phages),
         "parts": split.parts,

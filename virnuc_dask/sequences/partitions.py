@@ -55,33 +55,32 @@ def count_records(records: Iterable[Record], chunk_length: int) -> Counts:
     return tally.counts()
 
 
-class _Piece(NamedTuple):
-    """Neighbouring chunks of one record: so many, from ``first``, counted from 0."""
+class _Group(NamedTuple):
+    """So many neighbouring chunks, from ``first``, of the chunks that ``records`` have in turn."""
 
-    record: Record
-    first: int
+    records: list[Record]
+    first: int  # of the chunks of the first record, counted from 0
     chunks: int
 
 
-def _group(records: Iterable[Record], chunk_length: int, size: int) -> Iterator[list[_Piece]]:
-    """Pieces of ``size`` chunks together; the last group may have fewer."""
-    group: list[_Piece] = []
-    room = size
+def _group(records: Iterable[Record], chunk_length: int, size: int) -> Iterator[_Group]:
+    """Groups of ``size`` chunks; the last one may have fewer."""
+    group: list[Record] = []
+    first, held = 0, 0
     for record in records:
-        first, left = 0, count_chunks(len(record.dna), chunk_length)
-        while left:
-            count = min(left, room)
-            group.append(_Piece(record, first, count))
-            first, left, room = first + count, left - count, room - count
-            if not room:
-                yield group
-                group, room = [], size
-    if group:
-        yield group
+        chunks = count_chunks(len(record.dna), chunk_length)
+        group.append(record)
+        held += chunks
+        while held >= size:
+            yield _Group(group, first, size)
+            held -= size
+            first, group = (chunks - held, [record]) if held else (0, [])
+    if held:
+        yield _Group(group, first, held)
 
 
 def _write_behind(
-    thread: ThreadPoolExecutor, groups: Iterable[list[_Piece]], folder: RunFolder, chunk_length: int
+    thread: ThreadPoolExecutor, groups: Iterable[_Group], folder: RunFolder, chunk_length: int
 ) -> Iterator[PlannedPartition]:
     """Write partitions while the next ones are read: compressing and the disk need no Python."""
     writing: deque[Future[PlannedPartition]] = deque()
@@ -103,26 +102,28 @@ def _write(folder: RunFolder, index: int, table: pa.Table) -> PlannedPartition:
     return PlannedPartition(index, len(table), content)
 
 
-def _cut(pieces: list[_Piece], chunk_length: int) -> pa.Table:
-    """The chunks of ``pieces``: rows of `schemas.PARTITION`."""
-    count = np.array([piece.chunks for piece in pieces])
-    row = np.repeat(np.arange(len(pieces)), count)
-    begin = np.cumsum(count) - count
-    step = np.arange(len(row)) + np.array([piece.first for piece in pieces] - begin)[row]
-    length_nt = np.array([len(piece.record.dna) for piece in pieces])[row]
-    start, end = span_arrays(length_nt, step, chunk_length)
-    dna = [piece.record.dna for piece in pieces]
+def _cut(group: _Group, chunk_length: int) -> pa.Table:
+    """The chunks of ``group``: rows of `schemas.PARTITION`."""
+    ids, dna = [record.id for record in group.records], [record.dna for record in group.records]
+    length_nt = np.fromiter(map(len, dna), np.int64, len(dna))
+    count = -(-length_nt // chunk_length)
+    count[0] -= group.first
+    count[-1] -= count.sum() - group.chunks
+    row = np.repeat(np.arange(len(dna)), count)
+    step = np.arange(group.chunks) - (np.cumsum(count) - count)[row]
+    step[: count[0]] += group.first
+    start, end = span_arrays(length_nt[row], step, chunk_length)
     spans = zip(row.tolist(), start.tolist(), end.tolist(), strict=True)
-    record_id = pa.array([piece.record.id for piece in pieces], pa.string()).take(pa.array(row))
+    record_id = pa.array(ids, pa.string()).take(pa.array(row))
     number = pa.array(step + 1)
     columns = [
         pc.binary_join_element_wise(record_id, number.cast(pa.string()), "_chunk_"),
         record_id,
-        pa.array(np.array([piece.record.index for piece in pieces])[row]),
+        pa.array(np.array([record.index for record in group.records])[row]),
         number,
         pa.array(start),
         pa.array(end),
-        pa.array([dna[piece][first:last] for piece, first, last in spans], pa.string()),
+        pa.array([dna[place][first:last] for place, first, last in spans], pa.string()),
     ]
     return pa.table(columns, schema=schemas.PARTITION)
 

@@ -9,21 +9,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, Protocol, cast
 
 from xopen import xopen
 
 from virnuc_dask.errors import BadInputError
+from virnuc_dask.sequences.columns import DNA, Columns
 from virnuc_dask.sequences.text import Entry, FormatError, entries
 
 STDIN = "-"
 
-# IUPAC nucleotides and alignment gaps. Whatever else but U stands in a sequence is a mistake, most
-# often a protein: every protein longer than a few residues has E, F, I, L, P or Q.
-_NUCLEOTIDES = b"ACGTRYSWKMBDHVN-"
-_DNA = _NUCLEOTIDES + _NUCLEOTIDES.lower()
+_BUFFER = 1 << 16  # as `text._BLOCK`
+
 _RNA_TO_DNA = bytes.maketrans(b"Uu", b"Tt")
 
 # Where the decompressors that xopen chooses from, by machine and Python version, keep their errors.
@@ -52,7 +51,7 @@ DAMAGE: tuple[type[Exception], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one takes five times as long to make
 class Record:
     """One FASTA or FASTQ entry. ``id`` is the header's first word; ``index`` counts from 0."""
 
@@ -65,7 +64,7 @@ class Record:
 class Digest(Protocol):
     """What takes in every raw byte of the input: a ``hashlib`` or ``xxhash`` object."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Take in ``data``."""
 
 
@@ -85,9 +84,11 @@ def read_records(inputs: Sequence[str], digest: Digest | None = None) -> Iterato
     BadInputError
         If a file is missing, damaged, or holds anything but nucleotides.
     """
-    read = chain.from_iterable(_read_file(source, digest) for source in inputs)
-    for index, (record_id, dna, was_rna) in enumerate(read):
-        yield Record(index, record_id, dna, was_rna)
+    read = 0
+    for columns, was_rna in chain.from_iterable(_read_file(source, digest) for source in inputs):
+        index = range(read, read + len(columns.ids))
+        yield from map(Record, index, columns.ids, columns.dna, repeat(was_rna))
+        read = index.stop
 
 
 def hash_inputs(inputs: Sequence[str], digest: Digest) -> None:
@@ -95,14 +96,14 @@ def hash_inputs(inputs: Sequence[str], digest: Digest) -> None:
     for source in inputs:
         with ExitStack() as stack:
             raw = _open_raw(source, stack)
-            while block := raw.read(1 << 20):
+            while block := raw.read(_BUFFER):
                 digest.update(block)
 
 
 class _Digesting(io.RawIOBase):
     """Passes on what it reads, to the digest too."""
 
-    def __init__(self, raw: IO[bytes], digest: Digest | None) -> None:
+    def __init__(self, raw: io.BufferedIOBase, digest: Digest | None) -> None:
         self._raw = raw
         self._digest = digest
 
@@ -110,32 +111,36 @@ class _Digesting(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        block = self._raw.read(len(buffer))
-        buffer[: len(block)] = block
+        count = self._raw.readinto(buffer)
         if self._digest is not None:
-            self._digest.update(block)
-        return len(block)
+            self._digest.update(buffer[:count])
+        return count
 
 
-def _open_raw(source: str, stack: ExitStack) -> IO[bytes]:
+def _open_raw(source: str, stack: ExitStack) -> io.BufferedIOBase:
     if source == STDIN:
-        return sys.stdin.buffer
+        return cast(io.BufferedIOBase, sys.stdin.buffer)
     try:
         return stack.enter_context(Path(source).open("rb"))
     except OSError as error:
         raise BadInputError(f"{source}: cannot be read: {error.strerror}.") from error
 
 
-def _read_file(source: str, digest: Digest | None) -> Iterator[tuple[str, str, bool]]:
+def _read_file(source: str, digest: Digest | None) -> Iterator[tuple[Columns, bool]]:
+    """Columns of neighbouring records, and whether they were RNA."""
     name = "standard input" if source == STDIN else source
     count = 0
     with ExitStack() as stack:
-        raw = io.BufferedReader(_Digesting(_open_raw(source, stack), digest), 1 << 20)
+        raw = io.BufferedReader(_Digesting(_open_raw(source, stack), digest), _BUFFER)
         try:
-            for entry in _entries(raw, stack):
-                count += 1
-                yield _check(name, count, entry)
-            while raw.read(1 << 20):  # what follows the last record still belongs to the digest
+            for found in _entries(raw, stack):
+                if isinstance(found, Columns):
+                    count += len(found.ids)
+                    yield found, False
+                else:
+                    count += 1
+                    yield _check(name, count, found)
+            while raw.read(_BUFFER):  # what follows the last record still belongs to the digest
                 pass
         except DAMAGE as error:
             after = f"after record {count}" if count else "at its start"
@@ -147,15 +152,15 @@ def _read_file(source: str, digest: Digest | None) -> Iterator[tuple[str, str, b
             ) from error
 
 
-def _entries(raw: IO[bytes], stack: ExitStack) -> Iterator[Entry]:
+def _entries(raw: IO[bytes], stack: ExitStack) -> Iterator[Columns | Entry]:
     unpacked = stack.enter_context(xopen(raw, "rb", threads=0))
     # Held by the stack: once collected it would close `raw`, whose rest the caller still reads.
-    plain = stack.enter_context(io.BufferedReader(cast(io.RawIOBase, unpacked), 1 << 20))
+    plain = stack.enter_context(io.BufferedReader(cast(io.RawIOBase, unpacked), _BUFFER))
     return entries(plain)
 
 
-def _check(name: str, number: int, entry: Entry) -> tuple[str, str, bool]:
-    """Id, DNA, and whether it was RNA, of an entry; or the error that names what is wrong."""
+def _check(name: str, number: int, entry: Entry) -> tuple[Columns, bool]:
+    """The record of an entry, and whether it was RNA; or the error that names what is wrong."""
     header, letters = entry
     try:
         words = header.decode().split(None, 1)
@@ -166,16 +171,16 @@ def _check(name: str, number: int, entry: Entry) -> tuple[str, str, bool]:
     record_id = words[0]
     if not (record_id.isascii() and record_id.isprintable()):
         _check_id(record_id, f"{name}: record {number}")
-    other = letters.translate(None, _DNA)
+    other = letters.translate(None, DNA)
     if not other:
-        return record_id, letters.decode(), False
+        return Columns([record_id], [letters.decode()]), False
     if wrong := other.translate(None, b"Uu"):
         letter = wrong[:1]
         raise BadInputError(
             f"{name}: record {record_id!r} (number {number}) has {_shown(letter)} at position "
             f"{letters.index(letter) + 1}, which is no nucleotide. {_advice(letter)}"
         )
-    return record_id, letters.translate(_RNA_TO_DNA).decode(), True
+    return Columns([record_id], [letters.translate(_RNA_TO_DNA).decode()]), True
 
 
 def _check_id(record_id: str, where: str) -> None:

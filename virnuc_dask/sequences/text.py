@@ -1,4 +1,7 @@
-"""FASTA and FASTQ text → entries: header and letters as bytes, a block of whole lines at a time."""
+"""FASTA and FASTQ text → entries, a block of whole lines at a time.
+
+The records of an ordinary block come together, as columns; those of any other one by one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,13 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import IO
 
-_BLOCK = 1 << 20
+import numpy as np
+
+from virnuc_dask.sequences.columns import Columns, fasta_columns, fastq_columns
+
+# What is made of so much stays in the processor's cache and in memory that Python has already:
+# with a mebibyte, reading takes twice as long (benchmarks/bench_reading.py).
+_BLOCK = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it
 _SHOWN = 20  # bytes of a file that is no FASTA, in the message
 
@@ -20,8 +29,10 @@ class FormatError(ValueError):
     """The text is neither FASTA nor FASTQ; the message says why, and what to do."""
 
 
-def entries(stream: IO[bytes]) -> Iterator[Entry]:
-    r"""The entries of a FASTA or FASTQ file, told apart by the first letter.
+def entries(stream: IO[bytes]) -> Iterator[Columns | Entry]:
+    r"""The records of a FASTA or FASTQ file, told apart by the first letter, in order.
+
+    `Columns` are checked; the header and the letters of an `Entry` may hold anything.
 
     Line ends may be ``\n`` or ``\r\n``; blank lines before the first entry and after the last
     one, blanks at the ends of FASTA lines and a byte order mark are passed over.
@@ -63,6 +74,8 @@ def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _with_plain_ends(lines: bytes) -> bytes:
+    if b"\r" not in lines:
+        return lines
     plain = lines.replace(b"\r\n", b"\n")
     if b"\r" in plain:
         raise FormatError(
@@ -71,25 +84,39 @@ def _with_plain_ends(lines: bytes) -> bytes:
     return plain
 
 
-def _fasta(blocks: Iterable[bytes]) -> Iterator[Entry]:
-    header, pieces, held = b"", [b""], 0
+def _fasta(blocks: Iterable[bytes]) -> Iterator[Columns | Entry]:
+    header, pieces, held = b"", [b""], 0  # of the record that has no end yet
     is_first = True
     for block in blocks:
-        continued, *begun = block.split(b"\n>")
-        if block[:1] == b">":
-            begun.insert(0, continued[1:])
-        else:
-            pieces.append(_letters(continued))
-            held += len(pieces[-1])
-            _refuse_endless(held)
-        for text in begun:
-            if not is_first:
-                yield header, b"".join(pieces)
-            is_first = False
-            header, _, lines = text.partition(b"\n")
-            pieces = [_letters(lines)]
-            held = len(pieces[0])
+        first = 0 if block[:1] == b">" else block.find(b"\n>") + 1 or len(block)
+        pieces.append(_letters(block[:first]))
+        held += len(pieces[-1])
+        _refuse_endless(held)
+        if first == len(block):
+            continue
+        if not is_first:
+            yield header, b"".join(pieces)
+        is_first = False
+        last = max(first, block.rfind(b"\n>") + 1)
+        yield from _whole_fasta(block[first:last])
+        header, letters = _fasta_entry(block[last + 1 :])
+        pieces, held = [letters], len(letters)
     yield header, b"".join(pieces)
+
+
+def _whole_fasta(block: bytes) -> Iterator[Columns | Entry]:
+    if not block:
+        return
+    if columns := fasta_columns(block):
+        yield columns
+    else:
+        yield from map(_fasta_entry, block[1:].split(b"\n>"))
+
+
+def _fasta_entry(text: bytes) -> Entry:
+    """The entry of ``text``, which begins after the mark."""
+    header, _, lines = text.partition(b"\n")
+    return header, _letters(lines)
 
 
 def _letters(lines: bytes) -> bytes:
@@ -100,24 +127,35 @@ def _letters(lines: bytes) -> bytes:
     return lines.translate(None, b"\n")
 
 
-def _fastq(blocks: Iterable[bytes]) -> Iterator[Entry]:
-    lines: list[bytes] = []
+def _fastq(blocks: Iterable[bytes]) -> Iterator[Columns | Entry]:
+    rest = b""
     for block in blocks:
-        lines += block.removesuffix(b"\n").split(b"\n")
-        end = len(lines) - len(lines) % 4
-        four = [iter(lines[:end])] * 4
-        for at, (header, letters, plus, qualities) in enumerate(zip(*four, strict=True)):
-            if _is_read(header, letters, plus, qualities):
-                yield header[1:], letters
-            else:
-                _refuse_read(lines[4 * at :], blocks)
+        whole, rest = _whole_reads(rest + block)
+        if columns := fastq_columns(whole):
+            yield columns
+            continue
+        lines = whole.split(b"\n")
+        for at in range(0, len(lines) - 1, 4):
+            if not _is_read(*lines[at : at + 4]):
+                _refuse_read(lines[at:], chain([rest], blocks))
                 return
-        del lines[:end]
+            yield lines[at][1:], lines[at + 1]
+    lines = rest.removesuffix(b"\n").split(b"\n")
     # The last read can be an empty one, whose last line is lost where the file has no line end.
-    if len(lines) == 3 and _is_read(lines[0], lines[1], lines[2], b""):
-        yield lines[0][1:], b""
+    read = [*lines, b""] if len(lines) == 3 else lines
+    if len(read) == 4 and _is_read(*read):
+        yield read[0][1:], read[1]
     else:
         _refuse_read(lines, ())
+
+
+def _whole_reads(text: bytes) -> tuple[bytes, bytes]:
+    """The reads of four whole lines that ``text`` has, and the rest."""
+    end = len(text)
+    lines = np.count_nonzero(np.frombuffer(text, np.uint8) == ord("\n"))  # faster than a count
+    for _ in range(lines % 4 + 1):
+        end = text.rfind(b"\n", 0, end)
+    return text[: end + 1], text[end + 1 :]
 
 
 def _is_read(header: bytes, letters: bytes, plus: bytes, qualities: bytes) -> bool:
@@ -131,7 +169,7 @@ def _is_read(header: bytes, letters: bytes, plus: bytes, qualities: bytes) -> bo
 
 def _refuse_read(lines: list[bytes], blocks: Iterable[bytes]) -> None:
     """Say what is wrong with the read that begins ``lines``; nothing is if all is blank."""
-    if not any(lines) and not any(block.strip() for block in blocks):
+    if not any(text.strip() for text in chain(lines, blocks)):
         return
     header, letters, plus, qualities = (*lines[:4], *[b""] * (4 - len(lines)))[:4]
     if header[:1] != b"@":
