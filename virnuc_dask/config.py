@@ -15,11 +15,17 @@ from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 import dask.config
+import dask.system
 import yaml
 
 from virnuc_dask.errors import BadInputError, BadSettingError
 
 NAMESPACE = "virnuc"
+
+
+def cores() -> int:
+    """Cores that this process may use: its container's or its batch job's share of the machine."""
+    return int(dask.system.CPU_COUNT)
 
 
 @dataclass(frozen=True, slots=True)

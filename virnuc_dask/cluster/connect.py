@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import dask.config
-import psutil
+import distributed.system
 from distributed import Client, LocalCluster
 
 from virnuc_dask.cluster.addresses import free_port, open_to_others, refuse_foreign_host
 from virnuc_dask.cluster.given import connect_given, refuse_missing_files
 from virnuc_dask.cluster.gpus import count_gpus, dask_cuda_missing, gpu_memory_bytes
-from virnuc_dask.config import ClusterSettings
+from virnuc_dask.config import ClusterSettings, cores
 from virnuc_dask.errors import NoClusterError
 from virnuc_dask.modelsets.environment import prepare_torch
 
@@ -154,12 +153,17 @@ def local_workers(settings: ClusterSettings, weight_bytes: int) -> tuple[int, in
     weight_bytes
         Of both encoders, in the precision that they compute in.
     """
-    cores = len(os.sched_getaffinity(0))
+    most = cores()
     worker_bytes = _WORKER_BYTES + _WEIGHT_COPIES * weight_bytes
-    fit = max(1, min(cores, int(psutil.virtual_memory().total // worker_bytes)))
-    used = {workers: workers * (cores // workers) / cores for workers in range(1, fit + 1)}
+    fit = max(1, min(most, int(memory_bytes() // worker_bytes)))
+    used = {workers: workers * (most // workers) / most for workers in range(1, fit + 1)}
     workers = settings.workers or max(w for w, share in used.items() if share >= _CORES_USED)
-    return workers, settings.threads or max(1, cores // workers)
+    return workers, settings.threads or max(1, most // workers)
+
+
+def memory_bytes() -> int:
+    """Memory that this process may use: its container's or its batch job's share."""
+    return int(distributed.system.MEMORY_LIMIT)
 
 
 def _decide(settings: ClusterSettings) -> tuple[str, ClusterSettings, str]:
@@ -234,7 +238,7 @@ def _start_cuda(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, Clus
     from dask_cuda import LocalCUDACluster
 
     at_once = settings.partitions_at_once or _partitions_at_once(weight_bytes)
-    threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = settings.threads or max(1, cores() // workers)
     settings = replace(
         settings, workers=workers, threads=threads, device="cuda", partitions_at_once=at_once
     )
