@@ -194,26 +194,6 @@ def test_the_real_dask_cuda_takes_these_arguments():
     assert {"n_workers", "threads_per_worker", "protocol", "device_memory_limit"} <= set(known)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (ClusterSettings(scheduler_file="/no/such.json"), "/no/such.json: no such scheduler file"),
-        (
-            ClusterSettings(scheduler="tcp://127.0.0.1:9"),
-            "no scheduler answers at tcp://127.0.0.1:9",
-        ),
-        (ClusterSettings(scheduler="nonsense://x"), "no scheduler answers at nonsense://x"),
-    ],
-)
-def test_a_scheduler_that_is_not_there_is_named(settings, message):
-    with (
-        dask_timeout("1s"),
-        pytest.raises(NoClusterError, match=message),
-        connect(settings, weight_bytes=0),
-    ):
-        pass
-
-
 def test_a_running_cluster_is_used_and_left_running(tmp_path):
     from distributed import Client, LocalCluster
 
@@ -261,12 +241,6 @@ def test_large_models_get_fewer_workers(monkeypatch):
     assert local_workers(ClusterSettings(), weight_bytes=12_000_000_000) == (3, 5)
     assert local_workers(ClusterSettings(), weight_bytes=90_000_000_000) == (1, 16)
     assert local_workers(replace(ClusterSettings(), workers=4), weight_bytes=0) == (4, 4)
-
-
-def dask_timeout(seconds: str):
-    import dask
-
-    return dask.config.set({"distributed.comm.timeouts.connect": seconds})
 
 
 def dask_address(address: str):

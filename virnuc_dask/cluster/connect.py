@@ -11,9 +11,14 @@ import dask.config
 import distributed.system
 from distributed import Client, LocalCluster
 
-from virnuc_dask.cluster.addresses import free_port, open_to_others, refuse_foreign_host
+from virnuc_dask.cluster.addresses import free_port, open_to_others
 from virnuc_dask.cluster.given import connect_given, refuse_missing_files
 from virnuc_dask.cluster.gpus import count_gpus, dask_cuda_missing, gpu_memory_bytes
+from virnuc_dask.cluster.start_up import (
+    refuse_small_address_space,
+    refuse_unstartable,
+    starting,
+)
 from virnuc_dask.config import ClusterSettings, cores
 from virnuc_dask.errors import NoClusterError
 from virnuc_dask.modelsets.environment import prepare_torch
@@ -122,12 +127,16 @@ def refuse_impossible(settings: ClusterSettings) -> None:
     ------
     NoClusterError
         If the settings contradict each other, or ask for GPUs, an address or a file not there.
+    UsageError
+        If the workers could not write their temporary files, or would run the caller's script.
     """
     kind, settings, _ = _decide(settings)
     if kind == "cuda":
         _count_gpu_workers(settings)
+    if kind != GIVEN:
+        refuse_small_address_space()
     if kind in ("cpu", "cuda"):
-        refuse_foreign_host(settings.host)
+        refuse_unstartable(settings.host)
     refuse_missing_files(settings)
 
 
@@ -171,7 +180,7 @@ def _decide(settings: ClusterSettings) -> tuple[str, ClusterSettings, str]:
     if settings.kind == "auto":
         address = settings.scheduler
         if address is None and settings.scheduler_file is None:
-            address = dask.config.get("scheduler-address", None)
+            address = dask.config.get("scheduler-address", None) or None
         if address is not None or settings.scheduler_file is not None:
             return GIVEN, replace(settings, scheduler=address), ""
         if settings.tls_ca_file is not None:
@@ -208,7 +217,7 @@ def _client(
         return
     prepare_torch()
     start = _start_cuda if kind == "cuda" else _start_cpu
-    with dask.config.set(FOR_WORKERS):
+    with starting(), dask.config.set(FOR_WORKERS):
         cluster, settings = start(settings, weight_bytes)
     # A nanny starts its worker again whenever that dies. A cluster that finds a worker missing 15 s
     # after it died, because it died again or starts slowly, would close the nanny, for good.
