@@ -1,4 +1,5 @@
 import resource
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ import dask
 import pytest
 
 from virnuc_dask.cluster import start_up
-from virnuc_dask.cluster.connect import refuse_impossible
+from virnuc_dask.cluster.connect import connect, refuse_impossible
 from virnuc_dask.cluster.start_up import refuse_unstartable, starting
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import BadSettingError, NoClusterError
@@ -63,6 +64,16 @@ def test_workers_that_die_as_they_start_are_one_line():
         raise died
     assert str(raised.value).startswith("the workers did not start: the last word. Is memory")
     assert raised.value.__suppress_context__
+
+
+def test_a_port_taken_in_the_last_moment_is_no_news(monkeypatch):
+    """It was free when it was looked at; another one is found, and nobody is warned."""
+    monkeypatch.setattr("virnuc_dask.cluster.connect.free_port", lambda _, wanted: wanted)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        settings = ClusterSettings(kind="cpu", workers=1, dashboard_port=port)
+        with connect(settings, 0) as connection:
+            assert f":{port}/" not in connection.dashboard
 
 
 @pytest.mark.parametrize("name", [f"{Path(__file__)}/below_a_file", "/proc/nothing", 5])

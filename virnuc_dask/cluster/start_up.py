@@ -6,6 +6,7 @@ import ast
 import resource
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import current_process
@@ -69,7 +70,11 @@ def starting() -> Iterator[None]:
         If what is done inside fails, as Dask's clusters do.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            # Another run can take the dashboard's port after it was found free; Dask takes any
+            # other then, and the line that tells of the cluster names it.
+            warnings.filterwarnings("ignore", r"\s*Port \d+ is already in use")
+            yield
     except (RuntimeError, OSError, MemoryError) as error:
         reason: BaseException = error
         while reason.__cause__ is not None:
