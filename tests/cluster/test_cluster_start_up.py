@@ -66,6 +66,8 @@ def test_workers_that_die_as_they_start_are_one_line():
     assert raised.value.__suppress_context__
 
 
+# Dask leaves the socket open that could not be bound.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_port_taken_in_the_last_moment_is_no_news(monkeypatch):
     """It was free when it was looked at; another one is found, and nobody is warned."""
     monkeypatch.setattr("virnuc_dask.cluster.connect.free_port", lambda _, wanted: wanted)
