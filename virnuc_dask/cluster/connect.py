@@ -224,7 +224,9 @@ def _client(
     # Held by tests/faults/test_workers.py.
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}):
         try:
-            with Client(cluster) as client:
+            with starting():
+                client = Client(cluster)
+            with client:
                 yield client, settings
         finally:
             # A worker that outlives the seconds it is given, on a machine short of everything,

@@ -81,7 +81,8 @@ def starting() -> Iterator[None]:
             reason = reason.__cause__
         raise NoClusterError(
             f"the workers did not start: {str(reason) or type(reason).__name__}. Is memory short "
-            f"(ulimit -v), or does a script call this without `{_GUARD}`?"
+            f"(ulimit -v), or does a script call this without `{_GUARD}`? Once it is mended, "
+            "continue with --resume."
         ) from None  # Dask's own errors on the way from there say no more
 
 
