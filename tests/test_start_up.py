@@ -1,5 +1,7 @@
 """What a command waits for before it does anything: the modules it imports."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -7,7 +9,7 @@ import click
 import pytest
 
 import virnuc_dask
-from virnuc_dask.cli.program import cli
+from virnuc_dask.cli.program import cli, main
 
 HEAVY = {"numpy", "pyarrow", "pandas", "dask", "distributed", "torch", "rich", "yaml"}
 
@@ -69,3 +71,44 @@ def test_every_command_of_the_list_can_be_called_by_its_name():
     assert len(names) >= 7
     assert [cli.get_command(context, name).name for name in names] == names
     assert cli.get_command(context, "nothing") is None
+
+
+def test_a_bad_file_in_dasks_own_folder_is_one_line_and_no_help_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text("virnuc: {a: [")
+    environ = {**os.environ, "DASK_CONFIG": str(tmp_path)}
+
+    def call(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "virnuc_dask", *arguments]
+        return subprocess.run(command, env=environ, capture_output=True, text=True)
+
+    done = call("run", "x.fa", "-o", "out")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert str(tmp_path / "mine.yaml") in line
+    assert call("--help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ImportError("libtorch_cpu.so: failed to map segment"), True),
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (ImportError("cannot import name", name="virnuc_dask.run"), False),
+    ],
+)
+def test_what_cannot_be_loaded_for_want_of_memory_is_one_line(command, monkeypatch, error, shown):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr("virnuc_dask.cli.program.import_module", fail)
+    if not shown:
+        monkeypatch.setattr(sys, "argv", ["virnuc-dask", "run"])
+        with pytest.raises(type(error)):
+            main()
+        return
+    code, _, err = command("run", "x.fa", "-o", "out")
+    assert code == 6
+    assert err.count("\n") == 1
+    assert "out of memory" in err

@@ -10,10 +10,10 @@ from typing import Any
 
 from virnuc_dask.cluster.connect import local_workers
 from virnuc_dask.cluster.gpus import count_gpus
-from virnuc_dask.config import Settings
+from virnuc_dask.config import Settings, cores
 from virnuc_dask.measuring.apart import Tell, in_own_process
 from virnuc_dask.measuring.encoder_figures import EncoderFigures, EncoderPlan, measure_encoders
-from virnuc_dask.measuring.machine import cores, describe, versions
+from virnuc_dask.measuring.machine import describe, versions
 from virnuc_dask.measuring.memory import PeakMemory
 from virnuc_dask.measuring.metagenome import as_fasta, draw_metagenome
 from virnuc_dask.measuring.recommendation import as_yaml, best_split

@@ -15,11 +15,17 @@ from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 import dask.config
+import dask.system
 import yaml
 
 from virnuc_dask.errors import BadInputError, BadSettingError
 
 NAMESPACE = "virnuc"
+
+
+def cores() -> int:
+    """Cores that this process may use: its container's or its batch job's share of the machine."""
+    return int(dask.system.CPU_COUNT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class ClusterSettings(Section):
     threads: int | None = None  # torch threads of a worker; default: its share of the cores
     device: str = "auto"  # auto, cpu, cuda
     worker_timeout_s: float = 120.0  # how long to wait for the first worker
+    scheduler_timeout_s: float = 10.0  # how long to knock at a cluster that is already running
     host: str = "127.0.0.1"  # IPv4 address on which a cluster that we start listens
     dashboard_port: int = 8787  # 0: any free port
     partitions_in_flight: int = 3  # per worker, submitted
@@ -87,10 +94,9 @@ class ClusterSettings(Section):
         at_least("cluster.partitions_in_flight", self.partitions_in_flight, 1)
         at_least("cluster.partitions_at_once", self.partitions_at_once, 1)
         at_least("cluster.dashboard_port", self.dashboard_port, 0)
-        if not 0 < self.worker_timeout_s < float("inf"):
-            raise BadSettingError(
-                f"cluster.worker_timeout_s must be seconds, not {self.worker_timeout_s}."
-            )
+        for name in ("worker_timeout_s", "scheduler_timeout_s"):
+            if not 0 < (value := getattr(self, name)) < float("inf"):
+                raise BadSettingError(f"cluster.{name} must be seconds, not {value}.")
 
 
 @dataclass(frozen=True, slots=True)

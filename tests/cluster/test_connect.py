@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,6 +11,7 @@ from virnuc_dask.cluster import connect as connecting
 from virnuc_dask.cluster.connect import Connection, connect, local_workers
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
+from virnuc_dask.measuring.machine import describe
 
 
 @pytest.fixture
@@ -192,26 +194,6 @@ def test_the_real_dask_cuda_takes_these_arguments():
     assert {"n_workers", "threads_per_worker", "protocol", "device_memory_limit"} <= set(known)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (ClusterSettings(scheduler_file="/no/such.json"), "/no/such.json: no such scheduler file"),
-        (
-            ClusterSettings(scheduler="tcp://127.0.0.1:9"),
-            "no scheduler answers at tcp://127.0.0.1:9",
-        ),
-        (ClusterSettings(scheduler="nonsense://x"), "no scheduler answers at nonsense://x"),
-    ],
-)
-def test_a_scheduler_that_is_not_there_is_named(settings, message):
-    with (
-        dask_timeout("1s"),
-        pytest.raises(NoClusterError, match=message),
-        connect(settings, weight_bytes=0),
-    ):
-        pass
-
-
 def test_a_running_cluster_is_used_and_left_running(tmp_path):
     from distributed import Client, LocalCluster
 
@@ -246,11 +228,14 @@ def test_a_kind_and_a_running_cluster_exclude_each_other():
         connecting._decide(settings)
 
 
+def limit(monkeypatch, cores: int, gigabytes: int) -> None:
+    """What Dask finds in the cgroup of a container, on a larger machine."""
+    monkeypatch.setattr("dask.system.CPU_COUNT", cores)
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", gigabytes * 10**9)
+
+
 def test_large_models_get_fewer_workers(monkeypatch):
-    monkeypatch.setattr(connecting.os, "sched_getaffinity", lambda _: set(range(16)))
-    monkeypatch.setattr(
-        connecting.psutil, "virtual_memory", lambda: type("", (), {"total": 64_000_000_000})
-    )
+    limit(monkeypatch, cores=16, gigabytes=64)
     assert local_workers(ClusterSettings(), weight_bytes=3_000_000) == (16, 1)
     assert local_workers(ClusterSettings(), weight_bytes=6_000_000_000) == (5, 3), "15 of 16 cores"
     assert local_workers(ClusterSettings(), weight_bytes=12_000_000_000) == (3, 5)
@@ -258,13 +243,34 @@ def test_large_models_get_fewer_workers(monkeypatch):
     assert local_workers(replace(ClusterSettings(), workers=4), weight_bytes=0) == (4, 4)
 
 
-def dask_timeout(seconds: str):
-    import dask
-
-    return dask.config.set({"distributed.comm.timeouts.connect": seconds})
-
-
 def dask_address(address: str):
     import dask
 
     return dask.config.set({"scheduler-address": address})
+
+
+def test_workers_and_their_threads_are_those_of_the_container(monkeypatch, started_cuda):
+    limit(monkeypatch, cores=64, gigabytes=8)
+    assert local_workers(ClusterSettings(), weight_bytes=0) == (8, 8), "by its memory"
+    limit(monkeypatch, cores=2, gigabytes=8)
+    assert local_workers(ClusterSettings(), weight_bytes=0) == (2, 1), "by its share of the cores"
+    settings = ClusterSettings(kind="cuda", dashboard_port=0)
+    monkeypatch.setattr(connecting, "_count_gpu_workers", lambda _: 1)
+    assert connecting_threads(monkeypatch, settings) == 2
+    assert (describe()["cores"], describe()["memory_gb"]) == (2, 8.0)
+
+
+def connecting_threads(monkeypatch, settings: ClusterSettings) -> int | None:
+    """Torch threads of a GPU worker."""
+    monkeypatch.setattr("dask_cuda.LocalCUDACluster", lambda **_: None)
+    return connecting._start_cuda(settings, 0)[1].threads
+
+
+def test_memory_that_a_process_may_not_use_is_not_counted():
+    """Asked in a process that is really limited, as batch systems do it."""
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_RSS, (3 * 10**9,) * 2)\n"
+        "from virnuc_dask.cluster.connect import memory_bytes; print(memory_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == str(3 * 10**9), done.stderr

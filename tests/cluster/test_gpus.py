@@ -1,38 +1,99 @@
 from argparse import Namespace
 
 import pynvml
+import pytest
 
-from virnuc_dask.cluster.gpus import count_gpus, gpu_memory_bytes
+from virnuc_dask.cluster.gpus import ask_gpus, count_gpus, gpu_memory_bytes
+from virnuc_dask.measuring.machine import describe, gpu_used_bytes
+
+UUIDS = ("GPU-aa11", "GPU-ab22", "GPU-cc33")
+
+
+@pytest.fixture
+def nvml(monkeypatch):
+    """A driver with three GPUs; ``running`` counts its starts less its ends."""
+    state = Namespace(running=0, gigabytes=(80, 24, 80))
+
+    def change(by):
+        state.running += by
+
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: change(1))
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: change(-1))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: len(UUIDS))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda number: number)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", lambda gpu: UUIDS[gpu])
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda gpu: f"Card {gpu}")
+    monkeypatch.setattr(
+        pynvml,
+        "nvmlDeviceGetMemoryInfo",
+        lambda gpu: Namespace(total=state.gigabytes[gpu] * 10**9, used=10**9),
+    )
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return state
 
 
 def test_an_empty_list_of_visible_gpus_is_no_gpu(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", " ")
     assert count_gpus() == (0, "CUDA_VISIBLE_DEVICES is empty")
 
 
-def test_gpus_are_counted_by_the_driver_and_the_visible_ones(monkeypatch):
-    for name in ("nvmlInit", "nvmlShutdown"):
-        monkeypatch.setattr(pynvml, name, lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 8)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert count_gpus() == (8, "")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert count_gpus() == (2, "")
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [
+        ("0", 1),
+        ("2, 0", 2),
+        ("0,1,2,3", 3),
+        ("1,-1,2", 1),
+        ("-1", 0),
+        ("NoDevFiles", 0),
+        ("none", 0),
+        (",", 0),
+        ("3", 0),
+        ("1,1", 0),
+        ("GPU-ab22,GPU-cc", 2),
+        ("GPU-a", 0),
+        ("GPU-cc33,GPU-dd44,GPU-aa11", 1),
+        ("GPU-cc33,1", 1),
+        ("MIG-1234,MIG-5678", 2),
+    ],
+)
+def test_gpus_are_those_that_cuda_shows(nvml, monkeypatch, visible, count):
+    """Those before the first that is none; of a name cut short, if it is that of one GPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found, reason = count_gpus()
+    assert found == count
+    assert reason == ("" if count else f"CUDA_VISIBLE_DEVICES={visible} shows none of the 3 GPUs")
 
 
-def test_the_smallest_gpu_counts_and_without_a_driver_there_is_none(monkeypatch):
-    gigabytes = (80, 24)
-    for name in ("nvmlInit", "nvmlShutdown"):
-        monkeypatch.setattr(pynvml, name, lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: len(gigabytes))
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda number: number)
-    monkeypatch.setattr(
-        pynvml, "nvmlDeviceGetMemoryInfo", lambda gpu: Namespace(total=gigabytes[gpu] * 10**9)
-    )
+def test_without_the_variable_all_gpus_of_the_driver_count(nvml):
+    assert count_gpus() == (3, "")
+
+
+def test_the_smallest_gpu_counts_and_without_a_driver_there_is_none(nvml, monkeypatch):
     assert gpu_memory_bytes() == 24 * 10**9
+    assert gpu_used_bytes() == 3 * 10**9
+    assert describe()["gpus"] == ["Card 0", "Card 1", "Card 2"]
 
     def no_driver():
         raise pynvml.NVMLError_LibraryNotFound
 
     monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
-    assert gpu_memory_bytes() == 0
+    assert (gpu_memory_bytes(), gpu_used_bytes(), describe()["gpus"]) == (0, 0, [])
+    assert "no NVIDIA driver" in count_gpus()[1]
+
+
+@pytest.mark.parametrize("call", [count_gpus, gpu_memory_bytes, gpu_used_bytes, describe])
+@pytest.mark.parametrize("lost", ["nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"])
+def test_the_driver_is_let_go_where_a_gpu_is_lost_too(nvml, monkeypatch, call, lost):
+    def fail(*_):
+        raise pynvml.NVMLError_GpuIsLost
+
+    call()
+    assert nvml.running == 0
+    monkeypatch.setattr(pynvml, lost, fail)
+    call()
+    assert nvml.running == 0
+
+
+def test_an_answer_is_one_a_gpu(nvml):
+    assert ask_gpus(lambda gpu: gpu + 1) == [1, 2, 3]

@@ -1,4 +1,5 @@
 import asyncio
+import sys
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
@@ -180,3 +181,10 @@ def test_loading_leaves_the_event_loop_free(source, monkeypatch):
 
     asyncio.run(both())
     assert in_time == [True]
+
+
+def test_a_worker_that_cannot_load_torch_says_so_in_one_line(source, monkeypatch):
+    monkeypatch.setitem(sys.modules, "virnuc_dask.modelsets.residence", None)
+    worker = SimpleNamespace(name="0", address="tcp://x", state=SimpleNamespace(nthreads=1))
+    with pytest.raises(ModelSetError, match=r"torch cannot be loaded \(.*ulimit -v"):
+        ModelPlugin(source, PERSISTENT, "t")._residence(worker)

@@ -83,6 +83,25 @@ def test_loading_for_longer_than_a_worker_may_be_silent_does_not_kill_it(job, un
     assert_same_results(job, undisturbed)
 
 
+def test_a_suspension_while_the_model_set_loads_is_survived(job, undisturbed):
+    """All processes at once, for longer than a worker may be silent, as of a laptop that sleeps."""
+    job = job.but(environment=SHORT_TTL, faults={"load_s": 3})
+    with job.start() as process:
+        wait_until(lambda: job.events("modelset_loading"))
+        time.sleep(1)  # so that the workers have begun
+        suspended = job.processes()
+        for each in suspended:
+            each.suspend()
+        time.sleep(7)
+        for each in suspended:
+            each.resume()
+        _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr, stderr
+    assert_same_results(job, undisturbed)
+    assert_no_process_left(job)
+
+
 def test_batches_that_do_not_fit_are_halved_and_nothing_changes(job, undisturbed):
     """An encoder that runs out of memory above the tokens of two frames."""
     whole = job.but(cluster=("--cluster", "none"), faults={"most_tokens": 1 << 30})

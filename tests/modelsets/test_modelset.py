@@ -153,6 +153,16 @@ def test_the_number_of_threads_is_the_one_asked_for(source):
     assert torch.get_num_threads() == 1
 
 
+@pytest.mark.usefixtures("_threads_as_before")
+def test_without_a_wish_threads_are_no_more_than_the_containers_cores(monkeypatch):
+    limit_threads(4)
+    monkeypatch.setattr("dask.system.CPU_COUNT", 2)
+    limit_threads(None)
+    assert torch.get_num_threads() == 2
+    limit_threads(4)
+    assert torch.get_num_threads() == 4, "as asked for"
+
+
 def test_a_source_is_what_the_settings_ask_for(folder, monkeypatch):
     flags = {
         "model": folder.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ _EXIT_CODES = (
     (errors.NoClusterError, 6),
 )
 _INTERRUPTED, _TERMINATED = 130, 143
+_UNABLE = "out of memory (ulimit -v?), or a part of this program is not installed"
 
 
 # Module, name in it, and what the list of commands says. A command is imported when it is called
@@ -53,6 +55,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, name, _ = _COMMANDS[cmd_name]
+        _read_dask_configuration()
         command: click.Command = getattr(import_module(f"virnuc_dask.cli.{module}"), name)
         return command
 
@@ -60,6 +63,14 @@ class _Commands(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (*_, line) in _COMMANDS.items()])
+
+
+def _read_dask_configuration() -> None:
+    """Dask reads the files in its folders when it is imported; `BadSettingError` if one is bad."""
+    try:
+        import_module("virnuc_dask.config")
+    except ValueError as error:
+        raise errors.BadSettingError(" ".join(str(error).split())) from error
 
 
 @click.group(
@@ -104,6 +115,10 @@ def main() -> NoReturn:
         cli(standalone_mode=False, prog_name="virnuc-dask")
     except errors.VirnucError as error:
         _fail(str(error), next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
+    except (ImportError, OSError, MemoryError) as error:
+        if not _is_of_the_machine(error):
+            raise
+        _fail(f"{_UNABLE} ({str(error) or type(error).__name__}).", 6)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
@@ -117,6 +132,13 @@ def main() -> NoReturn:
             _INTERRUPTED,
         )
     sys.exit(0)
+
+
+def _is_of_the_machine(error: ImportError | OSError | MemoryError) -> bool:
+    """Whether memory is short or a library is missing; all else is a bug, and shown as one."""
+    if isinstance(error, ImportError):
+        return not (error.name or "").startswith("virnuc_dask")
+    return isinstance(error, MemoryError) or error.errno == errno.ENOMEM
 
 
 def _fail(message: str, code: int) -> NoReturn:

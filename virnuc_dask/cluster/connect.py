@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import dask.config
-import psutil
+import distributed.system
 from distributed import Client, LocalCluster
 
-from virnuc_dask.cluster.addresses import free_port, open_to_others, refuse_foreign_host
+from virnuc_dask.cluster.addresses import free_port, open_to_others
 from virnuc_dask.cluster.given import connect_given, refuse_missing_files
 from virnuc_dask.cluster.gpus import count_gpus, dask_cuda_missing, gpu_memory_bytes
-from virnuc_dask.config import ClusterSettings
+from virnuc_dask.cluster.start_up import (
+    refuse_small_address_space,
+    refuse_unstartable,
+    starting,
+)
+from virnuc_dask.config import ClusterSettings, cores
 from virnuc_dask.errors import NoClusterError
 from virnuc_dask.modelsets.environment import prepare_torch
 
@@ -123,12 +127,16 @@ def refuse_impossible(settings: ClusterSettings) -> None:
     ------
     NoClusterError
         If the settings contradict each other, or ask for GPUs, an address or a file not there.
+    UsageError
+        If the workers could not write their temporary files, or would run the caller's script.
     """
     kind, settings, _ = _decide(settings)
     if kind == "cuda":
         _count_gpu_workers(settings)
+    if kind != GIVEN:
+        refuse_small_address_space()
     if kind in ("cpu", "cuda"):
-        refuse_foreign_host(settings.host)
+        refuse_unstartable(settings.host)
     refuse_missing_files(settings)
 
 
@@ -154,12 +162,17 @@ def local_workers(settings: ClusterSettings, weight_bytes: int) -> tuple[int, in
     weight_bytes
         Of both encoders, in the precision that they compute in.
     """
-    cores = len(os.sched_getaffinity(0))
+    most = cores()
     worker_bytes = _WORKER_BYTES + _WEIGHT_COPIES * weight_bytes
-    fit = max(1, min(cores, int(psutil.virtual_memory().total // worker_bytes)))
-    used = {workers: workers * (cores // workers) / cores for workers in range(1, fit + 1)}
+    fit = max(1, min(most, int(memory_bytes() // worker_bytes)))
+    used = {workers: workers * (most // workers) / most for workers in range(1, fit + 1)}
     workers = settings.workers or max(w for w, share in used.items() if share >= _CORES_USED)
-    return workers, settings.threads or max(1, cores // workers)
+    return workers, settings.threads or max(1, most // workers)
+
+
+def memory_bytes() -> int:
+    """Memory that this process may use: its container's or its batch job's share."""
+    return int(distributed.system.MEMORY_LIMIT)
 
 
 def _decide(settings: ClusterSettings) -> tuple[str, ClusterSettings, str]:
@@ -167,7 +180,7 @@ def _decide(settings: ClusterSettings) -> tuple[str, ClusterSettings, str]:
     if settings.kind == "auto":
         address = settings.scheduler
         if address is None and settings.scheduler_file is None:
-            address = dask.config.get("scheduler-address", None)
+            address = dask.config.get("scheduler-address", None) or None
         if address is not None or settings.scheduler_file is not None:
             return GIVEN, replace(settings, scheduler=address), ""
         if settings.tls_ca_file is not None:
@@ -204,14 +217,16 @@ def _client(
         return
     prepare_torch()
     start = _start_cuda if kind == "cuda" else _start_cpu
-    with dask.config.set(FOR_WORKERS):
+    with starting(), dask.config.set(FOR_WORKERS):
         cluster, settings = start(settings, weight_bytes)
     # A nanny starts its worker again whenever that dies. A cluster that finds a worker missing 15 s
     # after it died, because it died again or starts slowly, would close the nanny, for good.
     # Held by tests/faults/test_workers.py.
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}):
         try:
-            with Client(cluster) as client:
+            with starting():
+                client = Client(cluster)
+            with client:
                 yield client, settings
         finally:
             # A worker that outlives the seconds it is given, on a machine short of everything,
@@ -234,7 +249,7 @@ def _start_cuda(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, Clus
     from dask_cuda import LocalCUDACluster
 
     at_once = settings.partitions_at_once or _partitions_at_once(weight_bytes)
-    threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = settings.threads or max(1, cores() // workers)
     settings = replace(
         settings, workers=workers, threads=threads, device="cuda", partitions_at_once=at_once
     )

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import dask.config
 from distributed import Client, Security
 
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
+
+# A scheduler file on a shared disk can be seen before it is whole.
+_FILE_S, _PAUSE_S = 2.0, 0.1
 
 
 def connect_given(settings: ClusterSettings) -> Client:
@@ -16,21 +24,43 @@ def connect_given(settings: ClusterSettings) -> Client:
     Raises
     ------
     NoClusterError
-        If a file is missing, or no scheduler answers.
+        If a file is missing or cut short, or no scheduler answers.
     """
     refuse_missing_files(settings)
-    where = settings.scheduler_file or settings.scheduler
-    security = _certificates(settings)
+    address = settings.scheduler
+    if settings.scheduler_file is not None:
+        address = address_in(Path(settings.scheduler_file))
     try:
-        if settings.scheduler_file is not None:
-            return Client(scheduler_file=settings.scheduler_file, security=security)
-        return Client(settings.scheduler, security=security)
+        return Client(
+            address, timeout=settings.scheduler_timeout_s, security=_certificates(settings)
+        )
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         # Types and states: how Dask says that one side has TLS and the other has not.
         raise NoClusterError(
-            f"no scheduler answers at {where}: {error}. Is it running, and if it is protected "
-            "(tls://), are the three --tls options those of its cluster?"
+            f"no scheduler answers at {address} ({_origin(settings)}): {error}. Is it running, and "
+            "if it is protected (tls://), are the three --tls options those of its cluster?"
         ) from error
+
+
+def address_in(file: Path) -> str:
+    """The address of the scheduler that wrote ``file``.
+
+    Raises
+    ------
+    NoClusterError
+        If there is none in it within two seconds.
+    """
+    deadline = time.monotonic() + _FILE_S
+    while True:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if address := str(json.loads(file.read_bytes())["address"]):
+                return address
+        if time.monotonic() >= deadline:
+            raise NoClusterError(
+                f"{file}: names no scheduler: it cannot be read, is cut short, or is another kind "
+                "of file. Is the scheduler running?"
+            )
+        time.sleep(_PAUSE_S)
 
 
 def refuse_missing_files(settings: ClusterSettings) -> None:
@@ -39,14 +69,27 @@ def refuse_missing_files(settings: ClusterSettings) -> None:
     Raises
     ------
     NoClusterError
-        If one is missing: Client waits for ever for a scheduler file.
+        If one is missing, or the scheduler file names no scheduler.
     """
     file = settings.scheduler_file
     if file is not None and not Path(file).is_file():
         raise NoClusterError(f"{file}: no such scheduler file; is the scheduler running?")
+    if file is not None:
+        address_in(Path(file))
     for name in filter(None, _certificate_files(settings)):
         if not Path(name).is_file():
             raise NoClusterError(f"{name}: no such file; the three --tls options name files.")
+
+
+def _origin(settings: ClusterSettings) -> str:
+    """Where the address of the scheduler comes from."""
+    if settings.scheduler_file is not None:
+        return str(settings.scheduler_file)
+    if settings.scheduler != dask.config.get("scheduler-address", None):
+        return "--scheduler, or setting cluster.scheduler"
+    if "DASK_SCHEDULER_ADDRESS" in os.environ:
+        return "from the environment: DASK_SCHEDULER_ADDRESS"
+    return "scheduler-address in Dask's configuration"
 
 
 def _certificates(settings: ClusterSettings) -> Security | None:

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from virnuc_dask.errors import CannotWriteError, harmless
 
 logger = logging.getLogger("virnuc_dask")
 
+# Whose lines are shown too. Dask gives each of them a handler of its own.
+_DASKS = ("distributed", "distributed.client", "tornado.application", "asyncio")
 _LONGEST_LINE = 1 << 16  # bytes
 
 # How each event reads at INFO.
@@ -165,8 +168,8 @@ def show_log(console: Console, *, quiet: bool, verbose: bool) -> None:
     logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
     # Dask's own lines too, or they would run across the progress bar; by a handler of their own,
     # because a LocalCluster changes the levels of the handlers it finds.
-    for source in (logger, logging.getLogger("distributed")):
-        source.handlers[:] = [_handler(console)]
+    for source in (logger, *map(logging.getLogger, _DASKS)):
+        source.handlers[:] = [_handler(console, _Harmless() if verbose else _Brief())]
         source.propagate = False
     if console.is_terminal and not verbose:
         logger.handlers[0].addFilter(_headline)
@@ -179,14 +182,21 @@ class _Harmless(logging.Formatter):
         return harmless(super().format(record))
 
 
-def _handler(console: Console) -> logging.Handler:
+class _Brief(_Harmless):
+    """Of a traceback its last line: Dask logs one for each connection that breaks off."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "".join(traceback.format_exception_only(*ei[:2])).rstrip()
+
+
+def _handler(console: Console, formatter: logging.Formatter) -> logging.Handler:
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if console.is_terminal:
         # Through the console, so that lines and progress bar do not overwrite each other.
         handler = RichHandler(
             console=console, show_time=False, show_level=False, show_path=False, highlighter=None
         )
-    handler.setFormatter(_Harmless("%(message)s"))
+    handler.setFormatter(formatter)
     return handler
 
 

@@ -90,7 +90,13 @@ class ModelPlugin(WorkerPlugin):
 
     def _residence(self, worker: Worker) -> Residence:
         # Imported in the worker: the client never needs torch.
-        from virnuc_dask.modelsets.residence import Residence
+        try:
+            from virnuc_dask.modelsets.residence import Residence
+        except (ImportError, OSError, MemoryError) as error:
+            raise ModelSetError(
+                f"torch cannot be loaded ({str(error) or type(error).__name__}); too little memory "
+                "(ulimit -v), or an incomplete installation."
+            ) from error
 
         identity = {"name": str(worker.name), "address": worker.address, "pid": os.getpid()}
         return Residence(

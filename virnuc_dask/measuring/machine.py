@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import psutil
 import pynvml
+
+from virnuc_dask.cluster.connect import memory_bytes
+from virnuc_dask.cluster.gpus import ask_gpus
+from virnuc_dask.config import cores
 
 
 def describe() -> dict[str, object]:
@@ -17,17 +20,12 @@ def describe() -> dict[str, object]:
     return {
         "cpu": _cpu_model(),
         "cores": cores(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "gpus": _gpu_names(),
+        "memory_gb": round(memory_bytes() / 1e9, 1),
+        "gpus": ask_gpus(lambda gpu: str(pynvml.nvmlDeviceGetName(gpu))),
         "load_average": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def versions(*packages: str) -> dict[str, str | None]:
@@ -38,25 +36,7 @@ def versions(*packages: str) -> dict[str, str | None]:
 
 def gpu_used_bytes() -> int:
     """Memory in use on all GPUs, whoever uses it; 0 without one. CUDA is not started for it."""
-    try:
-        pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        used = sum(int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in handles)
-        pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return 0
-    return used
-
-
-def _gpu_names() -> list[str]:
-    try:
-        pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        names = [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
-        pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return []
-    return names
+    return sum(ask_gpus(lambda gpu: int(pynvml.nvmlDeviceGetMemoryInfo(gpu).used)))
 
 
 def _version(package: str) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import psutil
 import torch
 
+from virnuc_dask.config import cores
 from virnuc_dask.encoders.encoder import Encoder, Placement
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.classifier import Classifier, load_classifier
@@ -120,13 +121,14 @@ def resolve_device(source: ModelSource) -> str:
 
 
 def limit_threads(threads: int | None) -> None:
-    """Set how many threads torch uses; None leaves its own choice.
+    """Set how many threads torch uses; None leaves its own choice, within a container's share.
 
     A Dask nanny starts its workers with OMP_NUM_THREADS=1, so that without this a worker would
-    silently use one core.
+    silently use one core; torch itself counts the cores of the whole machine.
     """
-    if threads is not None and torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
+    wanted = threads or min(torch.get_num_threads(), cores())
+    if torch.get_num_threads() != wanted:
+        torch.set_num_threads(wanted)
 
 
 def memory_bytes(device: str) -> int:

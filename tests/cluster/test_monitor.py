@@ -1,0 +1,32 @@
+import logging
+
+import pytest
+from rich.console import Console
+
+from virnuc_dask.cluster import monitor
+from virnuc_dask.cluster.monitor import show_log
+
+
+@pytest.fixture
+def _logs_as_before():
+    loggers = [monitor.logger, *map(logging.getLogger, monitor._DASKS)]
+    before = [(each, each.handlers[:], each.propagate, each.level) for each in loggers]
+    yield
+    for each, handlers, propagate, level in before:
+        each.handlers[:], each.propagate = handlers, propagate
+        each.setLevel(level)
+
+
+@pytest.mark.usefixtures("_logs_as_before")
+@pytest.mark.parametrize("source", ["distributed.core", "distributed.client", *monitor._DASKS])
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_breaks_off_inside_dask_is_told_without_its_traceback(capsys, source, verbose):
+    show_log(Console(stderr=True), quiet=False, verbose=verbose)
+    try:
+        raise OSError("Stream is closed")
+    except OSError:
+        logging.getLogger(source).exception("Exception while handling op %s", "register")
+    err = capsys.readouterr().err
+    assert ("Traceback" in err) == verbose
+    assert "Exception while handling op register\n" in err
+    assert err.endswith("OSError: Stream is closed\n")
