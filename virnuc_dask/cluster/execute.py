@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -25,7 +25,7 @@ from virnuc_dask.cluster.plugin import (
     check_workers,
     count_resident,
 )
-from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
+from virnuc_dask.errors import NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.attempt import WorkerDiedError, refuse_deadly
 from virnuc_dask.stages.ledger import Cause, Ledger
@@ -155,28 +155,53 @@ def execute_on(
         before they compute anything.
     """
     done: SimpleQueue[Future[Any]] = SimpleQueue()
-    running: dict[Future[Any], PartitionTask] = {}
+    running: dict[Future[Any], _Sent] = {}
     watch = _WorkerWatch(client, journal, worker_timeout_s)
     try:
         while True:
             fit = watch.fit()
+            _take_back_lost(client, running, fit, ledger)
             while (
                 len(running) < watch.room(in_flight)
                 and (task := ledger.take(busy=bool(running))) is not None
             ):
                 # Restricted only where it must be: a worker that comes later is welcome.
-                where = {"workers": fit} if journal.refused else {}
+                only_on = fit if watch.beside_refused else []
+                where = {"workers": only_on} if only_on else {}
                 future = client.compute(chained(task), optimize_graph=False, **where)
-                running[future] = task
+                running[future] = _Sent(task, frozenset(only_on))
                 future.add_done_callback(done.put)
             if not running and watch.room(in_flight):
                 return
             with suppress(Empty):
                 finished = done.get(timeout=min(_POLL_S, worker_timeout_s))
-                yield from _settle(finished, running.pop(finished), ledger, watch)
+                if (sent := running.pop(finished, None)) is not None:
+                    yield from _settle(finished, sent.task, ledger, watch)
     finally:
         with suppress(OSError):
             client.cancel(list(running), reason="the run ended", force=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A task on its way, and the only workers that it may run on; none named: any."""
+
+    task: PartitionTask
+    only_on: frozenset[str]
+
+
+def _take_back_lost(
+    client: Client, running: dict[Future[Any], _Sent], fit: Sequence[str], ledger: Ledger
+) -> None:
+    """Take back tasks whose workers are all gone: started again, these have other addresses.
+
+    The scheduler would keep such a task until its address comes back, which it never does.
+    """
+    lost = [f for f, sent in running.items() if sent.only_on and sent.only_on.isdisjoint(fit)]
+    if lost:
+        client.cancel(lost, reason="its workers are gone", force=True)
+    for future in lost:
+        ledger.again(running.pop(future).task)
 
 
 class _WorkerWatch:
@@ -189,6 +214,7 @@ class _WorkerWatch:
         self._timeout_s = timeout_s
         self._last_seen = time.monotonic()
         self._fit: list[str] = []
+        self.beside_refused = False  # whether a worker that can compute nothing is there
         self._most = 1  # workers there at a time
         self._came: set[str] = set()  # since the last progress
         self._last_progress = time.monotonic()
@@ -206,10 +232,12 @@ class _WorkerWatch:
         except (OSError, ValueError) as error:  # no connection, or a client that gave up on it
             raise NoClusterError(f"the cluster went away ({error}). {_KEPT}") from error
         self._fit = [address for address in there if address not in self._refused]
+        self.beside_refused = len(self._fit) < len(there)
         self._came.update(there)
         self._most = max(self._most, len(there))
         waited_s = time.monotonic() - self._last_progress
         if len(self._came) > _LIVES * self._most and waited_s > self._timeout_s:
+            self._raise_refusal()
             raise NoClusterError(
                 f"workers die before they compute anything: {len(self._came)} came, none was of "
                 f"use. Their own logs say why; out of memory while loading? {_KEPT}"
@@ -221,12 +249,15 @@ class _WorkerWatch:
         return self._fit
 
     def room(self, in_flight: int) -> int:
-        """How many tasks may run at a time; none where every worker is refused."""
-        return in_flight * max(len(self._fit), 0 if self._refused else 1)
+        """How many tasks may run at a time; none where every worker there is refused.
+
+        Some where none is there: an adaptive cluster starts workers for tasks that wait.
+        """
+        return in_flight * max(len(self._fit), 0 if self.beside_refused else 1)
 
     def refuse(self, error: WorkerRefusedError) -> None:
         """Give a worker that can compute nothing no more tasks."""
-        self._journal.refuse(error.address, str(error))
+        self._journal.refuse(error.address, error.why)
 
     def progress(self) -> None:
         """Something was computed."""
@@ -234,11 +265,13 @@ class _WorkerWatch:
         self._last_progress = time.monotonic()
 
     def _give_up(self) -> None:
-        if self._refused:
-            raise ModelSetError(
-                f"no worker is of use: {next(iter(self._refused.values()))} {_KEPT}"
-            )
+        self._raise_refusal()
         raise NoClusterError(f"the cluster has had no worker for {self._timeout_s:.0f} s. {_KEPT}")
+
+    def _raise_refusal(self) -> None:
+        """Where workers were refused, raise why the first one was."""
+        for why in self._refused.values():
+            raise type(why)(f"no worker is of use: {why} {_KEPT}")
 
 
 def _settle(

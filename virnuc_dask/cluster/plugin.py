@@ -141,7 +141,7 @@ def _residence(plugin_name: str) -> Residence:
     worker = get_worker()
     plugin = worker.plugins.get(plugin_name)
     if isinstance(plugin, ModelPlugin) and plugin.error is not None:
-        raise WorkerRefusedError(str(plugin.error), worker.address)
+        raise WorkerRefusedError(plugin.error, worker.address)
     if not isinstance(plugin, ModelPlugin) or plugin.residence is None:
         raise ModelSetError(f"worker {worker.name} ({worker.address}) has no {plugin_name}.")
     return plugin.residence
