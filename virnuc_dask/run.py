@@ -256,7 +256,9 @@ def _compute(
     progress = ProgressBar(job.console, plan.counts.chunks, plan.counts.chunks - chunks_left)
     precision = job.settings.precision
     job.tell("modelset_loading", modelset=job.info.name, precision=precision)
-    with executing(tasks, connection, source, mode, job.journal) as outcomes, progress:
+    to_do = set(tasks)
+    sound = next((task for task in plan.tasks() if task not in to_do), None)
+    with executing(tasks, connection, source, mode, job.journal, sound) as outcomes, progress:
         for outcome in outcomes:
             tally.add(outcome)
             if isinstance(outcome, Failure):

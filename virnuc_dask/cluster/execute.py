@@ -28,9 +28,9 @@ from virnuc_dask.cluster.plugin import (
 from virnuc_dask.errors import NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.attempt import WorkerDiedError, refuse_deadly
-from virnuc_dask.stages.ledger import Cause, Ledger
+from virnuc_dask.stages.ledger import Ledger
 from virnuc_dask.stages.predict import extract_and_predict
-from virnuc_dask.stages.receipt import CHUNK_FAILURES, PARTITION_FAILURES, Outcome
+from virnuc_dask.stages.receipt import BUGS, PARTITION_FAILURES, Outcome
 from virnuc_dask.tables.plan import PartitionTask
 
 if TYPE_CHECKING:
@@ -50,9 +50,13 @@ def executing(
     source: ModelSource,
     residence: ResidenceSettings,
     journal: Journal,
+    sound: PartitionTask | None = None,
 ) -> Iterator[Iterator[Outcome]]:
-    """The outcomes of ``tasks`` as they come; model sets are loaded before and released after."""
-    ledger = Ledger(tasks, lambda task, reason: journal.write(_halved(task, reason)))
+    """The outcomes of ``tasks`` as they come; model sets are loaded before and released after.
+
+    ``sound`` is a partition that an earlier run computed, if there is one.
+    """
+    ledger = Ledger(tasks, lambda task, reason: journal.write(_halved(task, reason)), sound)
     if connection.client is None:
         with _models_here(source, residence, journal) as models:
             yield execute_here(ledger, models)
@@ -119,8 +123,10 @@ def execute_here(ledger: Ledger, residence: Residence) -> Iterator[Outcome]:
         try:
             with residence.models() as models:
                 receipt = extract_and_predict(task, models)
+        except BUGS:
+            raise
         except PARTITION_FAILURES as error:
-            yield from _enter_failure(ledger, task, error)
+            yield from ledger.failed(task, error)
         else:
             yield from ledger.done(task, replace(receipt, worker=HERE))
         residence.partition_done()
@@ -287,6 +293,8 @@ def _settle(
         raise NoClusterError(
             f"the cluster went away (partition {task.index} is {future.status}). {_KEPT}"
         ) from error
+    except BUGS:
+        raise
     except (KilledWorker, WorkerRefusedError, *PARTITION_FAILURES) as error:
         yield from _failed(task, error, ledger, watch)
     else:
@@ -310,14 +318,7 @@ def _failed(
         ledger.again(task)
         return
     watch.progress()
-    yield from _enter_failure(ledger, task, error)
-
-
-def _enter_failure(ledger: Ledger, task: PartitionTask, error: BaseException) -> Iterator[Outcome]:
-    if isinstance(error, WorkerDiedError):
-        return ledger.failed(task, str(error), Cause.DEATH)
-    cause = Cause.CHUNK if isinstance(error, CHUNK_FAILURES) else Cause.FILE
-    return ledger.failed(task, f"{type(error).__name__}: {error}", cause)
+    yield from ledger.failed(task, error)
 
 
 def _halved(task: PartitionTask, reason: str) -> dict[str, Any]:
