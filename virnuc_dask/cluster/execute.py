@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,15 @@ from distributed import Client, Future, KilledWorker
 
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.graph import chain
+from virnuc_dask.cluster.hardware import check_versions
 from virnuc_dask.cluster.monitor import Journal, subscribed, wait_for_releases
 from virnuc_dask.cluster.plugin import (
     ModelPlugin,
     ResidenceSettings,
-    check_versions,
     check_workers,
     count_resident,
 )
+from virnuc_dask.cluster.sight import Sight
 from virnuc_dask.errors import NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.attempt import WorkerDiedError, refuse_deadly
@@ -45,7 +46,7 @@ _LIVES = 10  # workers that may come, for each one there is, before one of them 
 
 @contextmanager
 def executing(
-    tasks: Iterable[PartitionTask],
+    tasks: Sequence[PartitionTask],
     connection: Connection,
     source: ModelSource,
     residence: ResidenceSettings,
@@ -61,7 +62,11 @@ def executing(
         with _models_here(source, residence, journal) as models:
             yield execute_here(ledger, models)
     else:
-        with _models_on(connection.client, source, residence, journal) as plugin_name:
+        plugin = ModelPlugin(source, residence, topic=f"virnuc-{uuid4().hex[:8]}")
+        with (
+            Sight.of(tasks[0].folder) if tasks else nullcontext() as plugin.sight,
+            _models_on(connection.client, plugin, journal) as plugin_name,
+        ):
             outcomes = execute_on(
                 connection.client,
                 ledger,
@@ -98,20 +103,19 @@ def _models_here(
 
 
 @contextmanager
-def _models_on(
-    client: Client, source: ModelSource, settings: ResidenceSettings, journal: Journal
-) -> Iterator[str]:
+def _models_on(client: Client, plugin: ModelPlugin, journal: Journal) -> Iterator[str]:
     """Load on every worker, and on those that come later; release on the way out, always."""
     check_versions(client)
-    plugin = ModelPlugin(source, settings, topic=f"virnuc-{uuid4().hex[:8]}")
     with subscribed(client, plugin.topic, journal):
         try:
-            client.register_plugin(plugin)
-            check_workers(client, plugin.name)
+            # A worker that dies while it loads: those that come have the plugin all the same.
+            with suppress(OSError):
+                client.register_plugin(plugin)
+            check_workers(client, plugin.name, journal)
             yield plugin.name
         finally:
             # A worker, or a whole cluster, that is gone has nothing to give back.
-            with suppress(KeyError, ValueError, OSError):
+            with suppress(KeyError, ValueError, OSError, NoClusterError):
                 expected = journal.released + count_resident(client, plugin.name)
                 client.unregister_worker_plugin(plugin.name)
                 wait_for_releases(journal, expected)

@@ -1,8 +1,8 @@
 """The DNA encoder of `mini`, with faults that the environment asks for.
 
 ``VIRNUC_FAULTS`` holds JSON: ``delay_s`` (as long as the file ``delay_while`` exists) and
-``load_s`` to be slow, ``harm`` with what a frame with `MARKER` does, or every frame with ``everywhere``,
-``most_tokens`` for a device that holds no more.
+``load_s`` to be slow, ``harm`` with what a frame with `MARKER` does, or every frame if
+``everywhere``, ``most_tokens`` for a device that holds no more.
 """
 
 import json
