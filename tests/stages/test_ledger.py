@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from virnuc_dask.errors import BadTableError, LostRowsError, ModelSetError, NoClusterError
 from virnuc_dask.stages import doubt
-from virnuc_dask.stages.attempt import WorkerDiedError
+from virnuc_dask.stages.attempt import WorkerDiedError, WorkerLostError
 from virnuc_dask.stages.ledger import Ledger
 from virnuc_dask.stages.pieces import without
 from virnuc_dask.stages.receipt import Failure, Receipt
@@ -290,8 +290,10 @@ def test_a_receipt_for_fewer_chunks_is_an_error(folder):
 
 
 def test_what_killed_a_worker_runs_alone_from_then_on(folder):
-    first, second, _ = tasks_of(folder)
-    ledger = Ledger([first, second])
+    first, second, sound = tasks_of(folder)
+    ledger = Ledger([sound, first, second])
+    assert ledger.take() == sound
+    assert list(ledger.done(sound, compute(sound))) != []
     assert (ledger.take(), ledger.take(busy=True)) == (first, second)
     assert list(ledger.failed(first, WorkerDiedError("died"))) == []
     assert ledger.take(busy=True) is None, "the second still runs"
@@ -301,6 +303,19 @@ def test_what_killed_a_worker_runs_alone_from_then_on(folder):
     assert ledger.take(busy=True) is None
     assert list(ledger.done(suspect, compute(suspect))) == []
     assert ledger.take().rows == (6, 13)
+
+
+def test_deaths_of_which_nothing_is_known_cost_no_task(folder):
+    """Whoever merely waited is tried again, once a chunk is seen to be computed."""
+    first, second, _ = tasks_of(folder)
+    ledger = Ledger([first, second])
+    assert ledger.take() == first
+    assert list(ledger.failed(first, WorkerLostError("died"))) == []
+    trial = ledger.take()
+    assert trial.is_trial
+    assert list(ledger.done(trial, Receipt(0, 1, 1, 0, 0, {"work": 1.0}))) == []
+    outcomes = work(ledger, set())
+    assert {o.partition for o in outcomes if isinstance(o, Receipt)} == {0, 1}
 
 
 def test_a_chunk_is_not_given_up_for_deaths_beside_others(folder):

@@ -28,7 +28,7 @@ from virnuc_dask.cluster.plugin import (
 from virnuc_dask.cluster.sight import Sight
 from virnuc_dask.errors import NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.stages.attempt import WorkerDiedError, refuse_deadly
+from virnuc_dask.stages.attempt import WorkerDiedError, WorkerLostError, refuse_deadly
 from virnuc_dask.stages.ledger import Ledger
 from virnuc_dask.stages.predict import extract_and_predict
 from virnuc_dask.stages.receipt import BUGS, PARTITION_FAILURES, Outcome
@@ -41,6 +41,8 @@ _KEPT = "What is done is kept: continue with --resume."
 HERE = "client"  # what the log calls the worker where there is no cluster
 _POLL_S = 1.0  # how often workers are looked at while nothing finishes
 _RECEIPT_S = 30.0  # how long to wait for a receipt that was made
+_LOST = "workers died while it ran, or waited"
+_DEATHS = 4  # of workers, nothing computed so far, that cast doubt on more than a chunk
 _LIVES = 10  # workers that may come, for each one there is, before one of them gets something done
 
 
@@ -171,17 +173,21 @@ def execute_on(
         while True:
             fit = watch.fit()
             _take_back_lost(client, running, fit, ledger)
-            while (
-                len(running) < watch.room(in_flight)
-                and (task := ledger.take(busy=bool(running))) is not None
-            ):
+            if not (ledger.anything_computed or ledger.is_probing) and watch.many_died():
+                yield from _doubt_all(client, running, ledger)
+            room = watch.room(in_flight)
+            while (len(running) < room or (room and ledger.is_probing)) and (
+                task := ledger.take(busy=bool(running))
+            ) is not None:
                 # Restricted only where it must be: a worker that comes later is welcome.
                 only_on = fit if watch.beside_refused else []
                 where = {"workers": only_on} if only_on else {}
-                future = client.compute(chained(task), optimize_graph=False, **where)
+                future = client.compute(
+                    chained(task), optimize_graph=False, priority=int(task.is_trial), **where
+                )
                 running[future] = _Sent(task, frozenset(only_on))
                 future.add_done_callback(done.put)
-            if not running and watch.room(in_flight):
+            if not running and room:
                 return
             with suppress(Empty):
                 finished = done.get(timeout=min(_POLL_S, worker_timeout_s))
@@ -214,6 +220,17 @@ def _take_back_lost(
         ledger.again(running.pop(future).task)
 
 
+def _doubt_all(
+    client: Client, running: dict[Future[Any], _Sent], ledger: Ledger
+) -> Iterator[Outcome]:
+    """Take back all that is on its way: it is to be found out whether anything can be computed."""
+    client.cancel(list(running), reason="workers die", force=True)
+    tasks = [sent.task for sent in running.values()]
+    running.clear()
+    for task in tasks:
+        yield from ledger.failed(task, WorkerLostError(_LOST))
+
+
 class _WorkerWatch:
     """Which workers there are, and whether waiting for them still makes sense."""
 
@@ -224,9 +241,11 @@ class _WorkerWatch:
         self._timeout_s = timeout_s
         self._last_seen = time.monotonic()
         self._fit: list[str] = []
+        self._there: set[str] = set()
         self.beside_refused = False  # whether a worker that can compute nothing is there
         self._most = 1  # workers there at a time
         self._came: set[str] = set()  # since the last progress
+        self._mourned: set[str] = set()  # of those, the dead that `many_died` told of
         self._last_progress = time.monotonic()
 
     def fit(self) -> list[str]:
@@ -244,6 +263,7 @@ class _WorkerWatch:
         self._fit = [address for address in there if address not in self._refused]
         self.beside_refused = len(self._fit) < len(there)
         self._came.update(there)
+        self._there = set(there)
         self._most = max(self._most, len(there))
         waited_s = time.monotonic() - self._last_progress
         if len(self._came) > _LIVES * self._most and waited_s > self._timeout_s:
@@ -269,9 +289,18 @@ class _WorkerWatch:
         """Give a worker that can compute nothing no more tasks."""
         self._journal.refuse(error.address, error.why)
 
+    def many_died(self) -> bool:
+        """Whether so many workers died since the last progress, or since this was true."""
+        dead = self._came - self._there - self._mourned
+        if len(dead) < _DEATHS:
+            return False
+        self._mourned |= dead
+        return True
+
     def progress(self) -> None:
         """Something was computed."""
         self._came.clear()
+        self._mourned.clear()
         self._last_progress = time.monotonic()
 
     def _give_up(self) -> None:
@@ -316,12 +345,16 @@ def _failed(
             refuse_deadly(task)
         except WorkerDiedError as died:
             error = died
+        else:
+            if not ledger.anything_computed:
+                error = WorkerLostError(_LOST)
     if isinstance(error, WorkerRefusedError):
         watch.refuse(error)
     if isinstance(error, KilledWorker | WorkerRefusedError):
         ledger.again(task)
         return
-    watch.progress()
+    if not isinstance(error, WorkerLostError):
+        watch.progress()
     yield from ledger.failed(task, error)
 
 

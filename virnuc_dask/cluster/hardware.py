@@ -115,7 +115,9 @@ def _answering() -> Iterator[None]:
 
 def _ask(client: Client, timeout_s: float) -> list[Hardware]:
     """What every worker has; of a cluster without workers, what the first that comes has."""
-    first = [] if client.nthreads() else [_first_to_come(client, timeout_s)]
+    with _answering():
+        there = client.nthreads()
+    first = [] if there else [_first_to_come(client, timeout_s)]
     check_versions(client)
     return list(ask_workers(client, _asked).values()) or first
 

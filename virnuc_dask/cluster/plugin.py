@@ -173,6 +173,7 @@ def _residence(plugin_name: str) -> Residence:
     plugin = worker.plugins.get(plugin_name)
     while isinstance(plugin, ModelPlugin) and not plugin.is_ready:
         time.sleep(_PAUSE_S)  # it loads
+        plugin = worker.plugins.get(plugin_name)
     if isinstance(plugin, ModelPlugin) and plugin.error is not None:
         raise WorkerRefusedError(plugin.error, worker.address)
     if not isinstance(plugin, ModelPlugin) or plugin.residence is None:

@@ -32,7 +32,7 @@ class Sight:
         Raises
         ------
         CannotWriteError
-            If it cannot be written.
+            If the disk is full.
         """
         shown = cls(folder.token.absolute(), uuid4().hex)
         write_text(shown.token_file, shown.token)

@@ -25,7 +25,8 @@ from virnuc_dask.tables.plan import PartitionTask
 
 ALIKE = 3  # failures of one kind in a row that cast doubt on everything
 _PROBES = 4  # single chunks that are tried then
-_SINGLES = 2  # of them that must fail where nothing was ever computed
+_DEADLY_PROBES = 2  # where each costs a worker
+_SINGLES = 2  # that must fail where nothing was ever computed
 _KEPT = "What is done is kept: continue with --resume."
 
 
@@ -112,17 +113,12 @@ class Doubt:
 
     def __init__(self, sound: PartitionTask | None = None) -> None:
         self._sound = sound
-        self._computed = False  # anything, in this run
+        self.anything_computed = False  # in this run
         self._strikes: list[Strike] = []
         self._probes: deque[PartitionTask] = deque()
         self._tried: set[PartitionTask] = set()
         self._failed = 0  # of the probes
         self.probing = False
-
-    @property
-    def one_at_a_time(self) -> bool:
-        """Whether a probe may cost its worker, and so must run alone."""
-        return self._strikes[0].cause is Cause.DEATH
 
     def trust(self, sound: PartitionTask) -> None:
         """Take a partition for computed, all or some of it, by an earlier run."""
@@ -130,7 +126,7 @@ class Doubt:
 
     def keeps_back(self, task: PartitionTask) -> bool:
         """Whether it must be known more before a failure of ``task`` is its own."""
-        return not (task.is_piece and self._computed)
+        return not (task.is_piece and self.anything_computed)
 
     def take(self) -> PartitionTask | None:
         """The next chunk to try; None if all are on their way."""
@@ -158,7 +154,7 @@ class Doubt:
         self._take_back(task)
         # Tables that were there already, and chunks without a frame, tell nothing.
         if receipt.frames and receipt.elapsed_s:
-            self._computed = True
+            self.anything_computed = True
             if not task.is_piece:
                 self._sound = task
             return self._clear()
@@ -195,14 +191,22 @@ class Doubt:
         BaseException
             What is to blame, if there is nothing to try and everything failed alike.
         """
-        if not self._strikes or self.probing or (len(self._strikes) < ALIKE and not last):
+        if not self._strikes or self.probing:
             return []
-        if self._computed and len(self._strikes) < ALIKE:
-            return self._clear()
+        if len(self._strikes) < ALIKE and not self._is_deadly:
+            if not last:
+                return []
+            if self.anything_computed:
+                return self._clear()
         self._strikes[0].task.folder.unfinished.mkdir(exist_ok=True)
         self._probes.extend(self._chosen(fresh))
         self.probing = True
         return self._concluded()
+
+    @property
+    def _is_deadly(self) -> bool:
+        """Whether workers died, and did nothing else so far."""
+        return self._strikes[0].cause is Cause.DEATH and not self.anything_computed
 
     def _chosen(self, fresh: Callable[[], PartitionTask | None]) -> Iterator[PartitionTask]:
         """The chunks to try: one that was computed before; or some that failed, and a fresh one."""
@@ -213,7 +217,8 @@ class Doubt:
             return
         several = [strike.task for strike in self._strikes[:ALIKE] if strike.task.chunks > 1]
         rows = [(task, row) for task in several for row in _rows_to_try(task)]
-        places = np.linspace(0, len(rows) - 1, min(_PROBES, len(rows))).astype(int)
+        most = _DEADLY_PROBES if self._is_deadly else _PROBES
+        places = np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)
         yield from (rows[place][0].trial(rows[place][1]) for place in places)
         if (task := fresh()) is not None:
             yield task.trial(_rows_to_try(task)[0])
@@ -236,7 +241,9 @@ class Doubt:
     def _nothing_computes(self) -> bool:
         first = self._strikes[0]
         if first.cause is Cause.FILE or first.task.rescore:
-            return len(self._strikes) >= ALIKE and not self._computed and self._sound is None
+            return (
+                len(self._strikes) >= ALIKE and not self.anything_computed and self._sound is None
+            )
         if self._sound is not None:
             return self._failed > 0
         singles = sum(

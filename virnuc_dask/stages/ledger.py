@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from traceback import clear_frames
 
 from virnuc_dask.errors import BadTableError, LostRowsError
-from virnuc_dask.stages.attempt import forget_attempts
+from virnuc_dask.stages.attempt import WorkerLostError, forget_attempts
 from virnuc_dask.stages.doubt import Cause, Doubt, Strike, fault_behind
 from virnuc_dask.stages.pieces import assemble, failed_before, forget_pieces, pieces_to_do
 from virnuc_dask.stages.receipt import Failure, Outcome, Receipt
@@ -69,6 +69,16 @@ class Ledger:
         self._tried_twice: set[PartitionTask] = set()
         self._most_halvings = self._halvings = halvings
 
+    @property
+    def is_probing(self) -> bool:
+        """Whether single chunks are tried, and everything else waits for what comes of it."""
+        return self._doubt.probing
+
+    @property
+    def anything_computed(self) -> bool:
+        """Whether anything was, in this run."""
+        return self._doubt.anything_computed
+
     def take(self, *, busy: bool = False) -> PartitionTask | None:
         """The next task; None if there is none now.
 
@@ -81,7 +91,7 @@ class Ledger:
         if self._alone is not None:
             return None
         if self._doubt.probing:
-            return self._next_probe(busy=busy)
+            return self._doubt.take()
         task = self._next(busy=busy)
         if task is not None:
             self._out.add(task)
@@ -144,7 +154,8 @@ class Ledger:
         """
         # The traceback would keep the memory of what failed.
         clear_frames(error.__traceback__)
-        forget_attempts(task)
+        if not isinstance(error, WorkerLostError):
+            forget_attempts(task)
         self._out.discard(task)
         yield from self._book_all(self._weighed(Strike(task, error, self._was_alone(task))))
         yield from self._weigh()
@@ -176,7 +187,9 @@ class Ledger:
 
     def _book(self, strike: Strike) -> Iterator[Outcome]:
         task, case = strike.task, self._cases.get(strike.task.index)
-        if case is not None and case.as_a_whole:
+        if isinstance(strike.error, WorkerLostError):
+            self._later.append(task)
+        elif case is not None and case.as_a_whole:
             yield from self._close(case)
         elif strike.cause is not Cause.FILE and self._can_halve(task):
             self._halve(strike, case)
@@ -196,13 +209,6 @@ class Ledger:
             return self._later.popleft()
         if self._deadly and not busy:
             self._alone = self._deadly.popleft()
-        return self._alone
-
-    def _next_probe(self, *, busy: bool) -> PartitionTask | None:
-        if not self._doubt.one_at_a_time:
-            return self._doubt.take()
-        if not busy:
-            self._alone = self._doubt.take()
         return self._alone
 
     def _any_new(self) -> bool:
