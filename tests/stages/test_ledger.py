@@ -318,6 +318,18 @@ def test_deaths_of_which_nothing_is_known_cost_no_task(folder):
     assert {o.partition for o in outcomes if isinstance(o, Receipt)} == {0, 1}
 
 
+def test_deaths_are_alike_whatever_is_known_of_them(folder):
+    first, second, _ = tasks_of(folder)
+    ledger = Ledger([first, second])
+    assert (ledger.take(), ledger.take(busy=True)) == (first, second)
+    assert list(ledger.failed(first, WorkerLostError("workers died"))) == []
+    trials = [ledger.take(busy=True) for _ in range(2)]
+    assert list(ledger.failed(second, WorkerDiedError("its worker died 3 times"))) == []
+    assert list(ledger.failed(trials[0], WorkerDiedError("its worker died 1 time"))) == []
+    with pytest.raises(NoClusterError, match="whatever they compute"):
+        list(ledger.failed(trials[1], WorkerLostError("workers died")))
+
+
 def test_a_chunk_is_not_given_up_for_deaths_beside_others(folder):
     task = PartitionTask(folder, 0, 1, "c0", "f0", "p0", True)
     ledger = Ledger([task])

@@ -63,6 +63,8 @@ class Strike:
     @property
     def kind(self) -> str:
         """The same for errors that are alike: places, sizes and names of chunks apart."""
+        if self.cause is Cause.DEATH:
+            return self.cause.name
         if isinstance(self.error, LostRowsError) or _is_memory(self.error):
             return type(self.error).__name__
         return re.sub("[0-9]+", "#", self.reason)
