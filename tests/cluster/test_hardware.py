@@ -50,6 +50,15 @@ def test_a_gpu_that_no_worker_has_is_refused(client, workers_have):
         hardware_of(ClusterSettings(device="cuda"), client)
 
 
+def test_a_worker_without_torch_is_told(client, monkeypatch):
+    def missing() -> Hardware:
+        raise ModuleNotFoundError("No module named 'torch'")
+
+    monkeypatch.setattr(hardware, "hardware_here", missing)
+    with pytest.raises(NoClusterError, match="No module named 'torch'"):
+        hardware_of(ClusterSettings(), client)
+
+
 def test_without_a_running_cluster_this_machine_is_asked(monkeypatch):
     monkeypatch.setattr(hardware, "this_processor", lambda: OLD)
     settings = ClusterSettings(kind="none", device="cpu")

@@ -104,6 +104,19 @@ def test_a_damaged_model_set_on_one_worker_costs_that_worker(journal, monkeypatc
     assert {k: str(why) for k, why in journal.refused.items()} == {"tcp://0": "worker 0: damaged"}
 
 
+@pytest.mark.parametrize("error", [ImportError("no torch"), RuntimeError("out of memory")])
+def test_a_worker_that_cannot_load_is_refused_with_the_reason(
+    client, source, registered, task, monkeypatch, error
+):
+    def fail(_: Residence) -> None:
+        raise error
+
+    monkeypatch.setattr(Residence, "open", fail)
+    name = registered(ModelPlugin(source, PERSISTENT, type(error).__name__))
+    with pytest.raises(WorkerRefusedError, match=f"cannot load the model set: .*{error}"):
+        client.submit(run_stage, count_values, name, task, pure=False).result()
+
+
 @pytest.mark.parametrize(("chosen", "refused"), [(AVX512, True), (AVX2, False), (PLAIN, False)])
 def test_a_late_worker_with_fewer_instructions_than_were_chosen_is_refused(
     client, source, registered, task, monkeypatch, chosen, refused

@@ -119,7 +119,12 @@ def _ask(client: Client, timeout_s: float) -> list[Hardware]:
         there = client.nthreads()
     first = [] if there else [_first_to_come(client, timeout_s)]
     check_versions(client)
-    return list(ask_workers(client, _asked).values()) or first
+    try:
+        return list(ask_workers(client, _asked).values()) or first
+    except ImportError as error:
+        raise NoClusterError(
+            f"a worker cannot compute: {error}. Install there what is installed here."
+        ) from error
 
 
 def _first_to_come(client: Client, timeout_s: float) -> Hardware:

@@ -93,6 +93,9 @@ class ModelPlugin(WorkerPlugin):
             await asyncio.to_thread(self.residence.open)
         except ModelSetError as error:
             self.error = ModelSetError(f"{who}: {error}")
+        except (ImportError, OSError, RuntimeError, MemoryError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.error = NoClusterError(f"{who} cannot load the model set: {reason}.")
         finally:
             self.is_ready = True
 
