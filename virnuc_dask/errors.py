@@ -51,20 +51,21 @@ class ModelSetError(VirnucError):
     """A model set or a checkpoint is missing, damaged or refused."""
 
 
-class WorkerRefusedError(ModelSetError):
-    """A worker that can compute nothing was given a task; ``address`` tells which."""
-
-    def __init__(self, message: str, address: str) -> None:
-        super().__init__(message)
-        self.address = address
-
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        # An exception travels with its message alone.
-        return type(self), (str(self), self.address)
-
-
 class NoClusterError(VirnucError):
     """No cluster, or no worker, could be had."""
+
+
+class WorkerRefusedError(NoClusterError):
+    """A worker that can compute nothing was given a task: ``address`` tells which, ``why`` why."""
+
+    def __init__(self, why: VirnucError, address: str) -> None:
+        super().__init__(str(why))
+        self.why = why
+        self.address = address
+
+    def __reduce__(self) -> tuple[type, tuple[VirnucError, str]]:
+        # An exception travels with its message alone.
+        return type(self), (self.why, self.address)
 
 
 class CannotWriteError(VirnucError):

@@ -16,6 +16,8 @@ from typing import Any
 
 from rich.console import Console
 
+from virnuc_dask.cluster.connect import reached
+from virnuc_dask.cluster.hardware import hardware_of
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import OutputExistsError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
@@ -122,12 +124,14 @@ def _trials(
         raise UsageError("name one model set, or several different ones.")
     found = {name: read_info(find(name)) for name in sets}
     names = Counter(info.name for info in found.values())
+    with reached(settings.cluster) as client:
+        hardware = hardware_of(settings.cluster, client)
     for place, (source, info) in enumerate(found.items(), start=1):
         name = info.name if names[info.name] == 1 else f"{info.name}-{place}"
         for length in dict.fromkeys(lengths) or (info.chunk_lengths[0],):
             own = replace(settings, model=source, length=length, features=False)
             chunk_length(own, info)
-            own = with_precision(own, info)
+            own = with_precision(own, info, hardware)
             folder = out / _RUNS / f"{re.sub(r'[^0-9A-Za-z._-]', '_', name)}-{length}"
             yield _Trial(f"{name} ({length} nt)", info, own, folder)
 

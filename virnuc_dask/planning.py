@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import xxhash
 
-from virnuc_dask.cluster.connect import device_of
+from virnuc_dask.cluster.hardware import Hardware
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.precision import AUTO, FOR_GPUS, are_ngrams, fastest_precision
-from virnuc_dask.encoders.processor import this_processor
 from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo
+from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import hash_inputs, read_records
 from virnuc_dask.stages.calls import CallRule
@@ -96,24 +96,42 @@ def chunks_a_partition(settings: Settings, info: ModelSetInfo) -> int:
     return settings.partition_chunks or (5000 if are_ngrams(_architectures(info)) else 1000)
 
 
-def with_precision(settings: Settings, info: ModelSetInfo, earlier: Plan | None = None) -> Settings:
+def with_precision(
+    settings: Settings, info: ModelSetInfo, hardware: Hardware, earlier: Plan | None = None
+) -> Settings:
     """``settings`` with ``auto`` decided: as in the ``earlier`` run, else what is fastest.
 
     Raises
     ------
     BadSettingError
-        If ``fp16`` or ``fp8`` is asked for on a CPU.
+        If ``fp16`` or ``fp8`` is asked for on a CPU, or an earlier run computed so.
     """
-    device = device_of(settings.cluster)
-    if settings.precision in FOR_GPUS and device == "cpu":
+    precision = settings.precision
+    if precision == AUTO:
+        fastest = fastest_precision(hardware.device, hardware.processor, _architectures(info))
+        precision = earlier.decisions.precision if earlier else fastest
+    if precision in FOR_GPUS and hardware.device == "cpu":
         raise BadSettingError(
-            f"precision {settings.precision} is for GPUs: CPUs have no fast products for it. Leave "
-            "--precision out, or choose bf16 or fp32."
+            f"precision {precision} is for GPUs: CPUs have no fast products for it. "
+            + (
+                f"The run in {earlier.folder.path} was planned so: resume it on GPUs."
+                if earlier and settings.precision == AUTO
+                else "Leave --precision out, or choose bf16 or fp32."
+            )
         )
-    if settings.precision != AUTO:
-        return settings
-    fastest = fastest_precision(device, this_processor(), _architectures(info))
-    return replace(settings, precision=earlier.decisions.precision if earlier else fastest)
+    return replace(settings, precision=precision)
+
+
+def source_of(
+    settings: Settings, info: ModelSetInfo, hardware: Hardware, *, encoders: bool = True
+) -> ModelSource:
+    """The model set to load, and how: the same on every worker, so that all compute alike."""
+    kernels = hardware.device == "cpu" and encoders and not are_ngrams(_architectures(info))
+    return replace(
+        ModelSource.from_settings(settings, info, encoders=encoders),
+        device=hardware.device,
+        instructions=hardware.processor.instructions if kernels else None,
+    )
 
 
 def call_rule(settings: Settings, info: ModelSetInfo, length: int) -> CallRule:
@@ -148,6 +166,16 @@ def warnings_of(counts: Counts, length: int) -> Iterator[str]:
         yield (
             f"{counts.shorter_records} of {counts.records} records are shorter than the {length} "
             "nt that the model set was made for; their scores are less certain."
+        )
+
+
+def warnings_of_speed(settings: Settings, info: ModelSetInfo, hardware: Hardware) -> Iterator[str]:
+    """What the user should know about a precision that this hardware is slow in."""
+    slow = hardware.device == "cpu" and not hardware.processor.multiplies_bf16
+    if settings.precision == "bf16" and slow and not are_ngrams(_architectures(info)):
+        yield (
+            "precision bf16 is slow here: not every processor multiplies bf16 in hardware. fp32 is "
+            "faster (leave --precision out)."
         )
 
 

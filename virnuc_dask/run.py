@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from distributed import Client
 from rich.console import Console
 
-from virnuc_dask.cluster.connect import Connection, connect, refuse_impossible
+from virnuc_dask.cluster.connect import Connection, connect, reached, refuse_impossible
 from virnuc_dask.cluster.execute import executing
+from virnuc_dask.cluster.hardware import Hardware, hardware_of
 from virnuc_dask.cluster.monitor import Journal, ProgressBar, logger
 from virnuc_dask.cluster.plugin import ResidenceSettings
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadInputError, BadTableError, LostRowsError
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
-from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.outputs.results import Totals, write_results
 from virnuc_dask.outputs.run_json import record_run
 from virnuc_dask.planning import (
@@ -29,7 +29,9 @@ from virnuc_dask.planning import (
     chunk_length,
     make_plan,
     plan_again,
+    source_of,
     warnings_of,
+    warnings_of_speed,
     with_precision,
 )
 from virnuc_dask.sequences.partitions import count_records
@@ -83,6 +85,7 @@ class _Job:
     settings: Settings
     info: ModelSetInfo
     journal: Journal
+    hardware: Hardware
     console: Console | None = None
     client: Client | None = None
     encoders: bool = True  # false: score what is stored
@@ -133,18 +136,20 @@ def run(
     call_rule(settings, info, chunk_length(settings, info))
     if client is None:
         refuse_impossible(settings.cluster)
-    with_precision(settings, info)
     folder = RunFolder(Path(out))
-    with folder.held():
-        folder.prepare(resume=resume, force=force)
-        with Journal.opened(folder.log) as journal:
-            settings = with_precision(settings, info, read_plan(folder))
-            job = _Job(names, settings, info, journal, console, client)
-            shown = ", ".join("standard input" if name == STDIN else name for name in names)
-            job.tell("run_started", inputs=shown, out=str(folder.path))
-            plan = make_plan(names, folder, settings, info)
-            tally = execute(plan, job)
-            return finish(plan, tally, job)
+    with reached(settings.cluster, client) as client:
+        hardware = hardware_of(settings.cluster, client)
+        with_precision(settings, info, hardware)
+        with folder.held():
+            folder.prepare(resume=resume, force=force)
+            with Journal.opened(folder.log) as journal:
+                settings = with_precision(settings, info, hardware, read_plan(folder))
+                job = _Job(names, settings, info, journal, hardware, console, client)
+                shown = ", ".join("standard input" if name == STDIN else name for name in names)
+                job.tell("run_started", inputs=shown, out=str(folder.path))
+                plan = make_plan(names, folder, settings, info)
+                tally = execute(plan, job)
+                return finish(plan, tally, job)
 
 
 def predict(
@@ -179,8 +184,13 @@ def predict(
     info = read_info(find(settings.model))
     call_rule(settings, info, earlier.decisions.chunk_length)
     names = tuple(planned["inputs"])
-    with folder.held(), Journal.opened(folder.log) as journal:
-        job = _Job(names, settings, info, journal, console, client, encoders=False)
+    with (
+        reached(settings.cluster, client) as client,
+        folder.held(),
+        Journal.opened(folder.log) as journal,
+    ):
+        hardware = hardware_of(settings.cluster, client)
+        job = _Job(names, settings, info, journal, hardware, console, client, encoders=False)
         job.tell("run_started", inputs=f"features of {folder.path}", out=str(folder.path))
         plan = plan_again(earlier, info)
         tally = execute(plan, job)
@@ -209,7 +219,14 @@ def execute(plan: Plan, job: _Job) -> Tally:
         partitions=len(plan.partitions),
         partitions_done=len(plan.partitions) - len(tasks),
     )
-    for message in warnings_of(plan.counts, plan.decisions.chunk_length):
+    for message in (
+        *warnings_of(plan.counts, plan.decisions.chunk_length),
+        *(
+            warnings_of_speed(job.settings, job.info, job.hardware)
+            if tasks and job.encoders
+            else ()
+        ),
+    ):
         job.tell("warning", message=message)
     tally = Tally()
     plan.folder.sweep()
@@ -217,7 +234,7 @@ def execute(plan: Plan, job: _Job) -> Tally:
         folder, precision = find(job.settings.model), job.settings.precision
         weights = encoder_bytes(folder, job.info, precision)
         with connect(job.settings.cluster, weights, job.client) as connection:
-            tally.cluster = _describe(connection)
+            tally.cluster = _describe(connection, job.hardware)
             if connection.note:
                 job.tell("note", message=connection.note)
             job.tell("cluster", text=str(connection), **tally.cluster)
@@ -251,12 +268,14 @@ def _compute(
 ) -> None:
     mode = ResidenceSettings.of(job.settings)
     settings = replace(job.settings, cluster=connection.settings)
-    source = ModelSource.from_settings(settings, job.info, encoders=job.encoders)
+    source = source_of(settings, job.info, job.hardware, encoders=job.encoders)
     chunks_left = sum(task.chunks for task in tasks)
     progress = ProgressBar(job.console, plan.counts.chunks, plan.counts.chunks - chunks_left)
     precision = job.settings.precision
     job.tell("modelset_loading", modelset=job.info.name, precision=precision)
-    with executing(tasks, connection, source, mode, job.journal) as outcomes, progress:
+    to_do = set(tasks)
+    sound = next((task for task in plan.tasks() if task not in to_do), None)
+    with executing(tasks, connection, source, mode, job.journal, sound) as outcomes, progress:
         for outcome in outcomes:
             tally.add(outcome)
             if isinstance(outcome, Failure):
@@ -280,11 +299,13 @@ def _existing(inputs: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     return names
 
 
-def _describe(connection: Connection) -> dict[str, Any]:
+def _describe(connection: Connection, hardware: Hardware) -> dict[str, Any]:
     return {
         "kind": connection.kind,
         "workers": connection.workers,
         "threads": connection.settings.threads,
+        "device": hardware.device,
+        "instructions": hardware.processor.instructions,  # of the weakest CPU
         "dashboard": connection.dashboard,
     }
 

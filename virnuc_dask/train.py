@@ -14,6 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from virnuc_dask.cluster.connect import reached
+from virnuc_dask.cluster.hardware import hardware_of
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import (
     BadTableError,
@@ -152,7 +154,9 @@ def _job(
         raise UsageError(f"{out}: is the model set to start from; choose another folder.")
     # A false discovery rate is for calls, which nobody reads here, and needs a calibration.
     info = read_info(base)
-    settings = with_precision(replace(settings, features=True, fdr=None), info)
+    with reached(settings.cluster) as client:
+        hardware = hardware_of(settings.cluster, client)
+    settings = with_precision(replace(settings, features=True, fdr=None), info, hardware)
     job = _Job(_texts(virus), _texts(other), out, settings, options, base, info)
     chunk_length(settings, job.info)
     return job

@@ -213,15 +213,6 @@ def test_a_running_cluster_is_used_and_left_running(tmp_path):
             assert client.submit(sum, [1, 2]).result() == 3
 
 
-def test_no_worker_within_the_time_is_told():
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster:
-        settings = ClusterSettings(scheduler=cluster.scheduler_address, worker_timeout_s=0.5)
-        with pytest.raises(NoClusterError, match="no worker came"), connect(settings, 0):
-            pass
-
-
 def test_a_kind_and_a_running_cluster_exclude_each_other():
     settings = ClusterSettings(kind="cpu", scheduler="tcp://127.0.0.1:8786")
     with pytest.raises(NoClusterError, match="starts its own cluster"):

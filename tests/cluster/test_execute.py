@@ -138,7 +138,7 @@ def test_a_cluster_without_workers_is_told_after_a_while(journal, tmp_path):
 def refuse_on_worker_0(task: PartitionTask) -> Receipt:
     worker = get_worker()
     if worker.name == 0:
-        raise WorkerRefusedError(f"worker {worker.name}: damaged.", worker.address)
+        raise WorkerRefusedError(ModelSetError(f"worker {worker.name}: damaged."), worker.address)
     time.sleep(0.02)
     return work(task)
 
@@ -157,14 +157,14 @@ def test_a_worker_that_can_compute_nothing_is_named_and_the_others_do_its_work(
     )
     assert all(isinstance(outcome, Receipt) for outcome in outcomes)
     assert len(outcomes) == 20
-    assert list(journal.refused.values()) == ["worker 0: damaged."]
+    assert list(map(str, journal.refused.values())) == ["worker 0: damaged."]
     told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [event["event"] for event in told] == ["worker_refused"]
 
 
 def refuse(task: PartitionTask) -> Receipt:
     worker = get_worker()
-    raise WorkerRefusedError(f"worker {worker.name}: damaged.", worker.address)
+    raise WorkerRefusedError(ModelSetError(f"worker {worker.name}: damaged."), worker.address)
 
 
 def test_where_no_worker_is_of_use_the_run_ends_with_the_reason(client, journal, tmp_path):
@@ -178,6 +178,31 @@ def test_where_no_worker_is_of_use_the_run_ends_with_the_reason(client, journal,
     )
     with pytest.raises(ModelSetError, match=r"no worker is of use: worker \d: damaged"):
         list(outcomes)
+
+
+def test_tasks_bound_to_a_worker_that_is_gone_go_to_the_one_that_comes(journal, tmp_path):
+    """Worker 0 is refused, worker 1 goes; what was bound to it must not wait for its address."""
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        outcomes = execute_on(
+            client,
+            Ledger(tasks(tmp_path, 20)),
+            lambda task: delayed(refuse_on_worker_0, pure=False)(task),
+            journal,
+            **LIMITS,
+        )
+        while not journal.refused:
+            next(outcomes)
+        next(outcomes)
+        cluster.sync(cluster.workers[1].close)
+        cluster.scale(3)
+        left = list(outcomes)
+    assert left
+    assert all(isinstance(outcome, Receipt) for outcome in left)
 
 
 def poison(task: PartitionTask) -> Receipt:

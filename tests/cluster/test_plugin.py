@@ -3,20 +3,16 @@ import sys
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from distributed import Client
 
-from virnuc_dask.cluster.plugin import (
-    ModelPlugin,
-    ResidenceSettings,
-    check_versions,
-    check_workers,
-    run_stage,
-)
+from virnuc_dask.cluster import plugin as plugin_module
+from virnuc_dask.cluster.monitor import Journal
+from virnuc_dask.cluster.plugin import ModelPlugin, ResidenceSettings, check_workers, run_stage
+from virnuc_dask.encoders.processor import AVX2, AVX512, PLAIN, Processor
 from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.registry import read_info
 from virnuc_dask.modelsets.residence import Residence
@@ -69,9 +65,11 @@ def count_values(task, models) -> Receipt:
     return Receipt(task.index, models.info.feature_dim, 0, 0, 0)
 
 
-def test_every_worker_has_the_model_set_once_and_stages_get_it(client, source, registered, task):
+def test_every_worker_has_the_model_set_once_and_stages_get_it(
+    client, source, registered, task, journal
+):
     name = registered(ModelPlugin(source, PERSISTENT, "topic"))
-    check_workers(client, name)
+    check_workers(client, name, journal)
     receipts = [
         client.submit(run_stage, count_values, name, task, workers=worker, pure=False).result()
         for worker in client.nthreads()
@@ -88,22 +86,74 @@ def test_a_task_where_no_model_set_was_registered_names_the_worker(client, task)
         client.submit(run_stage, count_values, "virnuc-models-x", task, workers=0).result()
 
 
-def test_a_damaged_model_set_is_reported_with_worker_and_file(client, damaged, registered):
+@pytest.fixture
+def journal(tmp_path: Path):
+    with Journal.opened(tmp_path / "log") as journal:
+        yield journal
+
+
+def test_a_damaged_model_set_is_reported_with_worker_and_file(client, damaged, registered, journal):
     name = registered(ModelPlugin(damaged, PERSISTENT, "topic"))
     with pytest.raises(ModelSetError, match=r"worker \d .*classifier\.safetensors: damaged"):
-        check_workers(client, name)
+        check_workers(client, name, journal)
+
+
+def test_a_damaged_model_set_on_one_worker_costs_that_worker(journal, monkeypatch):
+    states = {"tcp://0": (ModelSetError("worker 0: damaged"), None), "tcp://1": (None, "cpu")}
+    client = SimpleNamespace(run=lambda *_, on_error: states)
+    check_workers(client, "plugin", journal)
+    assert {k: str(why) for k, why in journal.refused.items()} == {"tcp://0": "worker 0: damaged"}
+
+
+@pytest.mark.parametrize("error", [ImportError("no torch"), RuntimeError("out of memory")])
+def test_a_worker_that_cannot_load_is_refused_with_the_reason(
+    client, source, registered, task, monkeypatch, error
+):
+    def fail(_: Residence) -> None:
+        raise error
+
+    monkeypatch.setattr(Residence, "open", fail)
+    name = registered(ModelPlugin(source, PERSISTENT, type(error).__name__))
+    with pytest.raises(WorkerRefusedError, match=f"cannot load the model set: .*{error}"):
+        client.submit(run_stage, count_values, name, task, pure=False).result()
+
+
+@pytest.mark.parametrize(("chosen", "refused"), [(AVX512, True), (AVX2, False), (PLAIN, False)])
+def test_a_late_worker_with_fewer_instructions_than_were_chosen_is_refused(
+    client, source, registered, task, monkeypatch, chosen, refused
+):
+    found = Processor(AVX2, multiplies_bf16=False)
+    monkeypatch.setattr(plugin_module, "this_processor", lambda: found)
+    name = registered(ModelPlugin(replace(source, instructions=chosen), PERSISTENT, chosen))
+    message = r"worker \d \(.* has a processor with avx2, this run computes with avx512"
+    with pytest.raises(WorkerRefusedError, match=message) if refused else nullcontext():
+        client.submit(run_stage, count_values, name, task, pure=False).result()
+
+
+def test_a_task_waits_for_a_plugin_that_loads(client, source, task):
+    plugin = ModelPlugin(source, PERSISTENT, "slow")
+    name = plugin.name
+
+    def begin(dask_worker) -> None:
+        dask_worker.plugins[name] = ModelPlugin(source, PERSISTENT, "slow")
+
+    client.run(begin)
+    future = client.submit(run_stage, count_values, name, task, pure=False)
+    client.register_plugin(plugin)
+    assert future.result().chunks == 176
+    client.unregister_worker_plugin(name)
 
 
 @pytest.mark.parametrize(
     ("devices", "shared"),
     [(["cpu", "cpu"], False), (["GPU-1", "GPU-2"], False), (["GPU-1", "GPU-1"], True)],
 )
-def test_two_workers_on_one_gpu_are_refused(devices, shared):
+def test_two_workers_on_one_gpu_are_refused(devices, shared, journal):
     states = {f"tcp://{number}": (None, device) for number, device in enumerate(devices)}
-    client = SimpleNamespace(run=lambda *_: states)
+    client = SimpleNamespace(run=lambda *_, on_error: states)
     expected = pytest.raises(NoClusterError, match="tcp://0 and tcp://1 share GPU-1")
     with expected if shared else nullcontext():
-        check_workers(client, "plugin")
+        check_workers(client, "plugin", journal)
 
 
 def test_every_task_of_a_worker_that_could_not_load_raises_the_load_error(
@@ -113,21 +163,6 @@ def test_every_task_of_a_worker_that_could_not_load_raises_the_load_error(
     with pytest.raises(WorkerRefusedError, match="damaged") as raised:
         client.submit(run_stage, count_values, name, task, pure=False).result()
     assert raised.value.address in client.nthreads()
-
-
-def test_another_version_on_the_workers_is_refused_with_both(client, monkeypatch):
-    monkeypatch.setattr(client, "run", lambda *_: {"tcp://there": "0.0.9"})
-    with pytest.raises(NoClusterError, match=r"worker tcp://there has .* 0\.0\.9, this run 0\.1"):
-        check_versions(client)
-
-
-def test_a_cluster_without_this_program_is_refused(client, monkeypatch):
-    def missing(*_):
-        raise PackageNotFoundError("virnuc-dask")
-
-    monkeypatch.setattr(client, "run", missing)
-    with pytest.raises(NoClusterError, match="without virnuc_dask; install 0"):
-        check_versions(client)
 
 
 def test_a_late_worker_of_another_version_is_refused_with_both(client, source, registered, task):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 from faulty_runs import (
     Job,
@@ -150,6 +151,30 @@ def test_a_late_worker_with_a_damaged_model_set_is_named_and_computes_nothing(
     (refused,) = job.events("worker_refused")
     assert "worker damaged (tcp://127.0.0.1:" in refused["reason"]
     assert "peptide.safetensors: damaged" in stderr
+    assert {event["worker"] for event in job.events("partition_done")} == {"sound"}
+    assert_same_results(job, undisturbed)
+
+
+def test_a_worker_killed_beside_a_refused_one_comes_back_and_the_run_ends(
+    job, undisturbed, start_cluster, faulty_modelset
+):
+    """Its nanny starts it under another address: what was bound to the old one goes there."""
+    cluster = start_cluster(job)
+    cluster.worker("sound")
+    weights = faulty_modelset / "peptide.safetensors"
+    sound = weights.read_bytes()
+    with on(cluster, job).start() as process:
+        try:
+            wait_for_partitions(job, 1)
+            weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+            cluster.worker("damaged")
+            wait_until(lambda: job.events("worker_refused"))
+        finally:
+            weights.write_bytes(sound)
+        psutil.Process(job.events("modelset_loaded")[0]["pid"]).kill()
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert len(job.events("modelset_loaded")) == 2, "it came back, and loaded again"
     assert {event["worker"] for event in job.events("partition_done")} == {"sound"}
     assert_same_results(job, undisturbed)
 

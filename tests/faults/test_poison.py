@@ -74,3 +74,54 @@ def test_a_chunk_that_kills_every_worker_is_found_and_named(poisoned, clean):
     assert again.returncode == 0, again.stderr
     assert_same_results(job, clean)
     assert job.summary["partitions"]["computed"] == 1
+
+
+EVERYWHERE = {
+    "runtime": (1, "RuntimeError: as if a kernel had failed"),
+    "bug": (1, "NotImplementedError: as if a kernel were missing"),
+    "memory": (6, "memory does not hold a single chunk"),
+    "nan": (4, "every chunk fails alike: frame record"),
+}
+
+
+# Many partitions, or one.
+@pytest.mark.parametrize(
+    ("harm", "partition_chunks"),
+    [("runtime", 10), ("runtime", 1000), ("bug", 10), ("memory", 1000), ("nan", 10)],
+)
+def test_what_is_no_fault_of_a_chunk_ends_the_run(make_job, tmp_path, harm, partition_chunks):
+    job = make_job(tmp_path, partition_chunks=partition_chunks, records=60).but(
+        cluster=("--cluster", "none"), faults={"harm": harm, "everywhere": True}
+    )
+    done = job.run()
+    code, told = EVERYWHERE[harm]
+    assert_ended_at_once(job, done, code, told)
+
+
+@pytest.mark.parametrize("harm", ["runtime", "die"])
+def test_what_is_no_fault_of_a_chunk_ends_the_run_on_workers(make_job, tmp_path, harm):
+    job = make_job(tmp_path, records=60).but(faults={"harm": harm, "everywhere": True})
+    done = job.run()
+    code, told = (EVERYWHERE | {"die": (6, "workers die whatever they compute")})[harm]
+    assert_ended_at_once(job, done, code, told)
+    assert_no_process_left(job)
+
+
+def assert_ended_at_once(job, done, code, told):
+    """One error, and nothing is said of any chunk."""
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr
+    assert ("Traceback" in done.stderr) == (code == 1), done.stderr
+    assert not (job.out / "failed.tsv").exists()
+    assert not job.events("partition_failed")
+    assert not job.events("partition_halved")
+
+
+def test_a_single_partition_with_a_bad_first_chunk_names_it(make_job, tmp_path):
+    job = make_job(tmp_path, partition_chunks=1000, records=30, marked=[0])
+    done = job.but(cluster=("--cluster", "none"), faults={"harm": "runtime"}).run()
+    assert done.returncode == 5, done.stderr
+    assert [row[0] for row in job.failed()] == ["record0_chunk_1"]
+    again = job.but(cluster=("--cluster", "none"), faults={"harm": "runtime"}).run("--resume")
+    assert again.returncode == 5, again.stderr
+    assert [row[0] for row in job.failed()] == ["record0_chunk_1"]

@@ -83,18 +83,42 @@ class Connection:
 
 
 @contextmanager
+def reached(settings: ClusterSettings, client: Client | None = None) -> Iterator[Client | None]:
+    """A client of the cluster that is running already, if one is to be used; starts nothing.
+
+    Parameters
+    ----------
+    settings
+        With ``kind="auto"`` a running cluster named by ``scheduler``, ``scheduler_file`` or
+        ``DASK_SCHEDULER_ADDRESS`` is used.
+    client
+        A client to use as it is.
+
+    Raises
+    ------
+    NoClusterError
+        If there is no such cluster.
+    """
+    kind, settings, _ = (GIVEN, settings, "") if client is not None else _decide(settings)
+    if client is not None or kind != GIVEN:
+        yield client
+        return
+    with connect_given(settings) as own:
+        yield own
+
+
+@contextmanager
 def connect(
     settings: ClusterSettings, weight_bytes: int, client: Client | None = None
 ) -> Iterator[Connection]:
-    """Connect to a cluster, or start one and close it afterwards.
+    """Use a cluster, or start one and close it afterwards.
 
     A cluster that this did not start is left running.
 
     Parameters
     ----------
     settings
-        With ``kind="auto"`` a running cluster named by ``scheduler``, ``scheduler_file`` or
-        ``DASK_SCHEDULER_ADDRESS`` is used, else the GPUs, else the CPU.
+        As `reached` takes them; without a running cluster the GPUs are used, else the CPU.
     weight_bytes
         Of both encoders, in the precision that they compute in: how many workers fit into memory.
     client
@@ -103,21 +127,21 @@ def connect(
     Raises
     ------
     NoClusterError
-        If there is no such cluster, or no worker within ``worker_timeout_s``.
+        If there is no such cluster, or no worker of one started here within ``worker_timeout_s``.
     """
-    if client is not None:
-        _wait_for_workers(client, settings)
-        yield Connection(client, GIVEN, settings)
-        return
+    with reached(settings, client) as running:
+        if running is not None:
+            note = open_to_others(running.scheduler_info()["address"])
+            yield Connection(running, GIVEN, settings, note)
+            return
     kind, settings, note = _decide(settings)
     if kind == "none":
         yield Connection(None, kind, settings, note)
         return
-    with _client(kind, settings, weight_bytes) as (client, settings):
-        address = client.scheduler_info()["address"] if kind == GIVEN else f"tcp://{settings.host}"
-        note = " ".join(filter(None, (note, open_to_others(address))))
-        _wait_for_workers(client, settings)
-        yield Connection(client, kind, settings, note)
+    with _started(kind, settings, weight_bytes) as (own, settings):
+        note = " ".join(filter(None, (note, open_to_others(f"tcp://{settings.host}"))))
+        _wait_for_workers(own, settings)
+        yield Connection(own, kind, settings, note)
 
 
 def refuse_impossible(settings: ClusterSettings) -> None:
@@ -141,10 +165,7 @@ def refuse_impossible(settings: ClusterSettings) -> None:
 
 
 def device_of(settings: ClusterSettings) -> str:
-    """``cpu`` or ``cuda``: what workers will compute on, as far as this machine can tell.
-
-    On a cluster that is running already, a GPU here stands for GPUs there.
-    """
+    """``cpu`` or ``cuda``: what computes where this machine does, as far as its driver can tell."""
     kind, settings, _ = _decide(settings)
     if "cpu" in (kind, settings.device):
         return "cpu"
@@ -208,13 +229,9 @@ def _decide_by_gpu(settings: ClusterSettings) -> tuple[str, ClusterSettings, str
 
 
 @contextmanager
-def _client(
+def _started(
     kind: str, settings: ClusterSettings, weight_bytes: int
 ) -> Iterator[tuple[Client, ClusterSettings]]:
-    if kind == GIVEN:
-        with connect_given(settings) as client:
-            yield client, settings
-        return
     prepare_torch()
     start = _start_cuda if kind == "cuda" else _start_cpu
     with starting(), dask.config.set(FOR_WORKERS):
@@ -295,7 +312,6 @@ def _wait_for_workers(client: Client, settings: ClusterSettings) -> None:
         client.wait_for_workers(1, timeout=settings.worker_timeout_s)
     except TimeoutError as error:
         raise NoClusterError(
-            f"no worker came to {client.scheduler_info()['address']} within "
-            f"{settings.worker_timeout_s:.0f} s. Start workers there, or wait longer "
-            "(setting cluster.worker_timeout_s)."
+            f"no worker came within {settings.worker_timeout_s:.0f} s. Wait longer (setting "
+            "cluster.worker_timeout_s), or ask for fewer (--workers)."
         ) from error

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -17,20 +17,21 @@ from distributed import Client, Future, KilledWorker
 
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.graph import chain
+from virnuc_dask.cluster.hardware import check_versions
 from virnuc_dask.cluster.monitor import Journal, subscribed, wait_for_releases
 from virnuc_dask.cluster.plugin import (
     ModelPlugin,
     ResidenceSettings,
-    check_versions,
     check_workers,
     count_resident,
 )
-from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
+from virnuc_dask.cluster.sight import Sight
+from virnuc_dask.errors import NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.stages.attempt import WorkerDiedError, refuse_deadly
-from virnuc_dask.stages.ledger import Cause, Ledger
+from virnuc_dask.stages.attempt import WorkerDiedError, WorkerLostError, refuse_deadly
+from virnuc_dask.stages.ledger import Ledger
 from virnuc_dask.stages.predict import extract_and_predict
-from virnuc_dask.stages.receipt import CHUNK_FAILURES, PARTITION_FAILURES, Outcome
+from virnuc_dask.stages.receipt import BUGS, PARTITION_FAILURES, Outcome
 from virnuc_dask.tables.plan import PartitionTask
 
 if TYPE_CHECKING:
@@ -40,24 +41,34 @@ _KEPT = "What is done is kept: continue with --resume."
 HERE = "client"  # what the log calls the worker where there is no cluster
 _POLL_S = 1.0  # how often workers are looked at while nothing finishes
 _RECEIPT_S = 30.0  # how long to wait for a receipt that was made
+_LOST = "workers died while it ran, or waited"
+_DEATHS = 4  # of workers, nothing computed so far, that cast doubt on more than a chunk
 _LIVES = 10  # workers that may come, for each one there is, before one of them gets something done
 
 
 @contextmanager
 def executing(
-    tasks: Iterable[PartitionTask],
+    tasks: Sequence[PartitionTask],
     connection: Connection,
     source: ModelSource,
     residence: ResidenceSettings,
     journal: Journal,
+    sound: PartitionTask | None = None,
 ) -> Iterator[Iterator[Outcome]]:
-    """The outcomes of ``tasks`` as they come; model sets are loaded before and released after."""
-    ledger = Ledger(tasks, lambda task, reason: journal.write(_halved(task, reason)))
+    """The outcomes of ``tasks`` as they come; model sets are loaded before and released after.
+
+    ``sound`` is a partition that an earlier run computed, if there is one.
+    """
+    ledger = Ledger(tasks, lambda task, reason: journal.write(_halved(task, reason)), sound)
     if connection.client is None:
         with _models_here(source, residence, journal) as models:
             yield execute_here(ledger, models)
     else:
-        with _models_on(connection.client, source, residence, journal) as plugin_name:
+        plugin = ModelPlugin(source, residence, topic=f"virnuc-{uuid4().hex[:8]}")
+        with (
+            Sight.of(tasks[0].folder) if tasks else nullcontext() as plugin.sight,
+            _models_on(connection.client, plugin, journal) as plugin_name,
+        ):
             outcomes = execute_on(
                 connection.client,
                 ledger,
@@ -94,20 +105,19 @@ def _models_here(
 
 
 @contextmanager
-def _models_on(
-    client: Client, source: ModelSource, settings: ResidenceSettings, journal: Journal
-) -> Iterator[str]:
+def _models_on(client: Client, plugin: ModelPlugin, journal: Journal) -> Iterator[str]:
     """Load on every worker, and on those that come later; release on the way out, always."""
     check_versions(client)
-    plugin = ModelPlugin(source, settings, topic=f"virnuc-{uuid4().hex[:8]}")
     with subscribed(client, plugin.topic, journal):
         try:
-            client.register_plugin(plugin)
-            check_workers(client, plugin.name)
+            # A worker that dies while it loads: those that come have the plugin all the same.
+            with suppress(OSError):
+                client.register_plugin(plugin)
+            check_workers(client, plugin.name, journal)
             yield plugin.name
         finally:
             # A worker, or a whole cluster, that is gone has nothing to give back.
-            with suppress(KeyError, ValueError, OSError):
+            with suppress(KeyError, ValueError, OSError, NoClusterError):
                 expected = journal.released + count_resident(client, plugin.name)
                 client.unregister_worker_plugin(plugin.name)
                 wait_for_releases(journal, expected)
@@ -119,8 +129,10 @@ def execute_here(ledger: Ledger, residence: Residence) -> Iterator[Outcome]:
         try:
             with residence.models() as models:
                 receipt = extract_and_predict(task, models)
+        except BUGS:
+            raise
         except PARTITION_FAILURES as error:
-            yield from _enter_failure(ledger, task, error)
+            yield from ledger.failed(task, error)
         else:
             yield from ledger.done(task, replace(receipt, worker=HERE))
         residence.partition_done()
@@ -155,28 +167,68 @@ def execute_on(
         before they compute anything.
     """
     done: SimpleQueue[Future[Any]] = SimpleQueue()
-    running: dict[Future[Any], PartitionTask] = {}
+    running: dict[Future[Any], _Sent] = {}
     watch = _WorkerWatch(client, journal, worker_timeout_s)
     try:
         while True:
             fit = watch.fit()
-            while (
-                len(running) < watch.room(in_flight)
-                and (task := ledger.take(busy=bool(running))) is not None
-            ):
+            _take_back_lost(client, running, fit, ledger)
+            if not (ledger.anything_computed or ledger.is_probing) and watch.many_died():
+                yield from _doubt_all(client, running, ledger)
+            room = watch.room(in_flight)
+            while (len(running) < room or (room and ledger.is_probing)) and (
+                task := ledger.take(busy=bool(running))
+            ) is not None:
                 # Restricted only where it must be: a worker that comes later is welcome.
-                where = {"workers": fit} if journal.refused else {}
-                future = client.compute(chained(task), optimize_graph=False, **where)
-                running[future] = task
+                only_on = fit if watch.beside_refused else []
+                where = {"workers": only_on} if only_on else {}
+                future = client.compute(
+                    chained(task), optimize_graph=False, priority=int(task.is_trial), **where
+                )
+                running[future] = _Sent(task, frozenset(only_on))
                 future.add_done_callback(done.put)
-            if not running and watch.room(in_flight):
+            if not running and room:
                 return
             with suppress(Empty):
                 finished = done.get(timeout=min(_POLL_S, worker_timeout_s))
-                yield from _settle(finished, running.pop(finished), ledger, watch)
+                if (sent := running.pop(finished, None)) is not None:
+                    yield from _settle(finished, sent.task, ledger, watch)
     finally:
         with suppress(OSError):
             client.cancel(list(running), reason="the run ended", force=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A task on its way, and the only workers that it may run on; none named: any."""
+
+    task: PartitionTask
+    only_on: frozenset[str]
+
+
+def _take_back_lost(
+    client: Client, running: dict[Future[Any], _Sent], fit: Sequence[str], ledger: Ledger
+) -> None:
+    """Take back tasks whose workers are all gone: started again, these have other addresses.
+
+    The scheduler would keep such a task until its address comes back, which it never does.
+    """
+    lost = [f for f, sent in running.items() if sent.only_on and sent.only_on.isdisjoint(fit)]
+    if lost:
+        client.cancel(lost, reason="its workers are gone", force=True)
+    for future in lost:
+        ledger.again(running.pop(future).task)
+
+
+def _doubt_all(
+    client: Client, running: dict[Future[Any], _Sent], ledger: Ledger
+) -> Iterator[Outcome]:
+    """Take back all that is on its way: it is to be found out whether anything can be computed."""
+    client.cancel(list(running), reason="workers die", force=True)
+    tasks = [sent.task for sent in running.values()]
+    running.clear()
+    for task in tasks:
+        yield from ledger.failed(task, WorkerLostError(_LOST))
 
 
 class _WorkerWatch:
@@ -189,8 +241,11 @@ class _WorkerWatch:
         self._timeout_s = timeout_s
         self._last_seen = time.monotonic()
         self._fit: list[str] = []
+        self._there: set[str] = set()
+        self.beside_refused = False  # whether a worker that can compute nothing is there
         self._most = 1  # workers there at a time
         self._came: set[str] = set()  # since the last progress
+        self._mourned: set[str] = set()  # of those, the dead that `many_died` told of
         self._last_progress = time.monotonic()
 
     def fit(self) -> list[str]:
@@ -206,10 +261,13 @@ class _WorkerWatch:
         except (OSError, ValueError) as error:  # no connection, or a client that gave up on it
             raise NoClusterError(f"the cluster went away ({error}). {_KEPT}") from error
         self._fit = [address for address in there if address not in self._refused]
+        self.beside_refused = len(self._fit) < len(there)
         self._came.update(there)
+        self._there = set(there)
         self._most = max(self._most, len(there))
         waited_s = time.monotonic() - self._last_progress
         if len(self._came) > _LIVES * self._most and waited_s > self._timeout_s:
+            self._raise_refusal()
             raise NoClusterError(
                 f"workers die before they compute anything: {len(self._came)} came, none was of "
                 f"use. Their own logs say why; out of memory while loading? {_KEPT}"
@@ -221,24 +279,38 @@ class _WorkerWatch:
         return self._fit
 
     def room(self, in_flight: int) -> int:
-        """How many tasks may run at a time; none where every worker is refused."""
-        return in_flight * max(len(self._fit), 0 if self._refused else 1)
+        """How many tasks may run at a time; none where every worker there is refused.
+
+        Some where none is there: an adaptive cluster starts workers for tasks that wait.
+        """
+        return in_flight * max(len(self._fit), 0 if self.beside_refused else 1)
 
     def refuse(self, error: WorkerRefusedError) -> None:
         """Give a worker that can compute nothing no more tasks."""
-        self._journal.refuse(error.address, str(error))
+        self._journal.refuse(error.address, error.why)
+
+    def many_died(self) -> bool:
+        """Whether so many workers died since the last progress, or since this was true."""
+        dead = self._came - self._there - self._mourned
+        if len(dead) < _DEATHS:
+            return False
+        self._mourned |= dead
+        return True
 
     def progress(self) -> None:
         """Something was computed."""
         self._came.clear()
+        self._mourned.clear()
         self._last_progress = time.monotonic()
 
     def _give_up(self) -> None:
-        if self._refused:
-            raise ModelSetError(
-                f"no worker is of use: {next(iter(self._refused.values()))} {_KEPT}"
-            )
+        self._raise_refusal()
         raise NoClusterError(f"the cluster has had no worker for {self._timeout_s:.0f} s. {_KEPT}")
+
+    def _raise_refusal(self) -> None:
+        """Where workers were refused, raise why the first one was."""
+        for why in self._refused.values():
+            raise type(why)(f"no worker is of use: {why} {_KEPT}")
 
 
 def _settle(
@@ -254,6 +326,8 @@ def _settle(
         raise NoClusterError(
             f"the cluster went away (partition {task.index} is {future.status}). {_KEPT}"
         ) from error
+    except BUGS:
+        raise
     except (KilledWorker, WorkerRefusedError, *PARTITION_FAILURES) as error:
         yield from _failed(task, error, ledger, watch)
     else:
@@ -271,20 +345,17 @@ def _failed(
             refuse_deadly(task)
         except WorkerDiedError as died:
             error = died
+        else:
+            if not ledger.anything_computed:
+                error = WorkerLostError(_LOST)
     if isinstance(error, WorkerRefusedError):
         watch.refuse(error)
     if isinstance(error, KilledWorker | WorkerRefusedError):
         ledger.again(task)
         return
-    watch.progress()
-    yield from _enter_failure(ledger, task, error)
-
-
-def _enter_failure(ledger: Ledger, task: PartitionTask, error: BaseException) -> Iterator[Outcome]:
-    if isinstance(error, WorkerDiedError):
-        return ledger.failed(task, str(error), Cause.DEATH)
-    cause = Cause.CHUNK if isinstance(error, CHUNK_FAILURES) else Cause.FILE
-    return ledger.failed(task, f"{type(error).__name__}: {error}", cause)
+    if not isinstance(error, WorkerLostError):
+        watch.progress()
+    yield from ledger.failed(task, error)
 
 
 def _halved(task: PartitionTask, reason: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from virnuc_dask.errors import CannotWriteError, harmless
+from virnuc_dask.errors import CannotWriteError, VirnucError, harmless
 
 logger = logging.getLogger("virnuc_dask")
 
@@ -72,7 +72,7 @@ class Journal:
         self._lock = threading.Lock()
         self.loads: dict[tuple[str, int], dict[str, Any]] = {}
         self.released = 0  # model sets given back, all workers together
-        self.refused: dict[str, str] = {}  # workers that can compute nothing: address, reason
+        self.refused: dict[str, VirnucError] = {}  # workers that can compute nothing, by address
 
     @classmethod
     @contextmanager
@@ -105,11 +105,11 @@ class Journal:
         with suppress(OSError):
             self._stream.truncate(size)
 
-    def refuse(self, address: str, reason: str) -> None:
+    def refuse(self, address: str, why: VirnucError) -> None:
         """Note, once, that a worker can compute nothing."""
         if address not in self.refused:
-            self.refused[address] = reason
-            self.write({"event": "worker_refused", "address": address, "reason": reason})
+            self.refused[address] = why
+            self.write({"event": "worker_refused", "address": address, "reason": str(why)})
 
     def _count(self, event: dict[str, Any]) -> None:
         if event["event"] == "modelset_loaded":

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
 from distributed import Client, Reschedule, Worker, WorkerPlugin, get_worker
 
+from virnuc_dask.cluster.hardware import DISTRIBUTION, ask_workers, skew
+from virnuc_dask.cluster.monitor import Journal
+from virnuc_dask.cluster.sight import Sight
 from virnuc_dask.config import Settings
+from virnuc_dask.encoders.processor import INSTRUCTION_SETS, this_processor
 from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.modelsets.turns import ReleasedError
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
     from virnuc_dask.modelsets.modelset import ModelSet
     from virnuc_dask.modelsets.residence import Residence
 
-DISTRIBUTION = "virnuc-dask"
+_PAUSE_S = 0.05  # between two looks at a plugin that loads
 
 P = ParamSpec("P")
 Stage = Callable[Concatenate[PartitionTask, "ModelSet", P], Receipt]
@@ -51,16 +56,24 @@ class ModelPlugin(WorkerPlugin):
     """Loads the model set into a worker's state and gives it back when the worker goes.
 
     The name tells model set and precision, so that two runs on one cluster with different ones
-    never meet; ``topic`` is where its events go.
+    never meet; ``topic`` is where its events go, ``sight`` what a worker must see.
     """
 
     idempotent = False
 
-    def __init__(self, source: ModelSource, settings: ResidenceSettings, topic: str) -> None:
+    def __init__(
+        self,
+        source: ModelSource,
+        settings: ResidenceSettings,
+        topic: str,
+        sight: Sight | None = None,
+    ) -> None:
         self.name = f"virnuc-models-{source.checksum[:12]}-{source.precision}-{topic}"
         self.source = source
         self.settings = settings
         self.topic = topic
+        self.sight = sight
+        self.is_ready = False  # whether `setup` has ended
         self.residence: Residence | None = None
         self.version = version(DISTRIBUTION)
         self.error: ModelSetError | NoClusterError | None = None
@@ -68,20 +81,41 @@ class ModelPlugin(WorkerPlugin):
     async def setup(self, worker: Worker) -> None:
         """Load, in a thread: a blocked event loop sends no heartbeats and the worker is killed.
 
-        A model set that cannot be loaded is kept as `error`, not raised: Dask would only log it
+        What keeps the worker from computing is kept as `error`, not raised: Dask would only log it
         and let the worker take tasks. `check_workers` and every task ask for it.
         """
-        found = version(DISTRIBUTION)
-        if found != self.version:
-            self.error = NoClusterError(
-                f"worker {worker.name} ({worker.address}) {_skew(found, self.version)}"
-            )
-            return
-        self.residence = await asyncio.to_thread(self._residence, worker)
+        who = f"worker {worker.name} ({worker.address})"
         try:
+            if refusal := await asyncio.to_thread(self._refusal):
+                self.error = NoClusterError(f"{who} {refusal}")
+                return
+            self.residence = await asyncio.to_thread(self._residence, worker)
             await asyncio.to_thread(self.residence.open)
         except ModelSetError as error:
-            self.error = ModelSetError(f"worker {worker.name} ({worker.address}): {error}")
+            self.error = ModelSetError(f"{who}: {error}")
+        except (ImportError, OSError, RuntimeError, MemoryError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.error = NoClusterError(f"{who} cannot load the model set: {reason}.")
+        finally:
+            self.is_ready = True
+
+    def _refusal(self) -> str:
+        """Why this worker cannot compute as the others do; empty if it can."""
+        found = version(DISTRIBUTION)
+        if found != self.version:
+            return skew(found, self.version)
+        unseen = self.sight.refusal(self.source.name) if self.sight is not None else ""
+        return unseen or self._weakness()
+
+    def _weakness(self) -> str:
+        """Kernels are chosen once, by the weakest of the processors that were there then."""
+        chosen, found = self.source.instructions, this_processor().instructions
+        if chosen is None or INSTRUCTION_SETS.index(found) <= INSTRUCTION_SETS.index(chosen):
+            return ""
+        return (
+            f"has a processor with {found}, this run computes with {chosen} instructions, and "
+            "results would depend on who computes what. Start such workers before the run."
+        )
 
     def teardown(self, worker: Worker) -> None:
         """Give the model set back."""
@@ -146,57 +180,32 @@ def _residence(plugin_name: str) -> Residence:
     """What holds the model set of the worker that this task runs on: every task's guard."""
     worker = get_worker()
     plugin = worker.plugins.get(plugin_name)
+    while isinstance(plugin, ModelPlugin) and not plugin.is_ready:
+        time.sleep(_PAUSE_S)  # it loads
+        plugin = worker.plugins.get(plugin_name)
     if isinstance(plugin, ModelPlugin) and plugin.error is not None:
-        raise WorkerRefusedError(str(plugin.error), worker.address)
+        raise WorkerRefusedError(plugin.error, worker.address)
     if not isinstance(plugin, ModelPlugin) or plugin.residence is None:
         raise ModelSetError(f"worker {worker.name} ({worker.address}) has no {plugin_name}.")
     return plugin.residence
 
 
-def check_versions(client: Client) -> None:
-    """Compare the version of this program here with that on the scheduler and on every worker.
+def check_workers(client: Client, plugin_name: str, journal: Journal) -> None:
+    """Ask every worker whether its model set is loaded, and where; refuse those that have none.
 
     Raises
     ------
-    NoClusterError
-        Naming the first that has another one, or none, and both versions.
-    """
-    here = version(DISTRIBUTION)
-    # A function that any version has, and any Python.
-    try:
-        there = {"the scheduler": client.run_on_scheduler(version, DISTRIBUTION)}
-        there |= {
-            f"worker {address}": found
-            for address, found in client.run(version, DISTRIBUTION).items()
-        }
-    except PackageNotFoundError as error:
-        raise NoClusterError(
-            f"the cluster has a process without virnuc_dask; install {here} on the scheduler and "
-            "on every worker."
-        ) from error
-    for where, found in there.items():
-        if found != here:
-            raise NoClusterError(f"{where} {_skew(found, here)}")
-
-
-def _skew(found: str, wanted: str) -> str:
-    return f"has virnuc_dask {found}, this run {wanted}. Install the same version everywhere."
-
-
-def check_workers(client: Client, plugin_name: str) -> None:
-    """Ask every worker whether its model set is loaded, and where.
-
-    Raises
-    ------
-    ModelSetError
-        The first worker's that could not load it.
+    ModelSetError, NoClusterError
+        The first worker's reason, if there are workers and none can compute.
     NoClusterError
         If two workers hold theirs on the same GPU.
     """
-    states = client.run(_state, plugin_name)
-    for error, _ in states.values():
-        if error is not None:
-            raise error
+    states = ask_workers(client, _state, plugin_name)
+    errors = {address: error for address, (error, _) in states.items() if error is not None}
+    for error in list(errors.values()) if len(errors) == len(states) else ():
+        raise error
+    for address, error in errors.items():
+        journal.refuse(address, error)
     gpus: dict[str, str] = {}
     for address, (_, device) in states.items():
         if device is None or device == "cpu":
@@ -211,7 +220,9 @@ def check_workers(client: Client, plugin_name: str) -> None:
 
 def count_resident(client: Client, plugin_name: str) -> int:
     """Workers that hold a model set now."""
-    return sum(device is not None for _, device in client.run(_state, plugin_name).values())
+    return sum(
+        device is not None for _, device in ask_workers(client, _state, plugin_name).values()
+    )
 
 
 def _state(

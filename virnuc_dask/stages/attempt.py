@@ -28,6 +28,10 @@ class WorkerDiedError(RuntimeError):
     """Every process that computed this so far died while it did."""
 
 
+class WorkerLostError(WorkerDiedError):
+    """Workers died while this ran, or merely waited beside what ran."""
+
+
 @contextmanager
 def attempt(task: PartitionTask) -> Iterator[None]:
     """Leave a mark while ``task`` is computed.
@@ -71,6 +75,8 @@ def deaths_allowed(task: PartitionTask) -> int:
     """
     if not task.is_piece:
         return _DEATHS_OF_PARTITION
+    if task.is_trial:
+        return 1
     return _DEATHS_OF_CHUNK if task.chunks == 1 else 1
 
 

@@ -13,9 +13,10 @@ from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.tables.plan import PartitionTask, Rows
 
 # Failures that one chunk of a partition can be to blame for, and those that its files are. Anything
-# else is a bug, and is not caught.
+# else is a bug, and ends the run; so are some errors that Python counts among the first ones.
 CHUNK_FAILURES = (RuntimeError, MemoryError, LostRowsError)
 PARTITION_FAILURES = (*CHUNK_FAILURES, OSError, BadTableError)
+BUGS = (NotImplementedError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ _FILES = (
     "prediction_results_highestscore.csv",
     "failed.tsv",
     "run.log.jsonl",
+    ".token",
 )
 
 
@@ -62,6 +63,11 @@ class RunFolder:
     def log(self) -> Path:
         """Events of the run, one JSON object a line."""
         return self.path / "run.log.jsonl"
+
+    @property
+    def token(self) -> Path:
+        """By which workers tell that they see this very folder; there while they compute."""
+        return self.path / ".token"
 
     def output(self, name: str) -> Path:
         """One of the files that a run leaves for its user."""

@@ -94,6 +94,7 @@ class PartitionTask:
     features_dtype: str = "float32"
     first_row: int = 0  # of the partition's chunks
     is_piece: bool = False
+    is_trial: bool = False  # a piece of which nobody reads the tables
 
     def piece(self, rows: Rows) -> PartitionTask:
         """The task for some rows of this whole partition, with tables of its own."""
@@ -107,6 +108,10 @@ class PartitionTask:
             is_piece=True,
         )
 
+    def trial(self, row: int) -> PartitionTask:
+        """The task to compute one row's chunk and see whether it can be done."""
+        return replace(self, chunks=1, first_row=row, is_piece=True, is_trial=True)
+
     @property
     def rows(self) -> Rows:
         """The rows of the partition that this task computes."""
@@ -115,7 +120,8 @@ class PartitionTask:
     @property
     def name(self) -> str:
         """Tells tasks of one run apart; good for a file's name."""
-        rows = f".rows-{self.first_row}-{self.first_row + self.chunks}" if self.is_piece else ""
+        what = "trial" if self.is_trial else "rows"
+        rows = f".{what}-{self.first_row}-{self.first_row + self.chunks}" if self.is_piece else ""
         return f"part-{self.index:05d}{rows}"
 
     @property

@@ -1,8 +1,8 @@
 """The DNA encoder of `mini`, with faults that the environment asks for.
 
 ``VIRNUC_FAULTS`` holds JSON: ``delay_s`` (as long as the file ``delay_while`` exists) and
-``load_s`` to be slow, ``harm`` with what a frame with `MARKER` does, ``most_tokens`` for a device
-that holds no more.
+``load_s`` to be slow, ``harm`` with what a frame with `MARKER` does, or every frame if
+``everywhere``, ``most_tokens`` for a device that holds no more.
 """
 
 import json
@@ -34,7 +34,11 @@ def fail() -> None:
     raise RuntimeError("as if a kernel had failed")
 
 
-HARMS = {"die": die, "memory": run_out_of_memory, "runtime": fail}
+def lack() -> None:
+    raise NotImplementedError("as if a kernel were missing")
+
+
+HARMS = {"die": die, "memory": run_out_of_memory, "runtime": fail, "bug": lack}
 
 
 class FaultyDna(DnaNgrams):
@@ -49,11 +53,12 @@ class FaultyDna(DnaNgrams):
         faults = _faults()
         time.sleep(_delay_s(faults))
         harm = faults.get("harm")
-        if harm and any(MARKER in text for text in texts):
+        if harm and (faults.get("everywhere") or any(MARKER in text for text in texts)):
             HARMS.get(harm, lambda: None)()
         embeddings = self._in_batches(texts, faults.get("most_tokens"))
         if harm == "nan":
-            embeddings[[MARKER in text for text in texts]] = np.nan
+            marked = [MARKER in text or faults.get("everywhere", False) for text in texts]
+            embeddings[marked] = np.nan
         return embeddings
 
     def _in_batches(self, texts: Sequence[str], most: int | None) -> np.ndarray:
