@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from virnuc_dask.cluster.execute import executing
 from virnuc_dask.cluster.monitor import Journal, ProgressBar, logger
 from virnuc_dask.cluster.plugin import ResidenceSettings
 from virnuc_dask.config import Settings
-from virnuc_dask.errors import BadInputError, BadTableError, LostRowsError
+from virnuc_dask.errors import BadInputError, BadTableError, LostRowsError, PlanChangedError
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.modelsets.source import ModelSource
@@ -103,6 +104,7 @@ def run(
     resume: bool = False,
     force: bool = False,
     console: Console | None = None,
+    keep: Sequence[str | os.PathLike[str]] = (),
 ) -> Run:
     """Find the viral records of FASTA or FASTQ files.
 
@@ -120,6 +122,8 @@ def run(
         A Dask client to work on; without, ``settings.cluster`` decides.
     console
         Where to draw a progress bar.
+    keep
+        Files that must not be replaced, besides the inputs and the model set: what else was read.
 
     Raises
     ------
@@ -136,13 +140,14 @@ def run(
     with_precision(settings, info)
     folder = RunFolder(Path(out))
     with folder.held():
-        folder.prepare(resume=resume, force=force)
+        folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
         with Journal.opened(folder.log) as journal:
             settings = with_precision(settings, info, read_plan(folder))
             job = _Job(names, settings, info, journal, console, client)
             shown = ", ".join("standard input" if name == STDIN else name for name in names)
             job.tell("run_started", inputs=shown, out=str(folder.path))
-            plan = make_plan(names, folder, settings, info)
+            record = None if resume else partial(_record, job)
+            plan = make_plan(names, folder, settings, info, record)
             tally = execute(plan, job)
             return finish(plan, tally, job)
 
@@ -154,6 +159,7 @@ def predict(
     settings: Settings | None = None,
     client: Client | None = None,
     console: Console | None = None,
+    keep: Sequence[str | os.PathLike[str]] = (),
 ) -> Run:
     """Score the stored feature tables of a run again, with its own or another classifier.
 
@@ -180,6 +186,9 @@ def predict(
     call_rule(settings, info, earlier.decisions.chunk_length)
     names = tuple(planned["inputs"])
     with folder.held(), Journal.opened(folder.log) as journal:
+        if read_plan(folder) != earlier:
+            raise PlanChangedError(f"{folder.path}: another run took its place just now.")
+        folder.refuse_loss((*names, find(settings.model), *keep))
         job = _Job(names, settings, info, journal, console, client, encoders=False)
         job.tell("run_started", inputs=f"features of {folder.path}", out=str(folder.path))
         plan = plan_again(earlier, info)
@@ -200,7 +209,7 @@ def dry_run(inputs: Sequence[str | os.PathLike[str]], settings: Settings) -> Cou
 
 def execute(plan: Plan, job: _Job) -> Tally:
     """Compute every partition that is not done, here or on a cluster."""
-    record_run(plan, job.inputs, job.settings, job.info)
+    _record(job, plan)
     tasks = [task for task in plan.tasks() if not task.is_done]
     job.tell(
         "planned",
@@ -278,6 +287,10 @@ def _existing(inputs: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
         if name != STDIN and not Path(name).exists():
             raise BadInputError(f"{name}: no such file.")
     return names
+
+
+def _record(job: _Job, plan: Plan) -> None:
+    record_run(plan, job.inputs, job.settings, job.info)
 
 
 def _describe(connection: Connection) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from virnuc_dask.errors import CannotWriteError, harmless
+from virnuc_dask.errors import harmless
+from virnuc_dask.tables.paths import writing
 
 logger = logging.getLogger("virnuc_dask")
 
@@ -75,10 +76,8 @@ class Journal:
     @contextmanager
     def opened(cls, path: Path) -> Iterator[Self]:
         """A journal that appends to ``path``."""
-        try:
+        with writing(path):
             stream = FileIO(path, "a+")
-        except OSError as error:
-            raise CannotWriteError(f"{path}: cannot be written: {error.strerror}.") from error
         with stream:
             _drop_half_line(stream)
             yield cls(stream)
