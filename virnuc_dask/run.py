@@ -19,7 +19,7 @@ from virnuc_dask.cluster.execute import executing
 from virnuc_dask.cluster.monitor import Journal, ProgressBar, logger
 from virnuc_dask.cluster.plugin import ResidenceSettings
 from virnuc_dask.config import Settings
-from virnuc_dask.errors import BadInputError, BadTableError, LostRowsError, PlanChangedError
+from virnuc_dask.errors import BadTableError, LostRowsError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.modelsets.source import ModelSource
@@ -36,11 +36,17 @@ from virnuc_dask.planning import (
 from virnuc_dask.sequences.partitions import count_records
 from virnuc_dask.sequences.records import STDIN, read_records
 from virnuc_dask.stages.receipt import Failure, Tally
+from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.parquet import local
+from virnuc_dask.tables.paths import Inputs, given_inputs
 from virnuc_dask.tables.plan import Counts, PartitionTask, Plan, read_plan, read_run_json
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
+
+
+_COLUMNS = {"partitions": schemas.PARTITION, "predictions": schemas.PREDICTIONS}
 
 
 @dataclass(frozen=True)
@@ -57,14 +63,43 @@ class Run:
         Parameters
         ----------
         name
-            ``chunks``, ``predictions``, ``features`` or ``partitions``.
+            ``chunks``, ``records``, ``predictions``, ``features`` or ``partitions``.
+
+        Raises
+        ------
+        UsageError
+            If there is no table of this name.
+        BadTableError
+            If the run kept none.
         """
         # Imported here: it brings pandas along where that is installed.
         import pyarrow.dataset as ds
 
-        if name == "chunks":
-            return ds.dataset(self.folder / "chunks.parquet")
-        return ds.dataset(sorted((self.folder / name).glob("part-*.parquet")))
+        files = self._tables(name)
+        if not files and self.summary.get("frames"):
+            raise BadTableError(
+                f"{self.folder}: has no table {name!r}; `run --resume --features` makes it."
+            )
+        schema = None if files else _COLUMNS.get(name)  # of an empty input
+        return ds.dataset([local(path) for path in files], schema=schema)
+
+    def _tables(self, name: str) -> list[Path]:
+        """The files of a table: those that were planned, and are there."""
+        folder = RunFolder(self.folder)
+        several = {
+            "partitions": folder.partition,
+            "features": folder.features,
+            "predictions": folder.predictions,
+        }
+        alone = {"chunks": folder.output("chunks.parquet"), "records": folder.records}
+        if name in alone:
+            return [alone[name]]
+        if name not in several:
+            known = ", ".join([*alone, *several])
+            raise UsageError(f"no table {name!r}; there are {known}.")
+        plan = read_plan(folder)
+        paths = [several[name](part.index) for part in plan.partitions] if plan else []
+        return [path for path in paths if path.exists()]
 
     def require_complete(self) -> None:
         """Check that no chunk failed; `LostRowsError` if one did."""
@@ -95,7 +130,7 @@ class _Job:
 
 
 def run(
-    inputs: Sequence[str | os.PathLike[str]],
+    inputs: Inputs,
     out: str | os.PathLike[str],
     model: str | None = None,
     *,
@@ -111,7 +146,7 @@ def run(
     Parameters
     ----------
     inputs
-        Paths; ``-`` is standard input.
+        A path, or several; ``-`` is standard input.
     out
         The run folder. One that holds a run already needs ``resume`` or ``force``.
     model
@@ -131,7 +166,7 @@ def run(
         See `virnuc_dask.errors`. Partitions that fail do not raise: they are in `Run.failures`.
     """
     settings = _with_model(settings or Settings(), model)
-    names = _existing(inputs)
+    names = given_inputs(inputs)
     info = read_info(find(settings.model))
     # Refused before the folder is touched.
     call_rule(settings, info, chunk_length(settings, info))
@@ -196,12 +231,12 @@ def predict(
         return finish(plan, tally, job)
 
 
-def dry_run(inputs: Sequence[str | os.PathLike[str]], settings: Settings) -> Counts:
+def dry_run(inputs: Inputs, settings: Settings) -> Counts:
     """Read and check the input and the model set, and count; writes nothing, but warns."""
     info = read_info(find(settings.model))
     length = chunk_length(settings, info)
     call_rule(settings, info, length)
-    counts = count_records(read_records(_existing(inputs)), length)
+    counts = count_records(read_records(given_inputs(inputs)), length)
     for message in warnings_of(counts, length):
         logger.warning(message)
     return counts
@@ -278,15 +313,6 @@ def _compute(
 
 def _with_model(settings: Settings, model: str | None) -> Settings:
     return settings if model is None else replace(settings, model=model)
-
-
-def _existing(inputs: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
-    """Inputs as text, each of them there: nothing is started for a misspelt name."""
-    names = tuple(os.fspath(name) for name in inputs)
-    for name in names:
-        if name != STDIN and not Path(name).exists():
-            raise BadInputError(f"{name}: no such file.")
-    return names
 
 
 def _record(job: _Job, plan: Plan) -> None:

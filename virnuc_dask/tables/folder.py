@@ -14,7 +14,7 @@ from typing import Any
 from virnuc_dask.errors import OutputExistsError
 from virnuc_dask.tables.locks import SOFT, locked
 from virnuc_dask.tables.ownership import made, refuse_loss, refuse_others, sizes
-from virnuc_dask.tables.parquet import TEMPORARY, read_fingerprint
+from virnuc_dask.tables.parquet import TEMPORARY, is_half_written, read_fingerprint
 from virnuc_dask.tables.paths import writing
 
 _TABLES = ("partitions", "features", "predictions")
@@ -31,7 +31,6 @@ _LOCK = ".lock"
 _STAGE = ".virnuc-plan"  # a plan in the making
 _TABLE = re.compile(r"part-(\d{5,})\.parquet")
 _PIECE = re.compile(r"part-\d{5,}\.(\S+\.)?(parquet|attempt)")
-_HALF_WRITTEN = re.compile(rf"\.\S+\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")
 _LONGEST_LINE = 1 << 16  # bytes of the log's first line that are looked at
 
 
@@ -212,7 +211,7 @@ class RunFolder:
         """Remove what a run that was killed left behind: files half written, marks of attempts."""
         for place in (self.path, self.unfinished, *(self.path / name for name in _TABLES)):
             for path in place.glob(f".*{TEMPORARY}"):
-                if _HALF_WRITTEN.fullmatch(path.name):
+                if is_half_written(path.name):
                     path.unlink(missing_ok=True)
         for path in self.unfinished.glob("part-*.attempt"):
             path.unlink(missing_ok=True)

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from virnuc_dask.errors import OutputExistsError
-
-STDIN = "-"
+from virnuc_dask.tables.paths import STDIN
 
 
 def sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
@@ -86,7 +84,7 @@ def _identities(read: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[tuple[
     for name in (os.fspath(path) for path in read):
         with suppress(OSError, ValueError):  # what cannot be read is told by who reads it
             if name == STDIN:
-                state = os.fstat(sys.stdin.fileno())
+                state = os.fstat(0)
                 yield (state.st_dev, state.st_ino), "standard input"
                 continue
             for path in (Path(name), *(Path(name).iterdir() if Path(name).is_dir() else ())):
