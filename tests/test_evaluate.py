@@ -162,8 +162,8 @@ def test_an_evaluation_is_whole_until_another_is_known(evaluated, files, parity_
         evaluate(["mini"], [files["phage"]], [protein], out, SETTINGS, force=True)
     with pytest.raises(PlanChangedError):
         evaluate(["mini"], [files["phage"]], [files["shuffled"]], out, SETTINGS, resume=True)
+    results = out / "runs/mini-500/virus.fasta"
     with pytest.raises(OutputExistsError, match="would be lost"):
-        results = out / "runs/mini-500/virus.fasta"
         evaluate(["mini"], [files["phage"]], [results], out, SETTINGS, force=True)
     log = out / "runs/mini-500/run.log.jsonl"
     assert {path: path.read_bytes() for path in before if path != log} == {

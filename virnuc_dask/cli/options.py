@@ -37,8 +37,8 @@ class InputPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path; `BadInputError` if it cannot be looked at, or read."""
-        with reading(value):
-            _look_at(value, os.R_OK)
+        with reading(value), suppress(FileNotFoundError, NotADirectoryError):
+            _require_right(Path(value), os.R_OK)
         return super().convert(value, param, ctx)
 
 
@@ -58,18 +58,26 @@ class OutputPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path; `BadOutputError` if it cannot be looked at, or written, or is an address."""
-        with writing(value):
-            _look_at(value, os.W_OK)
-        if is_address(value):
+        if is_address(str(value)):
             raise BadOutputError(f"{value}: looks like an address; give a folder of this machine.")
+        with writing(value):
+            _require_right(_nearest(Path(value)), os.W_OK)
         return super().convert(value, param, ctx)
 
 
-def _look_at(path: Any, mode: int) -> None:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        Path(path).stat()
-        if not os.access(path, mode):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+def _require_right(path: Path, mode: int) -> None:
+    path.stat()
+    if not os.access(path, mode):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the folder above it that is there and would take what is missing."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return path if path == path.parent else _nearest(path.parent)
+    return path
 
 
 model_option = click.option("--model", help="Model set: mini (embedded), or a folder.")
@@ -184,7 +192,11 @@ class ManyFiles(ManyValues):
 
     def ends_values(self, arg: str) -> bool:
         """Model sets are known from files: `evaluate` takes them after these options, too."""
-        return arg in EMBEDDED or (Path(arg) / MANIFEST).is_file()
+        if arg in EMBEDDED:
+            return True
+        with suppress(OSError):
+            return (Path(arg) / MANIFEST).is_file()
+        return False  # and whoever reads it will tell
 
 
 def take_restart(options: dict[str, Any]) -> tuple[bool, bool]:

@@ -33,7 +33,7 @@ _TRAINING = (
 
 
 @click.command("evaluate", cls=ManyFiles)
-@click.argument("sets", nargs=-1, required=True, metavar="SET...")
+@click.argument("sets", nargs=-1, metavar="SET...")
 @labelled_options
 @folder_option("Folder to make.")
 @click.option(
@@ -62,6 +62,11 @@ def evaluate_command(
     --virus and --other take FASTA or FASTQ files, plain or compressed; each file is a group of its
     own in the report.
     """
+    if not sets:
+        raise click.UsageError(
+            "no model set: name mini, or a folder with a modelset.json. Whatever else follows "
+            "--virus and --other counts as a file of theirs."
+        )
     resume, force = take_restart(options)
     from virnuc_dask.evaluate import evaluate, summary_lines
 
