@@ -39,7 +39,7 @@ from virnuc_dask.stages.receipt import Failure, Tally
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import local
-from virnuc_dask.tables.paths import Inputs, given_inputs
+from virnuc_dask.tables.paths import Inputs, given_inputs, given_output
 from virnuc_dask.tables.plan import Counts, PartitionTask, Plan, read_plan, read_run_json
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def run(
     if client is None:
         refuse_impossible(settings.cluster)
     with_precision(settings, info)
-    folder = RunFolder(Path(out))
+    folder = RunFolder(given_output(out))
     with folder.held():
         folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
         with Journal.opened(folder.log) as journal:
@@ -205,7 +205,7 @@ def predict(
     BadTableError
         If there is no planned run, or it kept no features.
     """
-    folder = RunFolder(Path(out))
+    folder = RunFolder(given_output(out))
     earlier = read_plan(folder)
     if earlier is None:
         raise BadTableError(f"{folder.path}: no planned run here; make one with `run`.")

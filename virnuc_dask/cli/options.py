@@ -17,9 +17,8 @@ from rich.console import Console
 from virnuc_dask.cluster.monitor import show_log
 from virnuc_dask.config import ClusterSettings, Settings, load_settings
 from virnuc_dask.encoders.precision import AUTO, PRECISIONS
-from virnuc_dask.errors import BadOutputError
 from virnuc_dask.modelsets.registry import EMBEDDED, MANIFEST
-from virnuc_dask.tables.paths import STDIN, is_address, reading, writing
+from virnuc_dask.tables.paths import STDIN, given_output, reading, writing
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -58,10 +57,8 @@ class OutputPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path; `BadOutputError` if it cannot be looked at, or written, or is an address."""
-        if is_address(str(value)):
-            raise BadOutputError(f"{value}: looks like an address; give a folder of this machine.")
         with writing(value):
-            _require_right(_nearest(Path(value)), os.W_OK)
+            _require_right(_nearest(given_output(value)), os.W_OK)
         return super().convert(value, param, ctx)
 
 

@@ -11,7 +11,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from virnuc_dask.errors import OutputInUseError
 
-# What network disks without locks answer; ``ENOSYS`` filelock takes care of itself.
+# What network disks without locks answer; of ``ENOSYS`` filelock takes care itself.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 SOFT = ".soft"  # how a lock's name ends that is a file and no more
 
@@ -41,8 +41,8 @@ def _acquired(path: Path, refusal: str, timeout_s: float) -> BaseFileLock:
         lock.acquire()
     except Timeout as error:
         raise OutputInUseError(refusal) from error
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
+    except (OSError, NotImplementedError) as error:  # the latter is an older filelock's
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise
         return _acquired_softly(path.with_name(path.name + SOFT), refusal, timeout_s)
     return lock

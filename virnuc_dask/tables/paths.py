@@ -16,6 +16,7 @@ Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A path, or several."""
 
 STDIN = "-"
+# `Path` leaves one of two slashes.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}[^/]")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -78,14 +79,22 @@ def _identity(name: str) -> tuple[int, int]:
     return state.st_dev, state.st_ino
 
 
-def is_address(name: str) -> bool:
-    """Whether a path looks like an address of the network."""
-    return _ADDRESS.match(name) is not None
+def given_output(path: str | os.PathLike[str]) -> Path:
+    """A path to write.
+
+    Raises
+    ------
+    BadOutputError
+        If it is an address of the network: it would become folders of this machine.
+    """
+    if "://" in os.fspath(path):
+        raise BadOutputError(f"{path}: looks like an address; give a folder of this machine.")
+    return Path(path)
 
 
 def _hint(name: str) -> str:
     """What somebody who gave this as a file may have meant."""
-    if is_address(name):
+    if _ADDRESS.match(name):
         return " It looks like an address: download it first, or pipe it into `run -`."
     if name.startswith("@"):
         return f" Lists of files are not read; a shell writes them out: $(cat {name[1:]})."
