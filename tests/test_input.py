@@ -191,7 +191,7 @@ def test_input(counted, tmp_path, row):
 
 
 def test_a_missing_file_and_a_directory_are_named(counted, tmp_path):
-    for source, words in ((tmp_path / "missing", "no such file"), (tmp_path, "Is a directory")):
+    for source, words in ((tmp_path / "missing", "no such file"), (tmp_path, "is a folder")):
         code, said = counted(source)
         assert code == 3
         assert words in said

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -82,9 +83,9 @@ def refuse_loss(doomed: Iterable[Path], read: Iterable[str | os.PathLike[str]]) 
 
 def _identities(read: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[tuple[int, int], str]]:
     for name in (os.fspath(path) for path in read):
-        with suppress(OSError, ValueError):  # what cannot be read is told by who reads it
+        with suppress(OSError, ValueError, AttributeError):  # whoever reads it will tell
             if name == STDIN:
-                state = os.fstat(0)
+                state = os.fstat(sys.stdin.fileno())
                 yield (state.st_dev, state.st_ino), "standard input"
                 continue
             for path in (Path(name), *(Path(name).iterdir() if Path(name).is_dir() else ())):
