@@ -1,7 +1,9 @@
 """The command line: arguments in, messages and exit codes out."""
 
+import errno
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from virnuc_dask.cli import running
 from virnuc_dask.config import Settings
 from virnuc_dask.run import Run
 from virnuc_dask.stages.receipt import Failure
+from virnuc_dask.tables.folder import RunFolder
 
 DNA = "ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGT" * 20
 
@@ -246,6 +249,72 @@ def test_a_folder_with_a_run_needs_resume_or_force(run_here, inputs):
 def test_refused_input_leaves_nothing_in_the_way_of_the_next_try(run_here, inputs):
     assert run_here(inputs / "cut.fa.gz")[0] == 3
     assert run_here(inputs / "good.fa")[0] == 0
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """All files but the log, which tells of refused runs, too."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.log.jsonl")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_an_earlier_run_is_whole_until_another_plan_stands(run_here, inputs, monkeypatch):
+    (inputs / "protein.fa").write_text(">p\nMEFLPQ\n")
+    run_here(inputs / "twins.fa")
+    before = everything(inputs / "out")
+    for file in ("protein.fa", "cut.fa.gz"):
+        assert run_here(inputs / file, "--force")[0] == 3
+        assert everything(inputs / "out") == before
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full_disk)
+        code, _, err = run_here(inputs / "good.fa", "--force")
+    assert (code, "No space left on device" in err) == (5, True)
+    assert everything(inputs / "out") == before
+    assert run_here(inputs / "good.fa", "--resume")[0] == 2
+    assert everything(inputs / "out") == before
+    assert run_here(inputs / "twins.fa", "--resume")[0] == 0
+
+
+def full_disk(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_kill_right_after_the_plan_stands_leaves_a_run_that_can_be_resumed(
+    run_here, inputs, monkeypatch
+):
+    run_here(inputs / "twins.fa")
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "clear", interrupt)
+        assert run_here(inputs / "good.fa", "--force")[0] == 130
+    assert run_here(inputs / "good.fa")[0] == 2, "the new run is there already"
+    assert not (inputs / "out/contigs.tsv").exists()
+    assert run_here(inputs / "good.fa", "--resume")[0] == 0
+    assert len((inputs / "out/contigs.tsv").read_text().splitlines()) == 2
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_takes_no_file_but_its_own(command, run_here, inputs, monkeypatch):
+    code, _, err = command("run", inputs / "good.fa", "-o", inputs, "--force", "--cluster", "none")
+    assert (code, "no earlier run" in err) == (2, True)
+    run_here(inputs / "good.fa")
+    (inputs / "out/features/my_experiment.npy").write_text("mine")
+    (inputs / "link.fa").symlink_to(inputs / "out/virus.fasta")
+    before = everything(inputs / "out")
+    monkeypatch.chdir(inputs / "out")
+    for name in ("virus.fasta", inputs / "out/virus.fasta", inputs / "link.fa"):
+        code, _, err = run_here(name, "--force")
+        assert (code, "virus.fasta is replaced" in err) == (2, True)
+    assert everything(inputs / "out") == before
+    assert run_here(inputs / "twins.fa", "--force")[0] == 0
+    assert (inputs / "out/features/my_experiment.npy").read_text() == "mine"
+    (inputs / "out/contigs.tsv").write_text("mine, and longer than before")
+    for way in ("--force", "--resume"):
+        code, _, err = run_here(inputs / "twins.fa", way)
+        assert (code, "contigs.tsv: is not as the run left it" in err) == (2, True)
+    assert command("predict", inputs / "out", "--cluster", "none")[0] == 2
+    assert (inputs / "out/contigs.tsv").read_text() == "mine, and longer than before"
 
 
 def test_resuming_with_other_input_is_exit_code_2(run_here, inputs):

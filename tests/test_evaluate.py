@@ -11,7 +11,12 @@ from sklearn.metrics import roc_auc_score
 
 from virnuc_dask import evaluate as evaluation
 from virnuc_dask.config import ClusterSettings, Settings
-from virnuc_dask.errors import BadInputError, OutputExistsError, UsageError
+from virnuc_dask.errors import (
+    BadInputError,
+    OutputExistsError,
+    PlanChangedError,
+    UsageError,
+)
 from virnuc_dask.evaluate import evaluate, summary_lines
 from virnuc_dask.sequences.records import read_records
 
@@ -134,9 +139,45 @@ def test_force_starts_anew_but_leaves_what_is_not_its_own(files, tmp_path):
     evaluate(*given, lengths=(300, 500))
     assert evaluate(*given, force=True)["evaluations"][0]["chunk_length"] == 500
     assert [path.name for path in (tmp_path / "out/runs").iterdir()] == ["mini-500"]
+    mine = [tmp_path / "out" / name for name in ("runs/mini-500/my.npy", "plots/mine.png")]
+    for path in mine:
+        path.write_text("mine")
+    evaluate(*given, force=True)
+    assert [path.read_text() for path in mine] == ["mine", "mine"]
+    (tmp_path / "out/plots/roc-chunks.png").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"roc-chunks\.png: is not as the evaluation left"):
+        evaluate(*given, force=True)
+    (tmp_path / "out/plots/roc-chunks.png").unlink()
     (tmp_path / "out/thesis.txt").touch()
     with pytest.raises(OutputExistsError, match=r"thesis\.txt"):
         evaluate(*given, force=True)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_evaluation_is_whole_until_another_is_known(evaluated, files, parity_dir):
+    out, _ = evaluated
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    protein = parity_dir.parent / "protein.fa"
+    with pytest.raises(BadInputError):
+        evaluate(["mini"], [files["phage"]], [protein], out, SETTINGS, force=True)
+    with pytest.raises(PlanChangedError):
+        evaluate(["mini"], [files["phage"]], [files["shuffled"]], out, SETTINGS, resume=True)
+    results = out / "runs/mini-500/virus.fasta"
+    with pytest.raises(OutputExistsError, match="would be lost"):
+        evaluate(["mini"], [files["phage"]], [results], out, SETTINGS, force=True)
+    log = out / "runs/mini-500/run.log.jsonl"
+    assert {path: path.read_bytes() for path in before if path != log} == {
+        path: content for path, content in before.items() if path != log
+    }
+
+
+@pytest.mark.parametrize("name", ["runs/mine/data.csv", "plots/a.png", "evaluation.json"])
+def test_a_name_of_ours_makes_no_folder_an_evaluation(files, tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(OutputExistsError, match="no evaluation; choose another"):
+        evaluate(["mini"], [files["phage"]], [files["bacteria"]], tmp_path, SETTINGS, force=True)
+    assert (tmp_path / name).read_text() == "{}"
 
 
 def test_mistakes_are_refused_before_anything_is_computed(files, tmp_path):

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,13 @@ import pyarrow.csv
 import pytest
 
 from virnuc_dask import load_settings, run
-from virnuc_dask.errors import OutputExistsError, OutputInUseError, PlanChangedError, UsageError
+from virnuc_dask.errors import (
+    BadInputError,
+    OutputExistsError,
+    OutputInUseError,
+    PlanChangedError,
+    UsageError,
+)
 from virnuc_dask.modelsets.registry import find, read_info, verify
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_plan
@@ -236,6 +244,66 @@ def test_what_was_not_made_here_is_never_replaced(files, settings, tmp_path):
         train(virus, other, tmp_path / "toy", settings=settings, force=True)
     with pytest.raises(UsageError, match="the model set to start from"):
         train(virus, other, find("mini"), settings=settings, force=True)
+
+
+@pytest.fixture
+def copied(trained, tmp_path) -> Path:
+    """The trained set and its working folder, to be harmed."""
+    for name in ("toy", "toy.work"):
+        shutil.copytree(trained.folder.with_name(name), tmp_path / name)
+    return tmp_path / "toy"
+
+
+@pytest.mark.parametrize("name", ["toy/thesis.txt", "toy.work/thesis.txt", "toy.work/modelset/x"])
+def test_no_file_of_others_is_replaced_or_removed(files, settings, copied, name):
+    path = copied.parent / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    if path.parent.name == "modelset":
+        shutil.copyfile(copied / "modelset.json", path.with_name("modelset.json"))
+    before = everything(copied.parent)
+    with pytest.raises(OutputExistsError, match=path.name):
+        train([files["virus.fa"]], [files["other.fa"]], copied, settings=settings, force=True)
+    assert everything(copied.parent) == before
+
+
+def everything(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_working_folder_of_others_is_left_alone(files, settings, tmp_path):
+    work = tmp_path / "toy.work"
+    (work / "run").mkdir(parents=True)
+    (work / "run" / "thesis.txt").write_text("mine")
+    for way in ({}, {"force": True}):
+        with pytest.raises(OutputExistsError, match=r"toy\.work"):
+            train(
+                [files["virus.fa"]], [files["other.fa"]], tmp_path / "toy", settings=settings, **way
+            )
+    assert (work / "run" / "thesis.txt").read_text() == "mine"
+
+
+def test_what_is_read_is_not_replaced(files, settings, copied):
+    os.link(copied / "README.md", copied.with_name("twin.fa"))
+    before = everything(copied.parent)
+    for name in (
+        copied / "README.md",
+        copied.with_name("twin.fa"),
+        copied / "../toy.work/records.fasta",
+    ):
+        with pytest.raises(OutputExistsError, match="would be lost"):
+            train([files["virus.fa"]], [name], copied, settings=settings, force=True)
+    assert everything(copied.parent) == before
+
+
+def test_a_model_set_stays_until_another_is_learned(files, settings, copied, parity_dir):
+    before = everything(copied)
+    protein = copied.with_name("protein.fa")
+    protein.write_text(">p\nMEFLPQ\n")
+    with pytest.raises(BadInputError, match="no nucleotide"):
+        train([files["virus.fa"]], [protein], copied, settings=settings, force=True)
+    assert everything(copied) == before
+    assert (copied.with_name("toy.work") / "run/run.json").exists()
 
 
 def test_the_command_trains_and_ends_with_figures(command, files, tmp_path):

@@ -31,6 +31,10 @@ class OutputExistsError(UsageError):
     """The output folder is there already and neither ``--resume`` nor ``--force`` was given."""
 
 
+class BadOutputError(UsageError):
+    """An output file or folder cannot be made or written."""
+
+
 class OutputInUseError(UsageError):
     """Another run holds the output folder."""
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import re
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -27,7 +26,10 @@ from virnuc_dask.quality.figures import RESAMPLES, SEED
 from virnuc_dask.quality.labelled import LabelledFiles, read_labelled
 from virnuc_dask.quality.scored import ScoredRun, read_scored
 from virnuc_dask.run import Run, run
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.ownership import made, refuse_loss, refuse_others, sizes
 from virnuc_dask.tables.parquet import write_text, written_whole
+from virnuc_dask.tables.paths import writing
 
 _EXTRA = {"sklearn": "scikit-learn", "matplotlib": "matplotlib"}
 _PACKAGES = ("numpy", "pyarrow", "torch", "scikit-learn", "matplotlib")
@@ -55,6 +57,7 @@ def evaluate(
     resume: bool = False,
     force: bool = False,
     console: Console | None = None,
+    keep: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
     """Measure how well model sets tell the records of some files from those of others.
 
@@ -77,6 +80,8 @@ def evaluate(
         Chunk lengths, each a run of its own; default: the first of each set.
     console
         Where to draw progress bars.
+    keep
+        Files that must not be replaced, besides model sets and files of records.
 
     Raises
     ------
@@ -86,16 +91,20 @@ def evaluate(
     BadInputError
         If a file cannot be read or holds no records.
     OutputExistsError
-        If ``out`` is not empty and neither ``resume`` nor ``force`` is set.
+        If ``out`` is not empty and neither ``resume`` nor ``force`` is set, or a file would be lost
+        that no evaluation made, or that is read.
     """
     _require_extra()
     trials = list(_trials([str(name) for name in sets], lengths, out, settings or Settings()))
     labelled = read_labelled([str(file) for file in virus], [str(file) for file in other])
-    _prepare(out, resume=resume, force=force)
+    with writing(out):
+        _prepare(out, resume=resume, force=force)
+        read = (*labelled.files, *(find(str(name)) for name in sets), *keep)
+        _refuse_loss(out, read)
     evaluations: list[dict[str, Any]] = []
     first: dict[int, ScoredRun] = {}
     for trial in trials:
-        done = _compute(trial, labelled, resume=resume, console=console)
+        done = _compute(trial, labelled, resume=resume, force=force, console=console)
         length = chunk_length(trial.settings, trial.info)
         scored = read_scored(trial.folder, labelled, trial.info.calibration_for(length))
         compared = first.setdefault(length, scored)
@@ -105,6 +114,7 @@ def evaluate(
             | assess(scored)
         )
     content = _content(labelled, evaluations)
+    _forget_earlier(out, [trial.folder for trial in trials] if force else None)
     _write(content, out)
     return content
 
@@ -137,7 +147,7 @@ def _trials(
 
 
 def _prepare(out: Path, *, resume: bool, force: bool) -> None:
-    """Make the folder ready; nothing but an earlier evaluation is ever removed."""
+    """Make the folder; one with anything in it is used only if it is an evaluation's."""
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out}: is a file; choose another name.")
     out.mkdir(parents=True, exist_ok=True)
@@ -147,23 +157,87 @@ def _prepare(out: Path, *, resume: bool, force: bool) -> None:
             f"{out}: holds {min(strangers)}, which is no part of an evaluation; choose another "
             "folder."
         )
-    if present and not (resume or force):
+    if present and not _is_evaluation(out) and _holds_files(out):
+        raise OutputExistsError(
+            f"{out}: not empty ({min(present)} …) and no evaluation; choose another folder."
+        )
+    if _is_evaluation(out) and not (resume or force):
         raise OutputExistsError(
             f"{out}: there is an evaluation here already. Continue it with --resume, start anew "
             "with --force, or choose another folder."
         )
-    if force:
-        for log in (out / _RUNS).glob("*/run.log.jsonl"):
-            shutil.rmtree(log.parent)
-    for path in (out / _JSON, out / _HTML, *(out / _PLOTS).glob("*.[ps][nv]g")):
+
+
+def _holds_files(out: Path) -> bool:
+    return any(path.is_file() and path.name != ".lock" for path in out.rglob("*"))
+
+
+def _is_evaluation(out: Path) -> bool:
+    """Whether an evaluation of ours lies here, or the runs of one that did not end."""
+    return bool(_earlier(out)) or any(folder.is_run for folder in _run_folders(out))
+
+
+def _earlier(out: Path) -> Mapping[str, Any] | None:
+    """The ``evaluation.json`` here; None if there is none of ours."""
+    try:
+        content = json.loads((out / _JSON).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(content, dict) and {"virnuc_dask", "evaluations"} <= content.keys()
+    return content if ours else None
+
+
+def _run_folders(out: Path) -> list[RunFolder]:
+    return [RunFolder(path) for path in sorted((out / _RUNS).glob("*/"))]
+
+
+def _listed(out: Path) -> Mapping[str, int] | None:
+    """Page and plots of a finished evaluation, with their sizes."""
+    listed = (_earlier(out) or {}).get("outputs")
+    return listed if isinstance(listed, dict) else None
+
+
+def _output_names() -> list[str]:
+    from virnuc_dask.quality.plots import plot_names
+
+    return [_HTML, *(f"{_PLOTS}/{name}.{kind}" for name in plot_names() for kind in ("png", "svg"))]
+
+
+def _refuse_loss(out: Path, read: Sequence[str | Path]) -> None:
+    """Check that no file will be lost that no evaluation made, or that is read."""
+    if (out / _JSON).exists() and _earlier(out) is None:
+        raise OutputExistsError(f"{out / _JSON}: is no evaluation's; choose another folder.")
+    refuse_others(out, _output_names(), _listed(out), "the evaluation")
+    refuse_loss((out / _JSON, *made(out, _output_names(), _listed(out))), read)
+    for folder in _run_folders(out):
+        if folder.is_run:
+            folder.refuse_loss(read)
+
+
+def _forget_earlier(out: Path, wanted: Sequence[Path] | None) -> None:
+    """Remove page and plots of an earlier evaluation, and its runs, if only some are ``wanted``.
+
+    All figures are known by now: an earlier evaluation is whole until the new one is written.
+    """
+    earlier = list(made(out, _output_names(), _listed(out)))
+    for path in (out / _JSON, *earlier):
         path.unlink(missing_ok=True)
+    if wanted is not None:
+        for folder in _run_folders(out):
+            if folder.path not in wanted:
+                folder.remove()
 
 
 def _compute(
-    trial: _Trial, labelled: LabelledFiles, *, resume: bool, console: Console | None
+    trial: _Trial, labelled: LabelledFiles, *, resume: bool, force: bool, console: Console | None
 ) -> Run:
     done = run(
-        labelled.files, trial.folder, settings=trial.settings, resume=resume, console=console
+        labelled.files,
+        trial.folder,
+        settings=trial.settings,
+        resume=resume,
+        force=force,
+        console=console,
     )
     done.require_complete()
     return done
@@ -218,6 +292,7 @@ def _write(content: dict[str, Any], out: Path) -> None:
             stream.write(plot.png)
         write_text(out / _PLOTS / f"{plot.name}.svg", plot.svg)
     write_text(out / _HTML, page(content, plots))
+    content["outputs"] = sizes(out, _output_names())
     write_text(out / _JSON, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 

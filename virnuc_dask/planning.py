@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import xxhash
@@ -22,9 +22,19 @@ from virnuc_dask.tables.plan import Counts, Decisions, Plan, fingerprint, read_p
 
 
 def make_plan(
-    inputs: Sequence[str], folder: RunFolder, settings: Settings, info: ModelSetInfo
+    inputs: Sequence[str],
+    folder: RunFolder,
+    settings: Settings,
+    info: ModelSetInfo,
+    record: Callable[[Plan], None] | None = None,
 ) -> Plan:
     """Read the input and write its partitions; or find that an earlier run did so.
+
+    Parameters
+    ----------
+    record
+        Writes ``run.json``; given, an earlier run in the folder is not looked at, and replaced as
+        soon as the plan stands. Until then, and after any error, it is whole.
 
     Raises
     ------
@@ -32,17 +42,24 @@ def make_plan(
         If the input cannot be read.
     PlanChangedError
         If the folder holds a run with other input, settings or weights.
+    OutputExistsError
+        If a file that no run made has the name of a table.
     """
-    earlier = read_plan(folder)
+    earlier = read_plan(folder) if record is None else None
     if earlier is not None and _partitions_intact(earlier):
         digest = xxhash.xxh3_128()
         hash_inputs(inputs, digest)
-        plan = replace(earlier, decisions=_decide(digest.hexdigest(), settings, info))
-    else:
-        plan = _plan_anew(inputs, folder, settings, info)
-    if earlier is not None:
-        refuse_change(folder, earlier.decisions, plan.decisions)
-    return replace(plan, keep_features=settings.features)
+        decisions = _decide(digest.hexdigest(), settings, info)
+        refuse_change(folder, earlier.decisions, decisions)
+        return replace(earlier, decisions=decisions, keep_features=settings.features)
+    with folder.planning() as stage:
+        plan = _plan_anew(inputs, stage, settings, info)
+        if earlier is not None:
+            refuse_change(folder, earlier.decisions, plan.decisions)
+        folder.require_free(len(plan.partitions))
+        if record is not None:
+            record(plan)
+    return replace(plan, folder=folder)
 
 
 def plan_again(earlier: Plan, info: ModelSetInfo) -> Plan:
@@ -195,7 +212,8 @@ def _plan_anew(
         chunks_a_partition(settings, info),
         lambda: fingerprint(digest.hexdigest(), length),
     )
-    return Plan(folder, _decide(digest.hexdigest(), settings, info), counts, partitions)
+    decisions = _decide(digest.hexdigest(), settings, info)
+    return Plan(folder, decisions, counts, partitions, settings.features)
 
 
 def _decide(input_digest: str, settings: Settings, info: ModelSetInfo) -> Decisions:

@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from virnuc_dask.config import ClusterSettings, Settings
-from virnuc_dask.errors import OutputExistsError, OutputInUseError, UsageError
+from virnuc_dask.errors import OutputExistsError, UsageError
 from virnuc_dask.evaluate import evaluate
 from virnuc_dask.modelsets.calibration import Calibration, margins
+from virnuc_dask.modelsets.folders import own_files, put_in_place
 from virnuc_dask.modelsets.modelset import limit_threads
 from virnuc_dask.modelsets.registry import MANIFEST, ModelSetInfo, write_info
 from virnuc_dask.pretraining.card import PretrainingReport
@@ -46,6 +47,9 @@ from virnuc_dask.pretraining.recipe import PretrainSettings
 from virnuc_dask.pretraining.transformers import pretrain_encoders
 from virnuc_dask.quality.calibrate import fit
 from virnuc_dask.run import run
+from virnuc_dask.tables.locks import locked
+from virnuc_dask.tables.parquet import local
+from virnuc_dask.tables.paths import writing
 from virnuc_dask.train import train
 from virnuc_dask.training.training_options import TrainingOptions
 
@@ -97,12 +101,11 @@ def pretrain(
     job = _Job(settings, console)
     _require_apart(out.resolve(), job.work.resolve())
     _require_free(out, force)
-    job.work.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(job.work / ".lock", timeout=0):
-            report = _pretrain(job)
-    except Timeout as error:
-        raise OutputInUseError(f"{job.work}: another training is writing here.") from error
+    _require_own(job.work)
+    with writing(job.work):
+        job.work.mkdir(parents=True, exist_ok=True)
+    with locked(job.work / ".lock", f"{job.work}: another training is writing here."):
+        report = _pretrain(job)
     _require_free(out, force)
     _install(job.modelset, out.resolve())
     return report
@@ -119,16 +122,24 @@ def _require_free(out: Path, force: bool) -> None:
         raise OutputExistsError(
             f"{out}: exists already; replace it with --force, if it is a model set."
         )
+    if out.exists():
+        list(own_files(out))
+
+
+def _require_own(work: Path) -> None:
+    """The working folder is used only if it is empty, or a training's."""
+    if work.exists() and any(work.iterdir()) and not (work / ".lock").exists():
+        raise OutputExistsError(f"{work}: not empty, and no training's; choose another folder.")
 
 
 def _install(modelset: Path, out: Path) -> None:
     """Copy the model set to where it is wanted, whole or not at all."""
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(modelset, part)
-    if out.exists():
-        shutil.rmtree(out)
-    part.rename(out)
+    part = out.with_name(f".{out.name}.{uuid4().hex[:12]}.part")
+    try:
+        shutil.copytree(modelset, part)
+        put_in_place(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _pretrain(job: _Job) -> PretrainingReport:
@@ -215,7 +226,7 @@ def _calibrate(job: _Job, material: Material, length: int) -> Calibration:
 
 def _margins_of_records(chunks: Path) -> list[Any]:
     """The margins of each record's scored chunks."""
-    table = pq.read_table(chunks)
+    table = pq.read_table(local(chunks))
     table = table.filter(table["call"].is_valid())
     found = margins(table["score_virus"].to_numpy(), table["score_others"].to_numpy())
     record = table["record_index"].to_numpy()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from virnuc_dask.cluster.hardware import Hardware, hardware_of
 from virnuc_dask.cluster.monitor import Journal, ProgressBar, logger
 from virnuc_dask.cluster.plugin import ResidenceSettings
 from virnuc_dask.config import Settings
-from virnuc_dask.errors import BadInputError, BadTableError, LostRowsError
+from virnuc_dask.errors import BadTableError, LostRowsError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.outputs.results import Totals, write_results
@@ -37,11 +38,17 @@ from virnuc_dask.planning import (
 from virnuc_dask.sequences.partitions import count_records
 from virnuc_dask.sequences.records import STDIN, read_records
 from virnuc_dask.stages.receipt import Failure, Tally
+from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.parquet import local
+from virnuc_dask.tables.paths import Inputs, given_inputs, given_output
 from virnuc_dask.tables.plan import Counts, PartitionTask, Plan, read_plan, read_run_json
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
+
+
+_COLUMNS = {"partitions": schemas.PARTITION, "predictions": schemas.PREDICTIONS}
 
 
 @dataclass(frozen=True)
@@ -58,14 +65,43 @@ class Run:
         Parameters
         ----------
         name
-            ``chunks``, ``predictions``, ``features`` or ``partitions``.
+            ``chunks``, ``records``, ``predictions``, ``features`` or ``partitions``.
+
+        Raises
+        ------
+        UsageError
+            If there is no table of this name.
+        BadTableError
+            If the run kept none.
         """
         # Imported here: it brings pandas along where that is installed.
         import pyarrow.dataset as ds
 
-        if name == "chunks":
-            return ds.dataset(self.folder / "chunks.parquet")
-        return ds.dataset(sorted((self.folder / name).glob("part-*.parquet")))
+        files = self._tables(name)
+        if not files and self.summary.get("frames"):
+            raise BadTableError(
+                f"{self.folder}: has no table {name!r}; `run --resume --features` makes it."
+            )
+        schema = None if files else _COLUMNS.get(name)  # of an empty input
+        return ds.dataset([local(path) for path in files], schema=schema)
+
+    def _tables(self, name: str) -> list[Path]:
+        """The files of a table: those that were planned, and are there."""
+        folder = RunFolder(self.folder)
+        several = {
+            "partitions": folder.partition,
+            "features": folder.features,
+            "predictions": folder.predictions,
+        }
+        alone = {"chunks": folder.output("chunks.parquet"), "records": folder.records}
+        if name in alone:
+            return [alone[name]]
+        if name not in several:
+            known = ", ".join([*alone, *several])
+            raise UsageError(f"no table {name!r}; there are {known}.")
+        plan = read_plan(folder)
+        paths = [several[name](part.index) for part in plan.partitions] if plan else []
+        return [path for path in paths if path.exists()]
 
     def require_complete(self) -> None:
         """Check that no chunk failed; `LostRowsError` if one did."""
@@ -97,7 +133,7 @@ class _Job:
 
 
 def run(
-    inputs: Sequence[str | os.PathLike[str]],
+    inputs: Inputs,
     out: str | os.PathLike[str],
     model: str | None = None,
     *,
@@ -106,13 +142,14 @@ def run(
     resume: bool = False,
     force: bool = False,
     console: Console | None = None,
+    keep: Sequence[str | os.PathLike[str]] = (),
 ) -> Run:
     """Find the viral records of FASTA or FASTQ files.
 
     Parameters
     ----------
     inputs
-        Paths; ``-`` is standard input.
+        A path, or several; ``-`` is standard input.
     out
         The run folder. One that holds a run already needs ``resume`` or ``force``.
     model
@@ -123,6 +160,8 @@ def run(
         A Dask client to work on; without, ``settings.cluster`` decides.
     console
         Where to draw a progress bar.
+    keep
+        Files that must not be replaced, besides the inputs and the model set: what else was read.
 
     Raises
     ------
@@ -130,24 +169,25 @@ def run(
         See `virnuc_dask.errors`. Partitions that fail do not raise: they are in `Run.failures`.
     """
     settings = _with_model(settings or Settings(), model)
-    names = _existing(inputs)
+    names = given_inputs(inputs)
     info = read_info(find(settings.model))
     # Refused before the folder is touched.
     call_rule(settings, info, chunk_length(settings, info))
     if client is None:
         refuse_impossible(settings.cluster)
-    folder = RunFolder(Path(out))
+    folder = RunFolder(given_output(out))
     with reached(settings.cluster, client) as client:
         hardware = hardware_of(settings.cluster, client)
         with_precision(settings, info, hardware)
         with folder.held():
-            folder.prepare(resume=resume, force=force)
+            folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
             with Journal.opened(folder.log) as journal:
                 settings = with_precision(settings, info, hardware, read_plan(folder))
                 job = _Job(names, settings, info, journal, hardware, console, client)
                 shown = ", ".join("standard input" if name == STDIN else name for name in names)
                 job.tell("run_started", inputs=shown, out=str(folder.path))
-                plan = make_plan(names, folder, settings, info)
+                record = None if resume else partial(_record, job)
+                plan = make_plan(names, folder, settings, info, record)
                 tally = execute(plan, job)
                 return finish(plan, tally, job)
 
@@ -159,6 +199,7 @@ def predict(
     settings: Settings | None = None,
     client: Client | None = None,
     console: Console | None = None,
+    keep: Sequence[str | os.PathLike[str]] = (),
 ) -> Run:
     """Score the stored feature tables of a run again, with its own or another classifier.
 
@@ -169,7 +210,7 @@ def predict(
     BadTableError
         If there is no planned run, or it kept no features.
     """
-    folder = RunFolder(Path(out))
+    folder = RunFolder(given_output(out))
     earlier = read_plan(folder)
     if earlier is None:
         raise BadTableError(f"{folder.path}: no planned run here; make one with `run`.")
@@ -189,6 +230,9 @@ def predict(
         folder.held(),
         Journal.opened(folder.log) as journal,
     ):
+        if read_plan(folder) != earlier:
+            raise PlanChangedError(f"{folder.path}: another run took its place just now.")
+        folder.refuse_loss((*names, find(settings.model), *keep))
         hardware = hardware_of(settings.cluster, client)
         job = _Job(names, settings, info, journal, hardware, console, client, encoders=False)
         job.tell("run_started", inputs=f"features of {folder.path}", out=str(folder.path))
@@ -197,12 +241,12 @@ def predict(
         return finish(plan, tally, job)
 
 
-def dry_run(inputs: Sequence[str | os.PathLike[str]], settings: Settings) -> Counts:
+def dry_run(inputs: Inputs, settings: Settings) -> Counts:
     """Read and check the input and the model set, and count; writes nothing, but warns."""
     info = read_info(find(settings.model))
     length = chunk_length(settings, info)
     call_rule(settings, info, length)
-    counts = count_records(read_records(_existing(inputs)), length)
+    counts = count_records(read_records(given_inputs(inputs)), length)
     for message in warnings_of(counts, length):
         logger.warning(message)
     return counts
@@ -210,7 +254,7 @@ def dry_run(inputs: Sequence[str | os.PathLike[str]], settings: Settings) -> Cou
 
 def execute(plan: Plan, job: _Job) -> Tally:
     """Compute every partition that is not done, here or on a cluster."""
-    record_run(plan, job.inputs, job.settings, job.info)
+    _record(job, plan)
     tasks = [task for task in plan.tasks() if not task.is_done]
     job.tell(
         "planned",
@@ -290,13 +334,8 @@ def _with_model(settings: Settings, model: str | None) -> Settings:
     return settings if model is None else replace(settings, model=model)
 
 
-def _existing(inputs: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
-    """Inputs as text, each of them there: nothing is started for a misspelt name."""
-    names = tuple(os.fspath(name) for name in inputs)
-    for name in names:
-        if name != STDIN and not Path(name).exists():
-            raise BadInputError(f"{name}: no such file.")
-    return names
+def _record(job: _Job, plan: Plan) -> None:
+    record_run(plan, job.inputs, job.settings, job.info)
 
 
 def _describe(connection: Connection, hardware: Hardware) -> dict[str, Any]:

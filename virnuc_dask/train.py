@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from virnuc_dask.cluster.connect import reached
@@ -20,9 +18,9 @@ from virnuc_dask.config import Settings
 from virnuc_dask.errors import (
     BadTableError,
     OutputExistsError,
-    OutputInUseError,
     UsageError,
 )
+from virnuc_dask.modelsets.folders import own_files, put_in_place
 from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
 from virnuc_dask.modelsets.registry import MANIFEST, ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.source import ModelSource
@@ -30,6 +28,10 @@ from virnuc_dask.planning import chunk_length, with_precision
 from virnuc_dask.run import run
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.locks import SOFT, locked
+from virnuc_dask.tables.ownership import refuse_loss
+from virnuc_dask.tables.parquet import is_half_written
+from virnuc_dask.tables.paths import writing
 from virnuc_dask.tables.plan import read_plan
 from virnuc_dask.training.fit_classifier import Epoch, fit_classifier, folded
 from virnuc_dask.training.frame_features import LabelledRun, store_frames
@@ -46,6 +48,7 @@ from virnuc_dask.training.training_records import TrainingRecords, gather_record
 
 log = logging.getLogger(__name__)
 
+_LOCK = ".lock"
 _LARGE_GROUP = 0.5  # share of the data from which on a group is worth a warning
 
 
@@ -65,6 +68,13 @@ class _Job:
     def work(self) -> Path:
         """Where the run and the frames lie while training."""
         return self.out.with_name(f"{self.out.name}.work")
+
+    @property
+    def scratch(self) -> tuple[Path, ...]:
+        """Files that lie there besides the run and the model set until it is done."""
+        frames = (f"{part}.float16" for part in PARTS)
+        names = (*frames, "records.fasta", "records.fasta.all")
+        return tuple(self.work / name for name in names)
 
     @property
     def run_folder(self) -> RunFolder:
@@ -95,6 +105,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     console: Console | None = None,
+    keep: Sequence[str | os.PathLike[str]] = (),
 ) -> TrainedSet:
     """Train a classifier and write it as a model set, with its quality on records it never saw.
 
@@ -109,6 +120,8 @@ def train(
         Folder of the new model set.
     settings
         Where to compute; its model set gives the encoders.
+    keep
+        Files that must not be replaced, besides those of records and groups.
 
     Raises
     ------
@@ -121,19 +134,16 @@ def train(
     """
     _require_extra()
     job = _job(virus, other, out, settings or Settings(), options or TrainingOptions())
-    _refuse_existing(job, resume=resume, force=force)
-    with _held(job.work):
-        if force:
-            shutil.rmtree(job.work / "run", ignore_errors=True)
-        material = _features(job, resume=resume, console=console)
+    with writing(out):
+        _refuse_existing(job, resume=resume, force=force)
+        _refuse_loss(job, keep)
+    with _held(job):
+        material = _features(job, resume=resume, force=force, console=console)
         learned = _learn(job, material)
-        folder = job.work / "modelset"
-        trained = write_trained(folder, job.origin, material, learned)
-        if out.exists():
-            shutil.rmtree(out)
-        trained.folder.rename(out)
-    if not job.options.keep_work:
-        shutil.rmtree(job.work)
+        trained = write_trained(job.work / "modelset", job.origin, material, learned)
+        put_in_place(trained.folder, out)
+        if not job.options.keep_work:
+            job.run_folder.remove()
     return replace(trained, folder=out)
 
 
@@ -172,6 +182,7 @@ def _refuse_existing(job: _Job, *, resume: bool, force: bool) -> None:
         raise OutputExistsError(f"{job.out}: exists already; replace it with --force.")
     if job.out.exists() and not (job.out / MANIFEST).is_file():
         raise OutputExistsError(f"{job.out}: is no model set; choose another folder.")
+    _refuse_strangers(job)
     if (job.work / "run").exists() and not (resume or force):
         raise OutputExistsError(
             f"{job.work}: holds an earlier training. Continue it with --resume, or start anew with "
@@ -179,22 +190,49 @@ def _refuse_existing(job: _Job, *, resume: bool, force: bool) -> None:
         )
 
 
+def _refuse_strangers(job: _Job) -> None:
+    """The working folder is used only if a training made it: its lock, and names of ours."""
+    if not job.work.exists():
+        return
+    locks = {_LOCK, _LOCK + SOFT}
+    own = {"run", "modelset", *locks, *(path.name for path in job.scratch)}
+    present = {path.name for path in job.work.iterdir() if not is_half_written(path.name)}
+    others = present - own if present & locks else present
+    if (job.work / "modelset" / MANIFEST).exists():
+        list(own_files(job.work / "modelset"))
+    if others:
+        raise OutputExistsError(
+            f"{job.work / min(others)}: is no part of a training, which works in {job.work}. Move "
+            "it away, or choose another folder."
+        )
+
+
+def _refuse_loss(job: _Job, keep: Sequence[str | os.PathLike[str]]) -> None:
+    """Check that nothing that is read will be replaced."""
+    groups = (job.options.groups,) if job.options.groups else ()
+    read = (*job.virus, *job.other, *groups, *keep)
+    refuse_loss((*(own_files(job.out) if job.out.exists() else ()), *job.scratch), read)
+    if job.run_folder.is_run:
+        job.run_folder.refuse_loss(read)
+
+
 @contextmanager
-def _held(work: Path) -> Iterator[None]:
-    """Keep other trainings out; a training that is refused leaves no folder behind."""
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(work / ".lock", timeout=0):
-            try:
-                yield
-            finally:
-                if not (work / "run").exists():
-                    shutil.rmtree(work)
-    except Timeout as error:
-        raise OutputInUseError(f"{work}: another training is writing here.") from error
+def _held(job: _Job) -> Iterator[None]:
+    """Keep other trainings out; a training without a run leaves no folder behind."""
+    with writing(job.work):
+        job.work.mkdir(parents=True, exist_ok=True)
+    with locked(job.work / _LOCK, f"{job.work}: another training is writing here."):
+        try:
+            yield
+        finally:
+            if not (job.work / "run").exists():
+                for path in (*job.scratch, job.work / _LOCK):
+                    path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    job.work.rmdir()
 
 
-def _features(job: _Job, *, resume: bool, console: Console | None) -> Material:
+def _features(job: _Job, *, resume: bool, force: bool, console: Console | None) -> Material:
     """Read and split the records, and make their feature tables."""
     groups = read_groups(job.options.groups) if job.options.groups else None
     records = gather_records(
@@ -206,7 +244,12 @@ def _features(job: _Job, *, resume: bool, console: Console | None) -> Material:
     )
     split = _split(job, records)
     done = run(
-        [records.fasta], job.run_folder.path, settings=job.settings, resume=resume, console=console
+        [records.fasta],
+        job.run_folder.path,
+        settings=job.settings,
+        resume=resume,
+        force=force,
+        console=console,
     )
     done.require_complete()
     plan = read_plan(job.run_folder)

@@ -196,6 +196,17 @@ def test_what_a_killed_import_left_is_taken_away(checkpoints, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
+def test_what_no_import_left_is_not_taken_away(checkpoints, tmp_path):
+    left = tmp_path / ".out.import"
+    left.mkdir()
+    for path in (left / "thesis.tex", tmp_path / ".out.lock"):
+        path.write_text("mine")
+        with pytest.raises(UsageError, match=f"{path.name}: was left by no import"):
+            import_modelset("x", tmp_path / "out", (500,), checkpoints)
+        assert path.read_text() == "mine"
+        path.unlink()
+
+
 def test_of_imports_at_the_same_time_one_makes_the_folder_and_the_others_wait(
     checkpoints, tmp_path, monkeypatch
 ):

@@ -1,14 +1,22 @@
+import errno
+import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from filelock import FileLock
 
-from virnuc_dask.errors import OutputExistsError, OutputInUseError
+from virnuc_dask.errors import BadOutputError, OutputExistsError, OutputInUseError
 from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.parquet import is_done, write_table
 
-TABLES = {"partitions", "features", "predictions"}
+TABLES = ["partitions", "features", "predictions"]
+OUTPUTS = ("contigs.tsv", "virus.fasta", "chunks.parquet")
+TABLE = pa.table({"a": [1]})
 
 
 @pytest.fixture
@@ -21,13 +29,18 @@ def folder(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def used(folder: RunFolder) -> RunFolder:
-    """A run folder with an earlier run in it."""
+    """A run folder with a finished run in it."""
     folder.prepare(resume=False, force=False)
-    folder.run_json.write_text("{}")
+    folder.log.write_text('{"time": "now", "event": "run_started"}\n')
     for path in (folder.partition(0), folder.features(0), folder.predictions(0), folder.records):
-        path.write_text("a table")
-    for name in ("contigs.tsv", "virus.fasta", "chunks.parquet", "failed.tsv", "run.log.jsonl"):
+        write_table(path, TABLE, "made from this")
+    folder.unfinished.mkdir()
+    (folder.unfinished / "part-00000.rows-0-5.features.parquet").write_text("a piece")
+    for name in OUTPUTS:
         folder.output(name).write_text("an output")
+    plan = {"partitions": [{"index": 0}]}
+    finished = {"virnuc_dask": "0", "plan": plan, "outputs": folder.output_sizes()}
+    folder.run_json.write_text(json.dumps(finished))
     return folder
 
 
@@ -45,7 +58,7 @@ def test_files_are_numbered_within_their_table(folder):
 @pytest.mark.parametrize("force", [False, True])
 def test_an_empty_folder_gets_its_tables(folder, resume, force):
     folder.prepare(resume=resume, force=force)
-    assert names(folder) == TABLES
+    assert names(folder) == set(TABLES)
 
 
 def test_an_earlier_run_needs_resume_or_force(used):
@@ -57,7 +70,7 @@ def test_an_earlier_run_needs_resume_or_force(used):
 
 def test_a_run_whose_input_was_refused_is_not_in_the_way(folder):
     folder.prepare(resume=False, force=False)
-    folder.log.write_text("started\n")
+    folder.log.write_text('{"time": "now", "event": "run_started"}\n')
     folder.partition(0).write_text("half of it")
     folder.prepare(resume=False, force=False)
 
@@ -65,8 +78,9 @@ def test_a_run_whose_input_was_refused_is_not_in_the_way(folder):
 @pytest.mark.parametrize("left", ["features", "predictions"])
 def test_computed_tables_need_resume_or_force_even_without_a_plan(folder, left):
     folder.prepare(resume=False, force=False)
+    folder.log.write_text('{"time": "now", "event": "run_started"}\n')
     getattr(folder, left)(0).write_text("a table")
-    with pytest.raises(OutputExistsError):
+    with pytest.raises(OutputExistsError, match="--resume"):
         folder.prepare(resume=False, force=False)
 
 
@@ -74,22 +88,166 @@ def test_resume_keeps_everything(used):
     before = names(used)
     used.prepare(resume=True, force=False)
     assert names(used) == before
-    assert used.features(0).read_text() == "a table"
+    assert is_done(used.features(0), "made from this")
 
 
-def test_force_removes_what_a_run_left(used):
+def test_force_keeps_everything_until_another_plan_stands(used):
+    before = content(used.path)
     used.prepare(resume=False, force=True)
-    assert names(used) == TABLES
-    assert not any(entry for name in TABLES for entry in (used.path / name).iterdir())
+    assert content(used.path) == before
+    with pytest.raises(ValueError, match="inside"):
+        plan_anew(used, ValueError("inside"))
+    assert content(used.path) == before
 
 
-def test_force_removes_nothing_that_is_not_a_runs(used):
-    (used.path / "notes.txt").write_text("mine")
-    (used.path / "plots").mkdir()
-    (used.path / "plots" / "a.png").write_text("mine")
+def content(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def plan_anew(folder: RunFolder, error: Exception | None = None) -> None:
+    """Plan two partitions, and fail before the plan stands, or not."""
+    with folder.planning() as stage:
+        for path in (stage.partition(0), stage.partition(1), stage.records):
+            write_table(path, TABLE, "new")
+        if error is not None:
+            raise error
+        folder.require_free(2)
+        plan = {"partitions": [{"index": 0}, {"index": 1}]}
+        stage.run_json.write_text(json.dumps({"virnuc_dask": "0", "plan": plan}))
+
+
+def test_another_plan_removes_what_a_run_left_but_its_log(used):
     used.prepare(resume=False, force=True)
-    assert names(used) == TABLES | {"notes.txt", "plots"}
-    assert (used.path / "plots" / "a.png").read_text() == "mine"
+    plan_anew(used)
+    assert names(used) == {*TABLES, "run.json", "run.log.jsonl"}
+    tables = {path.name for path in (used.path / "partitions").iterdir()}
+    assert tables == {"part-00000.parquet", "part-00001.parquet", "records.parquet"}
+    assert is_done(used.partition(0), "new")
+    assert not any(entry for name in TABLES[1:] for entry in (used.path / name).iterdir())
+
+
+def test_another_plan_removes_nothing_that_is_not_a_runs(used):
+    mine = ("notes.txt", "plots/a.png", "features/my_experiment.npy", "features/part-00001.txt")
+    mine += ("unfinished/part-9", ".notes.part", "mine.attempt", "partitions/part-00009.parquet")
+    for name in mine:
+        (used.path / name).parent.mkdir(exist_ok=True)
+        (used.path / name).write_text("mine")
+    used.prepare(resume=False, force=True)
+    plan_anew(used)
+    used.remove()
+    assert content(used.path) == dict.fromkeys(mine, b"mine")
+
+
+def kill_at(change: int, monkeypatch) -> None:
+    """Nothing after so many changes to a folder happens."""
+    left = iter(range(change))
+
+    def counted(change):
+        def changing(*given, **way):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return change(*given, **way)
+
+        return changing
+
+    for name in ("unlink", "replace", "rmdir", "mkdir"):
+        monkeypatch.setattr(Path, name, counted(getattr(Path, name)))
+
+
+def test_a_kill_while_a_run_is_replaced_leaves_the_old_or_the_new_one(used, tmp_path, monkeypatch):
+    before, outcomes = content(used.path), []
+    for change in range(100):
+        folder = RunFolder(Path(shutil.copytree(used.path, tmp_path / str(change))))
+        try:
+            with monkeypatch.context() as patch:
+                kill_at(change, patch)
+                plan_anew(folder)
+            break
+        except KeyboardInterrupt:
+            outcomes.append("old")
+        with folder.held():  # whoever comes next ends what was begun
+            pass
+        (folder.path / ".lock").unlink()
+        if content(folder.path) != before:
+            outcomes[-1] = "new"
+            assert names(folder) == {*TABLES, "run.json", "run.log.jsonl"}
+            assert is_done(folder.partition(1), "new")
+            assert not folder.features(0).exists()
+    assert outcomes == sorted(outcomes, reverse=True)
+    assert min(outcomes.count("old"), outcomes.count("new")) > 5
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    ["failed.tsv", "contigs.tsv", "prediction_results.txt/mine", "features/part-00001.parquet"],
+)
+def test_a_file_of_others_under_one_of_our_names_is_refused_by_name(used, name, force):
+    path = used.path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("no output of ours")
+    before = content(used.path)
+
+    def begin() -> None:
+        used.prepare(resume=not force, force=force)
+        plan_anew(used)
+
+    with pytest.raises(OutputExistsError, match=name.partition("/")[0]):
+        begin()
+    assert content(used.path) == before
+
+
+def test_what_is_read_is_never_replaced_whatever_it_is_called(used, tmp_path, monkeypatch):
+    virus = used.output("virus.fasta")
+    (tmp_path / "link.fa").symlink_to(virus)
+    os.link(virus, tmp_path / "twin.fa")
+    (tmp_path / "other").symlink_to(used.path)
+    for name in (virus, tmp_path / "link.fa", tmp_path / "twin.fa", tmp_path / "other/virus.fasta"):
+        with pytest.raises(OutputExistsError, match=r"would be lost.*virus\.fasta"):
+            used.prepare(resume=False, force=True, read=["reads.fa", name])
+    with virus.open() as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        with pytest.raises(OutputExistsError, match="standard input: is read"):
+            used.prepare(resume=False, force=True, read=["-"])
+
+
+@pytest.mark.parametrize("name", ["run.json", "contigs.tsv", "features/mine.npy", "run.log.jsonl"])
+def test_a_name_of_ours_makes_no_folder_a_run(folder, name):
+    path = folder.path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"plan": "mine"}')
+    with pytest.raises(OutputExistsError, match=f"not empty \\({name.partition('/')[0]}"):
+        folder.prepare(resume=False, force=True)
+
+
+def test_a_folder_without_locks_of_its_own_is_held_by_a_file(folder, monkeypatch):
+    import fcntl
+
+    for code in (errno.ENOLCK, errno.EOPNOTSUPP):
+
+        def refused(*_, code=code):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(fcntl, "flock", refused)
+        with (
+            folder.held(),
+            pytest.raises(OutputInUseError, match="writing here"),
+            RunFolder(folder.path).held(),
+        ):
+            pass
+        with folder.held():
+            pass
+
+
+def test_a_folder_that_cannot_be_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    for name in ("x" * 300, "a\0b", "\ud800", "file/out"):
+        with (
+            pytest.raises(BadOutputError, match="cannot be written"),
+            RunFolder(tmp_path / name).held(),
+        ):
+            pass
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -114,7 +272,7 @@ def test_holding_makes_the_folder_and_its_lock_is_no_stranger(tmp_path):
     folder = RunFolder(tmp_path / "deep" / "out")
     with folder.held():
         folder.prepare(resume=False, force=False)
-    assert names(folder) >= TABLES
+    assert names(folder) >= set(TABLES)
 
 
 def test_a_folder_that_is_held_is_refused_to_others(folder):

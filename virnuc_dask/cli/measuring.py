@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from virnuc_dask.cli.options import ManyValues, console, loudness_options, model_option
+from virnuc_dask.cli.options import ManyValues, OutputPath, console, loudness_options, model_option
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.cluster.monitor import show_log
 from virnuc_dask.config import load_settings
+from virnuc_dask.errors import OutputExistsError
+from virnuc_dask.tables.parquet import write_text
+from virnuc_dask.tables.paths import writing
 
 if TYPE_CHECKING:
     from virnuc_dask.bench import BenchReport
@@ -31,7 +34,7 @@ class _ManySizes(ManyValues):
     help="Sizes of ESM-2, with random weights, to measure beside the model set.",
 )
 @click.option("--quick", is_flag=True, help="Shorter measurements, fewer splits of the cores.")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="File for all figures.")
+@click.option("--json", "file", type=OutputPath(), help="File for all figures.")
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
@@ -59,10 +62,39 @@ def bench_command(esm2: tuple[str, ...], quick: bool, file: Path | None, **optio
         if not quiet:
             say(message, err=True)
 
+    if file is not None:
+        _refuse_others(file)
     report = bench(load_settings(flags=flags), BenchOptions(esm2, quick), tell)
     if file is not None:
-        file.write_text(json.dumps(report.as_json()) + "\n", encoding="utf-8")
+        _write(file, json.dumps(report.as_json()) + "\n")
     say(report_text(report))
+
+
+def _refuse_others(file: Path) -> None:
+    """Check, before minutes of measuring, that the file can be written and is no one else's."""
+    with writing(file):
+        file.parent.stat()
+        if not file.exists():
+            return
+        if file.is_dir():
+            raise OutputExistsError(f"{file}: is a folder; choose another name.")
+        if file.is_file() and not _is_report(file):
+            raise OutputExistsError(f"{file}: is no report of bench; choose another name.")
+
+
+def _is_report(file: Path) -> bool:
+    try:
+        return bool(json.loads(file.read_text(encoding="utf-8"))["benchmark"] == "bench")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _write(file: Path, text: str) -> None:
+    with writing(file):
+        if file.exists() and not file.is_file():  # a pipe, a terminal
+            file.write_text(text, encoding="utf-8")
+        else:
+            write_text(file.resolve(), text)
 
 
 def report_text(report: BenchReport) -> str:

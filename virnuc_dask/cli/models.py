@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from virnuc_dask.cli.options import InputPath, InputText, OutputPath
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.modelsets import registry
 
@@ -26,7 +27,7 @@ def models_list() -> None:
 
 
 @models.command("show")
-@click.argument("name")
+@click.argument("name", type=InputText())
 def models_show(name: str) -> None:
     """Print the model card and the checksums of a model set."""
     folder = registry.find(name)
@@ -40,7 +41,7 @@ def models_show(name: str) -> None:
 
 
 @models.command("verify")
-@click.argument("name")
+@click.argument("name", type=InputText())
 def models_verify(name: str) -> None:
     """Compare every file of a model set with its SHA-256."""
     folder = registry.find(name)
@@ -51,7 +52,7 @@ def models_verify(name: str) -> None:
 
 @models.command("import")
 @click.option("--name", required=True, help="What the model set is to be called.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("--out", required=True, type=OutputPath(), help="Folder to make.")
 @click.option(
     "--length",
     "lengths",
@@ -63,19 +64,19 @@ def models_verify(name: str) -> None:
 @click.option(
     "--dnabert-s",
     required=True,
-    type=click.Path(path_type=Path),
+    type=InputPath(),
     help="Hugging Face folder of DNABERT-S.",
 )
 @click.option(
     "--esm2",
     required=True,
-    type=click.Path(path_type=Path),
+    type=InputPath(),
     help="ESM-2 as a fair-esm .pt file or a Hugging Face folder.",
 )
 @click.option(
     "--classifier",
     required=True,
-    type=click.Path(path_type=Path),
+    type=InputPath(),
     help="The published .pth, or safetensors.",
 )
 @click.option(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -14,21 +17,77 @@ from rich.console import Console
 from virnuc_dask.cluster.monitor import show_log
 from virnuc_dask.config import ClusterSettings, Settings, load_settings
 from virnuc_dask.encoders.precision import AUTO, PRECISIONS
+from virnuc_dask.modelsets.registry import EMBEDDED, MANIFEST
+from virnuc_dask.tables.paths import STDIN, given_output, reading, writing
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
 console = Console(stderr=True)
 
+
+class InputPath(click.Path):
+    """A path to read; one that the system refuses is told before anything is done with it.
+
+    That nothing is there is left to who reads it, who knows what to do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; `BadInputError` if it cannot be looked at, or read."""
+        with reading(value), suppress(FileNotFoundError, NotADirectoryError):
+            _require_right(Path(value), os.R_OK)
+        return super().convert(value, param, ctx)
+
+
+class InputText(InputPath):
+    """An `InputPath` that stays a text; ``-`` is standard input."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text; `BadInputError` if it cannot be looked at, or read."""
+        return value if value == STDIN else str(super().convert(value, param, ctx) and value)
+
+
+class OutputPath(click.Path):
+    """A path to write; one that the system refuses is told before anything is done with it."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; `BadOutputError` if it cannot be looked at, or written, or is an address."""
+        with writing(value):
+            _require_right(_nearest(given_output(value)), os.W_OK)
+        return super().convert(value, param, ctx)
+
+
+def _require_right(path: Path, mode: int) -> None:
+    path.stat()
+    if not os.access(path, mode):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the folder above it that is there and would take what is missing."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return path if path == path.parent else _nearest(path.parent)
+    return path
+
+
 model_option = click.option("--model", help="Model set: mini (embedded), or a folder.")
 fdr_option = click.option(
     "--fdr", type=float, help="Call by q-value, so that at most this share of the calls is false."
 )
+_FILE = InputText()
 _LOUDNESS = (
     click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only."),
     click.option("-v", "--verbose", is_flag=True, help="Every event, debug messages too."),
 )
 _COMPUTING = (
-    click.option("--config", type=click.Path(path_type=Path), help="A preset (YAML)."),
+    click.option("--config", type=InputPath(), help="A preset (YAML)."),
     click.option(
         "--cluster",
         "cluster_kind",
@@ -36,10 +95,12 @@ _COMPUTING = (
         help="Where to compute; auto: CUDA workers when there is a GPU, else CPU workers.",
     ),
     click.option("--scheduler", help="Address of a Dask scheduler that is running."),
-    click.option("--scheduler-file", help="Scheduler file of a cluster that is running."),
-    click.option("--tls-ca-file", help="Certificate authority of a protected cluster."),
-    click.option("--tls-cert", help="Own certificate, for a protected cluster."),
-    click.option("--tls-key", help="Its private key."),
+    click.option(
+        "--scheduler-file", type=_FILE, help="Scheduler file of a cluster that is running."
+    ),
+    click.option("--tls-ca-file", type=_FILE, help="Certificate authority of a protected cluster."),
+    click.option("--tls-cert", type=_FILE, help="Own certificate, for a protected cluster."),
+    click.option("--tls-key", type=_FILE, help="Its private key."),
     click.option("--workers", type=int, help="Workers to start."),
     click.option("--threads", type=int, help="Threads of each worker."),
     click.option(
@@ -50,14 +111,14 @@ _COMPUTING = (
     *_LOUDNESS,
 )
 _LABELLED = (
-    click.option("--virus", required=True, multiple=True, help="Files of viruses."),
-    click.option("--other", required=True, multiple=True, help="Files of all else."),
+    click.option("--virus", required=True, multiple=True, type=_FILE, help="Files of viruses."),
+    click.option("--other", required=True, multiple=True, type=_FILE, help="Files of all else."),
 )
 
 
 def folder_option(what: str) -> Callable[[Command], Command]:
     """``-o``, the folder that a command writes."""
-    return click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help=what)
+    return click.option("-o", "--out", required=True, type=OutputPath(), help=what)
 
 
 def precision_option(what: str) -> Callable[[Command], Command]:
@@ -107,7 +168,7 @@ class ManyValues(click.Command):
         spread: list[str] = []
         option = None
         for arg in args:
-            if option and not arg.startswith("-"):
+            if option and (arg == STDIN or not arg.startswith("-")) and not self.ends_values(arg):
                 spread += [option, arg]
             elif arg in self.several:
                 option = arg
@@ -116,11 +177,23 @@ class ManyValues(click.Command):
                 spread.append(arg)
         return super().parse_args(ctx, spread)
 
+    def ends_values(self, arg: str) -> bool:
+        """Whether ``arg`` cannot be a value of these options: it is an argument then."""
+        return False
+
 
 class ManyFiles(ManyValues):
     """Lets --virus and --other take several files each."""
 
     several = ("--virus", "--other")
+
+    def ends_values(self, arg: str) -> bool:
+        """Model sets are known from files: `evaluate` takes them after these options, too."""
+        if arg in EMBEDDED:
+            return True
+        with suppress(OSError):
+            return (Path(arg) / MANIFEST).is_file()
+        return False  # and whoever reads it will tell
 
 
 def take_restart(options: dict[str, Any]) -> tuple[bool, bool]:
@@ -149,6 +222,12 @@ def prepare(options: dict[str, Any]) -> Settings:
     }
     flags["cluster.kind"] = flags.pop("cluster_kind")
     return load_settings(options["config"], flags)
+
+
+def read_besides(options: Mapping[str, Any]) -> tuple[str | Path, ...]:
+    """Files that are read and must not be replaced, besides inputs and model sets."""
+    names = ("config", "scheduler_file", "tls_ca_file", "tls_cert", "tls_key")
+    return tuple(options[name] for name in names if options.get(name))
 
 
 def bar(*, quiet: bool) -> Console | None:

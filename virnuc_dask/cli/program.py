@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
 from typing import NoReturn
@@ -15,7 +17,7 @@ import click
 
 import virnuc_dask
 from virnuc_dask import errors
-from virnuc_dask.cli.terminal import say
+from virnuc_dask.cli.terminal import open_standard_streams, say
 
 _EXIT_CODES = (
     (errors.UsageError, 2),
@@ -58,6 +60,16 @@ class _Commands(click.Group):
         _read_dask_configuration()
         command: click.Command = getattr(import_module(f"virnuc_dask.cli.{module}"), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called; a misspelt one is told with the nearest."""
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], _COMMANDS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -108,6 +120,7 @@ def _leave(number: int, _frame: FrameType | None) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    open_standard_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _unwind)
@@ -122,7 +135,8 @@ def main() -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):  # standard error is full
+            error.show()
         sys.exit(error.exit_code)
     except _Terminated:
         _fail("terminated; continue with --resume (pretrain: the same command).", _TERMINATED)

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from virnuc_dask.cli.options import (
+    InputText,
+    OutputPath,
     bar,
     computing_options,
     fdr_option,
@@ -16,6 +18,7 @@ from virnuc_dask.cli.options import (
     model_option,
     precision_option,
     prepare,
+    read_besides,
     restart_options,
     take_restart,
 )
@@ -26,7 +29,7 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
 
 
 @click.command("run")
-@click.argument("inputs", nargs=-1, required=True)
+@click.argument("inputs", nargs=-1, required=True, type=InputText())
 @folder_option("Run folder.")
 @click.option("--length", type=int, help="Chunk length in nt; default: the model set's own.")
 @precision_option("Of the encoders; auto: the fastest for this device (default).")
@@ -70,12 +73,20 @@ def run_command(inputs: tuple[str, ...], out: Path, dry: bool, **options: Any) -
         )
         return
     quiet = options["quiet"]
-    done = run(inputs, out, settings=settings, console=bar(quiet=quiet), resume=resume, force=force)
+    done = run(
+        inputs,
+        out,
+        settings=settings,
+        console=bar(quiet=quiet),
+        resume=resume,
+        force=force,
+        keep=read_besides(options),
+    )
     _report(done, quiet=quiet)
 
 
 @click.command("predict")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=OutputPath())
 @fdr_option
 @model_option
 @computing_options
@@ -83,7 +94,13 @@ def predict_command(out: Path, **options: Any) -> None:
     """Score the stored feature tables of the run in OUT again."""
     settings = prepare(options)
     quiet = options["quiet"]
-    done = predict(out, options["model"], settings=settings, console=bar(quiet=quiet))
+    done = predict(
+        out,
+        options["model"],
+        settings=settings,
+        console=bar(quiet=quiet),
+        keep=read_besides(options),
+    )
     _report(done, quiet=quiet)
 
 

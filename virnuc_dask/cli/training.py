@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from virnuc_dask.cli.options import (
+    InputPath,
     ManyFiles,
     bar,
     computing_options,
@@ -18,6 +19,7 @@ from virnuc_dask.cli.options import (
     model_option,
     precision_option,
     prepare,
+    read_besides,
     restart_options,
     take_restart,
 )
@@ -31,7 +33,7 @@ _TRAINING = (
 
 
 @click.command("evaluate", cls=ManyFiles)
-@click.argument("sets", nargs=-1, required=True, metavar="SET...")
+@click.argument("sets", nargs=-1, metavar="SET...")
 @labelled_options
 @folder_option("Folder to make.")
 @click.option(
@@ -60,6 +62,11 @@ def evaluate_command(
     --virus and --other take FASTA or FASTQ files, plain or compressed; each file is a group of its
     own in the report.
     """
+    if not sets:
+        raise click.UsageError(
+            "no model set: name mini, or a folder with a modelset.json. Whatever else follows "
+            "--virus and --other counts as a file of theirs."
+        )
     resume, force = take_restart(options)
     from virnuc_dask.evaluate import evaluate, summary_lines
 
@@ -75,6 +82,7 @@ def evaluate_command(
         console=bar(quiet=quiet),
         resume=resume,
         force=force,
+        keep=read_besides(options),
     )
     for warning in content["warnings"]:
         say(f"warning: {warning}", err=True)
@@ -91,7 +99,7 @@ def evaluate_command(
 @click.option("--cds-only", is_flag=True, help="Learn from frames in an annotated CDS (GenBank).")
 @click.option(
     "--groups",
-    type=click.Path(path_type=Path),
+    type=InputPath(),
     help="Table of record id, tab, group: records that must stay together. Default: records that "
     "share a 31-mer.",
 )
@@ -130,13 +138,14 @@ def train_command(
         console=bar(quiet=quiet),
         resume=resume,
         force=force,
+        keep=read_besides(options),
     )
     if not quiet:
         say(f"{done.report.summary()}\nmodel set  {done.folder}/")
 
 
 @click.command("pretrain")
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=InputPath())
 @click.option("--force", is_flag=True, help="Replace the model set that an earlier training made.")
 @loudness_options
 def pretrain_command(config: Path, force: bool, quiet: bool, verbose: bool) -> None:

@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from virnuc_dask.errors import CannotWriteError, VirnucError, harmless
+from virnuc_dask.errors import VirnucError, harmless
+from virnuc_dask.tables.paths import writing
 
 logger = logging.getLogger("virnuc_dask")
 
@@ -78,10 +79,8 @@ class Journal:
     @contextmanager
     def opened(cls, path: Path) -> Iterator[Self]:
         """A journal that appends to ``path``."""
-        try:
+        with writing(path):
             stream = FileIO(path, "a+")
-        except OSError as error:
-            raise CannotWriteError(f"{path}: cannot be written: {error.strerror}.") from error
         with stream:
             _drop_half_line(stream)
             yield cls(stream)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.errors import ModelSetError, UsageError
@@ -27,7 +26,15 @@ from virnuc_dask.modelsets.published_encoders import (
     import_esm2,
     write_tensors,
 )
-from virnuc_dask.modelsets.registry import ClassifierSpec, ModelSetInfo, sha256, write_info
+from virnuc_dask.modelsets.registry import (
+    MANIFEST,
+    ClassifierSpec,
+    ModelSetInfo,
+    sha256,
+    write_info,
+)
+from virnuc_dask.tables.locks import locked
+from virnuc_dask.tables.paths import writing
 
 # The classes that the published classifier's file names besides tensors.
 CLASSIFIER_CLASSES = (
@@ -41,6 +48,12 @@ CLASSIFIER_CLASSES = (
 
 # Published name → ours, for the classifier's layers.
 CLASSIFIER_LAYERS = {"hidden_layer": "hidden", "bn1": "norm", "output_layer": "output"}
+
+# All that an import writes.
+_FILES = {
+    *(MANIFEST, "README.md", "tokenizer.json"),
+    *("nucleotide.safetensors", "peptide.safetensors", "classifier.safetensors"),
+}
 
 CARD = """# {name}
 
@@ -103,12 +116,15 @@ def import_modelset(
     ModelSetError
         If a checkpoint is missing, damaged, refused, or does not fit the others.
     """
-    _refuse_existing(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch, lock = (out.parent / f".{out.name}.{kind}" for kind in ("import", "lock"))
-    with FileLock(lock):
+    with writing(out):
+        out = out.resolve()
+        scratch, lock = (out.parent / f".{out.name}.{kind}" for kind in ("import", "lock"))
+        _refuse_existing(out, scratch, lock)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    with locked(lock, f"{out}: another import is writing here.", timeout_s=-1):
         try:
-            _refuse_existing(out)  # another import may have made it meanwhile
+            _refuse_existing(out, scratch, lock)  # another import may have made it meanwhile
             shutil.rmtree(scratch, ignore_errors=True)  # left by an import that was killed
             scratch.mkdir()
             info = _import_into(scratch, name, tuple(chunk_lengths), checkpoints, weights)
@@ -119,9 +135,15 @@ def import_modelset(
     return info
 
 
-def _refuse_existing(out: Path) -> None:
+def _refuse_existing(out: Path, scratch: Path, lock: Path) -> None:
+    """Nothing that is there is ever replaced but what an import left that was killed."""
     if out.exists():
         raise UsageError(f"{out}: exists already. Remove it or choose another folder.")
+    others = [path for path in scratch.glob("*") if path.name not in _FILES]
+    if lock.exists() and lock.stat().st_size:
+        others.append(lock)
+    if others:
+        raise UsageError(f"{others[0]}: was left by no import; move it away.")
 
 
 def _import_into(

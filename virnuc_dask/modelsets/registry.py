@@ -117,8 +117,11 @@ def find(name: str) -> Path:
     if name in EMBEDDED:
         return _HERE / name
     folder = Path(name)
-    if (folder / MANIFEST).is_file():
-        return folder.resolve()
+    try:
+        if (folder / MANIFEST).is_file():
+            return folder.resolve()
+    except OSError as error:
+        raise ModelSetError(f"{name}: cannot be read: {error.strerror}.") from error
     raise ModelSetError(
         f"no model set {name!r}: neither an embedded one ({', '.join(EMBEDDED)}) nor a folder "
         f"with a {MANIFEST}. `virnuc-dask models import` makes one from published checkpoints."

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
+from virnuc_dask.outputs.fields import fields
 from virnuc_dask.stages.calls import ContigCalls
 
 CONTIGS_HEADER = "record_id\tlength_nt\tchunks\tchunks_scored\tscore\tprobability\tq_value\tcall\n"
@@ -45,7 +46,7 @@ def contig_lines(records: Iterable[pa.Table], calls: ContigCalls) -> Iterator[st
         here = slice(first, first + len(piece))
         first += len(piece)
         rows = zip(
-            piece["record_id"].to_pylist(),
+            fields(piece["record_id"].to_pylist()),
             map(str, piece["length_nt"].to_pylist()),
             map(str, piece["chunks"].to_pylist()),
             map(str, calls.chunks_scored[here].tolist()),

@@ -1,4 +1,7 @@
-"""The published tool's two result files, the same in shape and order."""
+"""The published tool's two result files, the same in shape and order.
+
+Ids with a quote are quoted (`fields`), which the published tool left out.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from virnuc_dask.outputs.fields import fields
 from virnuc_dask.stages.calls import VIRUS
 from virnuc_dask.tables.parquet import ROWS
 
@@ -21,7 +25,7 @@ def frame_lines(predictions: pa.Table) -> str:
     score1 is that of others, score2 that of virus, each the shortest text that is the same float32.
     """
     columns = (
-        predictions["frame_id"].to_pylist(),
+        fields(predictions["frame_id"].to_pylist()),
         predictions["label"].to_pylist(),
         predictions["score_others"].to_numpy().astype(np.float32).astype(str).tolist(),
         predictions["score_virus"].to_numpy().astype(np.float32).astype(str).tolist(),
@@ -51,5 +55,7 @@ def chunk_lines(calls: pa.Table) -> Iterator[str]:
     order = pc.sort_indices(ids)
     for start in range(0, len(order), ROWS):
         rows = order.slice(start, ROWS)
-        lines = zip(ids.take(rows).to_pylist(), is_virus.take(rows).to_pylist(), strict=True)
+        lines = zip(
+            fields(ids.take(rows).to_pylist()), is_virus.take(rows).to_pylist(), strict=True
+        )
         yield "".join(f"{i}\t{v}\n" for i, v in lines)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, write_fasta
+from virnuc_dask.outputs.fields import fields
 from virnuc_dask.outputs.published import CHUNKS_HEADER, FRAMES_HEADER, chunk_lines, frame_lines
 from virnuc_dask.stages.calls import (
     FAILED,
@@ -216,6 +217,7 @@ def _write_failed(plan: Plan, failures: Sequence[Failure]) -> None:
             part = plan.partitions[failure.partition]
             table = read_table(plan.folder.partition(part.index), part.content, _UNSEQUENCED)
             chunks = table.slice(failure.rows[0], failure.chunks)
-            reason = " ".join(failure.reason.split())
-            ids = zip(chunks["chunk_id"].to_pylist(), chunks["record_id"].to_pylist(), strict=True)
+            (reason,) = fields([" ".join(failure.reason.split())])
+            columns = (fields(chunks[name].to_pylist()) for name in ("chunk_id", "record_id"))
+            ids = zip(*columns, strict=True)
             stream.writelines(f"{c}\t{r}\t{part.index}\t{reason}\n".encode() for c, r in ids)

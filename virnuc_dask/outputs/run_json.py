@@ -37,6 +37,9 @@ def record_run(
                 "files": dict(info.files),
             },
             "summary": summary,
+            # With their sizes, so that what others put in their place is told apart. Until the run
+            # is done it can be any of them.
+            "outputs": None if summary is None else plan.folder.output_sizes(),
             "plan": plan.as_json(),
         },
     )

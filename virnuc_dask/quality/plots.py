@@ -86,6 +86,11 @@ def draw(content: Content) -> Iterator[Plot]:
             yield _render(sketch, shown)
 
 
+def plot_names() -> list[str]:
+    """Names of all plots that an evaluation can have."""
+    return [sketch.name for sketch in _sketches()]
+
+
 def _sketches() -> Iterator[_Sketch]:
     for level in ("chunks", "contigs", "frames"):
         drawn = partial(_has_curve, level=level)

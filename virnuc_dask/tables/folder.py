@@ -1,29 +1,37 @@
-"""The run folder: where everything of a run lies, and who holds it."""
+"""The run folder: where everything of a run lies, who holds it, and what in it is a run's own."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
-
-from virnuc_dask.errors import CannotWriteError, OutputExistsError, OutputInUseError
+from virnuc_dask.errors import OutputExistsError
+from virnuc_dask.tables.locks import SOFT, locked
+from virnuc_dask.tables.ownership import made, refuse_loss, refuse_others, sizes
+from virnuc_dask.tables.parquet import TEMPORARY, is_half_written, read_fingerprint
+from virnuc_dask.tables.paths import writing
 
 _TABLES = ("partitions", "features", "predictions")
-_FILES = (
-    "run.json",
+# What a run leaves for its user.
+_OUTPUTS = (
     "chunks.parquet",
     "contigs.tsv",
     "virus.fasta",
     "prediction_results.txt",
     "prediction_results_highestscore.csv",
     "failed.tsv",
-    "run.log.jsonl",
-    ".token",
 )
+_LOCK = ".lock"
+_STAGE = ".virnuc-plan"  # a plan in the making
+_TABLE = re.compile(r"part-(\d{5,})\.parquet")
+_PIECE = re.compile(r"part-\d{5,}\.(\S+\.)?(parquet|attempt)")
+_LONGEST_LINE = 1 << 16  # bytes of the log's first line that are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +69,30 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """Events of the run, one JSON object a line."""
+        """Events of the runs here, one JSON object a line."""
         return self.path / "run.log.jsonl"
 
     @property
     def token(self) -> Path:
         """By which workers tell that they see this very folder; there while they compute."""
-        return self.path / ".token"
+        return self.path / ".virnuc-token"
 
     def output(self, name: str) -> Path:
         """One of the files that a run leaves for its user."""
         return self.path / name
+
+    def output_sizes(self) -> dict[str, int]:
+        """Bytes of the files that a finished run left for its user: ``outputs`` of ``run.json``."""
+        return sizes(self.path, _OUTPUTS)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a run of ours lies here: its ``run.json``, or the log of one without a plan."""
+        return bool(self._earlier()) or _is_log(self.log)
+
+    @property
+    def _stage(self) -> RunFolder:
+        return RunFolder(self.path / _STAGE)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -80,35 +101,38 @@ class RunFolder:
         Raises
         ------
         OutputExistsError
-            If it holds files, and none of them a run's; nothing is written there then.
+            If it holds files and is no run's; nothing is written there then.
         OutputInUseError
             If another run holds the folder.
-        CannotWriteError
-            If it cannot be made, or written.
+        BadOutputError, CannotWriteError
+            If it cannot be made, or written; the disk is full.
         """
-        self._refuse_strangers()
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout as error:
-            raise OutputInUseError(
-                f"{self.path}: another run is writing here. Wait for it, or choose another folder."
-            ) from error
-        except OSError as error:
-            raise CannotWriteError(f"{self.path}: cannot be written: {error.strerror}.") from error
-        try:
+        refusal = (
+            f"{self.path}: another run is writing here. Wait for it, or choose another folder."
+        )
+        with ExitStack() as stack:
+            with writing(self.path):
+                self._refuse_strangers()
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(self.path / _LOCK, refusal))
+                self._settle()
             yield
-        finally:
-            lock.release()
 
-    def prepare(self, *, resume: bool, force: bool) -> None:
-        """Make the folder ready for a run.
+    def prepare(
+        self, *, resume: bool, force: bool, read: Iterable[str | os.PathLike[str]] = ()
+    ) -> None:
+        """Make the folder ready for a run; an earlier one stays as it is until a plan is `adopt`ed.
+
+        Parameters
+        ----------
+        read
+            What the run reads: inputs, presets, the model set's folder.
 
         Raises
         ------
         OutputExistsError
-            If there is an earlier run in it and neither ``resume`` nor ``force`` is set.
+            If there is an earlier run in it and neither ``resume`` nor ``force`` is set, or a file
+            would be lost that no run made, or that is read.
         """
         self._refuse_strangers()
         if self._holds_run() and not (resume or force):
@@ -116,28 +140,102 @@ class RunFolder:
                 f"{self.path}: there is a run here already. Continue it with --resume, "
                 "start anew with --force, or choose another folder."
             )
-        if force:
-            self._clear()
-        for name in _TABLES:
-            (self.path / name).mkdir(exist_ok=True)
+        with writing(self.path):
+            self.refuse_loss(read)
+            for name in _TABLES:
+                (self.path / name).mkdir(exist_ok=True)
+
+    def refuse_loss(self, read: Iterable[str | os.PathLike[str]]) -> None:
+        """Check that writing results takes no file that no run made, or that is ``read``.
+
+        Raises
+        ------
+        OutputExistsError
+            Naming the file that would be lost.
+        """
+        if self.run_json.exists() and self._earlier() is None:
+            raise OutputExistsError(f"{self.run_json}: is no run's; choose another folder.")
+        refuse_others(self.path, _OUTPUTS, self._listed(), "the run")
+        refuse_loss((*self._made(), self.run_json, self.log), read)
+
+    @contextmanager
+    def planning(self) -> Iterator[RunFolder]:
+        """A folder for a plan in the making, whose partitions replace those here at the end.
+
+        If the block leaves a ``run.json`` there, the plan is another run's: from that moment on
+        the earlier run is gone, and whoever opens the folder next ends what was begun. Without,
+        only partitions move. An error before leaves everything as it was.
+        """
+        stage = self._stage
+        stage._drop()
+        (stage.path / "partitions").mkdir(parents=True)
+        try:
+            yield stage
+            if not stage.run_json.exists():
+                stage._move_partitions(self)
+            self._settle()
+        finally:
+            if not stage.run_json.exists():
+                stage._drop()
+
+    def require_free(self, partitions: int) -> None:
+        """Check that no table of so many partitions would take a file that no run made.
+
+        Raises
+        ------
+        OutputExistsError
+            Naming the first.
+        """
+        planned = self._planned()
+        for path, index in self._numbered():
+            if index < partitions and not _is_own(path, index, planned):
+                raise OutputExistsError(
+                    f"{path}: was made by no run, and would be replaced. Move it away, or choose "
+                    "another folder."
+                )
+
+    def clear(self) -> None:
+        """Remove what a run made, and nothing else; last of all ``run.json``, which lists it."""
+        for path in self._made():
+            path.unlink(missing_ok=True)
+        self.sweep()
+        self.forget_unfinished()
+        if self._earlier() is not None:
+            self.run_json.unlink()
+
+    def remove(self) -> None:
+        """Remove a run with its log; the folder stays if anything else is in it."""
+        if self.is_run:
+            self.clear()
+            for path in (self.log, self.path / _LOCK):
+                path.unlink(missing_ok=True)
+            for place in (*(self.path / name for name in _TABLES), self.path):
+                _remove_if_empty(place)
 
     def sweep(self) -> None:
         """Remove what a run that was killed left behind: files half written, marks of attempts."""
         for place in (self.path, self.unfinished, *(self.path / name for name in _TABLES)):
-            for path in (*place.glob(".*.part"), *place.glob("*.attempt")):
-                path.unlink(missing_ok=True)
+            for path in place.glob(f".*{TEMPORARY}"):
+                if is_half_written(path.name):
+                    path.unlink(missing_ok=True)
+        for path in (self.token, *self.unfinished.glob("part-*.attempt")):
+            path.unlink(missing_ok=True)
 
     def forget_unfinished(self) -> None:
         """Remove the pieces of partitions, once all of these are settled."""
-        shutil.rmtree(self.unfinished, ignore_errors=True)
+        for path in self.unfinished.glob("part-*"):
+            if _PIECE.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        _remove_if_empty(self.unfinished)
 
     def _refuse_strangers(self) -> None:
+        """A folder with anything in it is used only if it is a run's."""
         if not self.path.exists():
             return
         if not self.path.is_dir():
             raise OutputExistsError(f"{self.path}: is a file; choose another name.")
-        present = {entry.name for entry in self.path.iterdir()} - {".lock"}
-        if present and not present & {*_TABLES, *_FILES}:
+        present = {entry.name for entry in self.path.iterdir()} - {_LOCK, _LOCK + SOFT}
+        if present and not self.is_run:
             raise OutputExistsError(
                 f"{self.path}: not empty ({min(present)} …) and no earlier run; "
                 "choose another folder."
@@ -148,9 +246,93 @@ class RunFolder:
         computed = (self.path / name for name in ("features", "predictions"))
         return self.run_json.exists() or any(any(table.glob("part-*")) for table in computed)
 
-    def _clear(self) -> None:
-        """Remove what an earlier run left, and nothing else."""
-        for name in (*_TABLES, self.unfinished.name):
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in _FILES:
-            (self.path / name).unlink(missing_ok=True)
+    def _earlier(self) -> Mapping[str, Any] | None:
+        """The ``run.json`` here; empty if it is damaged, None if there is none of ours."""
+        try:
+            content = json.loads(self.run_json.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            return {}
+        except OSError:
+            return None
+        ours = isinstance(content, dict) and {"virnuc_dask", "plan"} <= content.keys()
+        return content if ours else None
+
+    def _listed(self) -> Mapping[str, int] | None:
+        """The outputs of the run here with their sizes; None where it is not finished.
+
+        Without a plan that stood, there are none.
+        """
+        earlier = self._earlier()
+        if earlier is None:
+            return {}
+        listed = earlier.get("outputs")
+        return listed if isinstance(listed, dict) else None
+
+    def _planned(self) -> int:
+        """Partitions of the run here."""
+        try:
+            return len((self._earlier() or {})["plan"]["partitions"])
+        except (KeyError, TypeError):
+            return 0
+
+    def _numbered(self) -> Iterator[tuple[Path, int]]:
+        """Files with the names of tables, and their numbers."""
+        for name in _TABLES:
+            for path in (self.path / name).glob("part-*.parquet"):
+                if found := _TABLE.fullmatch(path.name):
+                    yield path, int(found[1])
+
+    def _made(self) -> Iterator[Path]:
+        """What a run made here, all but its log and ``run.json``."""
+        yield from made(self.path, _OUTPUTS, self._listed())
+        planned = self._planned()
+        for path, index in self._numbered():
+            if _is_own(path, index, planned):
+                yield path
+        if self.records.is_file() and (planned or read_fingerprint(self.records) is not None):
+            yield self.records
+
+    def _settle(self) -> None:
+        """End what the adoption of a plan began, wherever it was interrupted."""
+        stage = self._stage
+        if stage.run_json.exists():
+            if self._earlier() is not None:
+                self.clear()
+            stage._move_partitions(self)
+            stage.run_json.replace(self.run_json)
+        stage._drop()
+
+    def _move_partitions(self, target: RunFolder) -> None:
+        """Put the partitions, which are flushed already, in the place of those of ``target``."""
+        (target.path / "partitions").mkdir(exist_ok=True)
+        for path in (*(path for path, _ in self._numbered()), self.records):
+            if path.exists():
+                path.replace(target.path / "partitions" / path.name)
+
+    def _drop(self) -> None:
+        """Remove a plan that never stood."""
+        self.sweep()
+        for path in (*(path for path, _ in self._numbered()), self.records, self.run_json):
+            path.unlink(missing_ok=True)
+        _remove_if_empty(self.path / "partitions")
+        _remove_if_empty(self.path)
+
+
+def _is_own(path: Path, index: int, planned: int) -> bool:
+    """Whether a run made a table: it was planned, or says itself what it was made from."""
+    return index < planned or read_fingerprint(path) is not None
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a file is a run's log: its first line is an event, or nothing was written yet."""
+    try:
+        with path.open("rb") as stream:
+            line = stream.readline(_LONGEST_LINE)
+        return not line or {"time", "event"} <= json.loads(line).keys()
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ FINGERPRINT = b"virnuc.fingerprint"
 ROWS = 65_536  # of a row group, and of a piece of a table that is read in pieces
 _DISTINCT = ("chunk_id", "frame_id", "sequence")  # texts that hardly ever repeat in a table
 TEMPORARY = ".part"  # how the name of a file ends that is not whole yet
+_HALF_WRITTEN = re.compile(rf"\..+\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")
 # A disk that is full, a limit on sizes, a folder or a disk that cannot be written: no fault of
 # what was to be written, and the next table will not fare better.
 _UNWRITABLE = (
@@ -26,6 +28,11 @@ _UNWRITABLE = (
     *(errno.EROFS, errno.EACCES, errno.EPERM),
 )
 _DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
+
+
+def local(path: Path) -> str:
+    """``path`` as Arrow takes it for one: a relative one with a colon is an address to it."""
+    return str(path.absolute())
 
 
 @contextmanager
@@ -55,6 +62,11 @@ def _replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def is_half_written(name: str) -> bool:
+    """Whether a file of this name is one that was never whole."""
+    return _HALF_WRITTEN.fullmatch(name) is not None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -100,7 +112,7 @@ def table_writer(
     with (
         _replacing(path) as temporary,
         # Arrow's own file: a Python one takes Python's lock for every piece.
-        pa.OSFile(str(temporary), "wb") as stream,
+        pa.OSFile(local(temporary), "wb") as stream,
         pq.ParquetWriter(
             stream,
             schema,
@@ -124,7 +136,7 @@ def is_done(path: Path, fingerprint: str) -> bool:
 def read_fingerprint(path: Path) -> str | None:
     """The fingerprint of a table; None where there is no whole table."""
     try:
-        footer = pq.read_metadata(path).metadata or {}
+        footer = pq.read_metadata(local(path)).metadata or {}
         return str(footer.get(FINGERPRINT, b"").decode())
     except _DAMAGE:
         return None
@@ -132,7 +144,7 @@ def read_fingerprint(path: Path) -> str | None:
 
 def count_rows(path: Path) -> int:
     """Rows of a table, from its footer alone."""
-    return int(pq.read_metadata(path).num_rows)
+    return int(pq.read_metadata(local(path)).num_rows)
 
 
 def read_table(path: Path, fingerprint: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -159,7 +171,7 @@ def read_pieces(path: Path, fingerprint: str) -> Iterator[pa.Table]:
 @contextmanager
 def _opened(path: Path, fingerprint: str) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(local(path), page_checksum_verification=True) as file:
             footer = file.metadata.metadata or {}
             if footer.get(FINGERPRINT) != fingerprint.encode():
                 raise BadTableError(
