@@ -20,6 +20,7 @@ INSIDE = Path(__file__).parent / "inside"
 # The long forms: minutes of random kills, as `make test-faults` runs them.
 LONG = os.environ.get("VIRNUC_FAULTS_LONG") == "1"
 SEED = int(os.environ.get("VIRNUC_FAULTS_SEED", "5"))
+ONE_WORKER = ("--cluster", "cpu", "--workers", "1")
 
 CHUNK_LENGTH = 500
 MARKER = "ATGAAATGGTGGATGAAATGGTGGATGCCC"  # as in inside/faulty_encoders.py
@@ -101,6 +102,10 @@ class Job:
     def but(self, **changes: Any) -> Self:
         """The same run with something changed."""
         return replace(self, **changes)
+
+    def here(self) -> Self:
+        """The same run without faults and without workers: the quickest way to its end."""
+        return self.but(faults={}, cluster=("--cluster", "none"))
 
     def processes(self) -> list[psutil.Process]:
         """All processes of this run that are alive, whoever their parents are."""

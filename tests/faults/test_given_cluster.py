@@ -99,7 +99,7 @@ def test_a_scheduler_that_is_killed_ends_the_run_and_what_is_done_is_kept(
     assert "the cluster went away" in stderr
     assert "Traceback" not in stderr.split("error: ")[-1]
     assert time.monotonic() - killed < 90
-    again = job.run("--resume")
+    again = job.here().run("--resume")
     assert again.returncode == 0, again.stderr
     assert job.summary["partitions"]["done_before"] >= 2
     assert_same_results(job, undisturbed)
