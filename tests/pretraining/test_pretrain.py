@@ -370,6 +370,7 @@ def test_the_command_tells_the_figures_and_the_folder(command, made, monkeypatch
 TINY = {"layers": 1, "heads": 2, "dim": 16}
 
 
+@pytest.mark.slow
 def test_small_transformers_with_their_classifier(settings, smaller, tmp_path, monkeypatch):
     evaluated = []
     monkeypatch.setattr(
