@@ -14,7 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 DATA = Path(__file__).parent / "data"
 MOST_PROCESSES = 8  # of pytest; each takes about a gigabyte
-CLUSTERS = "clusters"  # the group of all that start several processes, or look for them
+# Files that take longest, for starting their clusters or for waiting: first, or they would be last.
+LONGEST = ("faults/", "tests/test_end_to_end", "fuzz/", "cluster/", "malice/", "tests/test_parity")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -27,12 +28,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share a process and its fixtures; clusters come first, one after another."""
+    """A file's tests share a process and its fixtures; the longest files come first."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            group = f"{item.path.parent.name}/{item.path.stem}"
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != (CLUSTERS,))
+            item.add_marker(pytest.mark.xdist_group(_file(item)))
+    items.sort(key=lambda item: not _file(item).startswith(LONGEST))
+
+
+def _file(item: pytest.Item) -> str:
+    return f"{item.path.parent.name}/{item.path.stem}"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
