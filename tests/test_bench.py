@@ -28,13 +28,20 @@ def test_what_is_given_is_not_varied(four_cores):
     assert splits(None, 8, 4, quick=False) == [[1, 8]]
 
 
-def test_a_bench_ends_in_settings_that_a_run_takes(command, parity_modelset, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "more",
+    [(), pytest.param(("--esm2", "8M"), marks=pytest.mark.slow)],
+    ids=["model set", "ESM-2 too"],
+)
+def test_a_bench_ends_in_settings_that_a_run_takes(
+    command, parity_modelset, tmp_path, monkeypatch, more
+):
     monkeypatch.setattr(BenchOptions, "trial_s", 0.05)
     monkeypatch.setattr(BenchOptions, "run_s", 0.1)
     file = tmp_path / "figures.json"
     code, out, err = command(
-        *("bench", "--model", parity_modelset, "--device", "cpu", "--workers", 1, "--threads", 1),
-        *("--json", file, "--esm2", "8M"),
+        *("bench", "--quick", "--model", parity_modelset, "--device", "cpu"),
+        *("--workers", 1, "--threads", 1, "--json", file, *more),
     )
     assert code == 0, err
     config = tmp_path / "machine.yaml"
@@ -46,7 +53,7 @@ def test_a_bench_ends_in_settings_that_a_run_takes(command, parity_modelset, tmp
     assert figures["runs"][0]["frames"] > 0
     assert figures["runs"][0]["peak_ram_bytes"] > 1e8
     assert figures["machine"]["cores"]
-    assert "# ESM-2 8M, random weights: best in" in out
+    assert ("# ESM-2 8M, random weights: best in" in out) == bool(more)
     assert err.index("matrix products") < err.index("tokens/s") < err.index("whole run")
 
 
