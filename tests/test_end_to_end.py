@@ -107,7 +107,7 @@ def test_frames_and_the_distinct_texts_that_were_embedded_for_them_are_counted(p
         (0, True),
         (0, False),
         (1, False),
-        (2, True),
+        pytest.param(2, True, marks=pytest.mark.slow),  # as the command below
         pytest.param(1, True, marks=pytest.mark.slow),
         pytest.param(2, False, marks=pytest.mark.slow),
     ],
