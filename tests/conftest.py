@@ -32,11 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(_file(item)))
-    items.sort(key=lambda item: not _file(item).startswith(LONGEST))
+    items.sort(key=_turn)
 
 
 def _file(item: pytest.Item) -> str:
     return f"{item.path.parent.name}/{item.path.stem}"
+
+
+def _turn(item: pytest.Item) -> int:
+    matches = (n for n, start in enumerate(LONGEST) if _file(item).startswith(start))
+    return next(matches, len(LONGEST))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
