@@ -3,7 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: demo test test-faults check clean
+# One process of pytest a core; tests/conftest.py says which tests share one. A single file is
+# quicker without: .venv/bin/python -m pytest tests/sequences/test_frames.py
+IN_PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
+
+.PHONY: demo test test-slow test-faults check clean
 
 demo: .venv/ready
 	$(BIN)/python -m virnuc_dask run tests/data/demo.fasta.gz -o $(DEMO) --config configs/laptop.yaml --force
@@ -11,9 +15,14 @@ demo: .venv/ready
 	@echo "What mini misses, here and elsewhere: $(BIN)/python -m virnuc_dask models show mini"
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow" --durations 15
 
-# The long forms: a hundred killed workers, fifty interrupted runs, and what test does too.
+# What takes too long for every change: large inputs, long fuzzing, trainings of transformers.
+test-slow: .venv/ready
+	FUZZ_SECONDS=60 $(BIN)/python -m pytest -m slow --timeout 1800 --durations 15
+
+# The long forms of the faults: a hundred killed workers, fifty interrupted runs, and what test
+# does too.
 test-faults: .venv/ready
 	VIRNUC_FAULTS_LONG=1 $(BIN)/python -m pytest -m faults --timeout 3600 tests/faults
 

@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""What several test files share, and how they share a machine."""
 
 import os
 import signal
@@ -13,6 +13,42 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 DATA = Path(__file__).parent / "data"
+MOST_PROCESSES = 8  # of pytest; each takes about a gigabyte
+# Files that take longest, for starting their clusters or for waiting: first, or they would be last.
+LONGEST = ("faults/", "tests/test_end_to_end", "fuzz/", "cluster/", "malice/", "tests/test_parity")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process a core that this container may use, which is what Dask counts."""
+    from dask.system import CPU_COUNT
+
+    return min(int(CPU_COUNT), MOST_PROCESSES)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests share a process and its fixtures; the longest files come first."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(_file(item)))
+    items.sort(key=_turn)
+
+
+def _file(item: pytest.Item) -> str:
+    return f"{item.path.parent.name}/{item.path.stem}"
+
+
+def _turn(item: pytest.Item) -> int:
+    matches = (n for n, start in enumerate(LONGEST) if _file(item).startswith(start))
+    return next(matches, len(LONGEST))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    from virnuc_dask.encoders.processor import AVX512, this_processor
+
+    if item.get_closest_marker("avx512") and this_processor().instructions != AVX512:
+        pytest.skip("this processor has no AVX-512, or is held back from it")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ import pytest
 from virnuc_dask import bench as bench_module
 from virnuc_dask import load_settings
 from virnuc_dask.bench import BenchOptions, splits
+from virnuc_dask.encoders.esm2 import Esm2Sizes
+from virnuc_dask.measuring import encoder_figures
 
 
 @pytest.fixture
@@ -28,13 +30,21 @@ def test_what_is_given_is_not_varied(four_cores):
     assert splits(None, 8, 4, quick=False) == [[1, 8]]
 
 
-def test_a_bench_ends_in_settings_that_a_run_takes(command, parity_modelset, tmp_path, monkeypatch):
+@pytest.fixture
+def small(monkeypatch):
+    """Little is measured, of a small ESM-2, and in this process, for what is patched to hold."""
     monkeypatch.setattr(BenchOptions, "trial_s", 0.05)
     monkeypatch.setattr(BenchOptions, "run_s", 0.1)
+    monkeypatch.setattr(bench_module, "in_own_process", lambda tell, work, plan: work(tell, plan))
+    monkeypatch.setitem(encoder_figures.MAX_TOKENS, "cpu", (None, 512))
+    monkeypatch.setitem(encoder_figures.ESM2_SIZES, "8M", Esm2Sizes(1, 40, 4))
+
+
+def test_a_bench_ends_in_settings_that_a_run_takes(small, command, parity_modelset, tmp_path):
     file = tmp_path / "figures.json"
     code, out, err = command(
-        *("bench", "--model", parity_modelset, "--device", "cpu", "--workers", 1, "--threads", 1),
-        *("--json", file, "--esm2", "8M"),
+        *("bench", "--quick", "--model", parity_modelset, "--device", "cpu"),
+        *("--workers", 1, "--threads", 1, "--json", file, "--esm2", "8M"),
     )
     assert code == 0, err
     config = tmp_path / "machine.yaml"

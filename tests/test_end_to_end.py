@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from virnuc_dask import Settings, load_settings, run
 from virnuc_dask.errors import BadTableError, OutputInUseError, PlanChangedError
 from virnuc_dask.run import predict
+from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.folder import RunFolder
 
 RESULTS = (
@@ -28,9 +30,18 @@ PARTITION_CHUNKS = 24
 
 
 @pytest.fixture(scope="module")
-def demo(parity_dir: Path) -> Path:
+def whole_demo(parity_dir: Path) -> Path:
     """Real contigs: phage lambda and bacteria."""
     return parity_dir.parent / "demo.fasta.gz"
+
+
+@pytest.fixture(scope="module")
+def demo(whole_demo, tmp_path_factory) -> Path:
+    """The beginnings of the same: ten partitions."""
+    path = tmp_path_factory.mktemp("demo") / "beginnings.fasta"
+    records = (f">{record.id}\n{record.dna[:9_000]}\n" for record in read_records([whole_demo]))
+    path.write_text("".join(records))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +59,12 @@ def plain_run(demo, settings, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def whole_run(whole_demo, settings, tmp_path_factory):
+    """What disturbed runs have to give too, which take long enough to be disturbed."""
+    return run([whole_demo], tmp_path_factory.mktemp("whole") / "out", settings=settings)
+
+
+@pytest.fixture(scope="module")
 def small_run(parity_dir, settings, tmp_path_factory):
     """The parity input: what it takes to compare many ways."""
     return run(
@@ -56,12 +73,12 @@ def small_run(parity_dir, settings, tmp_path_factory):
 
 
 @pytest.fixture
-def command(demo, parity_modelset, tmp_path) -> list[str]:
-    """The same run as a command with two workers."""
+def command_on(parity_modelset, tmp_path) -> Callable[[Path], list[str]]:
+    """The same runs as commands with two workers."""
     preset = tmp_path / "preset.yaml"
     preset.write_text(f"virnuc: {{partition_chunks: {PARTITION_CHUNKS}}}")
-    return [
-        *(sys.executable, "-m", "virnuc_dask", "run", str(demo)),
+    return lambda fasta: [
+        *(sys.executable, "-m", "virnuc_dask", "run", str(fasta)),
         *("--model", str(parity_modelset), "--config", str(preset)),
         *("--cluster", "cpu", "--workers", "2", "-o", str(tmp_path / "out")),
     ]
@@ -84,8 +101,17 @@ def test_frames_and_the_distinct_texts_that_were_embedded_for_them_are_counted(p
     assert 0 < embedded["peptide"] <= embedded["nucleotide"] <= embedded["frames"]
 
 
-@pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "per_partition"])
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("workers", "persistent"),
+    [
+        (0, True),
+        (0, False),
+        (1, False),
+        pytest.param(2, True, marks=pytest.mark.slow),  # as the command below
+        pytest.param(1, True, marks=pytest.mark.slow),
+        pytest.param(2, False, marks=pytest.mark.slow),
+    ],
+)
 def test_workers_and_persistence_do_not_change_the_results(
     parity_dir, settings, small_run, tmp_path, workers, persistent
 ):
@@ -104,8 +130,15 @@ def test_workers_and_persistence_do_not_change_the_results(
     assert modes == {"persistent" if persistent else "per_partition"}
 
 
-@pytest.mark.parametrize("residency", ["together", "in_turn"])
-@pytest.mark.parametrize("kind", ["none", "cpu"])
+@pytest.mark.parametrize(
+    ("kind", "residency"),
+    [
+        ("none", "together"),
+        ("none", "in_turn"),
+        ("cpu", "in_turn"),
+        pytest.param("cpu", "together", marks=pytest.mark.slow),
+    ],
+)
 def test_partitions_at_once_and_encoders_in_turn_do_not_change_the_results(
     parity_dir, settings, small_run, tmp_path, kind, residency
 ):
@@ -131,8 +164,8 @@ def test_partitions_at_once_and_encoders_in_turn_do_not_change_the_results(
     assert len(_events(done.folder, "modelset_released")) == 1
 
 
-def test_the_command_with_two_workers_gives_the_same(command, plain_run, tmp_path):
-    done = subprocess.run(command, capture_output=True, text=True)
+def test_the_command_with_two_workers_gives_the_same(command_on, demo, plain_run, tmp_path):
+    done = subprocess.run(command_on(demo), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "dashboard http://127.0.0.1:" in "\n".join(done.stderr.splitlines()[:5])
     _assert_same_results(tmp_path / "out", plain_run.folder)
@@ -155,21 +188,27 @@ def test_the_log_tells_the_life_of_the_model_set(plain_run):
     assert all(event["memory_after_bytes"] > 0 for event in done)
 
 
-def test_a_killed_worker_costs_nothing(command, plain_run, tmp_path):
+@pytest.mark.slow  # as are the next two: tests/faults has the same, with encoders that wait
+def test_a_killed_worker_costs_nothing(command_on, whole_demo, whole_run, tmp_path):
+    command = command_on(whole_demo)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         _wait_for_partitions(tmp_path / "out", 2)
         victim = _events(tmp_path / "out", "modelset_loaded")[0]["pid"]
         os.kill(victim, signal.SIGKILL)
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
-    _assert_same_results(tmp_path / "out", plain_run.folder)
+    _assert_same_results(tmp_path / "out", whole_run.folder)
     loads = _events(tmp_path / "out", "modelset_loaded")
     assert len(loads) == 3, "two workers, and the one that took the killed one's place"
     assert victim not in {event["pid"] for event in loads[2:]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signal_sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_continues_where_it_was(command, plain_run, tmp_path, signal_sent, code):
+def test_an_interrupted_run_continues_where_it_was(
+    command_on, whole_demo, whole_run, tmp_path, signal_sent, code
+):
+    command = command_on(whole_demo)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         _wait_for_partitions(tmp_path / "out", 2)
         process.send_signal(signal_sent)
@@ -178,11 +217,11 @@ def test_an_interrupted_run_continues_where_it_was(command, plain_run, tmp_path,
     assert "Traceback" not in stderr
     resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
-    _assert_same_results(tmp_path / "out", plain_run.folder)
+    _assert_same_results(tmp_path / "out", whole_run.folder)
     partitions = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]["partitions"]
     assert partitions["done_before"] >= 2
     assert partitions["computed"] + partitions["done_before"] == len(
-        list((plain_run.folder / "predictions").iterdir())
+        list((whole_run.folder / "predictions").iterdir())
     )
 
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 
 import dnaio
@@ -14,9 +13,15 @@ import pytest
 from virnuc_dask.sequences.frames import find_frames
 
 WAYS = {"none": ["--cluster", "none"], "two_workers": ["--cluster", "cpu", "--workers", "2"]}
+RUNS = [
+    (500, "none"),
+    (300, "none"),
+    (500, "two_workers"),
+    pytest.param((300, "two_workers"), marks=pytest.mark.slow),
+]
 
 
-@pytest.fixture(scope="module", params=product((500, 300), WAYS), ids=str)
+@pytest.fixture(scope="module", params=RUNS, ids=str)
 def compared(request, parity_dir, parity_modelset, tmp_path_factory) -> tuple[Path, Path]:
     """A run's folder, and the folder of what it should hold."""
     length, way = request.param

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,17 +44,14 @@ PICKLE_ERROR = "pickle.UnpicklingError"  # what torch.load raises: caught, so it
 SLOW = {"torch", "esm", "sklearn", "scipy", "matplotlib", "Bio"}  # to import
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
-named = pytest.mark.parametrize(
-    "module", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix()
-)
-
 
 def room_of(module: Path) -> str:
     return module.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def nodes_of(module: Path) -> Iterator[ast.AST]:
-    return ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+@cache
+def nodes_of(module: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(module.read_text(encoding="utf-8"))))
 
 
 def imports_of(module: Path) -> Iterator[tuple[str, str]]:
@@ -102,62 +100,76 @@ def test_there_is_something_to_read():
     assert {room_of(module) for module in MODULES} == set(FLOOR_OF) | ENTRANCES
 
 
-@named
-def test_a_room_imports_only_itself_and_rooms_below(module):
+def assert_none(found: dict[Path, object]) -> None:
+    """Nothing was found in any module; if something was, say where."""
+    assert {
+        path.relative_to(PACKAGE).as_posix(): what for path, what in found.items() if what
+    } == {}
+
+
+def outside(rooms: set[str]) -> list[Path]:
+    return [module for module in MODULES if room_of(module) not in rooms]
+
+
+def imports_forbidden(module: Path) -> set[str]:
     room = room_of(module)
-    if room in ENTRANCES:
-        return
-    for imported in rooms_imported(module):
-        allowed = imported == room or FLOOR_OF.get(imported, len(FLOORS)) < FLOOR_OF[room]
-        # The command line shows the version, which stands in the package itself.
-        assert allowed or (room, imported) == ("cli", ""), f"{room} imports {imported or 'the top'}"
+    # The command line shows the version, which stands in the package itself.
+    known = {room, ""} if room == "cli" else {room}
+    return {
+        imported
+        for imported in rooms_imported(module) - known
+        if FLOOR_OF.get(imported, len(FLOORS)) >= FLOOR_OF[room]
+    }
 
 
-@named
-def test_only_the_cluster_room_knows_dask_distributed(module):
-    if room_of(module) in DASK_ROOMS:
-        return
+def test_a_room_imports_only_itself_and_rooms_below():
+    assert_none({module: imports_forbidden(module) for module in outside(ENTRANCES)})
+
+
+def distributed_imports(module: Path) -> set[tuple[str, str]]:
     known = {"distributed", "dask_cuda", "dask_jobqueue"}
-    found = {
+    return {
         (module.name, name)
         for imported, name in imports_of(module)
         if imported.split(".")[0] in known or imported.startswith("dask.distributed")
     }
-    assert found <= DISTRIBUTED_TYPES
 
 
-@named
-def test_the_rooms_of_the_science_do_not_know_dask(module):
-    if room_of(module) not in DASK_ROOMS | {"config"}:
-        assert "dask" not in tops_imported(module)
+def test_only_the_cluster_room_knows_dask_distributed():
+    assert_none({m: distributed_imports(m) - DISTRIBUTED_TYPES for m in outside(DASK_ROOMS)})
 
 
-@named
-def test_only_the_rooms_of_the_models_know_torch(module):
-    if room_of(module) not in TORCH_ROOMS:
-        assert not tops_imported(module) & {"torch", "safetensors", "tokenizers", "esm"}
+def test_the_rooms_of_the_science_do_not_know_dask():
+    assert_none({m: tops_imported(m) & {"dask"} for m in outside(DASK_ROOMS | {"config"})})
 
 
-@named
-def test_only_the_plugin_asks_for_the_worker(module):
+def test_only_the_rooms_of_the_models_know_torch():
+    models = {"torch", "safetensors", "tokenizers", "esm"}
+    assert_none({m: tops_imported(m) & models for m in outside(TORCH_ROOMS)})
+
+
+def asks_for_the_worker(module: Path) -> bool:
     asked = {dotted(call.func).rpartition(".")[2] for call in calls_in(module)}
-    imported = {name for _, name in imports_of(module)}
-    if module.relative_to(PACKAGE).as_posix() != "cluster/plugin.py":
-        assert "get_worker" not in asked | imported
+    return "get_worker" in asked | {name for _, name in imports_of(module)}
 
 
-def test_the_plugin_does_ask_for_the_worker():
-    calls = calls_in(PACKAGE / "cluster" / "plugin.py")
-    assert "get_worker" in {dotted(call.func) for call in calls}
+def test_only_the_plugin_asks_for_the_worker():
+    plugin = PACKAGE / "cluster" / "plugin.py"
+    assert [module for module in MODULES if asks_for_the_worker(module)] == [plugin]
 
 
-@named
-def test_no_pickle_is_read_and_no_text_is_run(module):
+def pickles_and_running_text(module: Path) -> set[object]:
     imported = {(top.split(".")[0], name) for top, name in imports_of(module)}
-    assert {pair for pair in imported if pair[0] in PICKLES} <= {("pickle", "")}
     used = {dotted(node) for node in nodes_of(module) if isinstance(node, ast.Attribute)}
-    assert {name for name in used if name.startswith("pickle.")} <= {PICKLE_ERROR}
-    assert not {dotted(call.func) for call in calls_in(module)} & RUNNING_BUILTINS
+    return (
+        {pair for pair in imported if pair[0] in PICKLES and pair != ("pickle", "")}
+        | {name for name in used if name.startswith("pickle.") and name != PICKLE_ERROR}
+        | {dotted(call.func) for call in calls_in(module)} & RUNNING_BUILTINS
+    )
+
+
+def test_no_pickle_is_read_and_no_text_is_run():
+    assert_none({module: pickles_and_running_text(module) for module in MODULES})
 
 
 def is_true(call: ast.Call, keyword: str) -> bool:
@@ -165,18 +177,35 @@ def is_true(call: ast.Call, keyword: str) -> bool:
     return any(isinstance(value, ast.Constant) and value.value is True for value in values)
 
 
-@named
-def test_checkpoints_are_read_as_weights_only_and_numpy_without_pickles(module):
-    renamed = {name for imported, name in imports_of(module) if imported in ("torch", "numpy")}
-    assert "load" not in renamed, "call it torch.load, so that this test sees it"
-    for call in calls_in(module):
-        name = dotted(call.func)
-        if name in ("torch.load", "torch.serialization.load"):
-            assert is_true(call, "weights_only")
-        if name in ("np.load", "numpy.load"):
-            assert not is_true(call, "allow_pickle")
-        assert not name.startswith(("torch.hub.", "torch.jit.load"))
-        assert not any(keyword.arg == "trust_remote_code" for keyword in call.keywords)
+def reads_unsafely(call: ast.Call) -> bool:
+    name = dotted(call.func)
+    return (
+        (name in ("torch.load", "torch.serialization.load") and not is_true(call, "weights_only"))
+        or (name in ("np.load", "numpy.load") and is_true(call, "allow_pickle"))
+        or name.startswith(("torch.hub.", "torch.jit.load"))
+        or any(keyword.arg == "trust_remote_code" for keyword in call.keywords)
+    )
+
+
+def test_checkpoints_are_read_as_weights_only_and_numpy_without_pickles():
+    unsafe = {m: [c.lineno for c in calls_in(m) if reads_unsafely(c)] for m in MODULES}
+    assert_none(unsafe)
+    # Called torch.load, so that this test sees it.
+    loads = {("torch", "load"), ("numpy", "load")}
+    assert_none({module: loads & set(imports_of(module)) for module in MODULES})
+
+
+def test_this_test_sees_every_kind_of_reading(tmp_path):
+    module = tmp_path / "module.py"
+    module.write_text(
+        "torch.load(x, weights_only=False)\nnp.load(x, allow_pickle=True)\ntorch.hub.load(x)\n"
+        "f(trust_remote_code=True)\nnp.load(x)\ntorch.load(x, weights_only=True)\n"
+    )
+    assert [call.lineno for call in calls_in(module) if reads_unsafely(call)] == [1, 2, 3, 4]
+    module = tmp_path / "other.py"
+    module.write_text("from pickle import loads\nimport dill\neval(x)\npickle.load(f)\n")
+    found = {("pickle", "loads"), ("dill", ""), "eval", "pickle.load"}
+    assert pickles_and_running_text(module) == found
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,7 @@ def poison(task: PartitionTask) -> Receipt:
 
 def test_a_chunk_that_kills_its_workers_is_reported_and_the_others_are_done(journal, tmp_path):
     with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),  # as `connect` does
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from faulty_runs import (
+    ONE_WORKER,
     Job,
     assert_no_process_left,
     assert_nothing_half_written,
@@ -18,6 +19,8 @@ LIMITED = (
     "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); "
     "os.execv(sys.argv[2], sys.argv[2:])"
 )
+WAYS = [("--cluster", "none"), ONE_WORKER]
+WAYS_NAMES = ["none", "cpu"]
 
 
 def assert_stopped_in_order(done: subprocess.CompletedProcess, job: Job, reason: str) -> None:
@@ -30,10 +33,10 @@ def assert_stopped_in_order(done: subprocess.CompletedProcess, job: Job, reason:
     assert_no_process_left(job)
 
 
-@pytest.mark.parametrize("cluster", ["none", "cpu"])
+@pytest.mark.parametrize("cluster", WAYS, ids=WAYS_NAMES)
 def test_files_that_may_not_grow_end_the_run_in_order(job, undisturbed, cluster):
     """Feature tables are the largest; partition tables fit."""
-    job = job.but(cluster=("--cluster", cluster), faults={})
+    job = job.but(cluster=cluster, faults={})
     sizes = [p.stat().st_size for p in (undisturbed.out / "features").iterdir()]
     limit = str(sorted(sizes)[len(sizes) // 2])  # half of them are too large
     done = subprocess.run(
@@ -44,7 +47,7 @@ def test_files_that_may_not_grow_end_the_run_in_order(job, undisturbed, cluster)
         timeout=280,
     )
     assert_stopped_in_order(done, job, "File too large")
-    again = job.run("--resume")
+    again = job.here().run("--resume")
     assert again.returncode == 0, again.stderr
     assert_same_results(job, undisturbed)
 
@@ -65,15 +68,15 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.parametrize("cluster", ["none", "cpu"])
+@pytest.mark.parametrize("cluster", WAYS, ids=WAYS_NAMES)
 def test_a_full_disk_ends_the_run_in_order_and_room_lets_it_go_on(
     job, undisturbed, small_disk, cluster
 ):
-    job = job.but(out=small_disk / "out", cluster=("--cluster", cluster), faults={})
+    job = job.but(out=small_disk / "out", cluster=cluster, faults={})
     done = job.run()
     assert_stopped_in_order(done, job, "No space left on device")
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    again = job.run("--resume")
+    again = job.here().run("--resume")
     assert again.returncode == 0, again.stderr
     assert_same_results(job, undisturbed)
 

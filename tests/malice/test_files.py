@@ -1,11 +1,13 @@
-"""Files made to harm: each is refused with a clear message, and nothing in it is executed."""
+"""Files made to harm: each is refused with a clear message, and nothing in it is executed.
+
+What would take for ever ends at the time limit that every test has.
+"""
 
 import json
 import os
 import pickle
 import shutil
 import struct
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -94,12 +96,14 @@ def test_a_checkpoint_that_calls_something_is_refused(import_files, tmp_path, pa
     assert "nothing of it was run" in said or "not a checkpoint" in said
 
 
-def test_a_zip_bomb_is_refused_before_it_unfolds(import_files, tmp_path):
+def test_a_zip_bomb_is_refused_before_it_unfolds(import_files, tmp_path, monkeypatch):
     path = zipped(tmp_path / "bomb.pth", bytes(1 << 27), zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 1 << 20
-    start = time.monotonic()
+    loaded, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda f, **how: loaded.append(f) or load(f, **how))
     assert "compressed entries" in import_files(classifier=path)
-    assert time.monotonic() - start < 20
+    assert loaded
+    assert path not in loaded
 
 
 def test_tensors_that_overlap_to_claim_more_than_the_file_are_refused(import_files, tmp_path):
@@ -218,10 +222,8 @@ def test_a_manifest_that_names_a_symbolic_link_is_refused(run_with):
     ids=str,
 )
 def test_sizes_without_end_are_refused_before_memory_is_taken(run_with, sizes):
-    start = time.monotonic()
     change = in_manifest(lambda manifest: manifest["nucleotide"]["config"].update(sizes))
     assert "its sizes in modelset.json are wrong" in run_with(change)
-    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize("size", [1 << 30, 1 << 63, 1 << 100])
@@ -278,9 +280,7 @@ def test_a_tokenizer_with_a_hostile_part_is_refused(run_with, part, value):
         content = json.loads((folder / "tokenizer.json").read_text()) | {part: value}
         swap(folder, "tokenizer.json", json.dumps(content).encode())
 
-    start = time.monotonic()
     assert "tokenizer.json: not a tokenizer of DNA" in run_with(change)
-    assert time.monotonic() - start < 20
 
 
 def test_a_huge_tokenizer_is_refused(run_with):
@@ -330,14 +330,12 @@ def test_a_card_cannot_steer_the_terminal(command, parity_modelset, tmp_path):
 def test_a_preset_that_is_more_than_values_is_refused(command, tmp_path, text):
     (tmp_path / "in.fa").write_text(">a\nACGT\n")
     (tmp_path / "preset.yaml").write_text(text)
-    start = time.monotonic()
     code, _, err = command(
         "run", tmp_path / "in.fa", "-o", tmp_path / "out", "--config", tmp_path / "preset.yaml"
     )
     assert code == 2
     assert "preset.yaml: not a YAML file" in err
     assert "Traceback" not in err
-    assert time.monotonic() - start < 20
 
 
 # Run folders

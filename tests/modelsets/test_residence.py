@@ -1,10 +1,12 @@
 import gc
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.registry import read_info
@@ -15,10 +17,11 @@ from virnuc_dask.modelsets.source import ModelSource
 class Watched:
     """A residence and the events it has emitted."""
 
-    def __init__(self, folder: Path, *, persistent: bool) -> None:
+    def __init__(self, folder: Path, *, persistent: bool, threads: int | None = None) -> None:
+        source = ModelSource.of(str(folder), read_info(folder), device="cpu")
         self.events: list[dict[str, Any]] = []
         self.residence = Residence(
-            ModelSource.of(str(folder), read_info(folder), device="cpu"),
+            replace(source, threads=threads),
             persistent=persistent,
             clear_cache_every=2,
             emit=self.events.append,
@@ -95,6 +98,21 @@ def test_events_tell_mode_model_set_and_memory(kind, request, parity_modelset):
     for event in (loaded, released):
         assert event["memory_before_bytes"] > 0
         assert event["memory_after_bytes"] > 0
+
+
+@pytest.mark.parametrize("persistently", [True, False])
+def test_every_stage_computes_with_the_threads_that_were_asked_for(parity_modelset, persistently):
+    """Whatever the worker's other work has set since the model set was loaded."""
+    before = torch.get_num_threads()
+    watched = Watched(parity_modelset, persistent=persistently, threads=1)
+    watched.residence.open()
+    try:
+        torch.set_num_threads(2)
+        with watched.residence.models():
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+        watched.residence.close()
 
 
 def test_what_is_released_is_gone_from_memory(persistent):

@@ -140,17 +140,23 @@ def test_idle_is_what_passes_between_two_computations(monkeypatch):
     assert one(before=0, computing=1) == 0
 
 
-def test_waiting_is_what_a_partition_waits_for_the_device():
-    turns = Turns()
+def test_waiting_is_what_a_partition_waits_for_the_device(monkeypatch):
+    now, turns, asked = [100.0], Turns(), threading.Event()
+    monkeypatch.setattr("virnuc_dask.modelsets.turns.time.perf_counter", lambda: now[0])
+    wait_for = turns.wait_for
+    monkeypatch.setattr(turns, "wait_for", lambda *turn: asked.set() or wait_for(*turn))
+
+    def wait() -> float:
+        with turns.partition() as other, other.computing("nucleotide"):
+            return other.waited_s
+
     with ThreadPoolExecutor(1) as pool, turns.partition() as turn:
         with turn.computing("nucleotide"):
-
-            def wait() -> float:
-                with turns.partition() as other, other.computing("nucleotide"):
-                    return other.waited_s
-
+            asked.clear()
             waiting = pool.submit(wait)
-            threading.Event().wait(0.1)
+            assert asked.wait(LIMIT_S)
+            now[0] += 7
         with turn.computing("peptide"):
             pass
-        assert waiting.result(LIMIT_S) > 0.05 > turn.waited_s / 2
+        assert waiting.result(LIMIT_S) == 7
+        assert turn.waited_s == 0

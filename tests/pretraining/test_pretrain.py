@@ -27,6 +27,7 @@ from virnuc_dask.pretraining.card import PretrainingReport
 from virnuc_dask.pretraining.genes import PARTS, TEST, VALIDATION, part_of
 from virnuc_dask.pretraining.recipe import PretrainSettings
 from virnuc_dask.pretraining.transformer_recipe import TransformerRecipe
+from virnuc_dask.quality import plots
 
 LENGTH = 300
 SHARES = {TEST: 0.3, VALIDATION: 0.3}
@@ -99,12 +100,13 @@ def settings(files, tmp_path_factory) -> PretrainSettings:
 
 @pytest.fixture(scope="module", autouse=True)
 def smaller(write_mmseqs, tmp_path_factory):
-    """A stand-in on PATH, little noise; only this module's trainings see them."""
+    """A stand-in on PATH, little noise, no plots; only this module's trainings see them."""
     programs = tmp_path_factory.mktemp("programs") / "bin"
     write_mmseqs(programs)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
         patched.setattr(material, "_NOISE_WINDOWS", 100)
+        patched.setattr(plots, "draw", lambda _: [])  # as test_evaluate.py has them drawn
         yield
 
 
@@ -370,6 +372,7 @@ def test_the_command_tells_the_figures_and_the_folder(command, made, monkeypatch
 TINY = {"layers": 1, "heads": 2, "dim": 16}
 
 
+@pytest.mark.slow
 def test_small_transformers_with_their_classifier(settings, smaller, tmp_path, monkeypatch):
     evaluated = []
     monkeypatch.setattr(

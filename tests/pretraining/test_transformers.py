@@ -259,6 +259,7 @@ def entropy(encode, texts) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
+@pytest.mark.slow
 def test_a_toy_language_is_learnt_from_context(learnt):
     folder, figures = learnt
     frames = ToySource(100).validation

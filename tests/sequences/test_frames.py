@@ -50,7 +50,7 @@ def record_dna(rng: random.Random, length: int) -> str:
 def test_frames_of_every_record_length_follow_the_published_rules(chunk_length):
     rng = random.Random(chunk_length)
     kept = 0
-    for first in range(1, 3001, 100):
+    for first in range(1, 2 * chunk_length + 1, 100):  # alone, and as what is left of a record
         records = [Record(n, f"r{n}", record_dna(rng, n)) for n in range(first, first + 100)]
         chunks = [chunk for record in records for chunk in cut(record, chunk_length)]
         found = find_frames([chunk.sequence for chunk in chunks])
@@ -61,7 +61,7 @@ def test_frames_of_every_record_length_follow_the_published_rules(chunk_length):
             assert [f.dna for f in frames] == [dna for _, dna, _ in expected], chunk.id
             assert [f.peptide for f in frames] == [peptide for *_, peptide in expected], chunk.id
             kept += len(frames)
-    assert kept > 10_000  # there was something to compare
+    assert kept > 1_000  # there was something to compare
 
 
 texts = st.text("ACGTNRYacgtnry-U", max_size=40) | st.text("ACG", max_size=200)

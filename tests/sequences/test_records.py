@@ -32,7 +32,7 @@ def write(tmp_path: Path) -> Write:
     return to_file
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def long_fasta() -> bytes:
     """More than fits one block of any compression, and hard to compress."""
     rng = random.Random(3)

@@ -12,7 +12,7 @@ import pytest
 
 from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.modelsets.modelset import load_modelset
-from virnuc_dask.modelsets.turns import Turns
+from virnuc_dask.modelsets.turns import DeviceClock, Turns
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.stages.extract import extract, extract_features
 from virnuc_dask.stages.receipt import Stopwatch
@@ -255,6 +255,13 @@ class Watching(LengthEncoder):
         return super().embed_tokens(texts)
 
 
+class FourSeconds(DeviceClock):
+    """Says of every computation that the device had nothing to do for so long before it."""
+
+    def begin(self) -> float:
+        return 4
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
@@ -267,11 +274,11 @@ def test_while_one_partition_computes_another_is_prepared_or_written(task, chunk
     write_table(task.folder.partition(1), chunks.slice(0, 3), "content")
     seen: list[str] = []
     encoders = Watching(3, task.folder, seen), Watching(2, task.folder, seen)
-    models = SimpleNamespace(encoders=encoders, turns=Turns(), memory_bytes=int)
+    models = SimpleNamespace(encoders=encoders, turns=Turns(clock=FourSeconds()), memory_bytes=int)
     with ThreadPoolExecutor(2) as pool:
         receipts = list(pool.map(extract, (task, other), (models, models)))
     assert sum(receipt.elapsed_s["wait"] for receipt in receipts) > 0
-    assert sum(receipt.device_idle_s for receipt in receipts) < 20
+    assert [receipt.device_idle_s for receipt in receipts] == [8, 8], "before each encoder"
     alone = SimpleNamespace(
         encoders=(LengthEncoder(3), LengthEncoder(2)), turns=Turns(), memory_bytes=int
     )

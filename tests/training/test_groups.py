@@ -59,7 +59,7 @@ PIECES += [reverse_complement(piece) for piece in PIECES[:3]]
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(PIECES), max_size=3), min_size=1, max_size=8),
-    st.sampled_from([20, 100, 1 << 20]),
+    st.sampled_from([100, 1 << 20]),
     st.sampled_from([1, 7, 50, 1 << 20]),
 )
 def test_records_that_share_a_31_mer_are_one_group(made_of, kmers_at_once, piece_nt):
