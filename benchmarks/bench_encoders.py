@@ -23,11 +23,12 @@ from pathlib import Path
 import torch
 from peers import FairEsm, PlainDnabertS, Transformers
 
+from virnuc_dask.encoders.cost import layer_of
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.encoders.fp8 import gpu_multiplies_fp8
 from virnuc_dask.measuring.encoder_figures import PRECISIONS
 from virnuc_dask.measuring.machine import cores, describe, versions
-from virnuc_dask.measuring.products import gemm_rate, layer_of
+from virnuc_dask.measuring.products import gemm_rate
 from virnuc_dask.measuring.random_weights import (
     DNABERT_S_SIZES,
     ESM2_SIZES,

@@ -1,7 +1,7 @@
 """Which precision a run computes in: decided once, written down, kept by those who resume."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -10,8 +10,9 @@ from virnuc_dask.cluster.hardware import Hardware
 from virnuc_dask.config import ClusterSettings, Settings
 from virnuc_dask.encoders.processor import AVX2, AVX512, Processor
 from virnuc_dask.errors import BadSettingError
+from virnuc_dask.measuring.random_weights import DNABERT_S_SIZES, ESM2_SIZES
 from virnuc_dask.modelsets.registry import find, read_info
-from virnuc_dask.planning import chunks_a_partition, source_of, with_precision
+from virnuc_dask.planning import chunks_a_partition, decided, source_of
 from virnuc_dask.run import run
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import Counts, Decisions, Plan, read_plan
@@ -19,12 +20,22 @@ from virnuc_dask.tables.plan import Counts, Decisions, Plan, read_plan
 HERE = ClusterSettings(kind="none", device="cpu", threads=1)
 
 
-@pytest.fixture
-def transformers():
-    """mini's description, as if its encoders were the published ones."""
+def published(esm2):
+    """A model set with DNABERT-S and an ESM-2 of a published size, by their descriptions alone."""
     info = read_info(find("mini"))
-    nucleotide = replace(info.nucleotide, architecture="dnabert_s")
-    return replace(info, nucleotide=nucleotide, peptide=replace(info.peptide, architecture="esm2"))
+    sizes = DNABERT_S_SIZES["117M"], ESM2_SIZES[esm2]
+    nucleotide, peptide = (
+        replace(spec, architecture=architecture, dim=size.embed_dim, config=asdict(size))
+        for spec, architecture, size in zip(
+            (info.nucleotide, info.peptide), ("dnabert_s", "esm2"), sizes, strict=True
+        )
+    )
+    return replace(info, nucleotide=nucleotide, peptide=peptide)
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    return published("8M")
 
 
 CPU = Hardware("cpu", Processor(AVX2, multiplies_bf16=False))
@@ -36,8 +47,8 @@ GPU = Hardware("cuda", Processor(AVX2, multiplies_bf16=False))
     ("hardware", "expected"), [(CPU, "fp32"), (NEW_CPU, "bf16"), (GPU, "fp16")]
 )
 def test_auto_becomes_what_the_hardware_computes_fastest(transformers, hardware, expected):
-    assert with_precision(Settings(), transformers, hardware).precision == expected
-    assert with_precision(Settings(precision="fp32"), transformers, hardware).precision == "fp32"
+    assert decided(Settings(), transformers, hardware).precision == expected
+    assert decided(Settings(precision="fp32"), transformers, hardware).precision == "fp32"
 
 
 def test_kernels_are_chosen_once_for_all_workers(transformers):
@@ -51,7 +62,7 @@ def test_a_run_in_fp16_is_not_resumed_on_cpus(transformers, tmp_path):
     decisions = Decisions("input", 500, 10, "fp16", "encoders", "modelset")
     earlier = Plan(RunFolder(tmp_path), decisions, Counts(1, 1, 500, 0, 0), ())
     with pytest.raises(BadSettingError, match="was planned so: resume it on GPUs"):
-        with_precision(Settings(), transformers, CPU, earlier)
+        decided(Settings(), transformers, CPU, earlier)
 
 
 @pytest.mark.parametrize(("hardware", "warnings"), [(CPU, 1), (NEW_CPU, 0)])
@@ -89,8 +100,28 @@ def test_a_resumed_run_keeps_its_precision(tmp_path):
     assert '"precision": "bf16"' in log
 
 
-def test_partitions_are_larger_where_a_frame_costs_next_to_nothing(transformers):
-    mini = read_info(find("mini"))
-    assert chunks_a_partition(Settings(), mini) > chunks_a_partition(Settings(), transformers)
-    for info in (mini, transformers):
-        assert chunks_a_partition(Settings(partition_chunks=7), info) == 7
+def test_partitions_are_sized_by_what_they_cost(transformers):
+    mini, large = read_info(find("mini")), published("3B")
+    small = chunks_a_partition(transformers, 500, "cpu")
+    # 200 frames, as of 360 chunks, took one of two workers 92 s when they were one partition.
+    assert 10 <= small <= 36
+    assert chunks_a_partition(large, 500, "cpu") < small
+    assert chunks_a_partition(large, 500, "cuda") > 1000
+    assert chunks_a_partition(transformers, 300, "cpu") > small
+    assert chunks_a_partition(mini, 500, "cpu") == 5000
+
+
+def test_partitions_are_as_asked_for(transformers):
+    assert decided(Settings(partition_chunks=7), transformers, CPU).partition_chunks == 7
+    chosen = decided(Settings(), transformers, CPU).partition_chunks
+    assert chosen == chunks_a_partition(transformers, 500, "cpu")
+
+
+def test_a_resumed_run_keeps_its_partitions_on_another_device(tmp_path, monkeypatch):
+    (tmp_path / "in.fa").write_text(">a\n" + "ACGTTG" * 500 + "\n")
+    settings = Settings(cluster=HERE)
+    run([tmp_path / "in.fa"], tmp_path / "out", settings=replace(settings, partition_chunks=2))
+    again = run([tmp_path / "in.fa"], tmp_path / "out", settings=settings, resume=True)
+    assert again.summary["partitions"] == {"computed": 0, "failed": 0, "done_before": 3}
+    anew = run([tmp_path / "in.fa"], tmp_path / "out", settings=settings, force=True)
+    assert anew.summary["partitions"]["computed"] == 1

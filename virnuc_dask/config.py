@@ -124,7 +124,7 @@ class Settings(Section):
     precision: str = "auto"
     max_tokens: int | None = None  # tokens a batch; default: what cache or GPU memory holds
     compile: bool = False  # GPU: fuse what lies between matrix products; for long runs
-    partition_chunks: int | None = None  # one task, one file a table; default: by the encoders
+    partition_chunks: int | None = None  # one task, one file a table; default: some seconds of work
     persistent_models: bool = True  # false: load and release for every partition
     features: bool = True  # keep the feature tables
     features_dtype: str = "float32"  # or float16: half as large, scores from rounded values

@@ -20,7 +20,7 @@ from virnuc_dask.cluster.hardware import hardware_of
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import OutputExistsError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
-from virnuc_dask.planning import chunk_length, with_precision
+from virnuc_dask.planning import chunk_length, decided
 from virnuc_dask.quality.assessment import assess, difference
 from virnuc_dask.quality.figures import RESAMPLES, SEED
 from virnuc_dask.quality.labelled import LabelledFiles, read_labelled
@@ -141,7 +141,7 @@ def _trials(
         for length in dict.fromkeys(lengths) or (info.chunk_lengths[0],):
             own = replace(settings, model=source, length=length, features=False)
             chunk_length(own, info)
-            own = with_precision(own, info, hardware)
+            own = decided(own, info, hardware)
             folder = out / _RUNS / f"{re.sub(r'[^0-9A-Za-z._-]', '_', name)}-{length}"
             yield _Trial(f"{name} ({length} nt)", info, own, folder)
 

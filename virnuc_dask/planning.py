@@ -9,6 +9,7 @@ import xxhash
 
 from virnuc_dask.cluster.hardware import Hardware
 from virnuc_dask.config import Settings
+from virnuc_dask.encoders.cost import operations_a_frame
 from virnuc_dask.encoders.precision import AUTO, FOR_GPUS, are_ngrams, fastest_precision
 from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo
@@ -19,6 +20,13 @@ from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import is_done
 from virnuc_dask.tables.plan import Counts, Decisions, Plan, fingerprint, read_plan, refuse_change
+
+# How long a worker shall be busy with a partition; operations a second that the encoders reach on a
+# worker of a kind, in round figures (a core with AVX2; an H100); chunks with an open frame, of all.
+_PARTITION_S = 5.0
+_OPERATIONS_A_S = {"cpu": 5e10, "cuda": 2e14}
+_FRAMES_A_CHUNK = 0.5
+_FEWEST_CHUNKS, _MOST_CHUNKS = 4, 5000
 
 
 def make_plan(
@@ -104,19 +112,26 @@ def chunk_length(settings: Settings, info: ModelSetInfo) -> int:
     return length
 
 
-def chunks_a_partition(settings: Settings, info: ModelSetInfo) -> int:
-    """Chunks of a partition: those asked for, or by the encoders of the model set.
+def chunks_a_partition(info: ModelSetInfo, length: int, device: str) -> int:
+    """Chunks of ``length`` nt that keep a worker busy for some seconds.
 
-    A partition costs the engine some 10 ms whatever it holds. Transformers compute seconds for a
-    thousand chunks, n-grams a twentieth of a second.
+    By the operations of the encoders. A partition costs the engine some 10 ms whatever it holds,
+    and small inputs must make more partitions than there are workers. Neither the number of
+    workers nor what else this machine has decides: what is computed on one kind of device is cut
+    alike everywhere.
     """
-    return settings.partition_chunks or (5000 if are_ngrams(_architectures(info)) else 1000)
+    encoders = (info.nucleotide, info.peptide)
+    frame = sum(operations_a_frame(spec, length) for spec in encoders)
+    wanted = _PARTITION_S * _OPERATIONS_A_S[device] / max(1.0, frame * _FRAMES_A_CHUNK)
+    return int(min(_MOST_CHUNKS, max(_FEWEST_CHUNKS, wanted)))
 
 
-def with_precision(
+def decided(
     settings: Settings, info: ModelSetInfo, hardware: Hardware, earlier: Plan | None = None
 ) -> Settings:
-    """``settings`` with ``auto`` decided: as in the ``earlier`` run, else what is fastest.
+    """``settings`` with precision and size of partitions decided.
+
+    As asked for; else as in the ``earlier`` run; else what is best for the hardware.
 
     Raises
     ------
@@ -136,7 +151,12 @@ def with_precision(
                 else "Leave --precision out, or choose bf16 or fp32."
             )
         )
-    return replace(settings, precision=precision)
+    chunks = settings.partition_chunks or (
+        earlier.decisions.partition_chunks
+        if earlier
+        else chunks_a_partition(info, chunk_length(settings, info), hardware.device)
+    )
+    return replace(settings, precision=precision, partition_chunks=chunks)
 
 
 def source_of(
@@ -204,23 +224,26 @@ def _plan_anew(
     inputs: Sequence[str], folder: RunFolder, settings: Settings, info: ModelSetInfo
 ) -> Plan:
     digest = xxhash.xxh3_128()
-    length = chunk_length(settings, info)
+    decisions = _decide("", settings, info)
+    length = decisions.chunk_length
     counts, partitions = write_partitions(
         read_records(inputs, digest),
         folder,
         length,
-        chunks_a_partition(settings, info),
+        decisions.partition_chunks,
         lambda: fingerprint(digest.hexdigest(), length),
     )
-    decisions = _decide(digest.hexdigest(), settings, info)
+    decisions = replace(decisions, input_digest=digest.hexdigest())
     return Plan(folder, decisions, counts, partitions, settings.features)
 
 
 def _decide(input_digest: str, settings: Settings, info: ModelSetInfo) -> Decisions:
+    if settings.partition_chunks is None:
+        raise ValueError("the size of partitions is not decided")
     return Decisions(
         input_digest=input_digest,
         chunk_length=chunk_length(settings, info),
-        partition_chunks=chunks_a_partition(settings, info),
+        partition_chunks=settings.partition_chunks,
         precision=settings.precision,
         encoders_checksum=info.encoders_checksum,
         modelset_checksum=info.checksum,

@@ -28,12 +28,12 @@ from virnuc_dask.outputs.run_json import record_run
 from virnuc_dask.planning import (
     call_rule,
     chunk_length,
+    decided,
     make_plan,
     plan_again,
     source_of,
     warnings_of,
     warnings_of_speed,
-    with_precision,
 )
 from virnuc_dask.sequences.partitions import count_records
 from virnuc_dask.sequences.records import STDIN, read_records
@@ -178,11 +178,12 @@ def run(
     folder = RunFolder(given_output(out))
     with reached(settings.cluster, client) as client:
         hardware = hardware_of(settings.cluster, client)
-        with_precision(settings, info, hardware)
+        decided(settings, info, hardware)
         with folder.held():
             folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
             with Journal.opened(folder.log) as journal:
-                settings = with_precision(settings, info, hardware, read_plan(folder))
+                earlier = read_plan(folder) if resume else None
+                settings = decided(settings, info, hardware, earlier)
                 job = _Job(names, settings, info, journal, hardware, console, client)
                 shown = ", ".join("standard input" if name == STDIN else name for name in names)
                 job.tell("run_started", inputs=shown, out=str(folder.path))

@@ -24,7 +24,7 @@ from virnuc_dask.modelsets.folders import own_files, put_in_place
 from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
 from virnuc_dask.modelsets.registry import MANIFEST, ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.planning import chunk_length, with_precision
+from virnuc_dask.planning import chunk_length, decided
 from virnuc_dask.run import run
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.folder import RunFolder
@@ -166,7 +166,7 @@ def _job(
     info = read_info(base)
     with reached(settings.cluster) as client:
         hardware = hardware_of(settings.cluster, client)
-    settings = with_precision(replace(settings, features=True, fdr=None), info, hardware)
+    settings = decided(replace(settings, features=True, fdr=None), info, hardware)
     job = _Job(_texts(virus), _texts(other), out, settings, options, base, info)
     chunk_length(settings, job.info)
     return job

@@ -2,10 +2,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from virnuc_dask.encoders.cost import layer_of
 from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
-from virnuc_dask.measuring.products import gemm_rate, layer_of
+from virnuc_dask.measuring.products import gemm_rate
 from virnuc_dask.measuring.random_weights import write_dnabert_s, write_esm2
 
 ESM2 = Esm2Sizes(layers=3, embed_dim=32, heads=4)

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from virnuc_dask.encoders.cost import Layer, layer_of
 from virnuc_dask.encoders.encoder import Placement
 from virnuc_dask.measuring.apart import Tell
-from virnuc_dask.measuring.products import Layer, gemm_rate, layer_of
+from virnuc_dask.measuring.products import gemm_rate
 from virnuc_dask.measuring.random_weights import ESM2_SIZES, write_esm2
 from virnuc_dask.measuring.recommendation import (
     best_max_tokens,

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from virnuc_dask.encoders.cost import layer_of
 from virnuc_dask.encoders.encoder import Encoder, EncoderSpec, Placement, load_encoder
 from virnuc_dask.encoders.transformer import TransformerEncoder
 from virnuc_dask.measuring.memory import PeakMemory
 from virnuc_dask.measuring.metagenome import draw_frames
-from virnuc_dask.measuring.products import layer_of
 from virnuc_dask.measuring.turns import seconds
 
 TURNS = 3

@@ -1,0 +1,55 @@
+"""What an encoder costs: its operations, told from its sizes and without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from virnuc_dask.encoders.encoder import EncoderSpec
+
+_BASES_A_TOKEN = 5  # of DNABERT-S, with the published vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The products of one layer: ``linears`` are (inner, columns) of each weight matrix."""
+
+    linears: tuple[tuple[int, int], ...]
+    attention_dim: int  # values of a token that its queries, keys and values have
+    layers: int
+
+    @property
+    def width(self) -> int:
+        """Values of a token between two layers."""
+        return self.linears[0][0]
+
+    def flops_per_token(self, tokens: float) -> float:
+        """Floating-point operations a token of a whole forward pass, texts of ``tokens`` tokens.
+
+        Two for each weight, and for each pair of tokens two products of ``attention_dim`` values.
+        Norms, activations and embeddings are not counted: they are no matrix products.
+        """
+        weights = sum(inner * columns for inner, columns in self.linears)
+        return self.layers * (2 * weights + 4 * tokens * self.attention_dim)
+
+
+def layer_of(spec: EncoderSpec) -> Layer | None:
+    """The products of one layer of an encoder; None for n-grams, which have none."""
+    if spec.architecture not in ("esm2", "dnabert_s"):
+        return None
+    dim = int(spec.config["embed_dim"])
+    if spec.architecture == "esm2":
+        up, down = 4 * dim, 4 * dim
+    else:
+        down = int(spec.config["mlp_dim"])
+        up = 2 * down  # gate and value
+    linears = ((dim, 3 * dim), (dim, dim), (dim, up), (down, dim))
+    return Layer(linears, dim, int(spec.config["layers"]))
+
+
+def operations_a_frame(spec: EncoderSpec, chunk_length: int) -> float:
+    """Floating-point operations of an encoder for a frame of a chunk; 0 for n-grams."""
+    layer = layer_of(spec)
+    if layer is None:
+        return 0.0
+    tokens = 2 + chunk_length / (3 if spec.architecture == "esm2" else _BASES_A_TOKEN)
+    return tokens * layer.flops_per_token(tokens)
