@@ -184,7 +184,7 @@ def another_version(tmp_path) -> Path:
     return there.parent
 
 
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("late", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_workers_of_another_version_are_refused_with_both(
     job, start_cluster, another_version, late
 ):

@@ -1,7 +1,7 @@
 """A chunk that cannot be computed: it alone is lost, and it is named."""
 
 import pytest
-from faulty_runs import LONG, assert_no_process_left, assert_same_results
+from faulty_runs import LONG, ONE_WORKER, assert_no_process_left, assert_same_results
 
 MARKED = 57  # a record; its first chunk is the poison
 PARTITION_CHUNKS = 64 if LONG else 3
@@ -65,7 +65,7 @@ def test_a_chunk_that_fails_costs_no_other_chunk(poisoned, clean, harm, reason):
 
 
 def test_a_chunk_that_kills_every_worker_is_found_and_named(poisoned, clean):
-    job = poisoned.but(faults={"harm": "die"})
+    job = poisoned.but(faults={"harm": "die"}, cluster=ONE_WORKER)
     done = job.run()
     assert done.returncode == 5, done.stderr
     assert_one_chunk_lost(job, clean, "its worker died 2 time(s)")
