@@ -1,9 +1,12 @@
 """Tokens a second of our encoders beside their alternatives, on random weights of real sizes.
 
 ESM-2: fair-esm's own forward, called as the published tool calls it (fp32, padded batches of at
-most 2,048 tokens), and transformers' `EsmModel` with SDPA, against ours in every precision (fp8
-too on a GPU that has it), all with the same weights. DNABERT-S (117M): ours against one sequence
+most 2,048 tokens), and transformers' `EsmModel` with SDPA, against ours in every precision that the
+machine has, all with the same weights. DNABERT-S (117M): ours against one sequence
 at a time in plain fp32, which is how the published tool runs it.
+
+``--busy 2`` measures beside two busy loops. ``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
+MKL_ENABLE_INSTRUCTIONS=AVX2`` in the environment plays a processor without AVX-512.
 
 The rate of the encoder's matrix products alone is measured first. Every variant is warmed up once,
 then all take turns; rates are medians of the turns, ratios medians of the turns' ratios. Cosines
@@ -14,9 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +31,7 @@ from peers import FairEsm, PlainDnabertS, Transformers
 from virnuc_dask.encoders.cost import layer_of
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.encoders.fp8 import gpu_multiplies_fp8
-from virnuc_dask.measuring.encoder_figures import PRECISIONS
+from virnuc_dask.measuring.encoder_figures import precisions
 from virnuc_dask.measuring.machine import cores, describe, versions
 from virnuc_dask.measuring.products import gemm_rate
 from virnuc_dask.measuring.random_weights import (
@@ -60,10 +65,12 @@ def main() -> None:
         "torch_threads": torch.get_num_threads(),
         "repeats": options.repeats,
         "chunk_length": options.length,
-        "esm2": {size: bench_esm2(size, options) for size in options.sizes},
+        "busy_processes": options.busy,
     }
-    if options.dnabert_s:
-        results["dnabert_s"] = {options.dnabert_s: bench_dnabert_s(options)}
+    with busy(options.busy):
+        results["esm2"] = {size: bench_esm2(size, options) for size in options.sizes}
+        if options.dnabert_s:
+            results["dnabert_s"] = {options.dnabert_s: bench_dnabert_s(options)}
     results |= {
         "machine": describe(),
         "versions": versions("fair-esm", "transformers", "tokenizers"),
@@ -74,6 +81,18 @@ def main() -> None:
     print(line)
 
 
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """So many other processes that compute all the time, as on a shared node."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
 def bench_esm2(size: str, options: argparse.Namespace) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as scratch:
         folder, device = Path(scratch), options.device
@@ -82,7 +101,7 @@ def bench_esm2(size: str, options: argparse.Namespace) -> dict[str, object]:
         )
         gemm = ceiling(subject, options)
         variants: dict[str, Embed] = {FAIR: FairEsm(subject.spec, folder, device).embed}
-        for precision in ("fp32", "bf16"):
+        for precision in sorted({"fp32", "bf16"} & set(precisions(device)), reverse=True):
             theirs = Transformers(subject.spec, folder, device, precision, options.peer_max_tokens)
             variants[f"transformers_{precision}"] = theirs.embed
         variants |= our_variants(subject, options)
@@ -105,7 +124,7 @@ def bench_dnabert_s(options: argparse.Namespace) -> dict[str, object]:
 def our_variants(subject: Subject, options: argparse.Namespace) -> dict[str, Embed]:
     """Our encoder in every precision, and compiled where that can be asked for."""
     found: dict[str, Embed] = {}
-    for precision in precisions(subject, options):
+    for precision in compared(subject, options):
         placement = Placement(options.device, precision, options.max_tokens)
         encoder = load_encoder(subject.spec, subject.folder, placement)
         found[f"ours_{precision}"] = encoder.embed
@@ -116,9 +135,9 @@ def our_variants(subject: Subject, options: argparse.Namespace) -> dict[str, Emb
     return found
 
 
-def precisions(subject: Subject, options: argparse.Namespace) -> tuple[str, ...]:
+def compared(subject: Subject, options: argparse.Namespace) -> tuple[str, ...]:
     """What is compared: all of the device's; of 8 bits only ESM-2's products are made."""
-    usual = PRECISIONS[options.device]
+    usual = precisions(options.device)
     if options.device == "cuda" and subject.kind == PEPTIDE and gpu_multiplies_fp8():
         return (*usual, "fp8")
     return usual
@@ -131,7 +150,7 @@ def ceiling(subject: Subject, options: argparse.Namespace) -> dict[str, float]:
         raise ValueError(f"{subject.label} has no matrix products")
     found = {
         precision: round(gemm_rate(layer, precision, options.device, options.gemm_s) / 1e9, 1)
-        for precision in precisions(subject, options)
+        for precision in compared(subject, options)
     }
     tell(f"{subject.label}: matrix products, GFLOP/s: {found}")
     return found
@@ -189,6 +208,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--no-dnabert-s", dest="dnabert_s", action="store_const", const=None)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--busy", type=int, default=0, help="busy processes beside it")
     parser.add_argument("--length", type=int, default=CHUNK_LENGTH, help="of the chunks, in nt")
     parser.add_argument("--texts", type=int, help="frames a turn; default: by size and device")
     parser.add_argument("--repeats", type=int, default=3)

@@ -4,6 +4,7 @@ from argparse import Namespace
 
 import bench_encoders
 import numpy as np
+import psutil
 import pytest
 from bench_encoders import main
 from peers import FairEsm, PlainDnabertS, Transformers
@@ -20,6 +21,7 @@ DNABERT_S = DnabertSSizes(layers=2, embed_dim=36, heads=6, mlp_dim=48, vocabular
 
 @pytest.fixture
 def call(monkeypatch, capsys):
+    monkeypatch.setattr(bench_encoders, "precisions", lambda device: ("fp32", "bf16"))
     monkeypatch.setitem(bench_encoders.ESM2_SIZES, "8M", ESM2)
     monkeypatch.setitem(bench_encoders.DNABERT_S_SIZES, "small", DNABERT_S)
 
@@ -81,7 +83,14 @@ def test_fp8_is_compared_for_esm2_on_a_gpu_that_has_it(monkeypatch, tmp_path):
     esm2 = Subject("ESM-2", write_esm2(ESM2, tmp_path), tmp_path, 60)
     dnabert_s = Subject("DNABERT-S", write_dnabert_s(DNABERT_S, tmp_path), tmp_path, 60)
     monkeypatch.setattr(bench_encoders, "gpu_multiplies_fp8", lambda: True)
-    assert "fp8" in bench_encoders.precisions(esm2, options)
-    assert "fp8" not in bench_encoders.precisions(dnabert_s, options)
+    assert "fp8" in bench_encoders.compared(esm2, options)
+    assert "fp8" not in bench_encoders.compared(dnabert_s, options)
     monkeypatch.setattr(bench_encoders, "gpu_multiplies_fp8", lambda: False)
-    assert "fp8" not in bench_encoders.precisions(esm2, options)
+    assert "fp8" not in bench_encoders.compared(esm2, options)
+
+
+def test_busy_processes_run_beside_it_and_end_with_it():
+    with bench_encoders.busy(2):
+        loops = [p for p in psutil.Process().children() if "while True: pass" in p.cmdline()]
+        assert len(loops) == 2
+    assert not any(loop.is_running() for loop in loops)

@@ -2,6 +2,7 @@ import pytest
 
 from virnuc_dask import Settings
 from virnuc_dask.encoders.esm2 import Esm2Sizes
+from virnuc_dask.encoders.processor import Processor, this_processor
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.measuring import encoder_figures
 from virnuc_dask.measuring.encoder_figures import EncoderPlan, measure_encoders
@@ -15,22 +16,29 @@ def tiny(monkeypatch):
     monkeypatch.setitem(encoder_figures.ESM2_SIZES, "8M", Esm2Sizes(1, 40, 4))
 
 
+@pytest.fixture(params=[False, True], ids=["fp32", "bf16"])
+def has_bf16(request, monkeypatch):
+    processor = Processor(this_processor().instructions, multiplies_bf16=request.param)
+    monkeypatch.setattr(encoder_figures, "this_processor", lambda: processor)
+    return request.param
+
+
 def plan_for(model, **more):
     source = ModelSource.from_settings(Settings(model=str(model)), read_info(find(str(model))))
     return EncoderPlan(source, chunk_length=60, trial_s=0.05, **more)
 
 
-def test_transformers_are_compared_with_the_rate_of_their_products(parity_modelset):
+def test_transformers_are_compared_with_the_rate_of_their_products(parity_modelset, has_bf16):
     told: list[str] = []
     figures = measure_encoders(told.append, plan_for(parity_modelset, esm2=("8M",)))
     assert "matrix products" in told[0], "the ceiling comes first"
     labels = {trial.label for trial in figures.trials}
     assert len(labels) == 3
     assert set(figures.gemm_gflops) == labels
-    assert len(figures.trials) == 3 * 2
+    assert len(figures.trials) == 3 * (1 + has_bf16)
     assert len(figures.swept) == 3 * 3
     assert all(figures.fraction(trial) > 0 for trial in figures.trials)
-    assert figures.precision in ("fp32", "bf16")
+    assert figures.precision in ("fp32", "bf16")[: 1 + has_bf16]
     assert figures.max_tokens in (None, 128, 256)
     assert figures.frames_per_s > 0
     described = figures.as_json()["encoders"]

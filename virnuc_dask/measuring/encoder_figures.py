@@ -12,6 +12,7 @@ import torch
 
 from virnuc_dask.encoders.cost import Layer, layer_of
 from virnuc_dask.encoders.encoder import Placement
+from virnuc_dask.encoders.processor import this_processor
 from virnuc_dask.measuring.apart import Tell
 from virnuc_dask.measuring.products import gemm_rate
 from virnuc_dask.measuring.random_weights import ESM2_SIZES, write_esm2
@@ -25,7 +26,6 @@ from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
 from virnuc_dask.modelsets.registry import find, read_info, verify
 from virnuc_dask.modelsets.source import ModelSource
 
-PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")}
 MAX_TOKENS = {
     "cpu": (None, 512, 1024, 2048, 4096, 8192),
     "cuda": (None, 8192, 16384, 32768, 65536, 131072),
@@ -93,6 +93,13 @@ class EncoderFigures:
             "fraction_of_gemm": self.fraction(trial),
             "smallest_cosine_to_fp32": self.cosines.get((trial.label, trial.precision)),
         }
+
+
+def precisions(device: str) -> tuple[str, ...]:
+    """The precisions that a device has instructions for, without fp8."""
+    if device == "cuda":
+        return "fp32", "fp16", "bf16"
+    return ("fp32", "bf16") if this_processor().multiplies_bf16 else ("fp32",)
 
 
 def measure_encoders(tell: Tell, plan: EncoderPlan) -> EncoderFigures:
@@ -166,7 +173,7 @@ def _ceilings(
     for label, layer in found.items():
         rates = {
             precision: round(gemm_rate(layer, precision, device, plan.trial_s / 2) / 1e9, 1)
-            for precision in PRECISIONS[device]
+            for precision in precisions(device)
         }
         ceilings[label] = rates
         shown = ", ".join(f"{precision} {rate:,.0f}" for precision, rate in rates.items())
@@ -176,7 +183,7 @@ def _ceilings(
 
 def _by_precision(subject: Subject, device: str, plan: EncoderPlan) -> Iterator[Trial]:
     """A trial for each precision; n-grams compute alike in all of them and have one, fp32."""
-    for precision in PRECISIONS[device] if layer_of(subject.spec) else ("fp32",):
+    for precision in precisions(device) if layer_of(subject.spec) else ("fp32",):
         yield measure(subject, Placement(device, precision), plan.trial_s)
 
 
@@ -186,7 +193,7 @@ def _cosines(subject: Subject, device: str) -> dict[tuple[str, str], float]:
         return {}
     return {
         (subject.label, precision): agreement(subject, Placement(device, precision))
-        for precision in PRECISIONS[device]
+        for precision in precisions(device)
         if precision != "fp32"
     }
 

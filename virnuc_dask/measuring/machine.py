@@ -13,12 +13,16 @@ import pynvml
 from virnuc_dask.cluster.connect import memory_bytes
 from virnuc_dask.cluster.gpus import ask_gpus
 from virnuc_dask.config import cores
+from virnuc_dask.encoders.processor import this_processor
 
 
 def describe() -> dict[str, object]:
     """The machine, its load and the date, as one part of a result's JSON."""
+    processor = this_processor()
     return {
         "cpu": _cpu_model(),
+        "instructions": processor.instructions,
+        "multiplies_bf16": processor.multiplies_bf16,
         "cores": cores(),
         "memory_gb": round(memory_bytes() / 1e9, 1),
         "gpus": ask_gpus(lambda gpu: str(pynvml.nvmlDeviceGetName(gpu))),
