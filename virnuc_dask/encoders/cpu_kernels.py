@@ -8,6 +8,7 @@ the plain path by tests/encoders/test_cpu_kernels.py; measured by benchmarks/ben
 from __future__ import annotations
 
 import math
+from itertools import repeat
 from typing import Protocol
 
 import torch
@@ -157,24 +158,25 @@ def _products_with_values(query: Tensor, key: Tensor, value: Tensor, bias: Tenso
     values = value.new_empty(texts, heads, dim + 1, tokens)
     values[:, :, :dim], values[:, :, dim] = value.permute(0, 2, 3, 1), 1
     values = values.flatten(0, 1)
-    added = value.new_empty(1) if bias is None else bias.repeat(texts, 1, 1)
     products = torch.empty_like(values)
-    at_once = min(len(values), max(1, _SCORES // (tokens * tokens)))
-    space = value.new_empty(_in_whole_vectors(at_once * tokens * tokens))
-    for first in range(0, len(values), at_once):
-        now = slice(first, first + at_once)
-        scores = len(keys[now]) * tokens * tokens
+    at_once = max(1, _SCORES // (tokens * tokens))
+    space = value.new_empty(_in_whole_vectors(min(len(values), at_once) * tokens * tokens))
+    unused = repeat(value.new_empty(1))
+    biases = unused if bias is None else torch.split(bias.repeat(texts, 1, 1), at_once)
+    parts = (torch.split(part, at_once) for part in (keys, queries, values, products))
+    for bias_part, key_part, query_part, value_part, product in zip(biases, *parts, strict=False):
+        scores = len(key_part) * tokens * tokens
         weights = space[:scores].view(-1, tokens, tokens)
         torch.baddbmm(
-            added if bias is None else added[now],
-            keys[now],
-            queries[now],
+            bias_part,
+            key_part,
+            query_part,
             beta=0 if bias is None else 1,
             alpha=LOG2_E / math.sqrt(dim),
             out=weights,
         )
         space[: _in_whole_vectors(scores)].exp2_()
-        torch.bmm(values[now], weights, out=products[now])
+        torch.bmm(value_part, weights, out=product)
     return products.view(texts, heads, dim + 1, tokens).float()
 
 
