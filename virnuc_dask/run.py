@@ -278,7 +278,7 @@ def execute(plan: Plan, job: _Job) -> Tally:
     if tasks:
         folder, precision = find(job.settings.model), job.settings.precision
         weights = encoder_bytes(folder, job.info, precision)
-        with connect(job.settings.cluster, weights, job.client) as connection:
+        with connect(job.settings.cluster, weights, job.client, len(tasks)) as connection:
             tally.cluster = _describe(connection, job.hardware)
             if connection.note:
                 job.tell("note", message=connection.note)

@@ -75,7 +75,7 @@ def test_a_worker_that_takes_long_to_end_does_not_spoil_the_run(monkeypatch):
         raise TimeoutError
 
     cluster = SimpleNamespace(close=close)
-    monkeypatch.setattr(connecting, "_start_cpu", lambda settings, _: (cluster, settings))
+    monkeypatch.setattr(connecting, "_start_cpu", lambda settings, *_: (cluster, settings))
     monkeypatch.setattr(connecting, "_wait_for_workers", lambda *_: None)
     monkeypatch.setattr(connecting, "Client", lambda _: nullcontext())
     with connect(ClusterSettings(kind="cpu"), weight_bytes=0) as connection:
@@ -232,6 +232,8 @@ def test_large_models_get_fewer_workers(monkeypatch):
     assert local_workers(ClusterSettings(), weight_bytes=12_000_000_000) == (3, 5)
     assert local_workers(ClusterSettings(), weight_bytes=90_000_000_000) == (1, 16)
     assert local_workers(replace(ClusterSettings(), workers=4), weight_bytes=0) == (4, 4)
+    assert local_workers(ClusterSettings(), weight_bytes=0, partitions=3) == (3, 5), "enough"
+    assert local_workers(replace(ClusterSettings(), workers=4), 0, partitions=1) == (4, 4)
 
 
 def dask_address(address: str):
@@ -254,7 +256,7 @@ def test_workers_and_their_threads_are_those_of_the_container(monkeypatch, start
 def connecting_threads(monkeypatch, settings: ClusterSettings) -> int | None:
     """Torch threads of a GPU worker."""
     monkeypatch.setattr("dask_cuda.LocalCUDACluster", lambda **_: None)
-    return connecting._start_cuda(settings, 0)[1].threads
+    return connecting._start_cuda(settings, 0, None)[1].threads
 
 
 def test_memory_that_a_process_may_not_use_is_not_counted():

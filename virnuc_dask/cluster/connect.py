@@ -109,7 +109,10 @@ def reached(settings: ClusterSettings, client: Client | None = None) -> Iterator
 
 @contextmanager
 def connect(
-    settings: ClusterSettings, weight_bytes: int, client: Client | None = None
+    settings: ClusterSettings,
+    weight_bytes: int,
+    client: Client | None = None,
+    partitions: int | None = None,
 ) -> Iterator[Connection]:
     """Use a cluster, or start one and close it afterwards.
 
@@ -123,6 +126,9 @@ def connect(
         Of both encoders, in the precision that they compute in: how many workers fit into memory.
     client
         A client to use as it is.
+    partitions
+        Where given, no more workers are started than there are partitions to compute, unless
+        ``settings`` say how many.
 
     Raises
     ------
@@ -138,7 +144,7 @@ def connect(
     if kind == "none":
         yield Connection(None, kind, settings, note)
         return
-    with _started(kind, settings, weight_bytes) as (own, settings):
+    with _started(kind, settings, weight_bytes, partitions) as (own, settings):
         note = " ".join(filter(None, (note, open_to_others(f"tcp://{settings.host}"))))
         _wait_for_workers(own, settings)
         yield Connection(own, kind, settings, note)
@@ -173,10 +179,13 @@ def device_of(settings: ClusterSettings) -> str:
     return "cuda" if asked or count_gpus()[0] else "cpu"
 
 
-def local_workers(settings: ClusterSettings, weight_bytes: int) -> tuple[int, int]:
+def local_workers(
+    settings: ClusterSettings, weight_bytes: int, partitions: int | None = None
+) -> tuple[int, int]:
     """Workers and torch threads of each on this machine: a worker a core where memory allows.
 
-    Elsewhere as many workers as fit and still leave few cores over.
+    Elsewhere as many workers as fit and still leave few cores over. A worker costs seconds of a
+    core before it computes anything: there are no more than ``partitions``.
 
     Parameters
     ----------
@@ -185,7 +194,7 @@ def local_workers(settings: ClusterSettings, weight_bytes: int) -> tuple[int, in
     """
     most = cores()
     worker_bytes = _WORKER_BYTES + _WEIGHT_COPIES * weight_bytes
-    fit = max(1, min(most, int(memory_bytes() // worker_bytes)))
+    fit = max(1, min(most, int(memory_bytes() // worker_bytes), partitions or most))
     used = {workers: workers * (most // workers) / most for workers in range(1, fit + 1)}
     workers = settings.workers or max(w for w, share in used.items() if share >= _CORES_USED)
     return workers, settings.threads or max(1, most // workers)
@@ -230,12 +239,12 @@ def _decide_by_gpu(settings: ClusterSettings) -> tuple[str, ClusterSettings, str
 
 @contextmanager
 def _started(
-    kind: str, settings: ClusterSettings, weight_bytes: int
+    kind: str, settings: ClusterSettings, weight_bytes: int, partitions: int | None
 ) -> Iterator[tuple[Client, ClusterSettings]]:
     prepare_torch()
     start = _start_cuda if kind == "cuda" else _start_cpu
     with starting(), dask.config.set(FOR_WORKERS):
-        cluster, settings = start(settings, weight_bytes)
+        cluster, settings = start(settings, weight_bytes, partitions)
     # A nanny starts its worker again whenever that dies. A cluster that finds a worker missing 15 s
     # after it died, because it died again or starts slowly, would close the nanny, for good.
     # Held by tests/faults/test_workers.py.
@@ -252,8 +261,10 @@ def _started(
                 cluster.close()
 
 
-def _start_cpu(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, ClusterSettings]:
-    workers, threads = local_workers(settings, weight_bytes)
+def _start_cpu(
+    settings: ClusterSettings, weight_bytes: int, partitions: int | None
+) -> tuple[Any, ClusterSettings]:
+    workers, threads = local_workers(settings, weight_bytes, partitions)
     at_once = settings.partitions_at_once or 1  # cores that compute have no time to spare
     settings = replace(
         settings, workers=workers, threads=threads, device="cpu", partitions_at_once=at_once
@@ -261,8 +272,12 @@ def _start_cpu(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, Clust
     return LocalCluster(n_workers=workers, **_common(settings)), settings
 
 
-def _start_cuda(settings: ClusterSettings, weight_bytes: int) -> tuple[Any, ClusterSettings]:
+def _start_cuda(
+    settings: ClusterSettings, weight_bytes: int, partitions: int | None
+) -> tuple[Any, ClusterSettings]:
     workers = _count_gpu_workers(settings)
+    if settings.workers is None and partitions is not None:
+        workers = min(workers, partitions)
     from dask_cuda import LocalCUDACluster
 
     at_once = settings.partitions_at_once or _partitions_at_once(weight_bytes)
