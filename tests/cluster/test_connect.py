@@ -70,8 +70,8 @@ def test_auto_falls_back_to_the_cpu_with_one_line(no_gpu):
 def test_a_worker_that_takes_long_to_end_does_not_spoil_the_run(monkeypatch):
     closed = []
 
-    def close():
-        closed.append(True)
+    def close(timeout):
+        closed.append(timeout)
         raise TimeoutError
 
     cluster = SimpleNamespace(close=close)
@@ -80,7 +80,7 @@ def test_a_worker_that_takes_long_to_end_does_not_spoil_the_run(monkeypatch):
     monkeypatch.setattr(connecting, "Client", lambda _: nullcontext())
     with connect(ClusterSettings(kind="cpu"), weight_bytes=0) as connection:
         assert connection.kind == "cpu"
-    assert closed == [True]
+    assert 0 < closed[0] < 60, "a worker that cannot be killed is not waited for"
 
 
 ALLOCATION = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX")

@@ -32,6 +32,7 @@ _CORES_USED = 0.9
 # Share of a GPU that the weights take at most where there is room beside them; partitions in work
 # there, and where encoders may have to change places.
 _ROOMY, _PIPELINE, _GROUP = 0.75, 3, 16
+_CLOSING_S = 30.0  # for the workers to end
 # What Dask would do otherwise in the workers that we start. Held by tests/cluster/test_connect.py.
 FOR_WORKERS = {
     # A nanny has its worker give memory back to the system at every opportunity; the encoders then
@@ -255,10 +256,10 @@ def _started(
             with client:
                 yield client, settings
         finally:
-            # A worker that outlives the seconds it is given, on a machine short of everything,
-            # ends with this process; the run is done.
+            # A worker that outlives the seconds it is given ends with this process; the run is
+            # done. Without a limit Dask waits for ever for one that it could not kill.
             with suppress(TimeoutError):
-                cluster.close()
+                cluster.close(timeout=_CLOSING_S)
 
 
 def _start_cpu(
