@@ -98,10 +98,14 @@ def test_a_damaged_model_set_is_reported_with_worker_and_file(client, damaged, r
         check_workers(client, name, journal)
 
 
+def answering(states):
+    """A client whose workers have all loaded and answer so."""
+    return SimpleNamespace(run=None, sync=lambda *_, **__: states)
+
+
 def test_a_damaged_model_set_on_one_worker_costs_that_worker(journal, monkeypatch):
     states = {"tcp://0": (ModelSetError("worker 0: damaged"), None), "tcp://1": (None, "cpu")}
-    client = SimpleNamespace(run=lambda *_, on_error: states)
-    check_workers(client, "plugin", journal)
+    check_workers(answering(states), "plugin", journal)
     assert {k: str(why) for k, why in journal.refused.items()} == {"tcp://0": "worker 0: damaged"}
 
 
@@ -150,7 +154,7 @@ def test_a_task_waits_for_a_plugin_that_loads(client, source, task):
 )
 def test_two_workers_on_one_gpu_are_refused(devices, shared, journal):
     states = {f"tcp://{number}": (None, device) for number, device in enumerate(devices)}
-    client = SimpleNamespace(run=lambda *_, on_error: states)
+    client = answering(states)
     expected = pytest.raises(NoClusterError, match="tcp://0 and tcp://1 share GPU-1")
     with expected if shared else nullcontext():
         check_workers(client, "plugin", journal)
@@ -173,16 +177,17 @@ def test_a_late_worker_of_another_version_is_refused_with_both(client, source, r
         client.submit(run_stage, count_values, name, task, pure=False).result()
 
 
-def test_taking_the_plugin_away_releases_the_model_set(client, source):
+def test_taking_the_plugin_away_releases_the_model_set(client, source, journal):
     plugin = ModelPlugin(source, PERSISTENT, "released")
     client.register_plugin(plugin)
+    check_workers(client, plugin.name, journal)
     client.unregister_worker_plugin(plugin.name)
     kinds = [event["event"] for _, event in client.get_events("released")]
     assert sorted(kinds) == ["modelset_loaded"] * 2 + ["modelset_released"] * 2
 
 
-def test_events_name_worker_process_and_memory(client, source, registered):
-    registered(ModelPlugin(source, PERSISTENT, "told"))
+def test_events_name_worker_process_and_memory(client, source, registered, journal):
+    check_workers(client, registered(ModelPlugin(source, PERSISTENT, "told")), journal)
     events = [event for _, event in client.get_events("told")]
     assert {event["name"] for event in events} == {"0", "1"}
     for event in events:
@@ -212,10 +217,33 @@ def test_loading_leaves_the_event_loop_free(source, monkeypatch):
 
     async def both() -> None:
         plugin = ModelPlugin(source, PERSISTENT, "t")
-        await asyncio.gather(plugin.setup(worker), tick())
+        await plugin.setup(worker)
+        await asyncio.gather(plugin.loaded(10), tick())
+        assert plugin.is_ready
 
     asyncio.run(both())
     assert in_time == [True]
+
+
+def test_a_worker_is_set_up_before_the_model_set_is_there(source, monkeypatch):
+    """Before that a worker that comes late sends no heartbeats: it would be killed while it loads,
+    and every one that comes for it."""
+    go_on, closed = threading.Event(), []
+    monkeypatch.setattr(Residence, "open", lambda _: go_on.wait(10))
+    monkeypatch.setattr(Residence, "close", lambda _: closed.append(go_on.is_set()))
+    worker = SimpleNamespace(name="0", address="tcp://x", state=SimpleNamespace(nthreads=1))
+
+    async def set_up_and_taken_away() -> None:
+        plugin = ModelPlugin(source, PERSISTENT, "t")
+        await plugin.setup(worker)
+        assert not plugin.is_ready
+        plugin.teardown(worker)
+        assert not closed, "what loads cannot be given back yet"
+        go_on.set()
+        await plugin.loaded(10)
+
+    asyncio.run(set_up_and_taken_away())
+    assert closed == [True]
 
 
 def test_a_worker_that_cannot_load_torch_says_so_in_one_line(source, monkeypatch):

@@ -10,6 +10,7 @@ from faulty_runs import (
     LONG,
     ONE_WORKER,
     SEED,
+    Job,
     assert_no_process_left,
     assert_same_results,
     wait_for_partitions,
@@ -86,23 +87,59 @@ def test_loading_for_longer_than_a_worker_may_be_silent_does_not_kill_it(job, un
     assert_same_results(job, undisturbed)
 
 
-def test_a_suspension_while_the_model_set_loads_is_survived(job, undisturbed):
-    """All processes at once, for longer than a worker may be silent, as of a laptop that sleeps."""
-    job = job.but(environment=SHORT_TTL, faults={"load_s": 3})
+@pytest.mark.slow  # `make test-faults` runs it; in short, tests/cluster/test_plugin.py holds it
+def test_a_worker_that_comes_again_may_load_for_as_long(job, undisturbed):
+    """It is set up before it sends heartbeats: were that to load, it would be killed for ever."""
+    job = job.but(environment=SHORT_TTL, faults={"load_s": 9}, cluster=ONE_WORKER)
     with job.start() as process:
-        wait_until(lambda: job.events("modelset_loading"))
-        time.sleep(1)  # so that the workers have begun
-        suspended = job.processes()
-        for each in suspended:
-            each.suspend()
-        time.sleep(7)
-        for each in suspended:
-            each.resume()
+        wait_for_partitions(job, 1)
+        job.workers()[0].kill()
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
+    assert len(job.events("modelset_loaded")) == 2, "the first one's, and once again"
+    assert_same_results(job, undisturbed)
+
+
+def suspended(job: Job, event: str, after_s: float) -> tuple[int, str]:
+    """Stop all processes at once for longer than a worker may be silent, as a laptop that sleeps.
+
+    Returns exit code and standard error.
+    """
+    job = job.but(environment=SHORT_TTL)
+    with job.start() as process:
+        wait_until(lambda: job.events(event))
+        time.sleep(after_s)
+        stopped = job.processes()
+        for each in stopped:
+            each.suspend()
+        time.sleep(7)
+        for each in stopped:
+            each.resume()
+        _, stderr = process.communicate(timeout=240)
+    assert_no_process_left(job)
+    return process.returncode, stderr
+
+
+def test_a_suspension_while_the_model_set_loads_is_survived(job, undisturbed):
+    code, stderr = suspended(job.but(faults={"load_s": 3}), "modelset_loading", 1)
+    assert code == 0, stderr
     assert "Traceback" not in stderr, stderr
     assert_same_results(job, undisturbed)
-    assert_no_process_left(job)
+
+
+@pytest.mark.slow  # `make test-faults` runs it
+@pytest.mark.parametrize("after_s", [0, 0.3, 1, 2])
+@pytest.mark.parametrize(
+    "event",
+    ["run_started", "planned", "cluster", "modelset_loading", "modelset_loaded", "partition_done"],
+)
+def test_a_suspension_at_any_step_is_survived_or_told(job, undisturbed, event, after_s):
+    code, stderr = suspended(job.but(faults={"load_s": 1}), event, after_s)
+    assert "Traceback" not in stderr, stderr
+    if code:
+        assert (code, "--resume" in stderr) == (6, True), stderr
+        assert job.here().run("--resume").returncode == 0
+    assert_same_results(job, undisturbed)
 
 
 def test_batches_that_do_not_fit_are_halved_and_nothing_changes(job, undisturbed):

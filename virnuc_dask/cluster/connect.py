@@ -32,7 +32,7 @@ _CORES_USED = 0.9
 # Share of a GPU that the weights take at most where there is room beside them; partitions in work
 # there, and where encoders may have to change places.
 _ROOMY, _PIPELINE, _GROUP = 0.75, 3, 16
-_CLOSING_S = 30.0  # for the workers to end
+_CLOSE_S = 60.0  # that a cluster may take to close; it gives its workers five seconds each
 # What Dask would do otherwise in the workers that we start. Held by tests/cluster/test_connect.py.
 FOR_WORKERS = {
     # A nanny has its worker give memory back to the system at every opportunity; the encoders then
@@ -249,17 +249,26 @@ def _started(
     # A nanny starts its worker again whenever that dies. A cluster that finds a worker missing 15 s
     # after it died, because it died again or starts slowly, would close the nanny, for good.
     # Held by tests/faults/test_workers.py.
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}):
-        try:
-            with starting():
-                client = Client(cluster)
-            with client:
-                yield client, settings
-        finally:
-            # A worker that outlives the seconds it is given ends with this process; the run is
-            # done. Without a limit Dask waits for ever for one that it could not kill.
-            with suppress(TimeoutError):
-                cluster.close(timeout=_CLOSING_S)
+    stay = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})
+    with stay, _closing(cluster):
+        with starting():
+            client = Client(cluster)
+        with _closing(client):
+            yield client, settings
+
+
+@contextmanager
+def _closing(opened: Any) -> Iterator[None]:
+    """Close it, in time: the run is done.
+
+    A worker that outlives the seconds it is given, on a machine short of everything, ends with this
+    process.
+    """
+    try:
+        yield
+    finally:
+        with suppress(TimeoutError):
+            opened.close(timeout=_CLOSE_S)
 
 
 def _start_cpu(
@@ -329,5 +338,5 @@ def _wait_for_workers(client: Client, settings: ClusterSettings) -> None:
     except TimeoutError as error:
         raise NoClusterError(
             f"no worker came within {settings.worker_timeout_s:.0f} s. Wait longer (setting "
-            "cluster.worker_timeout_s), or ask for fewer (--workers)."
+            "cluster.worker_timeout_s), or ask for fewer (--workers), and continue with --resume."
         ) from error

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from virnuc_dask.modelsets.residence import Residence
 
 _PAUSE_S = 0.05  # between two looks at a plugin that loads
+_LOOK_S = 2.0  # that the client waits for a plugin that loads before it asks again
 
 P = ParamSpec("P")
 Stage = Callable[Concatenate[PartitionTask, "ModelSet", P], Receipt]
@@ -73,16 +74,32 @@ class ModelPlugin(WorkerPlugin):
         self.settings = settings
         self.topic = topic
         self.sight = sight
-        self.is_ready = False  # whether `setup` has ended
+        self.is_ready = False  # whether loading has ended
         self.residence: Residence | None = None
         self.version = version(DISTRIBUTION)
         self.error: ModelSetError | NoClusterError | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._is_gone = False  # taken away while it loaded
 
     async def setup(self, worker: Worker) -> None:
+        """Begin to load, and do not wait for it; `check_workers` and every task do.
+
+        A worker that comes late, or again, sends no heartbeats before its plugins are set up. One
+        that loads for longer than a worker may be silent would be killed, over and over again.
+        Held by tests/cluster/test_plugin.py.
+        """
+        self._loading = asyncio.create_task(self._load(worker))
+
+    async def loaded(self, timeout_s: float) -> None:
+        """Wait until loading has ended, but not for longer than ``timeout_s``."""
+        if self._loading is not None:
+            await asyncio.wait([self._loading], timeout=timeout_s)
+
+    async def _load(self, worker: Worker) -> None:
         """Load, in a thread: a blocked event loop sends no heartbeats and the worker is killed.
 
-        What keeps the worker from computing is kept as `error`, not raised: Dask would only log it
-        and let the worker take tasks. `check_workers` and every task ask for it.
+        What keeps the worker from computing is kept as `error`, not raised: nobody would hear of
+        it, and the worker would take tasks. `check_workers` and every task ask for it.
         """
         who = f"worker {worker.name} ({worker.address})"
         try:
@@ -98,6 +115,8 @@ class ModelPlugin(WorkerPlugin):
             self.error = NoClusterError(f"{who} cannot load the model set: {reason}.")
         finally:
             self.is_ready = True
+            if self._is_gone:
+                self._give_back()
 
     def _refusal(self) -> str:
         """Why this worker cannot compute as the others do; empty if it can."""
@@ -118,7 +137,12 @@ class ModelPlugin(WorkerPlugin):
         )
 
     def teardown(self, worker: Worker) -> None:
-        """Give the model set back."""
+        """Give the model set back; one that loads still, once it is there."""
+        self._is_gone = True
+        if self.is_ready:
+            self._give_back()
+
+    def _give_back(self) -> None:
         if self.residence is not None:
             self.residence.close()
 
@@ -191,7 +215,7 @@ def _residence(plugin_name: str) -> Residence:
 
 
 def check_workers(client: Client, plugin_name: str, journal: Journal) -> None:
-    """Ask every worker whether its model set is loaded, and where; refuse those that have none.
+    """Wait until every worker has loaded its model set, or cannot; refuse those that have none.
 
     Raises
     ------
@@ -200,6 +224,8 @@ def check_workers(client: Client, plugin_name: str, journal: Journal) -> None:
     NoClusterError
         If two workers hold theirs on the same GPU.
     """
+    while not all(ask_workers(client, _loaded, plugin_name).values()):
+        pass  # each asks for a while
     states = ask_workers(client, _state, plugin_name)
     errors = {address: error for address, (error, _) in states.items() if error is not None}
     for error in list(errors.values()) if len(errors) == len(states) else ():
@@ -223,6 +249,15 @@ def count_resident(client: Client, plugin_name: str) -> int:
     return sum(
         device is not None for _, device in ask_workers(client, _state, plugin_name).values()
     )
+
+
+async def _loaded(plugin_name: str, dask_worker: Any = None) -> bool:
+    """Whether a worker has loaded, or could not; waits a moment for it."""
+    plugin = dask_worker.plugins.get(plugin_name)
+    if not isinstance(plugin, ModelPlugin):
+        return True
+    await plugin.loaded(_LOOK_S)
+    return plugin.is_ready
 
 
 def _state(

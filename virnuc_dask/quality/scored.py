@@ -182,8 +182,8 @@ def _read_contigs(plan: Plan, is_virus: Flags) -> tuple[Level, pa.Array]:
     try:
         table = pyarrow.csv.read_csv(
             path,
-            # Ids may hold quotes, and such text as "nan" that would read as missing.
-            parse_options=pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False),
+            # Ids may be such text as "nan", which would read as missing.
+            parse_options=pyarrow.csv.ParseOptions(delimiter="\t"),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=_CONTIG_COLUMNS,
                 include_columns=list(_CONTIG_COLUMNS),
