@@ -135,7 +135,7 @@ def test_workers_and_persistence_do_not_change_the_results(
     [
         ("none", "together"),
         ("none", "in_turn"),
-        ("cpu", "in_turn"),
+        pytest.param("cpu", "in_turn", marks=pytest.mark.slow),
         pytest.param("cpu", "together", marks=pytest.mark.slow),
     ],
 )

@@ -87,6 +87,7 @@ def test_two_model_sets_of_one_name_are_refused(call, config, tmp_path):
         call("--sets", toy, tmp_path / "again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "trials"), [("learning_curve", 4), ("ablation", 8)])
 def test_trains_short_networks(call, tmp_path, mode, trials):
     found = call(f"--{mode.replace('_', '-')}", "--steps", 2)

@@ -9,6 +9,7 @@ from bench_planning import CONTIG_NT, READ_NT, draw_fasta, main
 from virnuc_dask.sequences.records import read_records
 
 
+@pytest.mark.slow
 def test_every_part_is_measured(monkeypatch, capsys, tmp_path):
     # The fresh processes that measure import the program by its name.
     monkeypatch.syspath_prepend(str(Path(bench_planning.__file__).parent))

@@ -37,6 +37,7 @@ def test_in_this_process_with_random_weights(call, tmp_path):
     assert figures["dask"]["per_partition_over_persistent_none"] > 0
 
 
+@pytest.mark.slow
 def test_on_workers_with_mini(call):
     figures = call("--ways", "none", "one_worker")
     assert figures["model"] == "mini"

@@ -80,6 +80,7 @@ def test_the_ablation_changes_one_thing_at_a_time():
         assert len(changed) + (trial.without is not None) == 1
 
 
+@pytest.mark.slow
 def test_a_series_learns_and_tells_of_every_trial(series):
     trials = [Trial("whole", short(TINY, 90)), *ablation(short(TINY, 6))[-1:]]
     learnt, blind = run_series(trials, series)
@@ -91,6 +92,7 @@ def test_a_series_learns_and_tells_of_every_trial(series):
     assert all(0 <= each["noise_called_virus"] <= 1 for each in (learnt, blind))
 
 
+@pytest.mark.slow
 def test_a_series_goes_on_where_it_stopped(series, monkeypatch):
     trials = learning_curve(short(TINY, 6))
     first = run_series(trials[:2], series)

@@ -53,8 +53,8 @@ def test_the_cpu_path_passes_the_accuracy_gate(build, on_cpu, dtype, instruction
     plain = build()
     fast = on_cpu(cast(build(), dtype), products_for(instructions, dtype))
     with torch.inference_mode():
-        for length in (168, 102, 53, 3):
-            tokens = torch.randint(4, 30, (9, length), generator=torch.Generator().manual_seed(3))
+        for length in (168, 53, 3):
+            tokens = torch.randint(4, 30, (5, length), generator=torch.Generator().manual_seed(3))
             exact, near = plain(tokens).mean(1), fast(tokens).mean(1, dtype=torch.float32)
             cosines = torch.cosine_similarity(exact, near)
             assert cosines.min() >= GATE[dtype]

@@ -26,7 +26,7 @@ dna = st.one_of(
 records = st.lists(st.tuples(ids, dna), max_size=12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(records, st.sampled_from([300, 500]), st.integers(1, 7), st.integers(1, 90))
 def test_every_record_chunk_and_frame_comes_out_once(written, length, partition_chunks, width):
     with TemporaryDirectory() as name:
