@@ -49,8 +49,9 @@ FAIR, PLAIN = "fair_esm_fp32", "one_at_a_time_fp32"
 CHUNK_LENGTH = 500
 # Peptides a turn on a CPU, so that a turn of the slowest variant takes some seconds; a GPU gets
 # so many times more.
-TEXTS = {"8M": 96, "35M": 48, "150M": 24, "650M": 12, "3B": 12}
-DNABERT_S_TEXTS = 16
+# All make a whole number of batches for each of two threads.
+TEXTS = {"8M": 48, "35M": 24, "150M": 24, "650M": 24, "3B": 24}
+DNABERT_S_TEXTS = 40
 GPU_FACTOR = 64
 Embed = Callable[[list[str]], object]
 
