@@ -11,6 +11,7 @@ from virnuc_dask.encoders import cpu_kernels
 from virnuc_dask.encoders.cpu_kernels import (
     LOG2_E,
     FusedProducts,
+    PackedProducts,
     PlainProducts,
     attend_in_cache,
     multiplies_fused,
@@ -94,10 +95,11 @@ def layer(request):
     return nn.Linear(96, 80).to(request.param).requires_grad_(False)
 
 
-@pytest.fixture(params=[PlainProducts, FusedProducts])
+@pytest.fixture(params=[PlainProducts, FusedProducts, PackedProducts])
 def products(request, layer):
-    if request.param is FusedProducts and not multiplies_fused(layer.weight.dtype):
-        pytest.skip(f"oneDNN has no product of {layer.weight.dtype} on this processor")
+    dtype = layer.weight.dtype
+    if request.param is not PlainProducts and not multiplies_fused(dtype):
+        pytest.skip(f"oneDNN has no product of {dtype} on this processor")
     return request.param()
 
 
@@ -105,26 +107,36 @@ def test_products_are_those_of_the_layer(layer, products):
     inputs, hidden = torch.randn(3, 7, 96).to(layer.weight), torch.randn(3, 7, 80).to(layer.weight)
     plain, kept = layer(inputs), hidden.clone()
     atol = TOLERANCE[layer.weight.dtype]
+    weight, layer = layer.weight, products.prepared(layer)
     with torch.inference_mode():
         assert torch.allclose(products.linear(inputs, layer), plain, atol=atol)
         assert torch.allclose(products.linear_gelu(inputs, layer), gelu(plain), atol=atol)
         onto = products.linear_onto(hidden, inputs, layer)
         assert torch.allclose(onto, hidden + plain, atol=atol)
     assert torch.equal(hidden, kept)
+    assert weight.shape == layer.weight.shape
 
 
 def test_a_layer_without_bias_is_one_too():
     layer = nn.Linear(32, 16, bias=False).requires_grad_(False)
     inputs = torch.randn(4, 32)
-    for products in (PlainProducts(), FusedProducts()):
+    for products in (PlainProducts(), FusedProducts(), PackedProducts()):
         with torch.inference_mode():
-            assert torch.allclose(products.linear(inputs, layer), layer(inputs), atol=1e-6)
+            computed = products.linear(inputs, products.prepared(layer))
+            assert torch.allclose(computed, layer(inputs), atol=1e-6)
 
 
-@pytest.mark.parametrize("instructions", [AVX2, PLAIN])
-def test_without_avx512_torchs_own_layers_compute(instructions):
+def test_without_avx512_weights_are_packed_where_onednn_can(monkeypatch):
+    assert isinstance(products_for(AVX2, torch.float32), PackedProducts)
+    assert isinstance(products_for(AVX2, torch.bfloat16), PlainProducts)
+    assert isinstance(products_for(AVX2, torch.float32, pack=False), PlainProducts)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert isinstance(products_for(AVX2, torch.float32), PlainProducts)
+
+
+def test_elsewhere_torchs_own_layers_compute():
     for dtype in TOLERANCE:
-        assert isinstance(products_for(instructions, dtype), PlainProducts)
+        assert isinstance(products_for(PLAIN, dtype), PlainProducts)
 
 
 def test_with_avx512_products_are_fused_where_onednn_has_them(monkeypatch):

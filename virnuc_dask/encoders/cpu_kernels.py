@@ -7,6 +7,7 @@ the plain path by tests/encoders/test_cpu_kernels.py; measured by benchmarks/ben
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import repeat
 from typing import Protocol
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from virnuc_dask.encoders.processor import AVX512
+from virnuc_dask.encoders.processor import AVX2, AVX512
 
 # exp2(x * LOG2_E) is exp(x); exp2 has one fast implementation on all processors, exp has not.
 LOG2_E = 1 / math.log(2)
@@ -23,12 +24,18 @@ LOG2_E = 1 / math.log(2)
 _SCORES = 1 << 17
 # torch computes what is left over at the end of an array by another function: none must be.
 _VECTOR = 64
+# Rows of a product that weights are packed for; others are no less right.
+_PACKED_FOR = 2048
 # Sums of exponentials outside are too near the ends of the number range to be trusted.
 _LEAST_SUM, _LARGEST_SUM = 2.0**-60, 2.0**120
 
 
 class Products(Protocol):
     """Linear layers, and what follows them; all shapes (..., features)."""
+
+    def prepared(self, layer: nn.Linear) -> nn.Linear:
+        """``layer`` as the other methods take it; where its weights change they are copied."""
+        ...
 
     def linear(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
         """``layer`` of ``inputs``."""
@@ -44,7 +51,11 @@ class Products(Protocol):
 
 
 class PlainProducts:
-    """torch's own layers, which leave fp32 to MKL; what follows is done in place."""
+    """torch's own layers; what follows is done in place."""
+
+    def prepared(self, layer: nn.Linear) -> nn.Linear:
+        """``layer`` itself."""
+        return layer
 
     def linear(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
         """``layer`` of ``inputs``."""
@@ -66,6 +77,10 @@ class FusedProducts:
     else computes bf16 at that of the hardware. They have no gradient.
     """
 
+    def prepared(self, layer: nn.Linear) -> nn.Linear:
+        """``layer`` itself."""
+        return layer
+
     def linear(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
         """``layer`` of ``inputs``."""
         op = torch.ops.mkldnn._linear_pointwise
@@ -82,11 +97,33 @@ class FusedProducts:
         return op.binary(inputs, hidden, layer.weight, layer.bias, "add")  # type: ignore[no-any-return]
 
 
-def products_for(instructions: str, dtype: torch.dtype) -> Products:
-    """The products that are fast on a processor, if this one can compute them at all.
+class PackedProducts(FusedProducts):
+    """oneDNN's products of weights in its own layout; what follows is done in place.
 
-    Without AVX-512 MKL and oneDNN are equally fast, and a GELU that is fused in costs twice one by
-    itself (benchmarks/README.md).
+    Without AVX-512 a GELU or a sum that is fused in costs several times one by itself, and weights
+    that are put in order anew for every product a twentieth of it.
+    """
+
+    def prepared(self, layer: nn.Linear) -> nn.Linear:
+        """``layer`` with weights that only these products can read."""
+        packed = copy.copy(layer)
+        weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _PACKED_FOR)
+        packed._parameters = dict(layer._parameters) | {
+            "weight": nn.Parameter(weight, requires_grad=False)
+        }
+        return packed
+
+    def linear_gelu(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """The exact GELU of ``layer`` of ``inputs``."""
+        return torch.ops.aten.gelu_(self.linear(inputs, layer))  # type: ignore[no-any-return]
+
+    def linear_onto(self, hidden: Tensor, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """``hidden`` plus ``layer`` of ``inputs``."""
+        return self.linear(inputs, layer).add_(hidden)
+
+
+def products_for(instructions: str, dtype: torch.dtype, *, pack: bool = True) -> Products:
+    """The products that are fast on a processor, if this one can compute them at all.
 
     Parameters
     ----------
@@ -94,9 +131,15 @@ def products_for(instructions: str, dtype: torch.dtype) -> Products:
         One of `processor.INSTRUCTION_SETS`.
     dtype
         Of the weights.
+    pack
+        Whether packed weights, which cannot be shared with the file, are worth it where they are
+        a choice: not from a width of 768 on, where MKL is as fast.
     """
-    fused = instructions == AVX512 and multiplies_fused(dtype)
-    return FusedProducts() if fused else PlainProducts()
+    if instructions == AVX512 and multiplies_fused(dtype):
+        return FusedProducts()
+    if pack and instructions == AVX2 and dtype == torch.float32 and multiplies_fused(dtype):
+        return PackedProducts()
+    return PlainProducts()
 
 
 def multiplies_fused(dtype: torch.dtype) -> bool:

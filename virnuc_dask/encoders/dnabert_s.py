@@ -61,7 +61,7 @@ class DnabertS(TransformerEncoder):
 
         dim = module.sizes.embed_dim
         if placement.device == "cpu":
-            products = products_for(placement.kernels, placement.dtype)
+            products = products_for(placement.kernels, placement.dtype, pack=False)
             super().__init__(DnabertSOnCpu(module, products), dim, placement)
         else:
             super().__init__(module, dim, placement)

@@ -13,7 +13,7 @@ from virnuc_dask.encoders.dnabert_s import DnabertSLayer, DnabertSModule
 
 
 class DnabertSOnCpu(nn.Module):
-    """A DNABERT-S that shares the weights of ``module``."""
+    """A DNABERT-S with the weights of ``module``, as ``products`` want them."""
 
     def __init__(self, module: DnabertSModule, products: Products) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class DnabertSOnCpu(nn.Module):
         self.embedding, self.token_type = module.embedding, module.token_type
         self.norm = module.norm
         layers = cast(Iterable[DnabertSLayer], module.layers)
-        self.layers = nn.ModuleList(map(_Layer, layers))
+        self.layers = nn.ModuleList(_Layer(layer, products) for layer in layers)
         self._alibi = AlibiBias(module.sizes.heads, unit=LOG2_E)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -51,13 +51,15 @@ class DnabertSOnCpu(nn.Module):
 class _Layer(nn.Module):
     """A layer's parts; ``gate`` and ``up`` are two products, each ends in an array without gaps."""
 
-    def __init__(self, layer: DnabertSLayer) -> None:
+    def __init__(self, layer: DnabertSLayer, products: Products) -> None:
         super().__init__()
         self.heads = layer.heads
-        self.qkv, self.attention_out = layer.qkv, layer.attention_out
         self.attention_norm, self.mlp_norm = layer.attention_norm, layer.mlp_norm
+        self.qkv = products.prepared(layer.qkv)
+        self.attention_out = products.prepared(layer.attention_out)
         gate, up = layer.gate_and_up.weight.chunk(2)
-        self.gate, self.up, self.down = _linear(gate), _linear(up), layer.down
+        self.gate, self.up = products.prepared(_linear(gate)), products.prepared(_linear(up))
+        self.down = products.prepared(layer.down)
 
 
 def _linear(weight: Tensor) -> nn.Linear:

@@ -29,7 +29,7 @@ class Esm2OnCpu(nn.Module):
         self.sizes = module.sizes
         self.embedding, self.norm = module.embedding, module.norm
         layers = cast(Iterable[Esm2Layer], module.layers)
-        self.layers = nn.ModuleList(_with_paired_rotations(layer) for layer in layers)
+        self.layers = nn.ModuleList(_arranged(layer, products) for layer in layers)
         self.register_buffer("inverse_frequencies", module.inverse_frequencies)
         self._rotary = RotaryTables()
         self._turns: Tensor | None = None
@@ -75,14 +75,21 @@ class Esm2OnCpu(nn.Module):
         return turns[:tokens]
 
 
-def _with_paired_rotations(layer: Esm2Layer) -> Esm2Layer:
-    """The layer with the rows of its query and key weights in pairs; all else is shared."""
+def _arranged(layer: Esm2Layer, products: Products) -> Esm2Layer:
+    """The layer as ``products`` want it, rows of its query and key weights in pairs."""
+    arranged = copy.copy(layer)
+    arranged._modules = dict(layer._modules)
+    arranged.qkv = products.prepared(_with_paired_rotations(layer))
+    for name in ("attention_out", "up", "down"):
+        setattr(arranged, name, products.prepared(getattr(layer, name)))
+    return arranged
+
+
+def _with_paired_rotations(layer: Esm2Layer) -> nn.Linear:
     dim = layer.qkv.in_features
     rows = torch.arange(2 * dim).view(2 * layer.heads, 2, -1).transpose(1, 2).flatten()
     rows = torch.cat([rows, torch.arange(2 * dim, 3 * dim)])
-    paired = copy.copy(layer)
-    paired._modules = dict(layer._modules)
-    paired.qkv = nn.Linear(dim, 3 * dim, device="meta")
-    paired.qkv.weight = nn.Parameter(layer.qkv.weight[rows], requires_grad=False)
-    paired.qkv.bias = nn.Parameter(layer.qkv.bias[rows], requires_grad=False)
+    paired = nn.Linear(dim, 3 * dim, device="meta")
+    paired.weight = nn.Parameter(layer.qkv.weight[rows], requires_grad=False)
+    paired.bias = nn.Parameter(layer.qkv.bias[rows], requires_grad=False)
     return paired
