@@ -1,6 +1,7 @@
 """What workers have decides, not what the client has."""
 
 from importlib.metadata import PackageNotFoundError
+from unittest.mock import AsyncMock
 
 import pytest
 from distributed import Client, LocalCluster
@@ -69,7 +70,7 @@ def test_without_a_running_cluster_this_machine_is_asked(monkeypatch):
 
 def test_workers_that_go_away_do_not_answer(client, monkeypatch):
     answers = {"one": 1, "two": OSError("gone")}
-    monkeypatch.setattr(client, "run", lambda *_, on_error: answers)
+    monkeypatch.setattr(client, "run", AsyncMock(return_value=answers))
     assert ask_workers(client, len) == {"one": 1}
     answers["three"] = KeyError("a bug")
     with pytest.raises(KeyError):
@@ -77,7 +78,7 @@ def test_workers_that_go_away_do_not_answer(client, monkeypatch):
 
 
 def test_another_version_on_the_workers_is_refused_with_both(client, monkeypatch):
-    monkeypatch.setattr(client, "run", lambda *_, **__: {"tcp://there": "0.0.9"})
+    monkeypatch.setattr(client, "run", AsyncMock(return_value={"tcp://there": "0.0.9"}))
     with pytest.raises(NoClusterError, match=r"worker tcp://there has .* 0\.0\.9, this run 0\.1"):
         check_versions(client)
 

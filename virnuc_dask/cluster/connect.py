@@ -12,6 +12,7 @@ import distributed.system
 from distributed import Client, LocalCluster
 
 from virnuc_dask.cluster.addresses import free_port, open_to_others
+from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.given import connect_given, refuse_missing_files
 from virnuc_dask.cluster.gpus import count_gpus, dask_cuda_missing, gpu_memory_bytes
 from virnuc_dask.cluster.start_up import (
@@ -64,7 +65,7 @@ class Connection:
     @property
     def workers(self) -> int:
         """Workers there are now; 1 without a cluster: this process."""
-        return len(self.client.nthreads()) if self.client is not None else 1
+        return len(answer(self.client, self.client.nthreads)) if self.client is not None else 1
 
     @property
     def in_flight(self) -> int:

@@ -15,9 +15,10 @@ from uuid import uuid4
 from dask.delayed import Delayed
 from distributed import Client, Future, KilledWorker
 
+from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.graph import chain
-from virnuc_dask.cluster.hardware import answer, check_versions
+from virnuc_dask.cluster.hardware import check_versions
 from virnuc_dask.cluster.monitor import Journal, subscribed, wait_for_releases
 from virnuc_dask.cluster.plugin import (
     ModelPlugin,
@@ -111,13 +112,13 @@ def _models_on(client: Client, plugin: ModelPlugin, journal: Journal) -> Iterato
     with subscribed(client, plugin.topic, journal):
         try:
             # A worker that dies while it loads: those that come have the plugin all the same.
-            with suppress(OSError):
+            with suppress(NoClusterError):
                 answer(client, client.register_plugin, plugin)
             check_workers(client, plugin.name, journal)
             yield plugin.name
         finally:
             # A worker, or a whole cluster, that is gone has nothing to give back.
-            with suppress(KeyError, ValueError, OSError, NoClusterError):
+            with suppress(KeyError, NoClusterError):
                 expected = journal.released + count_resident(client, plugin.name)
                 answer(client, client.unregister_worker_plugin, plugin.name)
                 wait_for_releases(journal, expected)
@@ -256,10 +257,7 @@ class _WorkerWatch:
         NoClusterError, ModelSetError
             If there has been none for too long, or they come and die.
         """
-        try:
-            there = answer(self._client, self._client.nthreads)
-        except (OSError, ValueError) as error:  # no connection, or a client that gave up on it
-            raise NoClusterError(f"the cluster went away ({error}). {_KEPT}") from error
+        there = answer(self._client, self._client.nthreads)
         self._fit = [address for address in there if address not in self._refused]
         self.beside_refused = len(self._fit) < len(there)
         self._came.update(there)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from distributed import Client, KilledWorker
 
+from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.connect import device_of
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.encoders.processor import Processor, this_processor, weakest
@@ -19,9 +19,6 @@ from virnuc_dask.errors import NoClusterError
 from virnuc_dask.modelsets.source import ModelSource
 
 DISTRIBUTION = "virnuc-dask"
-# The longest that an answer of the cluster is waited for; Dask tries 30 s to reach a worker that is
-# gone, and a worker may have to import torch from a slow disk.
-_ANSWER_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +70,8 @@ def check_versions(client: Client) -> None:
     here = version(DISTRIBUTION)
     # A function that any version has, and any Python.
     try:
-        with _answering():
-            found = answer(client, client.run_on_scheduler, version, DISTRIBUTION)
-            there = {"the scheduler": found}
+        found = answer(client, client.run_on_scheduler, version, DISTRIBUTION)
+        there = {"the scheduler": found}
         answers = ask_workers(client, version, DISTRIBUTION)
     except PackageNotFoundError as error:
         raise NoClusterError(
@@ -101,40 +97,16 @@ def ask_workers(client: Client, question: Callable[..., Any], *args: Any) -> dic
     NoClusterError
         If the cluster goes away. Anything else that a worker raises.
     """
-    with _answering():
-        answers = answer(client, client.run, question, *args, on_error="return")
+    answers = answer(client, client.run, question, *args, on_error="return")
     for each in answers.values():
         if isinstance(each, Exception) and not isinstance(each, OSError):
             raise each
     return {k: each for k, each in answers.items() if not isinstance(each, OSError)}
 
 
-def answer(client: Client, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What a method of ``client`` returns, which alone could wait for ever.
-
-    Raises
-    ------
-    TimeoutError
-        If it takes longer than two minutes.
-    """
-    return client.sync(call, *args, callback_timeout=_ANSWER_S, **kwargs)
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:  # no connection, or a client that gave up on it
-        reason = str(error) or f"no answer within {_ANSWER_S:.0f} s"
-        raise NoClusterError(
-            f"the cluster went away ({reason}). Once it is back, continue with --resume."
-        ) from error
-
-
 def _ask(client: Client, timeout_s: float) -> list[Hardware]:
     """What every worker has; of a cluster without workers, what the first that comes has."""
-    with _answering():
-        there = answer(client, client.nthreads)
+    there = answer(client, client.nthreads)
     first = [] if there else [_first_to_come(client, timeout_s)]
     check_versions(client)
     try:
