@@ -1,5 +1,6 @@
 """Drawn records through a whole run: nothing is lost, nothing is added, nothing changes."""
 
+import csv
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,12 +85,17 @@ def check_run(out: Path, written: list[tuple[str, str]], summary: dict) -> None:
     ]
     assert [frame for table in predictions for frame in table["frame_id"].to_pylist()] == expected
     assert features == [table.num_rows for table in predictions]
-    rows = (out / "prediction_results.txt").read_text(encoding="utf-8").split("\n")[1:-1]
-    assert [row.split("\t")[0] for row in rows] == expected
+    assert [row[0] for row in rows_of(out / "prediction_results.txt")] == expected
 
     # Every chunk and every record has its line.
     chunks = pq.read_table(out / "chunks.parquet")
     assert chunks.num_rows == sum(table.num_rows for table in partitions) == summary["chunks"]
     assert sum(chunks["frames"].to_pylist()) == len(expected) == summary["frames"]
-    contigs = (out / "contigs.tsv").read_text(encoding="utf-8").split("\n")[1:-1]
-    assert [line.split("\t")[:2] for line in contigs] == [[i, str(len(d))] for i, d in as_dna]
+    contigs = rows_of(out / "contigs.tsv")
+    assert [row[:2] for row in contigs] == [[i, str(len(d))] for i, d in as_dna]
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    """The rows of a table, without its header."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.reader(stream, delimiter="\t"))[1:]
