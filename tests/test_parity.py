@@ -21,11 +21,20 @@ RUNS = [
 ]
 
 
-@pytest.fixture(scope="module", params=RUNS, ids=str)
-def compared(request, parity_dir, parity_modelset, tmp_path_factory) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def runs() -> dict[tuple[int, str], Path]:
+    """Folders of the runs that were made already, whatever the order of the tests."""
+    return {}
+
+
+@pytest.fixture(params=RUNS, ids=str)
+def compared(request, runs, parity_dir, parity_modelset, tmp_path_factory) -> tuple[Path, Path]:
     """A run's folder, and the folder of what it should hold."""
     length, way = request.param
-    out = tmp_path_factory.mktemp("parity") / "out"
+    expected = parity_dir / f"expected_{length}"
+    if request.param in runs:
+        return runs[request.param], expected
+    out = runs[request.param] = tmp_path_factory.mktemp("parity") / "out"
     command = [sys.executable, "-m", "virnuc_dask", "run", str(parity_dir / "input.fa")]
     command += ["-o", str(out), "--model", str(parity_modelset), "--length", str(length)]
     command += ["--precision", "fp32"]
@@ -33,7 +42,7 @@ def compared(request, parity_dir, parity_modelset, tmp_path_factory) -> tuple[Pa
     environment = os.environ | {"DASK_VIRNUC__PARTITION_CHUNKS": "20"}
     done = subprocess.run([*command, *WAYS[way]], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    return out, parity_dir / f"expected_{length}"
+    return out, expected
 
 
 def test_chunks_dna_and_peptides_are_equal_letter_for_letter(compared):

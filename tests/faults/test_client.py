@@ -21,7 +21,7 @@ from faulty_runs import (
 )
 
 CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
-INTERRUPTIONS = 50 if LONG else 3
+INTERRUPTIONS = 50 if LONG else 2
 LONGEST_S = 12 if LONG else 6
 
 

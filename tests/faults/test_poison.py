@@ -98,7 +98,7 @@ def test_what_is_no_fault_of_a_chunk_ends_the_run(make_job, tmp_path, harm, part
     assert_ended_at_once(job, done, code, told)
 
 
-@pytest.mark.parametrize("harm", ["runtime", "die"])
+@pytest.mark.parametrize("harm", ["runtime", pytest.param("die", marks=pytest.mark.slow)])
 def test_what_is_no_fault_of_a_chunk_ends_the_run_on_workers(make_job, tmp_path, harm):
     job = make_job(tmp_path, records=60).but(faults={"harm": harm, "everywhere": True})
     done = job.run()

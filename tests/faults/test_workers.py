@@ -17,7 +17,7 @@ from faulty_runs import (
     wait_until,
 )
 
-KILLS = 100 if LONG else 4
+KILLS = 100 if LONG else 2
 SHORT_TTL = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"}
 
 
@@ -66,6 +66,7 @@ def test_a_worker_that_dies_twice_within_seconds_comes_back(job, undisturbed):
     assert_same_results(job, undisturbed)
 
 
+@pytest.mark.slow  # a suspension of all is held below
 def test_a_worker_stopped_for_too_long_is_replaced(job, undisturbed):
     job = job.but(environment=SHORT_TTL)
     with job.start() as process:
