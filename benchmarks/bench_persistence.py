@@ -50,6 +50,12 @@ def main() -> None:
                     | compare(folder, flags | {"cluster.workers": workers})
                 )
                 tell(str(rows[-1]))
+                line = report(rows, options)  # what was measured stays, whatever happens next
+    print(line)
+
+
+def report(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> str:
+    """All rows so far as a line of JSON, which is written to the file that was asked for."""
     result = {
         "benchmark": "persistence",
         "dnabert_s": options.dnabert_s,
@@ -60,7 +66,7 @@ def main() -> None:
     line = json.dumps(result)
     if options.out:
         options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    return line
 
 
 def compare(folder: Path, flags: Mapping[str, object]) -> dict[str, Any]:

@@ -92,3 +92,12 @@ def test_an_address_space_too_small_for_torch_is_told(monkeypatch, kind):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (800_000_000, -1))
     with pytest.raises(NoClusterError, match=r"0\.8 GB of address space here \(ulimit -v\)"):
         refuse_impossible(ClusterSettings(kind=kind))
+
+
+def test_a_script_that_was_edited_while_it_runs_is_let_through(tmp_path):
+    """The line that runs is another one in the file by now."""
+    script = tmp_path / "script.py"
+    script.write_text("", encoding="utf-8")
+    assert start_up._was_edited(script)
+    assert not start_up._was_edited(Path(start_up.__file__))
+    assert not start_up._was_edited(tmp_path / "gone.py")
