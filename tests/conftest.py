@@ -6,11 +6,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before torch is imported anywhere. On few cores, threads that wait for each other make tiny
 # models thirty times slower than one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine is no failure: no example has a limit of seconds.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 DATA = Path(__file__).parent / "data"
 MOST_PROCESSES = 8  # of pytest; each takes about a gigabyte
