@@ -77,15 +77,10 @@ def embed_in_batches(
     order = np.concatenate(batches)
     ids = _to_device(np.concatenate([tokens[row] for row in order]), device)
     embedded = torch.empty((len(order), dim), dtype=torch.float32, device=device)
-    work: list[tuple[Tensor, Tensor]] = []  # token ids, and where their embeddings go
-    text = position = before = 0
-    for rows in batches:
-        length = len(tokens[rows[0]])
-        batch = ids[position : position + len(rows) * length].view(len(rows), length)
-        if fill and length == before:
-            batch = _filled(batch, texts_a_batch(length, max_tokens))
-        work.append((batch, embedded[text : text + len(rows)]))
-        text, position, before = text + len(rows), position + len(rows) * length, length
+    sizes = [(len(rows), len(tokens[rows[0]])) for rows in batches]
+    cut = _cut(ids, sizes, max_tokens if fill else None)
+    places = torch.split(embedded, [texts for texts, _ in sizes])
+    work = list(zip(cut, places, strict=True))
 
     def embed(batch: Tensor, place: Tensor) -> None:
         place.copy_(_embed_or_halve(batch, forward)[: len(place)])
@@ -98,6 +93,20 @@ def embed_in_batches(
     embeddings = np.empty((len(order), dim), np.float32)
     embeddings[order] = embedded.cpu().numpy()
     return embeddings
+
+
+def _cut(ids: Tensor, sizes: Sequence[tuple[int, int]], fill_to: int | None) -> Iterator[Tensor]:
+    """Token ids, end to end → batches of so many texts and tokens a text, in order.
+
+    With ``fill_to`` tokens, a batch that follows one of the same length is filled.
+    """
+    position = before = 0
+    for texts, length in sizes:
+        batch = ids[position : position + texts * length].view(texts, length)
+        if fill_to is not None and length == before:
+            batch = _filled(batch, texts_a_batch(length, fill_to))
+        yield batch
+        position, before = position + texts * length, length
 
 
 def _share_among_threads(

@@ -20,7 +20,7 @@ SOFT = ".soft"  # how a lock's name ends that is a file and no more
 def locked(path: Path, refusal: str, timeout_s: float = 0) -> Iterator[None]:
     """Hold the lock ``path`` for as long as the block runs.
 
-    Where the file system has no locks, a file of a name of its own says who holds it; one of a
+    Where the file system has no locks, a separate file says who holds it; one of a
     process of this machine that is dead does not count.
 
     Raises
