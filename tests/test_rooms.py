@@ -41,7 +41,7 @@ TORCH_ROOMS = {"encoders", "modelsets", "training", "pretraining", "measuring"}
 DISTRIBUTED_TYPES = {("run.py", "Client")}
 RUNNING_BUILTINS = {"eval", "exec", "compile", "__import__"}
 PICKLE_ERROR = "pickle.UnpicklingError"  # what torch.load raises: caught, so it must be named
-SLOW = {"torch", "esm", "sklearn", "scipy", "matplotlib", "Bio"}  # to import
+SLOW = {"torch", "esm", "sklearn", "scipy", "matplotlib", "Bio", "pyrodigal"}  # to import
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
