@@ -1,9 +1,10 @@
-"""Record → chunks of one length, by the published tool's overlap rule."""
+"""Record → chunks of one length, by the published tool's overlap rule; or long pieces."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from virnuc_dask.sequences.records import Record
 
 IntArray = NDArray[np.int64]
+Lengths = TypeVar("Lengths", int, IntArray)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,81 @@ def chunk_spans(length_nt: int, chunk_length: int) -> Iterator[tuple[int, int]]:
     steps = np.arange(count_chunks(length_nt, chunk_length))
     starts, ends = span_arrays(np.full_like(steps, length_nt), steps, chunk_length)
     return zip(starts.tolist(), ends.tolist(), strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Says how records are cut: into chunks of one length, by the published tool's rule."""
+
+    length_nt: int
+
+    @property
+    def shortest_nt(self) -> int:
+        """Records shorter than this are one chunk, shorter than it should be."""
+        return self.length_nt
+
+    def count(self, length_nt: Lengths) -> Lengths:
+        """How many chunks records of these lengths have: none if they are empty."""
+        return -(-length_nt // self.length_nt)
+
+    def sizes(self, length_nt: int) -> Iterator[int]:
+        """Lengths of the chunks of one record, in order."""
+        return (end - start for start, end in chunk_spans(length_nt, self.length_nt))
+
+    def spans(self, length_nt: IntArray, step: IntArray) -> tuple[IntArray, IntArray]:
+        """Starts and ends of many chunks at once; see `span_arrays`."""
+        return span_arrays(length_nt, step, self.length_nt)
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Says how records are cut: into long pieces, of which neighbours overlap.
+
+    Piece k begins at k * (length_nt - overlap_nt). The last one is the first that is shorter than
+    ``length_nt``, so that a piece says by its length alone whether its record goes on: a record of
+    exactly ``length_nt`` has two.
+    """
+
+    length_nt: int
+    overlap_nt: int
+    shortest_nt: int = 0  # shorter records are too short for a gene
+
+    def __post_init__(self) -> None:
+        if not 0 < self.overlap_nt < self.length_nt:
+            raise ValueError(f"pieces of {self.length_nt} nt cannot share {self.overlap_nt} nt")
+
+    @property
+    def stride_nt(self) -> int:
+        """From one piece's start to the next one's."""
+        return self.length_nt - self.overlap_nt
+
+    def count(self, length_nt: Lengths) -> Lengths:
+        """How many pieces records of these lengths have: none if they are empty."""
+        whole = (length_nt - self.overlap_nt) // self.stride_nt
+        return whole * (length_nt >= self.length_nt) + (length_nt > 0)
+
+    def sizes(self, length_nt: int) -> Iterator[int]:
+        """Lengths of the pieces of one record, in order."""
+        for start in range(0, self.count(length_nt) * self.stride_nt, self.stride_nt):
+            yield min(self.length_nt, length_nt - start)
+
+    def spans(self, length_nt: IntArray, step: IntArray) -> tuple[IntArray, IntArray]:
+        """Starts and ends of many pieces at once; see `span_arrays`."""
+        start = step * self.stride_nt
+        return start, np.minimum(start + self.length_nt, length_nt)
+
+    def is_last(self, start: IntArray, end: IntArray) -> NDArray[np.bool_]:
+        """Whether pieces [start, end) are the last of their records."""
+        return end - start < self.length_nt
+
+    def core(self, start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
+        """Starts and ends of the cores of pieces [start, end): those of a record tile it.
+
+        A core ends amid the overlap, where the next piece's begins.
+        """
+        half = self.overlap_nt // 2
+        first = np.where(start == 0, 0, start + half)
+        return first, np.where(self.is_last(start, end), end, end - self.overlap_nt + half)
 
 
 def cut(record: Record, chunk_length: int) -> Iterator[Chunk]:

@@ -19,6 +19,8 @@ IntArray = NDArray[np.int64]
 # The standard code, codons in the order of NCBI's tables: TTT, TTC, TTA, TTG, TCT, ...
 _BASES = b"TCAG"
 _STANDARD = b"FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG"
+# Codes of bacteria and viruses that read a stop of the standard code, by NCBI's number.
+_RECODED = {4: (14, "W"), 15: (11, "Q"), 25: (14, "G")}  # TGA, TAG, TGA
 _STOP, _AMBIGUOUS = ord("*"), ord("X")
 _INVALID = 64  # added by any letter but A, C, G, T: lifts a codon's number out of the table's 64
 
@@ -81,6 +83,16 @@ def translate(dna: str) -> str:
     code = _CODE[np.frombuffer(dna.encode("ascii").upper(), np.uint8)]
     codons = code[: len(code) // 3 * 3].reshape(-1, 3)
     return _AMINO_ACID[codons @ np.array([16, 4, 1], np.uint16)].tobytes().decode()
+
+
+def translate_codons(dna: str, tables: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """As `translate`, of upper-case letters, each codon by the NCBI table named for it."""
+    code = _CODE[np.frombuffer(dna.encode("ascii"), np.uint8)]
+    codons = code.reshape(-1, 3) @ np.array([16, 4, 1], np.uint16)
+    letters = _AMINO_ACID[codons]
+    for table, (codon, letter) in _RECODED.items():
+        letters[(codons == codon) & (tables == table)] = ord(letter)
+    return letters
 
 
 def _blocks(chunks: Sequence[str]) -> Iterator[list[str]]:

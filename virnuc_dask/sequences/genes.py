@@ -1,0 +1,300 @@
+"""DNA → its genes: where they lie, how sure the caller is, their DNA and their peptides.
+
+A caller sees a sequence as open at both ends: a gene that runs over an end is partial there. So it
+does at a gap, a run of 50 or more letters other than A, C, G, T, because nobody knows how long a
+gap is, nor in which frame a gene would go on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from virnuc_dask.errors import BadSettingError, ModelSetError
+from virnuc_dask.sequences.chunks import Pieces
+from virnuc_dask.sequences.fast_genes import GeneModels, call_genes
+from virnuc_dask.sequences.frames import translate_codons
+from virnuc_dask.sequences.gene_columns import CALL
+from virnuc_dask.sequences.gene_columns import START_TYPES as START_TYPES
+
+if TYPE_CHECKING:
+    from pyrodigal import Gene, GeneFinder
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+PYRODIGAL, FAST = "pyrodigal-gv", "fast"
+
+_BLOCK_NT = 1 << 17  # of the fast caller: its arrays stay in the processor's cache
+_SHORTEST_GAP = 50
+_GAP = re.compile(f"[^ACGT]{{{_SHORTEST_GAP},}}")
+_COMPLEMENT = str.maketrans("ACGTRYKMBVDH", "TGCAYRMKVBHD")  # N, S, W and gaps stay
+
+
+@dataclass(frozen=True, slots=True)
+class Genes:
+    """Genes of many sequences, column by column, ordered by (sequence, start, end, strand).
+
+    Scores are pyrodigal's: log-likelihood ratios of a gene against none, in nats or near to them.
+    """
+
+    sequence: IntArray  # row in the sequences that were given
+    start: IntArray  # 0-based, half-open, leftmost base first on either strand; whole codons
+    end: IntArray
+    strand: NDArray[np.int8]  # +1, -1
+    partial_left: BoolArray  # it runs over the left end of the sequence, or into a gap
+    partial_right: BoolArray
+    start_type: NDArray[np.uint8]  # place in START_TYPES; edge where the begin is not there
+    rbs: BoolArray  # a motif of a ribosome binding site lies before the start
+    translation_table: NDArray[np.int8]
+    model: NDArray[np.int16]  # the caller's number for the one it chose; -1, no choice
+    confidence: Floats  # 0 to 1
+    coding_score: Floats
+    start_score: Floats  # the sum of the next three, and of what else counts for a start
+    rbs_score: Floats
+    upstream_score: Floats
+    type_score: Floats
+    dna: list[str]  # 5' to 3', upper case, whole codons, with the stop codon where there is one
+    peptides: list[str]  # without the stop; X for a codon with another letter than A, C, G, T
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def take(self, rows: IntArray) -> Genes:
+        """The genes of these rows, in their order."""
+        texts = {"dna", "peptides"}
+        names = [field.name for field in fields(self) if field.name not in texts]
+        taken: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
+        taken |= {name: [getattr(self, name)[row] for row in rows] for name in texts}
+        return Genes(**taken)
+
+
+class GeneCaller(Protocol):
+    """Finds genes. What it finds in a sequence depends on that sequence alone."""
+
+    def find(self, sequences: Sequence[str], threads: int = 1) -> Genes:
+        """The genes of ``sequences``, which are ASCII letters in any case, on some threads."""
+        ...
+
+
+class _Stretch(NamedTuple):
+    """DNA between two gaps, or ends, of a sequence."""
+
+    sequence: int
+    first: int
+    dna: str
+
+
+def gene_caller(name: str = PYRODIGAL, models: Sequence[int | str] | None = None) -> GeneCaller:
+    """The gene caller called ``name``.
+
+    Parameters
+    ----------
+    name
+        ``pyrodigal-gv`` or ``fast``.
+    models
+        The gene models that it may choose from, by number (``20``) or name
+        (``Escherichia_coli_UMN026``); all, if not given. ``fast`` has no choice, and passes over
+        them.
+
+    Raises
+    ------
+    BadSettingError
+        If there is no such caller.
+    ModelSetError
+        If it has no such gene model.
+    """
+    if name == PYRODIGAL:
+        return _Pyrodigal(models)
+    if name == FAST:
+        return _Fast(GeneModels.load())
+    raise BadSettingError(f"gene caller {name!r} is unknown; there are {PYRODIGAL} and {FAST}.")
+
+
+class _Pyrodigal:
+    """pyrodigal-gv: Prodigal with gene models of giant viruses and gut phages beside its own."""
+
+    def __init__(self, models: Sequence[int | str] | None) -> None:
+        # Both are for those who call genes only.
+        from pyrodigal import GeneFinder, MetagenomicBins
+        from pyrodigal_gv.meta import METAGENOMIC_BINS
+
+        names = [_number_and_name(model.description) for model in METAGENOMIC_BINS]
+        chosen = _chosen(names, models)
+        bins = MetagenomicBins([METAGENOMIC_BINS[place] for place in chosen])
+        self._finder = GeneFinder(meta=True, metagenomic_bins=bins)
+
+    def find(self, sequences: Sequence[str], threads: int = 1) -> Genes:
+        upper = [dna.upper() for dna in sequences]
+        stretches = [piece for row, dna in enumerate(upper) for piece in _stretches(row, dna)]
+        with _pool(threads) as pool:
+            each = map if pool is None else pool.map
+            calls = list(each(partial(_called, self._finder), stretches))
+        return genes_of(upper, stretches, calls)
+
+
+class _Fast:
+    """Our own: see `fast_genes`."""
+
+    def __init__(self, models: GeneModels) -> None:
+        self._models = models
+
+    def find(self, sequences: Sequence[str], threads: int = 1) -> Genes:
+        upper = [dna.upper() for dna in sequences]
+        stretches = [piece for row, dna in enumerate(upper) for piece in _stretches(row, dna)]
+        blocks = list(_blocks([piece.dna for piece in stretches]))
+        with _pool(threads) as pool:
+            each = map if pool is None else pool.map
+            calls = [call for calls in each(self._called, blocks) for call in calls]
+        return genes_of(upper, stretches, calls)
+
+    def _called(self, block: list[str]) -> list[NDArray[np.void]]:
+        return call_genes(block, self._models)
+
+
+def owned(genes: Genes, pieces: Pieces, start: IntArray, end: IntArray) -> BoolArray:
+    """Which genes belong to the piece they were found in: they begin in its core.
+
+    Parameters
+    ----------
+    genes
+        Of the pieces [start, end) of records: ``genes.sequence`` is the row of these.
+    """
+    first, last = pieces.core(start, end)
+    begin = start[genes.sequence] + genes.start
+    return (first[genes.sequence] <= begin) & (begin < last[genes.sequence])
+
+
+def genes_of(
+    sequences: Sequence[str], stretches: Sequence[_Stretch], calls: Sequence[NDArray[np.void]]
+) -> Genes:
+    """Genes from what a caller found in each of the ``stretches`` of upper-case ``sequences``.
+
+    Parameters
+    ----------
+    calls
+        For each stretch an array of `CALL`, places within it.
+    """
+    found = np.concatenate([np.empty(0, CALL), *calls])
+    counts = [len(call) for call in calls]
+    sequence = np.repeat(np.array([piece.sequence for piece in stretches], np.int64), counts)
+    first = np.repeat(np.array([piece.first for piece in stretches], np.int64), counts)
+    found["start"] += first
+    found["end"] += first
+    order = np.lexsort((found["strand"], found["end"], found["start"], sequence))
+    sequence, found = sequence[order], found[order]
+    columns: dict[str, Any] = {name: found[name].copy() for name in CALL.names or ()}
+    dna = _coding_dna(sequences, sequence, found)
+    return Genes(sequence=sequence, **columns, dna=dna, peptides=_peptides(dna, found))
+
+
+def _number_and_name(description: str) -> tuple[str, str]:
+    """Of ``20|Escherichia_coli_UMN026|B|50.7|11|1``, the first two."""
+    number, name, _ = description.split("|", 2)
+    return number, name
+
+
+def _chosen(names: Sequence[tuple[str, str]], models: Sequence[int | str] | None) -> list[int]:
+    """Places of the models asked for, in pyrodigal's order, whatever the order asked in."""
+    if models is None:
+        return list(range(len(names)))
+    place = {key: row for row, pair in enumerate(names) for key in pair}
+    unknown = [str(model) for model in models if str(model) not in place]
+    if unknown or not models:
+        raise ModelSetError(
+            f"{PYRODIGAL} has no gene model {', '.join(unknown) or 'to choose from'}; its models "
+            f"are {', '.join(' '.join(pair) for pair in names)}."
+        )
+    return sorted({place[str(model)] for model in models})
+
+
+def _pool(threads: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
+    return ThreadPoolExecutor(threads, "gene-caller") if threads > 1 else nullcontext()
+
+
+def _stretches(sequence: int, dna: str) -> Iterator[_Stretch]:
+    first = 0
+    # Most sequences have no gap, and this is ten times as fast as looking for one.
+    unknown = len(dna.encode("ascii").translate(None, b"ACGT"))
+    for gap in _GAP.finditer(dna) if unknown >= _SHORTEST_GAP else ():
+        yield _Stretch(sequence, first, dna[first : gap.start()])
+        first = gap.end()
+    yield _Stretch(sequence, first, dna[first:])
+
+
+def _blocks(sequences: Sequence[str]) -> Iterator[list[str]]:
+    """Neighbours of about `_BLOCK_NT` together."""
+    block: list[str] = []
+    held = 0
+    for dna in sequences:
+        block.append(dna)
+        held += len(dna)
+        if held >= _BLOCK_NT:
+            yield block
+            block, held = [], 0
+    if block:
+        yield block
+
+
+def _called(finder: GeneFinder, stretch: _Stretch) -> NDArray[np.void]:
+    genes = finder.find_genes(stretch.dna)
+    chosen = genes.metagenomic_bin
+    model = int(_number_and_name(chosen.description)[0]) if chosen else -1
+    return np.array([_row(gene, model) for gene in genes], CALL)
+
+
+def _row(gene: Gene, model: int) -> tuple[object, ...]:
+    """A gene as a row of `CALL`."""
+    start = gene.start_type if gene.start_type in START_TYPES else "other"
+    return (
+        gene.begin - 1,
+        gene.end,
+        gene.strand,
+        gene.partial_begin,
+        gene.partial_end,
+        START_TYPES.index("edge" if gene.start_type == "Edge" else start),
+        gene.rbs_motif is not None,
+        gene.translation_table,
+        model,
+        gene.confidence() / 100,
+        gene.cscore,
+        gene.sscore,
+        gene.rscore,
+        gene.uscore,
+        gene.tscore,
+    )
+
+
+def _coding_dna(sequences: Sequence[str], sequence: IntArray, found: NDArray[np.void]) -> list[str]:
+    columns = (sequence, found["start"], found["end"], found["strand"])
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [
+        sequences[row][start:end]
+        if strand > 0
+        else sequences[row][start:end].translate(_COMPLEMENT)[::-1]
+        for row, start, end, strand in rows
+    ]
+
+
+def _peptides(dna: Sequence[str], found: NDArray[np.void]) -> list[str]:
+    forward = found["strand"] > 0
+    has_start = ~np.where(forward, found["partial_left"], found["partial_right"])
+    has_stop = ~np.where(forward, found["partial_right"], found["partial_left"])
+    codons = np.array([len(text) // 3 for text in dna], np.int64)
+    letters = translate_codons("".join(dna), np.repeat(found["translation_table"], codons))
+    ends = np.cumsum(codons)
+    starts = ends - codons
+    # Whatever the start codon codes for elsewhere, a peptide begins with methionine.
+    letters[starts[has_start]] = ord("M")
+    text = letters.tobytes().decode()
+    spans = zip(starts.tolist(), (ends - has_stop).tolist(), strict=True)
+    return [text[first:last] for first, last in spans]
