@@ -162,7 +162,8 @@ class KnownWords:
         """`KNOWN_VALUES` of each text, shape (texts, 3)."""
         words = texts.words(self.pattern, self.step)
         packed = self.table[words.numbers >> 1]
-        level = np.where(words.numbers & 1, packed >> 4, packed & 15).astype(np.int8) - _NEUTRAL
+        bits = np.where(words.numbers & 1, packed >> 4, packed & 15)
+        level = bits.astype(np.int8) - _NEUTRAL
         count = np.diff(words.ends) + _PRIOR_WORDS
         columns = [
             _sums(level, words.ends) / 2 / np.sqrt(count),
@@ -175,8 +176,9 @@ class KnownWords:
 def pack_log_odds(log_odds: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """Log-odds of all words of a pattern in four bits each: half units, from -3.5 to 3.5."""
     level = np.clip(np.round(log_odds * 2), -7, 7) + _NEUTRAL
-    bits = np.append(level, np.full(len(level) % 2, _NEUTRAL)).astype(np.uint8)
-    packed: NDArray[np.uint8] = bits[0::2] | (bits[1::2] << 4)
+    bits = np.append(level, np.full(len(level) % 2, _NEUTRAL))
+    halves = bits.astype(np.uint8).reshape(-1, 2)
+    packed: NDArray[np.uint8] = halves[:, 0] + 16 * halves[:, 1]
     return packed
 
 
