@@ -28,6 +28,7 @@ from virnuc_dask.outputs.run_json import record_run
 from virnuc_dask.planning import (
     call_rule,
     chunk_length,
+    cutting_of,
     decided,
     make_plan,
     plan_again,
@@ -65,7 +66,8 @@ class Run:
         Parameters
         ----------
         name
-            ``chunks``, ``records``, ``predictions``, ``features`` or ``partitions``.
+            ``chunks``, ``records``, ``predictions``, ``features`` or ``partitions``; ``genes`` of
+            a run with a model set that reads genes.
 
         Raises
         ------
@@ -78,6 +80,11 @@ class Run:
         import pyarrow.dataset as ds
 
         files = self._tables(name)
+        if name == "genes" and not files[0].exists():
+            raise BadTableError(
+                f"{self.folder}: has no table 'genes'; its model set reads frames, so that "
+                "'predictions' has a row a frame."
+            )
         if not files and self.summary.get("frames"):
             raise BadTableError(
                 f"{self.folder}: has no table {name!r}; `run --resume --features` makes it."
@@ -93,7 +100,11 @@ class Run:
             "features": folder.features,
             "predictions": folder.predictions,
         }
-        alone = {"chunks": folder.output("chunks.parquet"), "records": folder.records}
+        alone = {
+            "chunks": folder.output("chunks.parquet"),
+            "genes": folder.output("genes.parquet"),
+            "records": folder.records,
+        }
         if name in alone:
             return [alone[name]]
         if name not in several:
@@ -247,8 +258,8 @@ def dry_run(inputs: Inputs, settings: Settings) -> Counts:
     info = read_info(find(settings.model))
     length = chunk_length(settings, info)
     call_rule(settings, info, length)
-    counts = count_records(read_records(given_inputs(inputs)), length)
-    for message in warnings_of(counts, length):
+    counts = count_records(read_records(given_inputs(inputs)), cutting_of(settings, info))
+    for message in warnings_of(counts, info, length):
         logger.warning(message)
     return counts
 
@@ -265,7 +276,7 @@ def execute(plan: Plan, job: _Job) -> Tally:
         partitions_done=len(plan.partitions) - len(tasks),
     )
     for message in (
-        *warnings_of(plan.counts, plan.decisions.chunk_length),
+        *warnings_of(plan.counts, job.info, plan.decisions.chunk_length),
         *(
             warnings_of_speed(job.settings, job.info, job.hardware)
             if tasks and job.encoders
@@ -352,11 +363,12 @@ def _describe(connection: Connection, hardware: Hardware) -> dict[str, Any]:
 
 def _summary(plan: Plan, tally: Tally, totals: Totals, job: _Job) -> dict[str, Any]:
     computed, failed = tally.computed, len(tally.failed_partitions)
+    absent = () if plan.decisions.reads_genes else ("genes", "genes_virus")
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "cluster": tally.cluster,
         "records": plan.counts.records,
-        **asdict(totals),
+        **{name: value for name, value in asdict(totals).items() if name not in absent},
         "chunks_failed": tally.failed_chunks,
         "fdr": job.settings.fdr,
         "partitions": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from virnuc_dask.sequences.records import Record
 
 IntArray = NDArray[np.int64]
+Lengths = TypeVar("Lengths", int, IntArray)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,42 +28,53 @@ class Chunk:
     sequence: str
 
 
-def count_chunks(length_nt: int, chunk_length: int) -> int:
-    """How many chunks a record has: none if it is empty."""
-    return -(-length_nt // chunk_length)
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Cuts records into chunks of one length by the published tool's rule."""
 
+    length_nt: int
 
-def span_arrays(
-    length_nt: IntArray, step: IntArray, chunk_length: int
-) -> tuple[IntArray, IntArray]:
-    """Starts and ends of many chunks at once.
+    @property
+    def shortest_nt(self) -> int:
+        """Records shorter than this are chunks shorter than they should be."""
+        return self.length_nt
 
-    All n = ⌈L/C⌉ chunks of a record are C long and their overlaps spread evenly, except that
-    integer division can leave a last overlap unspent: then the last chunk is short (L=501, C=500
-    gives [0, 500) and [250, 501)). A record no longer than C is one chunk.
+    def count(self, length_nt: Lengths) -> Lengths:
+        """How many chunks records of these lengths have: none if they are empty."""
+        return -(-length_nt // self.length_nt)
 
-    Parameters
-    ----------
-    length_nt
-        For each chunk, the length L of its record; not 0.
-    step
-        For each chunk, its place in its record, from 0.
-    chunk_length
-        C, in nt.
-    """
-    count = -(-length_nt // chunk_length)
-    surplus = count * chunk_length - length_nt
-    overlap = surplus // count
-    # Steps that overlap one base more.
-    wider = np.minimum(surplus - overlap * (count - 1), count - 1)
-    start = step * (chunk_length - overlap) - np.minimum(step, wider)
-    return start, np.minimum(start + chunk_length, length_nt)
+    def sizes(self, length_nt: int) -> Iterator[int]:
+        """Lengths of the chunks of one record, in order."""
+        return (end - start for start, end in chunk_spans(length_nt, self.length_nt))
+
+    def spans(self, length_nt: IntArray, step: IntArray) -> tuple[IntArray, IntArray]:
+        """Starts and ends of many chunks at once.
+
+        All n = ⌈L/C⌉ chunks of a record are C long and their overlaps spread evenly, except that
+        integer division can leave a last overlap unspent: then the last chunk is short (L=501,
+        C=500 gives [0, 500) and [250, 501)). A record no longer than C is one chunk.
+
+        Parameters
+        ----------
+        length_nt
+            For each chunk, the length L of its record; not 0.
+        step
+            For each chunk, its place in its record, from 0.
+        """
+        count = self.count(length_nt)
+        surplus = count * self.length_nt - length_nt
+        overlap = surplus // count
+        # Steps that overlap one base more.
+        wider = np.minimum(surplus - overlap * (count - 1), count - 1)
+        start = step * (self.length_nt - overlap) - np.minimum(step, wider)
+        return start, np.minimum(start + self.length_nt, length_nt)
 
 
 def chunk_spans(length_nt: int, chunk_length: int) -> Iterator[tuple[int, int]]:
-    """Spans [start, end) of the chunks of one record, in order; see `span_arrays`."""
-    steps = np.arange(count_chunks(length_nt, chunk_length))
-    starts, ends = span_arrays(np.full_like(steps, length_nt), steps, chunk_length)
+    """Spans [start, end) of the chunks of one record, in order; see `Chunks.spans`."""
+    chunks = Chunks(chunk_length)
+    steps = np.arange(chunks.count(length_nt))
+    starts, ends = chunks.spans(np.full_like(steps, length_nt), steps)
     return zip(starts.tolist(), ends.tolist(), strict=True)
 
 

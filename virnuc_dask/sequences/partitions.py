@@ -1,6 +1,7 @@
 """Record stream → partition files, in one pass and bounded memory.
 
-The chunks of a partition are cut together, from arrays: no Python object stands for a chunk.
+The chunks, or pieces, of a partition are cut together, from arrays: no Python object stands for a
+chunk.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from virnuc_dask.sequences.chunks import count_chunks, span_arrays
+from virnuc_dask.sequences.chunks import Chunks
+from virnuc_dask.sequences.pieces import Pieces
 from virnuc_dask.sequences.records import Record
+from virnuc_dask.sequences.topology import terminal_repeat
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import ROWS, TableWriter, table_writer, write_table
 from virnuc_dask.tables.plan import Counts, PlannedPartition
+
+Cutting = Chunks | Pieces
 
 _IN_FLIGHT = 4  # partitions that wait to be written
 
@@ -29,27 +34,40 @@ _IN_FLIGHT = 4  # partitions that wait to be written
 def write_partitions(
     records: Iterable[Record],
     folder: RunFolder,
-    chunk_length: int,
+    cutting: Cutting,
     partition_chunks: int,
     records_fingerprint: Callable[[], str],
+    partition_nt: int | None = None,
 ) -> tuple[Counts, tuple[PlannedPartition, ...]]:
-    """Cut records into chunks and write them, ``partition_chunks`` a file, and the record table.
+    """Cut records and write the chunks or pieces into partition files; write the record table.
 
-    ``records_fingerprint`` is asked once all records have been read.
+    Parameters
+    ----------
+    partition_chunks
+        Rows of a partition but the last.
+    records_fingerprint
+        Is asked once all records have been read.
+    partition_nt
+        Of pieces: a partition is full with the row that brings it to so many nt, if it has not
+        ``partition_chunks`` rows before.
     """
-    tally = _Tally(chunk_length)
+    tally = _Tally(cutting)
     with (
-        table_writer(folder.records, schemas.RECORDS, records_fingerprint) as writer,
+        table_writer(folder.records, tally.schema, records_fingerprint) as writer,
         ThreadPoolExecutor(1, "partition-writer") as thread,
     ):
-        groups = _group(tally.counting(records, writer), chunk_length, partition_chunks)
-        partitions = tuple(_write_behind(thread, groups, folder, chunk_length))
+        passing = tally.counting(records, writer)
+        if partition_nt is None:
+            groups = _group(passing, cutting, partition_chunks)
+        else:
+            groups = _group_by_nt(passing, cutting, partition_chunks, partition_nt)
+        partitions = tuple(_write_behind(thread, groups, folder, cutting))
     return tally.counts(), partitions
 
 
-def count_records(records: Iterable[Record], chunk_length: int) -> Counts:
+def count_records(records: Iterable[Record], cutting: Cutting) -> Counts:
     """What `write_partitions` would count, without writing."""
-    tally = _Tally(chunk_length)
+    tally = _Tally(cutting)
     for _ in tally.counting(records):
         pass
     return tally.counts()
@@ -63,12 +81,12 @@ class _Group(NamedTuple):
     chunks: int
 
 
-def _group(records: Iterable[Record], chunk_length: int, size: int) -> Iterator[_Group]:
+def _group(records: Iterable[Record], cutting: Cutting, size: int) -> Iterator[_Group]:
     """Groups of ``size`` chunks; the last one may have fewer."""
     group: list[Record] = []
     first, held = 0, 0
     for record in records:
-        chunks = count_chunks(len(record.dna), chunk_length)
+        chunks = cutting.count(len(record.dna))
         group.append(record)
         held += chunks
         while held >= size:
@@ -79,8 +97,28 @@ def _group(records: Iterable[Record], chunk_length: int, size: int) -> Iterator[
         yield _Group(group, first, held)
 
 
+def _group_by_nt(
+    records: Iterable[Record], cutting: Cutting, rows: int, nt: int
+) -> Iterator[_Group]:
+    """Groups that end with their row number ``rows``, or with that which brings them to ``nt``."""
+    group: list[Record] = []
+    first = held = held_nt = 0
+    for record in records:
+        group.append(record)
+        for step, size_nt in enumerate(cutting.sizes(len(record.dna))):
+            if not group:
+                group, first = [record], step
+            held += 1
+            held_nt += size_nt
+            if held == rows or held_nt >= nt:
+                yield _Group(group, first, held)
+                group, first, held, held_nt = [], 0, 0, 0
+    if held:
+        yield _Group(group, first, held)
+
+
 def _write_behind(
-    thread: ThreadPoolExecutor, groups: Iterable[_Group], folder: RunFolder, chunk_length: int
+    thread: ThreadPoolExecutor, groups: Iterable[_Group], folder: RunFolder, cutting: Cutting
 ) -> Iterator[PlannedPartition]:
     """Write partitions while the next ones are read: compressing and the disk need no Python."""
     writing: deque[Future[PlannedPartition]] = deque()
@@ -88,7 +126,7 @@ def _write_behind(
         for index, group in enumerate(groups):
             if len(writing) == _IN_FLIGHT:
                 yield writing.popleft().result()
-            writing.append(thread.submit(_write, folder, index, _cut(group, chunk_length)))
+            writing.append(thread.submit(_write, folder, index, _cut(group, cutting)))
         while writing:
             yield writing.popleft().result()
     finally:
@@ -102,17 +140,17 @@ def _write(folder: RunFolder, index: int, table: pa.Table) -> PlannedPartition:
     return PlannedPartition(index, len(table), content)
 
 
-def _cut(group: _Group, chunk_length: int) -> pa.Table:
-    """The chunks of ``group``: rows of `schemas.PARTITION`."""
+def _cut(group: _Group, cutting: Cutting) -> pa.Table:
+    """The chunks or pieces of ``group``: rows of `schemas.PARTITION`."""
     ids, dna = [record.id for record in group.records], [record.dna for record in group.records]
     length_nt = np.fromiter(map(len, dna), np.int64, len(dna))
-    count = -(-length_nt // chunk_length)
+    count = cutting.count(length_nt)
     count[0] -= group.first
     count[-1] -= count.sum() - group.chunks
     row = np.repeat(np.arange(len(dna)), count)
     step = np.arange(group.chunks) - (np.cumsum(count) - count)[row]
     step[: count[0]] += group.first
-    start, end = span_arrays(length_nt[row], step, chunk_length)
+    start, end = cutting.spans(length_nt[row], step)
     spans = zip(row.tolist(), start.tolist(), end.tolist(), strict=True)
     record_id = pa.array(ids, pa.string()).take(pa.array(row))
     number = pa.array(step + 1)
@@ -155,13 +193,16 @@ class _Rows(NamedTuple):
     record_index: list[int]
     id: list[str]
     length_nt: list[int]
+    topology: list[str | None]  # where it is told
 
 
 class _Tally:
     """Counts what passes by, eight bytes a record."""
 
-    def __init__(self, chunk_length: int) -> None:
-        self._chunk_length = chunk_length
+    def __init__(self, cutting: Cutting) -> None:
+        self._cutting = cutting
+        self._looks_at_ends = isinstance(cutting, Pieces)
+        self.schema = schemas.RECORDS_WITH_ENDS if self._looks_at_ends else schemas.RECORDS
         self._id_hashes = array("q")
         self._chunks = self._length_nt = self._shorter = self._rna = 0
 
@@ -169,8 +210,10 @@ class _Tally:
         self, records: Iterable[Record], writer: TableWriter | None = None
     ) -> Iterator[Record]:
         """Pass records on; with a ``writer``, the record table is written on the way."""
-        rows = _Rows([], [], [])
+        rows = _Rows([], [], [], [])
         for record in records:
+            if self._looks_at_ends and writer is not None:
+                rows.topology.append(terminal_repeat(record.dna))
             rows.record_index.append(record.index)
             rows.id.append(record.id)
             rows.length_nt.append(len(record.dna))
@@ -178,20 +221,22 @@ class _Tally:
             yield record
             if len(rows.id) == ROWS:
                 self._take_in(rows, writer)
-                rows = _Rows([], [], [])
+                rows = _Rows([], [], [], [])
         self._take_in(rows, writer)
 
     def _take_in(self, rows: _Rows, writer: TableWriter | None) -> None:
         # Python's own hash: 64 bits, compared within this process only.
         self._id_hashes.extend(map(hash, rows.id))
         length_nt = np.array(rows.length_nt, np.int64)
-        chunks = -(-length_nt // self._chunk_length)
+        chunks = self._cutting.count(length_nt)
         self._chunks += int(chunks.sum())
         self._length_nt += int(length_nt.sum())
-        self._shorter += int(np.count_nonzero(length_nt < self._chunk_length))
+        self._shorter += int(np.count_nonzero(length_nt < self._cutting.shortest_nt))
         if writer is not None:
             columns = [rows.record_index, rows.id, length_nt, chunks]
-            writer.write(pa.table(columns, schema=schemas.RECORDS))
+            if self._looks_at_ends:
+                columns.append(rows.topology)
+            writer.write(pa.table(columns, schema=self.schema))
 
     def counts(self) -> Counts:
         """What has passed by."""

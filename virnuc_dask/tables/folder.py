@@ -21,6 +21,7 @@ _TABLES = ("partitions", "features", "predictions")
 # What a run leaves for its user.
 _OUTPUTS = (
     "chunks.parquet",
+    "genes.parquet",
     "contigs.tsv",
     "virus.fasta",
     "prediction_results.txt",
