@@ -77,6 +77,54 @@ def parity_modelset(parity_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+@pytest.fixture(scope="session")
+def genes_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny model set that reads genes, in short pieces; its weights are drawn."""
+    import torch
+    from safetensors.torch import save_file
+
+    from virnuc_dask.encoders.encoder import EncoderSpec
+    from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
+    from virnuc_dask.modelsets.classifier import Classifier
+    from virnuc_dask.modelsets.registry import (
+        ClassifierSpec,
+        ContigModelSpec,
+        GenesSpec,
+        ModelSetInfo,
+        write_info,
+    )
+
+    folder = tmp_path_factory.mktemp("modelsets") / "genes"
+    folder.mkdir()
+    draw, width = torch.Generator().manual_seed(5), 2
+    for file, tables in (("nucleotide", DNA_TABLES), ("peptide", PEPTIDE_TABLES)):
+        drawn = {k: torch.randn(n, width, generator=draw) * 40 for k, n in tables.items()}
+        save_file({k: v.half() for k, v in drawn.items()}, folder / f"{file}.safetensors")
+    nucleotide = EncoderSpec("dna_ngrams", 3 * width, "nucleotide.safetensors", {"width": width})
+    peptide = EncoderSpec("peptide_ngrams", width, "peptide.safetensors", {"width": width})
+    torch.manual_seed(1)
+    classifier = Classifier(4 * width, hidden=4)
+    save_file(classifier.state_dict(), folder / "classifier.safetensors")
+    numbers = {"slope": 1.0, "offset": 0.2, "called": 0.6, "reliable": 0.6}
+    contig_model = {name: torch.tensor(number) for name, number in numbers.items()}
+    save_file(contig_model, folder / "contig_model.safetensors")
+    info = ModelSetInfo(
+        name="genes",
+        version="1",
+        chunk_lengths=(500,),
+        nucleotide=nucleotide,
+        peptide=peptide,
+        classifier=ClassifierSpec("classifier.safetensors", 4),
+        licence="none",
+        training_data="none",
+        reading="genes",
+        genes=GenesSpec("pyrodigal-gv", (2, 20, 45), 8000, 2000, 300),
+        contig_model=ContigModelSpec("contig_model.safetensors", (1, 7)),
+    )
+    write_info(folder, info)
+    return folder
+
+
 @pytest.fixture
 def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -44,6 +44,8 @@ def test_the_beginning_may_stand_near_the_end_once_more():
         "ACG" * 20 + drawn(3000) + "ACG" * 20,
         "N" * 60 + drawn(3000) + "N" * 60,
         "N" * 3000,
+        drawn(16, 1) * 60,
+        drawn(150, 1) * 2 + drawn(3000) + drawn(150, 1) * 2,
         drawn(1000, 1)[:19] + "N" + drawn(500) + drawn(1000, 1)[:19] + "N",
     ],
 )

@@ -56,7 +56,7 @@ def partition_of(sequences: list[str]) -> pa.Table:
 def models() -> SimpleNamespace:
     """A model set of two length encoders."""
     encoders = LengthEncoder(3), LengthEncoder(2)
-    return SimpleNamespace(encoders=encoders, turns=Turns(), memory_bytes=lambda: 5)
+    return SimpleNamespace(encoders=encoders, turns=Turns(), memory_bytes=lambda: 5, caller=None)
 
 
 @pytest.fixture

@@ -162,5 +162,6 @@ def _fdr_line(found: Mapping[str, Any]) -> list[str]:
 
 
 def _scores(contig: Mapping[str, Any]) -> str:
-    chance = f"  probability {contig['probability']:.3f}" if "probability" in contig else ""
+    known = contig.get("probability") is not None
+    chance = f"  probability {contig['probability']:.3f}" if known else ""
     return f"{contig['score']:.3f}{chance}"

@@ -231,11 +231,16 @@ def _highest(record_ids: Mapping[int, str], calls: ContigCalls) -> list[dict[str
     return [
         {
             "record_id": record_ids[index],
-            **{name: round(float(values[index]), 6) for name, values in columns.items()},
+            **{name: _rounded(values[index]) for name, values in columns.items()},
             "call": str(calls.call[index]),
         }
         for index in calls.order[:_SHOWN].tolist()
     ]
+
+
+def _rounded(value: float) -> float | None:
+    """As `contigs.tsv` has it; JSON knows no number that is none."""
+    return None if np.isnan(value) else round(float(value), 6)
 
 
 def _sequences(plan: Plan) -> Iterator[pa.Table]:

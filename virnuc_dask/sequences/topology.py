@@ -17,8 +17,9 @@ _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 def terminal_repeat(dna: str) -> str | None:
     """`DIRECT` or `INVERTED`, the first of them that the ends of ``dna`` have; None for neither.
 
-    A repeat is exact and has at least 20 nt, of A, C, G and T alone and no simple ones; no more
-    than half of ``dna``, and 1,000 nt of each end, are looked at.
+    A repeat is exact and has at least 20 nt, of A, C, G and T alone. It is not made of few words,
+    nor of a unit twice and more: that tells nothing of ends. No more than half of ``dna``, and
+    1,000 nt of each end, are looked at.
     """
     reach = min(_LONGEST_NT, len(dna) // 2)
     if reach < _SHORTEST_NT:
@@ -52,8 +53,11 @@ def _beginning(first: str, other: str) -> str:
 
 
 def _is_telling(repeat: str) -> bool:
-    """Whether a repeat is long enough, known to its last letter, and not of a few words only."""
+    """Whether a repeat is long enough, known to its last letter, and no repeat of a short unit."""
     if len(repeat) < _SHORTEST_NT or repeat.strip("ACGT"):
         return False
     words = {repeat[place : place + _WORD] for place in range(len(repeat) - _WORD + 1)}
-    return len(words) >= _FEWEST_WORDS
+    if len(words) < _FEWEST_WORDS:
+        return False
+    half = len(repeat) // 2
+    return not any(repeat.startswith(repeat[unit:]) for unit in range(1, half + 1))
