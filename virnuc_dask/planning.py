@@ -15,9 +15,8 @@ from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError,
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.registry import GenesSpec, ModelSetInfo, find, verified
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.sequences.chunks import Chunks
+from virnuc_dask.sequences.chunks import Pieces
 from virnuc_dask.sequences.partitions import write_partitions
-from virnuc_dask.sequences.pieces import Pieces
 from virnuc_dask.sequences.records import hash_inputs, read_records
 from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables.folder import RunFolder
@@ -270,10 +269,10 @@ def require_frames(info: ModelSetInfo, command: str) -> None:
         )
 
 
-def cutting_of(settings: Settings, info: ModelSetInfo) -> Chunks | Pieces:
-    """What records are cut into: chunks, or the pieces of a model set that reads genes."""
+def pieces_of(info: ModelSetInfo) -> Pieces | None:
+    """The pieces that records are cut into by a model set that reads genes."""
     if info.genes is None:
-        return Chunks(chunk_length(settings, info))
+        return None
     return Pieces(info.genes.piece_nt, info.genes.overlap_nt, info.genes.shortest_nt)
 
 
@@ -289,9 +288,10 @@ def _plan_anew(
     counts, partitions = write_partitions(
         read_records(inputs, digest),
         folder,
-        cutting_of(settings, info),
+        decisions.chunk_length,
         decisions.partition_chunks,
         lambda: replace(decisions, input_digest=digest.hexdigest()).records_fingerprint,
+        pieces_of(info),
         decisions.partition_nt,
     )
     decisions = replace(decisions, input_digest=digest.hexdigest())

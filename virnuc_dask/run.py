@@ -28,9 +28,9 @@ from virnuc_dask.outputs.run_json import record_run
 from virnuc_dask.planning import (
     call_rule,
     chunk_length,
-    cutting_of,
     decided,
     make_plan,
+    pieces_of,
     plan_again,
     source_of,
     warnings_of,
@@ -258,7 +258,7 @@ def dry_run(inputs: Inputs, settings: Settings) -> Counts:
     info = read_info(find(settings.model))
     length = chunk_length(settings, info)
     call_rule(settings, info, length)
-    counts = count_records(read_records(given_inputs(inputs)), cutting_of(settings, info))
+    counts = count_records(read_records(given_inputs(inputs)), length, pieces_of(info))
     for message in warnings_of(counts, info, length):
         logger.warning(message)
     return counts

@@ -7,7 +7,6 @@ import pytest
 from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.outputs.results import write_results
-from virnuc_dask.sequences.chunks import Chunks
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.stages.calls import CallRule
@@ -38,9 +37,8 @@ def make_plan(folder: RunFolder, records: list[Record]) -> Plan:
     folder.path.mkdir(exist_ok=True)
     folder.prepare(resume=False, force=False)
     decisions = Decisions("input", CHUNK_LENGTH, PARTITION_CHUNKS, "fp32", "encoders", "modelset")
-    cutting = Chunks(CHUNK_LENGTH)
     counts, partitions = write_partitions(
-        records, folder, cutting, PARTITION_CHUNKS, lambda: fingerprint("input", CHUNK_LENGTH)
+        records, folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: fingerprint("input", CHUNK_LENGTH)
     )
     return Plan(folder, decisions, counts, partitions)
 

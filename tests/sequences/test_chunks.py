@@ -1,8 +1,11 @@
 from itertools import pairwise
 
+import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from virnuc_dask.sequences.chunks import chunk_spans, cut
+from virnuc_dask.sequences.chunks import Chunks, Pieces, chunk_spans, count_chunks, cut
 from virnuc_dask.sequences.records import Record
 
 
@@ -75,3 +78,62 @@ def test_chunks_carry_their_place_and_their_dna():
 
 def test_an_empty_record_has_no_chunk():
     assert list(cut(Record(0, "empty", ""), 500)) == []
+
+
+def spans_of(cutting, length_nt):
+    step = np.arange(cutting.count(length_nt))
+    starts, ends = cutting.spans(np.full_like(step, length_nt), step)
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))
+
+
+def test_chunks_as_a_way_of_cutting_are_the_published_ones():
+    for length in (0, 1, 499, 500, 501, 2345):
+        assert spans_of(Chunks(500), length) == list(chunk_spans(length, 500))
+        assert Chunks(500).count(length) == count_chunks(length, 500)
+
+
+@st.composite
+def cut_records(draw):
+    longest = draw(st.integers(2, 60))
+    pieces = Pieces(longest, draw(st.integers(1, longest - 1)))
+    return pieces, draw(st.integers(0, 400))
+
+
+@given(cut_records())
+@example((Pieces(10, 4), 10))
+@example((Pieces(10, 4), 4))
+@example((Pieces(10, 4), 0))
+@example((Pieces(11, 5), 17))
+def test_pieces_cover_a_record_their_cores_tile_it_and_the_last_alone_is_short(given_):
+    pieces, length_nt = given_
+    spans = spans_of(pieces, length_nt)
+    assert [end - start for start, end in spans] == list(pieces.sizes(length_nt))
+    if not length_nt:
+        assert spans == []
+        return
+    assert [start for start, _ in spans] == [k * pieces.stride_nt for k in range(len(spans))]
+    start, end = np.array(spans).T
+    is_last = pieces.is_last(start, end).tolist()
+    assert is_last == [False] * (len(spans) - 1) + [True]
+    assert set((end - start)[:-1].tolist()) <= {pieces.length_nt}
+    assert end[-1] == length_nt
+    first, last = (edge.tolist() for edge in pieces.core(start, end))
+    assert first[0] == 0
+    assert last[-1] == length_nt
+    assert first[1:] == last[:-1], "nothing is in two cores, nothing in none"
+    assert all(begin < stop for begin, stop in zip(first, last, strict=True))
+    assert (np.array(first) >= start).all()
+    assert (np.array(last) <= end).all()
+
+
+def test_a_record_as_long_as_a_piece_has_two():
+    assert spans_of(Pieces(200, 20), 200) == [(0, 200), (180, 200)]
+    assert spans_of(Pieces(200, 20), 199) == [(0, 199)]
+    starts, ends = Pieces(200, 20).core(np.array([0, 180]), np.array([200, 200]))
+    assert (starts.tolist(), ends.tolist()) == ([0, 190], [190, 200])
+
+
+@pytest.mark.parametrize("overlap_nt", [0, 200, 300])
+def test_pieces_must_overlap_and_go_on(overlap_nt):
+    with pytest.raises(ValueError, match="pieces of 200 nt cannot share"):
+        Pieces(200, overlap_nt)

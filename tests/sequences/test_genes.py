@@ -7,7 +7,8 @@ import pyrodigal_gv
 import pytest
 
 from virnuc_dask.errors import BadSettingError, ModelSetError
-from virnuc_dask.sequences.genes import START_TYPES, Genes, gene_caller
+from virnuc_dask.sequences.chunks import Pieces
+from virnuc_dask.sequences.genes import START_TYPES, Genes, gene_caller, owned
 
 REPRESSOR = (37226, 37940)  # cI of lambda, on the reverse strand
 
@@ -144,3 +145,34 @@ def test_pyrodigal_is_imported_by_those_who_call_genes_only():
     program = "import sys; import virnuc_dask.sequences.genes; print('pyrodigal' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_genes_called_in_pieces_are_those_of_the_whole_and_each_is_counted_once(demo):
+    # Of one species, so that every piece's best model is that of the whole.
+    coli = gene_caller("pyrodigal-gv", [20])
+    dna = "".join(demo[1:4]) * 3
+    pieces = Pieces(40_000, 8_000)
+    step = np.arange(pieces.count(len(dna)))
+    start, end = pieces.spans(np.full_like(step, len(dna)), step)
+    spans = zip(start.tolist(), end.tolist(), strict=True)
+    found = coli.find([dna[first:last] for first, last in spans])
+    own = found.take(np.flatnonzero(owned(found, pieces, start, end)))
+    begin = own.start + start[own.sequence]
+    piecewise = list(zip(begin.tolist(), own.end + start[own.sequence], own.strand, strict=True))
+    whole = rows(coli.find([dna]))
+    assert len(dna) > 500_000
+    assert piecewise == sorted(piecewise)
+    assert len(set(piecewise)) == len(piecewise)
+    # An edge is half an overlap away from the core.
+    assert len(set(piecewise) ^ set(whole)) <= 0.002 * len(whole)
+    assert own.peptides[100] == coli.find([dna]).peptides[whole.index(piecewise[100])]
+
+
+def test_a_gene_belongs_to_the_piece_whose_core_holds_its_first_base(of_lambda):
+    pieces = Pieces(10_000, 2_000)
+    edges = np.array([0]), np.array([10_000])
+    assert owned(of_lambda, pieces, *edges).tolist() == (of_lambda.start < 9_000).tolist()
+    edges = np.array([8_000]), np.array([18_000])
+    begin = of_lambda.start + 8_000
+    expected = (begin >= 9_000) & (begin < 17_000)
+    assert owned(of_lambda, pieces, *edges).tolist() == expected.tolist()

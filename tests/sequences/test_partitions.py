@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from virnuc_dask.sequences import partitions
-from virnuc_dask.sequences.chunks import cut
+from virnuc_dask.sequences.chunks import Pieces, cut
 from virnuc_dask.sequences.partitions import count_records, write_partitions
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.tables.folder import RunFolder
@@ -108,6 +108,57 @@ def test_the_record_table_keeps_every_record_an_empty_one_too(write, records):
         }
         for record in records
     ]
+
+
+@pytest.fixture
+def write_pieces(tmp_path: Path) -> Callable[..., list[list[dict]]]:
+    """Writes pieces and gives the rows of each partition; counts are kept true on the way."""
+
+    def to_folder(records: Sequence[Record], pieces: Pieces, rows: int, nt: int) -> list[list]:
+        folder = RunFolder(tmp_path / f"run{len(list(tmp_path.iterdir()))}")
+        folder.path.mkdir()
+        folder.prepare(resume=False, force=False)
+        counts, parts = write_partitions(
+            iter(records), folder, CHUNK_LENGTH, rows, lambda: "of the records", pieces, nt
+        )
+        assert counts == count_records(iter(records), CHUNK_LENGTH, pieces)
+        written = Written(folder, counts, parts)
+        tables = [rows_of(written, part) for part in parts]
+        assert [len(table) for table in tables] == [part.chunks for part in parts]
+        assert counts.chunks == sum(map(len, tables))
+        assert counts.shorter_records == sum(len(r.dna) < pieces.shortest_nt for r in records)
+        return tables
+
+    return to_folder
+
+
+PIECES = Pieces(40, 10, shortest_nt=20)
+
+
+def test_pieces_are_rows_with_the_names_of_chunks(write_pieces, records):
+    rows = [row for table in write_pieces(records, PIECES, 1000, 10_000) for row in table]
+    long = [row for row in rows if row["record_id"] == "long"]
+    spans = [(0, 40), (30, 70), (60, 100), (90, 130), (120, 160), (150, 173)]
+    assert [(row["start"], row["end"]) for row in long] == spans
+    assert [row["chunk_id"] for row in long] == [f"long_chunk_{n + 1}" for n in range(6)]
+    assert all(row["sequence"] == DNA[row["start"] : row["end"]] for row in rows)
+    assert [row["record_index"] for row in rows] == [0] * 6 + [2, 3, 4, 4, 5]
+
+
+@pytest.mark.parametrize("nt", [1, 39, 41, 100, 137, 10_000])
+@pytest.mark.parametrize("rows", [1, 2, 4, 1000])
+def test_a_partition_of_pieces_is_full_by_its_nucleotides_or_its_rows(
+    write_pieces, records, rows, nt
+):
+    whole = [row for table in write_pieces(records, PIECES, 1000, 10_000) for row in table]
+    tables = write_pieces(records, PIECES, rows, nt)
+    assert [row for table in tables for row in table] == whole
+    for number, table in enumerate(tables):
+        sizes = [len(row["sequence"]) for row in table]
+        assert len(table) <= rows
+        assert sum(sizes[:-1]) < nt, "full before its last row"
+        if number < len(tables) - 1:
+            assert len(table) == rows or sum(sizes) >= nt
 
 
 @pytest.mark.parametrize("records", [[], [Record(0, "empty", "")]])

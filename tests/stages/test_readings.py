@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virnuc_dask.modelsets.registry import GenesSpec
+from virnuc_dask.sequences.chunks import Pieces
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.sequences.genes import CALL, Genes, genes_of
-from virnuc_dask.sequences.pieces import Pieces
 from virnuc_dask.stages.readings import Readings, find_readings
 from virnuc_dask.tables import schemas
 

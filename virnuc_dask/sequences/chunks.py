@@ -1,4 +1,4 @@
-"""Record → chunks of one length, by the published tool's overlap rule."""
+"""Record → chunks of one length, by the published tool's overlap rule; or long pieces."""
 
 from __future__ import annotations
 
@@ -28,15 +28,54 @@ class Chunk:
     sequence: str
 
 
+def count_chunks(length_nt: int, chunk_length: int) -> int:
+    """How many chunks a record has: none if it is empty."""
+    return -(-length_nt // chunk_length)
+
+
+def span_arrays(
+    length_nt: IntArray, step: IntArray, chunk_length: int
+) -> tuple[IntArray, IntArray]:
+    """Starts and ends of many chunks at once.
+
+    All n = ⌈L/C⌉ chunks of a record are C long and their overlaps spread evenly, except that
+    integer division can leave a last overlap unspent: then the last chunk is short (L=501, C=500
+    gives [0, 500) and [250, 501)). A record no longer than C is one chunk.
+
+    Parameters
+    ----------
+    length_nt
+        For each chunk, the length L of its record; not 0.
+    step
+        For each chunk, its place in its record, from 0.
+    chunk_length
+        C, in nt.
+    """
+    count = -(-length_nt // chunk_length)
+    surplus = count * chunk_length - length_nt
+    overlap = surplus // count
+    # Steps that overlap one base more.
+    wider = np.minimum(surplus - overlap * (count - 1), count - 1)
+    start = step * (chunk_length - overlap) - np.minimum(step, wider)
+    return start, np.minimum(start + chunk_length, length_nt)
+
+
+def chunk_spans(length_nt: int, chunk_length: int) -> Iterator[tuple[int, int]]:
+    """Spans [start, end) of the chunks of one record, in order; see `span_arrays`."""
+    steps = np.arange(count_chunks(length_nt, chunk_length))
+    starts, ends = span_arrays(np.full_like(steps, length_nt), steps, chunk_length)
+    return zip(starts.tolist(), ends.tolist(), strict=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """Cuts records into chunks of one length by the published tool's rule."""
+    """Says how records are cut: into chunks of one length, by the published tool's rule."""
 
     length_nt: int
 
     @property
     def shortest_nt(self) -> int:
-        """Records shorter than this are chunks shorter than they should be."""
+        """Records shorter than this are one chunk, shorter than it should be."""
         return self.length_nt
 
     def count(self, length_nt: Lengths) -> Lengths:
@@ -48,34 +87,59 @@ class Chunks:
         return (end - start for start, end in chunk_spans(length_nt, self.length_nt))
 
     def spans(self, length_nt: IntArray, step: IntArray) -> tuple[IntArray, IntArray]:
-        """Starts and ends of many chunks at once.
+        """Starts and ends of many chunks at once; see `span_arrays`."""
+        return span_arrays(length_nt, step, self.length_nt)
 
-        All n = ⌈L/C⌉ chunks of a record are C long and their overlaps spread evenly, except that
-        integer division can leave a last overlap unspent: then the last chunk is short (L=501,
-        C=500 gives [0, 500) and [250, 501)). A record no longer than C is one chunk.
 
-        Parameters
-        ----------
-        length_nt
-            For each chunk, the length L of its record; not 0.
-        step
-            For each chunk, its place in its record, from 0.
-        """
-        count = self.count(length_nt)
-        surplus = count * self.length_nt - length_nt
-        overlap = surplus // count
-        # Steps that overlap one base more.
-        wider = np.minimum(surplus - overlap * (count - 1), count - 1)
-        start = step * (self.length_nt - overlap) - np.minimum(step, wider)
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Says how records are cut: into long pieces, of which neighbours overlap.
+
+    Piece k begins at k * (length_nt - overlap_nt). The last one is the first that is shorter than
+    ``length_nt``, so that a piece says by its length alone whether its record goes on: a record of
+    exactly ``length_nt`` has two.
+    """
+
+    length_nt: int
+    overlap_nt: int
+    shortest_nt: int = 0  # shorter records are too short for a gene
+
+    def __post_init__(self) -> None:
+        if not 0 < self.overlap_nt < self.length_nt:
+            raise ValueError(f"pieces of {self.length_nt} nt cannot share {self.overlap_nt} nt")
+
+    @property
+    def stride_nt(self) -> int:
+        """From one piece's start to the next one's."""
+        return self.length_nt - self.overlap_nt
+
+    def count(self, length_nt: Lengths) -> Lengths:
+        """How many pieces records of these lengths have: none if they are empty."""
+        whole = (length_nt - self.overlap_nt) // self.stride_nt
+        return whole * (length_nt >= self.length_nt) + (length_nt > 0)
+
+    def sizes(self, length_nt: int) -> Iterator[int]:
+        """Lengths of the pieces of one record, in order."""
+        for start in range(0, self.count(length_nt) * self.stride_nt, self.stride_nt):
+            yield min(self.length_nt, length_nt - start)
+
+    def spans(self, length_nt: IntArray, step: IntArray) -> tuple[IntArray, IntArray]:
+        """Starts and ends of many pieces at once; see `span_arrays`."""
+        start = step * self.stride_nt
         return start, np.minimum(start + self.length_nt, length_nt)
 
+    def is_last(self, start: IntArray, end: IntArray) -> NDArray[np.bool_]:
+        """Whether pieces [start, end) are the last of their records."""
+        return end - start < self.length_nt
 
-def chunk_spans(length_nt: int, chunk_length: int) -> Iterator[tuple[int, int]]:
-    """Spans [start, end) of the chunks of one record, in order; see `Chunks.spans`."""
-    chunks = Chunks(chunk_length)
-    steps = np.arange(chunks.count(length_nt))
-    starts, ends = chunks.spans(np.full_like(steps, length_nt), steps)
-    return zip(starts.tolist(), ends.tolist(), strict=True)
+    def core(self, start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
+        """Starts and ends of the cores of pieces [start, end): those of a record tile it.
+
+        A core ends amid the overlap, where the next piece's begins.
+        """
+        half = self.overlap_nt // 2
+        first = np.where(start == 0, 0, start + half)
+        return first, np.where(self.is_last(start, end), end, end - self.overlap_nt + half)
 
 
 def cut(record: Record, chunk_length: int) -> Iterator[Chunk]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadSettingError, ModelSetError
+from virnuc_dask.sequences.chunks import Pieces
 from virnuc_dask.sequences.frames import translate_codons
 
 if TYPE_CHECKING:
@@ -153,6 +154,19 @@ class _Pyrodigal:
             each = map if pool is None else pool.map
             calls = list(each(partial(_called, self._finder), stretches))
         return genes_of(upper, stretches, calls)
+
+
+def owned(genes: Genes, pieces: Pieces, start: IntArray, end: IntArray) -> BoolArray:
+    """Which genes belong to the piece they were found in: they begin in its core.
+
+    Parameters
+    ----------
+    genes
+        Of the pieces [start, end) of records: ``genes.sequence`` is the row of these.
+    """
+    first, last = pieces.core(start, end)
+    begin = start[genes.sequence] + genes.start
+    return (first[genes.sequence] <= begin) & (begin < last[genes.sequence])
 
 
 def genes_of(

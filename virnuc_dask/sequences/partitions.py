@@ -1,7 +1,6 @@
 """Record stream → partition files, in one pass and bounded memory.
 
-The chunks, or pieces, of a partition are cut together, from arrays: no Python object stands for a
-chunk.
+The chunks of a partition, or its pieces, are cut together, from arrays: none is a Python object.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from virnuc_dask.sequences.chunks import Chunks
-from virnuc_dask.sequences.pieces import Pieces
+from virnuc_dask.sequences.chunks import Chunks, Pieces
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.sequences.topology import terminal_repeat
 from virnuc_dask.tables import schemas
@@ -26,7 +24,7 @@ from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import ROWS, TableWriter, table_writer, write_table
 from virnuc_dask.tables.plan import Counts, PlannedPartition
 
-Cutting = Chunks | Pieces
+_Cutting = Chunks | Pieces
 
 _IN_FLIGHT = 4  # partitions that wait to be written
 
@@ -34,23 +32,27 @@ _IN_FLIGHT = 4  # partitions that wait to be written
 def write_partitions(
     records: Iterable[Record],
     folder: RunFolder,
-    cutting: Cutting,
+    chunk_length: int,
     partition_chunks: int,
     records_fingerprint: Callable[[], str],
+    pieces: Pieces | None = None,
     partition_nt: int | None = None,
 ) -> tuple[Counts, tuple[PlannedPartition, ...]]:
-    """Cut records and write the chunks or pieces into partition files; write the record table.
+    """Cut records into chunks and write them, and the record table.
 
     Parameters
     ----------
     partition_chunks
-        Rows of a partition but the last.
+        Rows of every partition but the last.
     records_fingerprint
         Is asked once all records have been read.
+    pieces
+        Cut so instead, into pieces; they are the rows. The record table tells of terminal repeats.
     partition_nt
-        Of pieces: a partition is full with the row that brings it to so many nt, if it has not
-        ``partition_chunks`` rows before.
+        The row that brings a partition to so many nt is its last, if ``partition_chunks`` is not
+        reached before.
     """
+    cutting = pieces or Chunks(chunk_length)
     tally = _Tally(cutting)
     with (
         table_writer(folder.records, tally.schema, records_fingerprint) as writer,
@@ -65,9 +67,11 @@ def write_partitions(
     return tally.counts(), partitions
 
 
-def count_records(records: Iterable[Record], cutting: Cutting) -> Counts:
+def count_records(
+    records: Iterable[Record], chunk_length: int, pieces: Pieces | None = None
+) -> Counts:
     """What `write_partitions` would count, without writing."""
-    tally = _Tally(cutting)
+    tally = _Tally(pieces or Chunks(chunk_length))
     for _ in tally.counting(records):
         pass
     return tally.counts()
@@ -81,7 +85,7 @@ class _Group(NamedTuple):
     chunks: int
 
 
-def _group(records: Iterable[Record], cutting: Cutting, size: int) -> Iterator[_Group]:
+def _group(records: Iterable[Record], cutting: _Cutting, size: int) -> Iterator[_Group]:
     """Groups of ``size`` chunks; the last one may have fewer."""
     group: list[Record] = []
     first, held = 0, 0
@@ -98,7 +102,7 @@ def _group(records: Iterable[Record], cutting: Cutting, size: int) -> Iterator[_
 
 
 def _group_by_nt(
-    records: Iterable[Record], cutting: Cutting, rows: int, nt: int
+    records: Iterable[Record], cutting: _Cutting, rows: int, nt: int
 ) -> Iterator[_Group]:
     """Groups that end with their row number ``rows``, or with that which brings them to ``nt``."""
     group: list[Record] = []
@@ -118,7 +122,7 @@ def _group_by_nt(
 
 
 def _write_behind(
-    thread: ThreadPoolExecutor, groups: Iterable[_Group], folder: RunFolder, cutting: Cutting
+    thread: ThreadPoolExecutor, groups: Iterable[_Group], folder: RunFolder, cutting: _Cutting
 ) -> Iterator[PlannedPartition]:
     """Write partitions while the next ones are read: compressing and the disk need no Python."""
     writing: deque[Future[PlannedPartition]] = deque()
@@ -140,7 +144,7 @@ def _write(folder: RunFolder, index: int, table: pa.Table) -> PlannedPartition:
     return PlannedPartition(index, len(table), content)
 
 
-def _cut(group: _Group, cutting: Cutting) -> pa.Table:
+def _cut(group: _Group, cutting: _Cutting) -> pa.Table:
     """The chunks or pieces of ``group``: rows of `schemas.PARTITION`."""
     ids, dna = [record.id for record in group.records], [record.dna for record in group.records]
     length_nt = np.fromiter(map(len, dna), np.int64, len(dna))
@@ -199,7 +203,7 @@ class _Rows(NamedTuple):
 class _Tally:
     """Counts what passes by, eight bytes a record."""
 
-    def __init__(self, cutting: Cutting) -> None:
+    def __init__(self, cutting: _Cutting) -> None:
         self._cutting = cutting
         self._looks_at_ends = isinstance(cutting, Pieces)
         self.schema = schemas.RECORDS_WITH_ENDS if self._looks_at_ends else schemas.RECORDS

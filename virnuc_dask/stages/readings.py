@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from virnuc_dask.modelsets.registry import FRAMES, GENES
-from virnuc_dask.sequences.chunks import Chunks
+from virnuc_dask.sequences.chunks import Chunks, Pieces
 from virnuc_dask.sequences.frames import Frame, find_frames
-from virnuc_dask.sequences.genes import START_TYPES, GeneCaller
+from virnuc_dask.sequences.genes import START_TYPES, GeneCaller, owned
 from virnuc_dask.sequences.genes import Genes as FoundGenes
-from virnuc_dask.sequences.pieces import Pieces, owned
 from virnuc_dask.tables import schemas
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def find_readings(
     sequences = pieces["sequence"].to_pylist()
     start, end = pieces["start"].to_numpy(), pieces["end"].to_numpy()
     genes, places = _own_genes(sequences, start, end, cut, caller, threads)
-    core_start, core_end = cut.cores(start, end)
+    core_start, core_end = cut.core(start, end)
     without = np.setdiff1d(np.arange(len(pieces)), places.piece)
     cores = _Places(without, core_start[without], core_end[without])
     frames, frame_places = _frames_of(sequences, start, cores, info.chunk_lengths[0])
