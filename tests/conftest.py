@@ -5,8 +5,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 
 # Before torch is imported anywhere. On few cores, threads that wait for each other make tiny
@@ -77,6 +79,42 @@ def parity_modelset(parity_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+def mean_logit_model(columns: int = 3, slope: float = 1.0) -> Any:
+    """Believes the mean viral logit of a record's genes; its reliability rises with their number.
+
+    It has ``columns`` of evidence.
+    """
+    from virnuc_dask.modelsets.contig_features import contig_feature_names
+    from virnuc_dask.modelsets.contig_model import (
+        ByLength,
+        ContigModel,
+        Familiarity,
+        Logistic,
+        Reader,
+        Trees,
+    )
+
+    names = contig_feature_names(columns)
+    zeros, leaf = np.zeros(len(names)), np.zeros(1, np.int64)
+    is_mean = np.array([name == "mean_0" for name in names], np.float64)
+    is_number = np.array([[name == "log_genes"] for name in names], np.float64)
+
+    def curve(*knots: tuple[float, float]) -> ByLength:
+        at, height = np.array(knots).T[:, None]
+        return ByLength(np.array([1000.0]), at, height)
+
+    reader = Reader(
+        columns=columns,
+        # Half of the mean with trees that say nothing.
+        logistic=Logistic(zeros, zeros + 1, 2 * slope * is_mean, np.zeros(1)),
+        trees=Trees(leaf, leaf, np.zeros(1), leaf, leaf, np.zeros(1)),
+        calibration=curve((-100, -100), (100, 100)),
+        # Distance is (log genes - 3)^2.
+        familiarity=Familiarity(3 * is_number[:, 0], is_number, curve((0, 0), (16, 1))),
+    )
+    return ContigModel({"genes": reader}, np.array([45]))
+
+
 @pytest.fixture(scope="session")
 def genes_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny model set that reads genes, in short pieces; its weights are drawn."""
@@ -105,9 +143,7 @@ def genes_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     classifier = Classifier(4 * width, hidden=4)
     save_file(classifier.state_dict(), folder / "classifier.safetensors")
-    numbers = {"slope": 1.0, "offset": 0.2, "called": 0.6, "reliable": 0.6}
-    contig_model = {name: torch.tensor(number) for name, number in numbers.items()}
-    save_file(contig_model, folder / "contig_model.safetensors")
+    mean_logit_model().save(folder / "contig_model.safetensors")
     info = ModelSetInfo(
         name="genes",
         version="1",
@@ -119,7 +155,7 @@ def genes_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training_data="none",
         reading="genes",
         genes=GenesSpec("pyrodigal-gv", (2, 20, 45), 8000, 2000, 300),
-        contig_model=ContigModelSpec("contig_model.safetensors", (1, 7)),
+        contig_model=ContigModelSpec("contig_model.safetensors", (1, 7), 0.6, 0.5),
     )
     write_info(folder, info)
     return folder

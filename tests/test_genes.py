@@ -1,8 +1,6 @@
 """Runs of a model set that reads genes: the same results whatever the way, every row accounted."""
 
-import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from virnuc_dask import Settings, load_settings, run
 from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError, UsageError
 from virnuc_dask.evaluate import evaluate
-from virnuc_dask.modelsets.registry import MANIFEST, read_info, sha256, write_info
+from virnuc_dask.modelsets.registry import read_info, write_info
 from virnuc_dask.run import predict
 from virnuc_dask.sequences.genes import gene_caller
 from virnuc_dask.sequences.records import read_records
@@ -86,24 +84,14 @@ def copied(plain_run, tmp_path) -> Path:
 
 
 @pytest.fixture
-def other_contig_model(genes_modelset, settings, tmp_path) -> Callable[..., Settings]:
-    """Settings with the same model set but for some numbers of its contig model."""
-
-    def changed(**numbers: float) -> Settings:
-        folder = Path(shutil.copytree(genes_modelset, tmp_path / "other"))
-        arrays = {name: np.array(number, np.float32) for name, number in numbers.items()}
-        save_file(load_file(folder / CONTIG_MODEL) | arrays, folder / CONTIG_MODEL)
-        write_info(folder, read_info_unchecked(folder))
-        return replace(settings, model=str(folder))
-
-    return changed
-
-
-def read_info_unchecked(folder: Path):
-    content = json.loads((folder / MANIFEST).read_text())
-    content["files"][CONTIG_MODEL] = sha256(folder / CONTIG_MODEL)
-    (folder / MANIFEST).write_text(json.dumps(content))
-    return read_info(folder)
+def other_contig_model(genes_modelset, settings, tmp_path) -> Settings:
+    """Settings with the same model set but for its contig model, which says the opposite."""
+    folder = Path(shutil.copytree(genes_modelset, tmp_path / "other"))
+    arrays = load_file(folder / CONTIG_MODEL)
+    weight = "genes.logistic.weight"
+    save_file(arrays | {weight: -arrays[weight]}, folder / CONTIG_MODEL)
+    write_info(folder, read_info(folder))
+    return replace(settings, model=str(folder))
 
 
 def assert_same_results(ours: Path, expected: Path) -> None:
@@ -210,22 +198,22 @@ def test_predicting_from_stored_features_gives_the_same(settings, plain_run, cop
 def test_another_contig_model_calls_anew_and_computes_nothing(
     fasta, other_contig_model, plain_run, copied
 ):
-    settings = other_contig_model(slope=-1.0, offset=0.0)
-    again = run([fasta], copied, settings=settings, resume=True)
+    again = run([fasta], copied, settings=other_contig_model, resume=True)
     assert again.summary["partitions"]["computed"] == 0
     assert again.summary["contigs"]["virus"] < plain_run.summary["contigs"]["virus"]
     for name in ("genes.parquet", "chunks.parquet", "prediction_results.txt"):
         assert (copied / name).read_bytes() == (plain_run.folder / name).read_bytes()
-    assert predict(copied, settings=settings).summary["contigs"] == again.summary["contigs"]
+    scored = predict(copied, settings=other_contig_model)
+    assert scored.summary["contigs"] == again.summary["contigs"]
 
 
 def test_a_damaged_contig_model_is_refused_before_anything_is_written(
     fasta, other_contig_model, tmp_path, command
 ):
-    settings = other_contig_model()
-    path = Path(settings.model) / CONTIG_MODEL
+    model = other_contig_model.model
+    path = Path(model) / CONTIG_MODEL
     path.write_bytes(path.read_bytes()[:-1])
-    code, _, stderr = command("run", fasta, "-o", tmp_path / "out", "--model", settings.model)
+    code, _, stderr = command("run", fasta, "-o", tmp_path / "out", "--model", model)
     assert (code, (tmp_path / "out").exists()) == (4, False)
     assert CONTIG_MODEL in stderr
     assert "damaged" in stderr

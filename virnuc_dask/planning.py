@@ -206,11 +206,11 @@ def call_rule(settings: Settings, info: ModelSetInfo, length: int) -> CallRule:
         If its contig model is missing or damaged.
     """
     calibration = info.calibration_for(length)
-    if info.reads_genes and info.contig_model is not None:
-        folder, file = find(settings.model), info.contig_model.file
-        with verified(folder, info, [file]):
-            model = ContigModel.load(folder / file)
-        return CallRule(calibration, settings.fdr, model)
+    if info.reads_genes and (spec := info.contig_model) is not None:
+        folder = find(settings.model)
+        with verified(folder, info, [spec.file]):
+            model = ContigModel.load(folder / spec.file)
+        return CallRule(calibration, settings.fdr, model, spec.called, spec.reliable)
     if settings.fdr is not None and calibration is None:
         raise UsageError(
             f"--fdr: model set {info.name!r} has no calibration for chunks of {length} nt, and so "

@@ -271,7 +271,7 @@ def execute(plan: Plan, job: _Job) -> Tally:
     job.tell(
         "planned",
         **asdict(plan.counts),
-        chunk_length=plan.decisions.chunk_length,
+        chunk_length=plan.decisions.piece_nt or plan.decisions.chunk_length,
         partitions=len(plan.partitions),
         partitions_done=len(plan.partitions) - len(tasks),
     )

@@ -302,7 +302,7 @@ def test_a_set_that_reads_genes_says_how(genes_folder):
     assert (info.reading, info.reads_genes) == ("genes", True)
     assert info.genes == GenesSpec("pyrodigal-gv", (2, 20, 45), 8000, 2000, 300)
     assert info.evidence == (1, 7)
-    assert info.calls_checksum == info.files["contig_model.safetensors"]
+    assert (info.contig_model.called, info.contig_model.reliable) == (0.6, 0.5)
     verify(genes_folder, info)
     assert write_info(genes_folder, info) == info
 
@@ -334,20 +334,25 @@ def test_the_checksums_of_sets_that_read_frames_stay_what_they_were():
 
 
 @pytest.mark.parametrize(
-    ("change", "features", "scores"),
+    ("change", "features", "scores", "calls"),
     [
-        (lambda content: content["genes"].update(piece_nt=9000), True, True),
-        (lambda content: content["genes"].update(models=[2]), True, True),
-        (lambda content: content["contig_model"].update(evidence=[1]), False, True),
-        (lambda content: content["files"].update({"contig_model.safetensors": "0"}), False, False),
+        (lambda content: content["genes"].update(piece_nt=9000), True, True, False),
+        (lambda content: content["genes"].update(models=[2]), True, True, False),
+        (lambda content: content["contig_model"].update(evidence=[1]), False, True, True),
+        (lambda content: content["contig_model"].update(called=0.7), False, False, True),
+        (
+            lambda content: content["files"].update({"contig_model.safetensors": "0"}),
+            *(False, False, True),
+        ),
     ],
 )
-def test_a_checksum_covers_what_decides(genes_folder, change, features, scores):
+def test_a_checksum_covers_what_decides(genes_folder, change, features, scores, calls):
     before = read_info(genes_folder)
     edit(genes_folder, change)
     after = read_info(genes_folder)
     assert (before.encoders_checksum != after.encoders_checksum) == features
     assert (before.checksum != after.checksum) == scores
+    assert (before.calls_checksum != after.calls_checksum) == calls
 
 
 @pytest.mark.parametrize(
@@ -368,6 +373,8 @@ def test_a_checksum_covers_what_decides(genes_folder, change, features, scores):
         (lambda content: content["contig_model"].update(evidence=[8]), "8 features"),
         (lambda content: content["contig_model"].update(evidence=[-1]), "places in the features"),
         (lambda content: content["contig_model"].update(file=1), "must be a text"),
+        (lambda content: content["contig_model"].update(called=2), "called must lie between"),
+        (lambda content: content["contig_model"].update(reliable=None), "reliable must lie"),
         (lambda content: content["files"].pop("contig_model.safetensors"), "no checksum for"),
         (lambda content: content.update(genes=[]), "damaged"),
     ],

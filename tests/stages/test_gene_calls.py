@@ -1,10 +1,12 @@
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from virnuc_dask.modelsets.calibration import Calibration, probability
+from virnuc_dask.modelsets.contig_model import Verdict
+from virnuc_dask.modelsets.gene_sums import GENE_TOTALS
 from virnuc_dask.stages.calls import CallRule, ContigCalls, ContigScores, call_pieces
 from virnuc_dask.stages.gene_calls import GeneScores, covered
 from virnuc_dask.tables import schemas
@@ -26,29 +28,37 @@ ROWS = [
 FRAMES = {(1, 0), (4, 0)}
 
 
-@dataclass
 class MeanLogit:
-    """Believes the mean logit of a record's genes; its reliability is that of their number."""
+    """Believes the mean logit of a record's rows; its reliability is that of their number."""
 
-    called: float = 0.5
-    reliable: float = 0.0
+    viral_models = np.array([45])
 
-    def weigh(self, genes, record, length_nt):
-        logit = np.array([row[0] for row in genes["evidence"].to_pylist()])
-        count = np.bincount(record)
-        assert len(count) == len(length_nt)
-        assert (length_nt > 0).all()
-        return np.bincount(record, logit) / count, 1 - 1 / (1 + count)
+    def __init__(self, *readings: str) -> None:
+        self.readers = dict.fromkeys(("genes", *readings))
+
+    def judge(self, sums, length_nt, reading):
+        assert reading in self.readers
+        assert (length_nt == LENGTHS[sums.record_index]).all()
+        count = sums.totals[:, GENE_TOTALS.index("genes")]
+        logit = sums.totals[:, len(GENE_TOTALS)]
+        return Verdict(logit / count, 1 - 1 / (1 + count))
+
+
+def empty(kind: pa.DataType, rows: int) -> list:
+    return ["" if pa.types.is_string(kind) else 0] * rows
 
 
 def prediction_table(rows) -> pa.Table:
     schema = schemas.gene_predictions(1)
-    columns = {field.name: pa.nulls(len(rows), field.type) for field in schema}
+    columns = {field.name: empty(field.type, len(rows)) for field in schema}
     record, start, end, virus = ([row[place] for row in rows] for place in range(4))
     columns |= {
         "record_index": record,
         "start": start,
         "end": end,
+        "partial_left": [False] * len(rows),
+        "partial_right": [False] * len(rows),
+        "rbs": [False] * len(rows),
         "reading": ["frames" if row[:2] in FRAMES else "genes" for row in rows],
         "label": ["virus" if score > 0.5 else "others" for score in virus],
         "score_virus": virus,
@@ -101,6 +111,16 @@ CALIBRATION = Calibration(
 )
 
 
+def test_a_contig_model_that_knows_frames_weighs_them_too():
+    calls, _ = calls_of(RULE, MeanLogit("frames"))
+    expected = probability(np.mean([np.log(score / (1 - score)) for score in (0.9, 0.6)]))
+    assert calls.probability[1] == calls.score[1] == pytest.approx(expected)
+    assert calls.basis.reliability[1] == pytest.approx(1 - 1 / 3)
+    assert calls.basis.genes[1] == 0
+    others, _ = calls_of(RULE, MeanLogit())
+    assert calls.probability[4] == others.probability[4]
+
+
 def test_with_a_calibration_records_by_frames_have_a_probability_too():
     rule = CallRule(CALIBRATION, None, MeanLogit())
     calls, _ = calls_of(rule, MeanLogit())
@@ -145,13 +165,15 @@ def test_bases_of_several_genes_are_counted_once():
 
 
 def test_what_is_not_reliable_is_unsure_and_not_called():
-    calls, _ = calls_of(RULE, MeanLogit(reliable=0.75))
+    calls, _ = calls_of(replace(RULE, reliable=0.75), MeanLogit())
     assert calls.call.tolist() == ["virus", "virus", "unsure", "unscored", "unsure"]
     assert not np.isnan(calls.q_value[[2, 4]]).any()
 
 
 def test_the_contig_model_says_from_which_probability_on_a_record_is_called():
-    calls, _ = calls_of(RULE, MeanLogit(called=0.99))
+    rule = replace(RULE, called=0.99)
+    calls, _ = calls_of(rule, MeanLogit())
+    assert str(rule) == "probability >= 0.99"
     assert calls.call.tolist() == ["others", "virus", "others", "unscored", "others"]
 
 

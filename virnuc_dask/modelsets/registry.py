@@ -84,19 +84,27 @@ class GenesSpec:
 
 @dataclass(frozen=True, slots=True)
 class ContigModelSpec:
-    """The contig model's file, and which features of a gene it looks at besides the gene's score.
+    """The contig model's file, what it looks at, and what follows from what it says.
 
-    ``evidence`` holds places in a gene's features, as `ModelSetInfo.feature_dim` counts them.
+    ``evidence`` holds places in a gene's features, as `ModelSetInfo.feature_dim` counts them; the
+    gene's score comes before these. A record is called virus from the probability ``called`` on,
+    and is unsure below the reliability ``reliable``.
     """
 
     file: str
     evidence: tuple[int, ...] = ()
+    called: float = 0.5
+    reliable: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.file, str):
             raise TypeError("the contig model's file must be a text")
         if any(type(place) is not int or place < 0 for place in self.evidence):
             raise ValueError(f"evidence must be places in the features, not {self.evidence!r}")
+        for name in ("called", "reliable"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +176,8 @@ class ModelSetInfo:
 
     @property
     def calls_checksum(self) -> str | None:
-        """SHA-256 of the contig model; None without one."""
-        return self.files[self.contig_model.file] if self.contig_model else None
+        """SHA-256 over the contig model, and what is called by it; None without one."""
+        return self._checksum(asdict(self.contig_model)) if self.contig_model else None
 
     @property
     def needed_files(self) -> frozenset[str]:

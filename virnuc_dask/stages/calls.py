@@ -104,14 +104,17 @@ def _called(
 class CallRule:
     """What makes a record a virus.
 
-    With a calibration a probability of one half, with a contig model the probability that it
-    says; or, where ``fdr`` is given, a q-value of at most ``fdr``. Without either a score of one
-    half; ``fdr`` has no meaning then.
+    With a calibration a probability of one half, with a contig model the probability ``called``;
+    or, where ``fdr`` is given, a q-value of at most ``fdr``. Without either a score of one half;
+    ``fdr`` has no meaning then. With a contig model a record below the reliability ``reliable`` is
+    unsure.
     """
 
     calibration: Calibration | None = None
     fdr: float | None = None
     contig_model: ContigModel | None = None
+    called: float = 0.5
+    reliable: float = 0.0
 
     def __post_init__(self) -> None:
         if self.fdr is not None and not self.has_probability:
@@ -126,7 +129,7 @@ class CallRule:
         if self.fdr is not None:
             return f"q_value <= {self.fdr:g}"
         if self.contig_model is not None:
-            return f"probability >= {self.contig_model.called:g}"
+            return f"probability >= {self.called:g}"
         return "score >= 0.5" if self.calibration is None else "probability >= 0.5"
 
 

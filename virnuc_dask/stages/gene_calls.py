@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from virnuc_dask.modelsets.calibration import Floats, probability
 from virnuc_dask.modelsets.contig_model import ContigModel
-from virnuc_dask.modelsets.registry import GENES
+from virnuc_dask.modelsets.gene_sums import GeneColumns, GeneSums
+from virnuc_dask.modelsets.registry import FRAMES, GENES
 from virnuc_dask.stages.calls import (
     OTHERS,
     UNSCORED,
@@ -31,6 +32,7 @@ Flags = NDArray[np.bool_]
 class GeneScores:
     """What the genes of each record say; or its frames, where it has no gene.
 
+    Frames are weighed by the contig model, if it knows how; else as by a set that reads frames.
     The rows of a record that may go on in the next partition are kept until it has ended, so that
     what is said of it does not depend on where partitions end: never more than one record's.
 
@@ -79,12 +81,12 @@ class GeneScores:
     def calls(self) -> ContigCalls:
         """Call every record by the rule, from all that was added."""
         self._end_record()
-        by_genes, scored = self._genes > 0, self._chunks_scored > 0
-        evidence = np.where(by_genes, self._evidence, self._frames.evidence())
+        by_model, scored = ~np.isnan(self._evidence), self._chunks_scored > 0
+        evidence = np.where(by_model, self._evidence, self._frames.evidence())
         chance = probability(evidence)
         score = np.where(np.isnan(evidence), self._frames.score(), chance)
         prevalence, q_value = in_sample(evidence)
-        is_virus, is_unsure = self._judged(by_genes, score, q_value)
+        is_virus, is_unsure = self._judged(by_model, score, q_value)
         call = np.where(is_unsure, UNSURE, np.where(is_virus, VIRUS, OTHERS))
         order = np.lexsort((-evidence[scored], -score[scored]))
         return ContigCalls(
@@ -104,12 +106,12 @@ class GeneScores:
             ),
         )
 
-    def _judged(self, by_genes: Flags, score: Floats, q_value: Floats) -> tuple[Flags, Flags]:
+    def _judged(self, by_model: Flags, score: Floats, q_value: Floats) -> tuple[Flags, Flags]:
         """Which records are viral, and of which that cannot be said."""
-        is_unsure = self._reliability < self._model.reliable
+        is_unsure = self._reliability < self._rule.reliable
         if self._rule.fdr is not None:
             return q_value <= self._rule.fdr, is_unsure | np.isnan(q_value)
-        return score >= np.where(by_genes, self._model.called, 0.5), is_unsure
+        return score >= np.where(by_model, self._rule.called, 0.5), is_unsure
 
     def _end_record(self) -> None:
         """Take in the rows that are kept: records that are whole."""
@@ -123,24 +125,31 @@ class GeneScores:
             self._take_in(genes)
             self._pass_on(genes)
         frames = rows.filter(pc.invert(is_gene))
-        self._take_in_frames(frames.filter(self._genes[frames["record_index"].to_numpy()] == 0))
+        frames = frames.filter(self._genes[frames["record_index"].to_numpy()] == 0)
+        if len(frames):
+            self._take_in_frames(frames)
 
     def _take_in(self, genes: pa.Table) -> None:
         index, record = np.unique(genes["record_index"].to_numpy(), return_inverse=True)
-        length_nt = self._length_nt[index]
         viral = pc.equal(genes["label"], VIRUS).to_numpy()
         self._genes[index] = np.bincount(record)
         self._viral[index] = np.bincount(record, viral).astype(np.int64)
         start, end = genes["start"].to_numpy(), genes["end"].to_numpy()
         self._coding_nt[index] = covered(start, end, record)
-        self._evidence[index], self._reliability[index] = self._model.weigh(
-            genes, record, length_nt
-        )
+        self._judge(genes, GENES)
+
+    def _judge(self, rows: pa.Table, reading: str) -> None:
+        """Weigh the rows of whole records by the contig model."""
+        columns = GeneColumns.of(rows, self._model.viral_models)
+        sums = GeneSums.of(columns, rows["record_index"].to_numpy())
+        index = sums.record_index
+        verdict = self._model.judge(sums, self._length_nt[index].astype(np.float64), reading)
+        self._evidence[index], self._reliability[index] = verdict.evidence, verdict.reliability
 
     def _take_in_frames(self, frames: pa.Table) -> None:
         """Take in frames as chunks: a chunk's scores are the largest of its frames'."""
-        if not len(frames):
-            return
+        if FRAMES in self._model.readers:
+            self._judge(frames, FRAMES)
         record, start = frames["record_index"].to_numpy(), frames["start"].to_numpy()
         is_first = np.diff(record, prepend=-1) + np.abs(np.diff(start, prepend=-1)) != 0
         chunk = np.flatnonzero(is_first)
