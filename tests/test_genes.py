@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from virnuc_dask import Settings, load_settings, run
-from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError, UsageError
+from virnuc_dask.errors import BadSettingError, PlanChangedError, UsageError
 from virnuc_dask.evaluate import evaluate
 from virnuc_dask.modelsets.registry import read_info, write_info
 from virnuc_dask.run import predict
@@ -323,7 +323,7 @@ def test_a_gene_caller_is_for_sets_that_read_genes(fasta, tmp_path):
 def test_a_run_by_frames_has_no_genes(plain_run, parity_dir, parity_modelset, tmp_path):
     flags = {"model": str(parity_modelset), "cluster.kind": "none"}
     done = run([parity_dir / "input.fa"], tmp_path / "out", settings=load_settings(flags=flags))
-    with pytest.raises(BadTableError, match="reads frames"):
+    with pytest.raises(UsageError, match="no table 'genes'; there are chunks, records, part"):
         done.dataset("genes")
     assert not {"genes", "genes_virus"} & done.summary.keys()
 

@@ -80,11 +80,6 @@ class Run:
         import pyarrow.dataset as ds
 
         files = self._tables(name)
-        if name == "genes" and not files[0].exists():
-            raise BadTableError(
-                f"{self.folder}: has no table 'genes'; its model set reads frames, so that "
-                "'predictions' has a row a frame."
-            )
         if not files and self.summary.get("frames"):
             raise BadTableError(
                 f"{self.folder}: has no table {name!r}; `run --resume --features` makes it."
@@ -100,17 +95,15 @@ class Run:
             "features": folder.features,
             "predictions": folder.predictions,
         }
-        alone = {
-            "chunks": folder.output("chunks.parquet"),
-            "genes": folder.output("genes.parquet"),
-            "records": folder.records,
-        }
+        alone = {"chunks": folder.output("chunks.parquet"), "records": folder.records}
+        plan = read_plan(folder)
+        if plan is not None and plan.decisions.reads_genes:
+            alone["genes"] = folder.output("genes.parquet")
         if name in alone:
             return [alone[name]]
         if name not in several:
             known = ", ".join([*alone, *several])
             raise UsageError(f"no table {name!r}; there are {known}.")
-        plan = read_plan(folder)
         paths = [several[name](part.index) for part in plan.partitions] if plan else []
         return [path for path in paths if path.exists()]
 

@@ -70,10 +70,8 @@ class GeneScores:
         if predictions is None or not len(predictions):
             return
         record = predictions["record_index"].to_numpy()
-        if self._held and self._held[0]["record_index"][0].as_py() != record[0]:
-            self._end_record()
         ended = int(np.searchsorted(record, record[-1]))  # rows before those of the last record
-        if ended:
+        if ended or (self._held and self._held[0]["record_index"][0].as_py() != record[0]):
             self._held.append(predictions.slice(0, ended))
             self._end_record()
         self._held.append(predictions.slice(ended))
