@@ -93,6 +93,7 @@ def mean_logit_model(columns: int = 3, slope: float = 1.0) -> Any:
         Reader,
         Trees,
     )
+    from virnuc_dask.modelsets.region_model import RegionModel
 
     names = contig_feature_names(columns)
     zeros, leaf = np.zeros(len(names)), np.zeros(1, np.int64)
@@ -112,7 +113,9 @@ def mean_logit_model(columns: int = 3, slope: float = 1.0) -> Any:
         # Distance is (log genes - 3)^2.
         familiarity=Familiarity(3 * is_number[:, 0], is_number, curve((0, 0), (16, 1))),
     )
-    return ContigModel({"genes": reader}, np.array([45]))
+    weight = np.array([1.0] + [0.0] * (columns - 1))
+    regions = RegionModel(weight, -0.65, 4.0, 0.5, 0.1, 0.1, 3)
+    return ContigModel({"genes": reader}, np.array([45]), regions)
 
 
 @pytest.fixture(scope="session")

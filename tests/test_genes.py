@@ -29,6 +29,7 @@ RESULTS = (
     "virus.fasta",
     "chunks.parquet",
     "genes.parquet",
+    "virus_regions.tsv",
 )
 
 
@@ -289,6 +290,24 @@ def test_the_tables_tell_of_genes_and_of_what_the_contig_model_saw(plain_run):
         np.testing.assert_allclose(evidence, [logit, *seen], rtol=1e-5)
     places = list(zip(rows["chunk_row"], rows["start"], strict=True))
     assert places == sorted(places)
+
+
+def test_regions_stand_in_a_table_of_their_own(plain_run):
+    header, *lines = (plain_run.folder / "virus_regions.tsv").read_text().splitlines()
+    regions = [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
+    assert regions
+    rows = plain_run.dataset("genes").to_table().to_pylist()
+    for region in regions:
+        genes = [
+            row
+            for row in rows
+            if (row["record_id"], str(row["region"])) == (region["record_id"], region["region"])
+        ]
+        assert len(genes) == int(region["genes"]) >= 3
+        assert min(row["start"] for row in genes) == int(region["start"])
+        assert max(row["end"] for row in genes) == int(region["end"])
+        assert all(row["viral_probability"] >= 0.5 for row in genes)
+    assert sum(int(region["genes"]) for region in regions) == sum(bool(r["region"]) for r in rows)
 
 
 def test_dry_run_counts_pieces(fasta, settings, command, plain_run):

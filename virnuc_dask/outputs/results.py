@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from virnuc_dask.errors import LostRowsError
 from virnuc_dask.outputs.contigs import contig_lines, contigs_header, write_fasta
 from virnuc_dask.outputs.fields import fields
 from virnuc_dask.outputs.published import CHUNKS_HEADER, FRAMES_HEADER, chunk_lines, frame_lines
+from virnuc_dask.outputs.regions import REGIONS_HEADER, region_lines
 from virnuc_dask.stages.calls import (
     FAILED,
     OTHERS,
@@ -33,6 +35,7 @@ from virnuc_dask.stages.calls import (
 from virnuc_dask.stages.gene_calls import GeneScores
 from virnuc_dask.stages.pieces import joined, without
 from virnuc_dask.stages.receipt import Failure
+from virnuc_dask.stages.regions import with_regions
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import (
     TableWriter,
@@ -95,14 +98,23 @@ def _scores(plan: Plan, rule: CallRule) -> Iterator[RecordScores]:
     if rule.contig_model is None:
         yield ContigScores(plan.counts.records, rule)
         return
-    path = plan.folder.output("genes.parquet")
-    with table_writer(path, schemas.GENES, lambda: plan.records_fingerprint) as writer:
+    path, regions = (plan.folder.output(n) for n in ("genes.parquet", "virus_regions.tsv"))
+    with (
+        table_writer(path, schemas.GENES, lambda: plan.records_fingerprint) as writer,
+        written_whole(regions) as lines,
+    ):
+        lines.write(REGIONS_HEADER.encode())
         yield GeneScores(
-            _lengths(plan),
-            rule,
-            rule.contig_model,
-            lambda genes: writer.write(genes.select(schemas.GENES.names)),
+            _lengths(plan), rule, rule.contig_model, partial(_write_genes, rule, writer, lines)
         )
+
+
+def _write_genes(rule: CallRule, writer: TableWriter, lines: IO[bytes], genes: pa.Table) -> None:
+    """Write the genes of whole records, and the regions that they make."""
+    model = rule.contig_model
+    genes, regions = with_regions(genes, model.regions if model else None)
+    writer.write(genes)
+    lines.write(region_lines(regions).encode())
 
 
 def _lengths(plan: Plan) -> NDArray[np.int64]:

@@ -22,6 +22,7 @@ _TABLES = ("partitions", "features", "predictions")
 _OUTPUTS = (
     "chunks.parquet",
     "genes.parquet",
+    "virus_regions.tsv",
     "contigs.tsv",
     "virus.fasta",
     "prediction_results.txt",

@@ -74,8 +74,26 @@ _GENE = [
 
 GENE_ROWS = pa.schema([*_FRAME, *_GENE])
 
-# ``genes.parquet``: a row a gene, whose ``label`` is its own call.
-GENES = pa.schema([*GENE_ROWS, *list(PREDICTIONS)[-3:]])
+_SCORES = list(PREDICTIONS)[-3:]
+
+# ``genes.parquet``: a row a gene, whose ``label`` is its own call; ``viral_probability`` is what
+# its neighbours say too, and ``region`` the number in its record of the region that it lies in.
+GENES = pa.schema(
+    [*GENE_ROWS, *_SCORES, ("viral_probability", pa.float32()), ("region", pa.int32())]
+)
+
+# Stretches of records from the start of a viral gene to the end of another.
+REGIONS = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("record_index", pa.int64()),
+        ("region", pa.int32()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("genes", pa.int64()),
+        ("score", pa.float64()),
+    ]
+)
 
 CHUNKS = pa.schema(
     [
@@ -127,4 +145,4 @@ def gene_predictions(evidence: int) -> pa.Schema:
     ``evidence`` is how many numbers a row's list of that name has: its viral logit, and the
     features that the contig model looks at.
     """
-    return GENES.append(pa.field("evidence", pa.list_(pa.float32(), evidence)))
+    return pa.schema([*GENE_ROWS, *_SCORES, ("evidence", pa.list_(pa.float32(), evidence))])
