@@ -30,6 +30,8 @@ FLOORS = [
     {"run"},
     {"evaluate", "train", "bench"},
     {"pretrain"},
+    # Makes and measures; nothing of the main job is above it.
+    {"lab"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -124,6 +126,10 @@ def imports_forbidden(module: Path) -> set[str]:
 
 def test_a_room_imports_only_itself_and_rooms_below():
     assert_none({module: imports_forbidden(module) for module in outside(ENTRANCES)})
+
+
+def test_only_the_command_line_knows_the_lab():
+    assert_none({module: rooms_imported(module) & {"lab"} for module in outside({"lab", "cli"})})
 
 
 def distributed_imports(module: Path) -> set[tuple[str, str]]:

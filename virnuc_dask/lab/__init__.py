@@ -1,0 +1,1 @@
+"""What makes and measures model sets: the main job never imports it."""
