@@ -79,10 +79,10 @@ def parity_modelset(parity_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
-def mean_logit_model(columns: int = 3, slope: float = 1.0) -> Any:
-    """Believes the mean viral logit of a record's genes; its reliability rises with their number.
+def mean_logit_model(columns: int = 3, reading: str = "genes") -> Any:
+    """Believes the mean viral logit of a record's rows; its reliability rises with their number.
 
-    It has ``columns`` of evidence.
+    They are of one reading, and have ``columns`` of evidence.
     """
     from virnuc_dask.modelsets.contig_features import contig_feature_names
     from virnuc_dask.modelsets.contig_model import (
@@ -107,7 +107,7 @@ def mean_logit_model(columns: int = 3, slope: float = 1.0) -> Any:
     reader = Reader(
         columns=columns,
         # Half of the mean with trees that say nothing.
-        logistic=Logistic(zeros, zeros + 1, 2 * slope * is_mean, np.zeros(1)),
+        logistic=Logistic(zeros, zeros + 1, 2 * is_mean, np.zeros(1)),
         trees=Trees(leaf, leaf, np.zeros(1), leaf, leaf, np.zeros(1)),
         calibration=curve((-100, -100), (100, 100)),
         # Distance is (log genes - 3)^2.
@@ -115,7 +115,13 @@ def mean_logit_model(columns: int = 3, slope: float = 1.0) -> Any:
     )
     weight = np.array([1.0] + [0.0] * (columns - 1))
     regions = RegionModel(weight, -0.65, 4.0, 0.5, 0.1, 0.1, 3)
-    return ContigModel({"genes": reader}, np.array([45]), regions)
+    return ContigModel({reading: reader}, np.array([45]), regions)
+
+
+@pytest.fixture(scope="session")
+def contig_model() -> Callable[..., Any]:
+    """Makes `mean_logit_model`."""
+    return mean_logit_model
 
 
 @pytest.fixture(scope="session")

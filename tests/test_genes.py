@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from virnuc_dask import Settings, load_settings, run
 from virnuc_dask.errors import BadSettingError, PlanChangedError, UsageError
 from virnuc_dask.evaluate import evaluate
-from virnuc_dask.modelsets.registry import read_info, write_info
+from virnuc_dask.modelsets.registry import ContigModelSpec, read_info, write_info
 from virnuc_dask.run import predict
 from virnuc_dask.sequences.genes import gene_caller
 from virnuc_dask.sequences.records import read_records
@@ -74,9 +74,7 @@ def plain_run(fasta, settings, tmp_path_factory):
 @pytest.fixture(scope="module")
 def contigs(plain_run) -> dict[str, dict[str, str]]:
     """``contigs.tsv`` by record."""
-    header, *rows = (plain_run.folder / "contigs.tsv").read_text().splitlines()
-    cells = (dict(zip(header.split("\t"), row.split("\t"), strict=True)) for row in rows)
-    return {row["record_id"]: row for row in cells}
+    return {row["record_id"]: row for row in table_of(plain_run.folder / "contigs.tsv")}
 
 
 @pytest.fixture
@@ -93,6 +91,12 @@ def other_contig_model(genes_modelset, settings, tmp_path) -> Settings:
     save_file(arrays | {weight: -arrays[weight]}, folder / CONTIG_MODEL)
     write_info(folder, read_info(folder))
     return replace(settings, model=str(folder))
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a tab-separated file."""
+    header, *rows = path.read_text().splitlines()
+    return [dict(zip(header.split("\t"), row.split("\t"), strict=True)) for row in rows]
 
 
 def assert_same_results(ours: Path, expected: Path) -> None:
@@ -222,9 +226,7 @@ def test_a_damaged_contig_model_is_refused_before_anything_is_written(
 
 def test_records_are_called_by_their_q_value_where_that_is_asked_for(fasta, settings, tmp_path):
     done = run([fasta], tmp_path / "out", settings=replace(settings, fdr=0.09))
-    header, *rows = (tmp_path / "out" / "contigs.tsv").read_text().splitlines()
-    for row in rows:
-        cells = dict(zip(header.split("\t"), row.split("\t"), strict=True))
+    for cells in table_of(tmp_path / "out" / "contigs.tsv"):
         if cells["call"] == "virus":
             assert float(cells["q_value"]) <= 0.09
         elif cells["call"] == "others":
@@ -293,8 +295,7 @@ def test_the_tables_tell_of_genes_and_of_what_the_contig_model_saw(plain_run):
 
 
 def test_regions_stand_in_a_table_of_their_own(plain_run):
-    header, *lines = (plain_run.folder / "virus_regions.tsv").read_text().splitlines()
-    regions = [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
+    regions = table_of(plain_run.folder / "virus_regions.tsv")
     assert regions
     rows = plain_run.dataset("genes").to_table().to_pylist()
     for region in regions:
@@ -352,6 +353,47 @@ def test_what_knows_frames_alone_refuses_the_set(genes_modelset, fasta, settings
         evaluate([genes_modelset], [fasta], [fasta], tmp_path / "out")
     with pytest.raises(UsageError, match="train: model set 'genes' reads genes"):
         train([fasta], [fasta], tmp_path / "out", settings=settings)
+
+
+def test_a_contig_model_calls_the_records_of_a_set_that_reads_frames(
+    fasta, settings, contig_model, parity_modelset, tmp_path
+):
+    model = Path(shutil.copytree(parity_modelset, tmp_path / "set"))
+    contig_model(1, "frames").save(model / CONTIG_MODEL)
+    spec = ContigModelSpec(CONTIG_MODEL, called=0.503, reliable=0.6)
+    write_info(model, replace(read_info(model), contig_model=spec))
+    settings = replace(settings, model=str(parity_modelset), partition_chunks=40)
+    run([fasta], tmp_path / "out", settings=settings)
+    before = table_of(tmp_path / "out" / "contigs.tsv")
+    settings = replace(settings, model=str(model))
+    done = run([fasta], tmp_path / "out", settings=settings, resume=True)
+    assert done.summary["partitions"]["computed"] == 0
+    assert done.summary["called_by"] == "probability >= 0.503"
+    logits: dict[str, list[float]] = {}
+    for row in done.dataset("predictions").to_table().to_pylist():
+        logit = np.log(row["score_virus"] / row["score_others"])
+        logits.setdefault(row["record_id"], []).append(logit)
+    for plain, ours in zip(before, table_of(tmp_path / "out" / "contigs.tsv"), strict=True):
+        assert ours.keys() == plain.keys()
+        assert ours["score"] == plain["score"]
+        if ours["call"] in ("virus", "others"):
+            expected = 1 / (1 + np.exp(-np.mean(logits[ours["record_id"]])))
+            assert float(ours["probability"]) == pytest.approx(expected, abs=2e-6)
+            assert (ours["call"] == "virus") == (float(ours["probability"]) >= 0.503)
+    calls = done.summary["contigs"]
+    assert sum(calls.values()) == done.summary["records"]
+    assert min(calls["unsure"], calls["virus"], calls["others"]) > 0
+    assert not (done.folder / "genes.parquet").exists()
+
+
+def test_genes_can_be_called_by_our_own_caller(fasta, settings, contigs, tmp_path):
+    fast = replace(settings, gene_caller="fast")
+    done = run([fasta], tmp_path / "out", settings=fast)
+    rows = {row["record_id"]: row for row in table_of(tmp_path / "out" / "contigs.tsv")}
+    assert int(rows["lambda"]["genes"]) == pytest.approx(int(contigs["lambda"]["genes"]), abs=3)
+    assert done.summary["contigs"]["unscored"] == 3
+    again = run([fasta], tmp_path / "out", settings=settings, resume=True)
+    assert again.summary["partitions"]["computed"] == 0, "as planned, where nothing else is asked"
 
 
 def test_an_input_without_records_leaves_headers(settings, tmp_path):

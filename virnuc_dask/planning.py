@@ -206,7 +206,7 @@ def call_rule(settings: Settings, info: ModelSetInfo, length: int) -> CallRule:
         If its contig model is missing or damaged.
     """
     calibration = info.calibration_for(length)
-    if info.reads_genes and (spec := info.contig_model) is not None:
+    if (spec := info.contig_model) is not None:
         folder = find(settings.model)
         with verified(folder, info, [spec.file]):
             model = ContigModel.load(folder / spec.file)

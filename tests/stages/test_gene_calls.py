@@ -8,7 +8,7 @@ from virnuc_dask.modelsets.calibration import Calibration, probability
 from virnuc_dask.modelsets.contig_model import Verdict
 from virnuc_dask.modelsets.gene_sums import GENE_TOTALS
 from virnuc_dask.stages.calls import CallRule, ContigCalls, ContigScores, call_pieces
-from virnuc_dask.stages.gene_calls import GeneScores, covered
+from virnuc_dask.stages.gene_calls import GeneScores, covered, rows_of_frames
 from virnuc_dask.tables import schemas
 
 LENGTHS = np.array([9_000, 400, 3_000, 0, 5_000])
@@ -182,6 +182,26 @@ def test_by_q_value_nothing_is_called_that_has_none():
     calls, _ = calls_of(rule, MeanLogit())
     assert calls.call.tolist() == ["virus", "unsure", "others", "unscored", "others"]
     assert str(rule) == "q_value <= 0.5"
+
+
+def test_frames_of_a_set_that_reads_frames_are_rows_of_their_chunks():
+    chunks = pa.table(
+        {"record_index": [0, 4], "start": [0, 450], "end": [500, 950], "call": ["virus", None]}
+    )
+    frames = [("x_chunk_1F1", 0, 0.9), ("x_chunk_1R3", 0, 0.2), ("x_chunk_2F2", 1, 0.5)]
+    columns = [[name, "c", "r", row, "label", 1 - v, v] for name, row, v in frames]
+    predictions = pa.table(
+        [list(column) for column in zip(*columns, strict=True)], schema=schemas.PREDICTIONS
+    )
+    found = rows_of_frames(chunks, predictions)
+    assert found.schema == schemas.gene_predictions(1)
+    assert found["record_index"].to_pylist() == [0, 0, 4]
+    assert found["start"].to_pylist() == [0, 0, 450]
+    assert found["end"].to_pylist() == [500, 500, 950]
+    assert found["strand"].to_pylist() == ["+", "-", "+"]
+    assert {*found["reading"].to_pylist(), *found["start_type"].to_pylist()} == {"frames", "edge"}
+    logits = [row[0] for row in found["evidence"].to_pylist()]
+    np.testing.assert_allclose(logits, [np.log(9), -np.log(4), 0], rtol=1e-6)
 
 
 def test_a_pieces_scores_are_the_means_of_its_rows():

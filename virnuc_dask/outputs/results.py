@@ -98,6 +98,9 @@ def _scores(plan: Plan, rule: CallRule) -> Iterator[RecordScores]:
     if rule.contig_model is None:
         yield ContigScores(plan.counts.records, rule)
         return
+    if not plan.decisions.reads_genes:
+        yield GeneScores(_lengths(plan), rule, rule.contig_model, reads_genes=False)
+        return
     path, regions = (plan.folder.output(n) for n in ("genes.parquet", "virus_regions.tsv"))
     with (
         table_writer(path, schemas.GENES, lambda: plan.records_fingerprint) as writer,
@@ -202,7 +205,7 @@ def _write_contigs(plan: Plan, calls: ContigCalls, totals: Totals) -> None:
     header = contigs_header(calls)
     _write_blocks(plan.folder.output("contigs.tsv"), header, contig_lines(first, calls))
     call = calls.call
-    kinds = (VIRUS, OTHERS, UNSCORED, *([UNSURE] if calls.basis else []))
+    kinds = (VIRUS, OTHERS, UNSCORED, *([UNSURE] if calls.rule.contig_model else []))
     totals.contigs = {kind: int(np.count_nonzero(call == kind)) for kind in kinds}
     if calls.basis is not None:
         totals.genes = int(calls.basis.genes.sum())

@@ -25,6 +25,9 @@ from virnuc_dask.stages.calls import (
     IntArray,
     in_sample,
 )
+from virnuc_dask.stages.predict import viral_logit
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.vectors import to_column
 
 Flags = NDArray[np.bool_]
 
@@ -42,6 +45,9 @@ class GeneScores:
         Of every record, by its index.
     pass_on
         Is given the genes of all records, in order, many at a time.
+    reads_genes
+        False: all rows are frames, scores stay what they are without a contig model, and what calls
+        rest on is not told.
     """
 
     def __init__(
@@ -50,10 +56,13 @@ class GeneScores:
         rule: CallRule,
         model: ContigModel,
         pass_on: Callable[[pa.Table], None] = lambda _: None,
+        *,
+        reads_genes: bool = True,
     ) -> None:
         self._length_nt, self._rule, self._model = length_nt, rule, model
         self._pass_on = pass_on
         self._held: list[pa.Table] = []
+        self._reads_genes = reads_genes
         records = len(length_nt)
         self._chunks_scored = np.zeros(records, np.int64)
         self._frames = ContigScores(records, CallRule(rule.calibration))
@@ -69,6 +78,8 @@ class GeneScores:
         np.add.at(self._chunks_scored, scored, 1)
         if predictions is None or not len(predictions):
             return
+        if not self._reads_genes:
+            predictions = rows_of_frames(chunks, predictions)
         record = predictions["record_index"].to_numpy()
         ended = int(np.searchsorted(record, record[-1]))  # rows before those of the last record
         if ended or (self._held and self._held[0]["record_index"][0].as_py() != record[0]):
@@ -82,11 +93,13 @@ class GeneScores:
         by_model, scored = ~np.isnan(self._evidence), self._chunks_scored > 0
         evidence = np.where(by_model, self._evidence, self._frames.evidence())
         chance = probability(evidence)
-        score = np.where(np.isnan(evidence), self._frames.score(), chance)
+        plain = np.isnan(evidence) if self._reads_genes else np.ones(len(evidence), bool)
+        score = np.where(plain, self._frames.score(), chance)
         prevalence, q_value = in_sample(evidence)
-        is_virus, is_unsure = self._judged(by_model, score, q_value)
+        judged = np.where(np.isnan(evidence), score, chance)
+        is_virus, is_unsure = self._judged(by_model, judged, q_value)
         call = np.where(is_unsure, UNSURE, np.where(is_virus, VIRUS, OTHERS))
-        order = np.lexsort((-evidence[scored], -score[scored]))
+        order = np.lexsort((-evidence[scored], -judged[scored]))
         return ContigCalls(
             rule=self._rule,
             chunks_scored=self._chunks_scored,
@@ -96,13 +109,12 @@ class GeneScores:
             call=np.where(scored, call, UNSCORED),
             order=np.flatnonzero(scored)[order],
             prevalence=prevalence,
-            basis=Basis(
-                self._genes,
-                self._viral,
-                self._coding_nt / np.maximum(self._length_nt, 1),
-                self._reliability,
-            ),
+            basis=self._basis() if self._reads_genes else None,
         )
+
+    def _basis(self) -> Basis:
+        density = self._coding_nt / np.maximum(self._length_nt, 1)
+        return Basis(self._genes, self._viral, density, self._reliability)
 
     def _judged(self, by_model: Flags, score: Floats, q_value: Floats) -> tuple[Flags, Flags]:
         """Which records are viral, and of which that cannot be said."""
@@ -156,6 +168,36 @@ class GeneScores:
             for name in ("score_virus", "score_others")
         )
         self._frames.add_scores(record[chunk], virus, others)
+
+
+def rows_of_frames(chunks: pa.Table, predictions: pa.Table) -> pa.Table:
+    """Predictions of a model set that reads frames, as one that reads genes has those of frames.
+
+    Parameters
+    ----------
+    chunks
+        Rows of `schemas.CHUNKS`, all of the partition.
+    predictions
+        Rows of `schemas.PREDICTIONS`.
+    """
+    rows = len(predictions)
+    of_chunk = chunks.select(["record_index", "start", "end"]).take(predictions["chunk_row"])
+    is_forward = pc.equal(pc.utf8_slice_codeunits(predictions["frame_id"], -2, -1), "F")
+    logit = viral_logit(*(predictions[name].to_numpy() for name in ("score_virus", "score_others")))
+    schema = schemas.gene_predictions(1)
+    given = {name: predictions[name] for name in predictions.column_names}
+    given |= {name: of_chunk[name] for name in of_chunk.column_names}
+    given |= {
+        "reading": pa.array([FRAMES] * rows, pa.string()),
+        "strand": pc.if_else(is_forward, "+", "-"),
+        "start_type": pa.array(["edge"] * rows, pa.string()),
+        "evidence": to_column(logit[:, None], "float32"),
+    }
+    nothing = (
+        pa.array(np.zeros(rows, f.type.to_pandas_dtype())) if f.name not in given else given[f.name]
+        for f in schema
+    )
+    return pa.table(list(nothing), schema=schema)
 
 
 def covered(start: IntArray, end: IntArray, record: IntArray) -> IntArray:

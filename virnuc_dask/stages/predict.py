@@ -66,17 +66,25 @@ def predict_frames(features: pa.Table, models: ModelSet) -> pa.Table:
 def predict_genes(features: pa.Table, models: ModelSet) -> pa.Table:
     """As `predict_frames`, with what the contig model looks at; see `schemas.gene_predictions`.
 
-    A row's viral logit, the first of its ``evidence``, is log(score_virus / score_others).
+    The first of a row's ``evidence`` is its `viral_logit`.
     """
     values, label, others, virus = _scored(features, models)
-    log = [np.log(np.maximum(scores.to_numpy(), _LEAST)) for scores in (virus, others)]
-    evidence = np.column_stack([log[0] - log[1], values[:, list(models.info.evidence)]])
+    logit = viral_logit(virus.to_numpy(), others.to_numpy())
+    evidence = np.column_stack([logit, values[:, list(models.info.evidence)]])
     columns = [
         *features.select(schemas.GENE_ROWS.names).columns,
         *(label, others, virus),
         to_column(evidence, "float32"),
     ]
     return pa.table(columns, schema=schemas.gene_predictions(evidence.shape[1]))
+
+
+def viral_logit(virus: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """log(score_virus / score_others): the difference of the classifier's two logits."""
+    logit: NDArray[np.float32] = np.log(np.maximum(virus, _LEAST)) - np.log(
+        np.maximum(others, _LEAST)
+    )
+    return logit
 
 
 def _scored(
