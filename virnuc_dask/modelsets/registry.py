@@ -145,6 +145,8 @@ class ModelSetInfo:
             raise ValueError("a set that reads genes, and no other, says how they are found")
         if self.reading == GENES and self.contig_model is None:
             raise ValueError("a set that reads genes needs a contig model")
+        if self.reading == GENES and len(self.chunk_lengths) > 1:
+            raise ValueError("a set that reads genes has one chunk length, for what has no gene")
         if self.contig_model is not None and any(
             place >= self.feature_dim for place in self.contig_model.evidence
         ):
