@@ -1,5 +1,6 @@
 """Runs of a model set that reads genes: the same results whatever the way, every row accounted."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -309,6 +310,15 @@ def test_regions_stand_in_a_table_of_their_own(plain_run):
         assert max(row["end"] for row in genes) == int(region["end"])
         assert all(row["viral_probability"] >= 0.5 for row in genes)
     assert sum(int(region["genes"]) for region in regions) == sum(bool(r["region"]) for r in rows)
+
+
+def test_the_summary_is_json_where_a_record_has_no_probability_too(plain_run):
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    text = (plain_run.folder / "run.json").read_text()
+    highest = json.loads(text, parse_constant=refuse)["summary"]["highest"]
+    assert None in [contig["probability"] for contig in highest]
 
 
 def test_dry_run_counts_pieces(fasta, settings, command, plain_run):
