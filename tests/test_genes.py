@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from virnuc_dask import Settings, load_settings, run
-from virnuc_dask.errors import BadSettingError, PlanChangedError, UsageError
+from virnuc_dask.errors import BadSettingError, ModelSetError, PlanChangedError, UsageError
 from virnuc_dask.evaluate import evaluate
 from virnuc_dask.modelsets.registry import ContigModelSpec, read_info, write_info
 from virnuc_dask.run import predict
@@ -223,6 +223,18 @@ def test_a_damaged_contig_model_is_refused_before_anything_is_written(
     assert (code, (tmp_path / "out").exists()) == (4, False)
     assert CONTIG_MODEL in stderr
     assert "damaged" in stderr
+
+
+@pytest.mark.parametrize(("columns", "reading"), [(2, "genes"), (3, "frames")])
+def test_a_contig_model_of_another_set_is_refused_before_anything_is_written(
+    fasta, genes_modelset, settings, contig_model, tmp_path, columns, reading
+):
+    folder = Path(shutil.copytree(genes_modelset, tmp_path / "other"))
+    contig_model(columns, reading).save(folder / CONTIG_MODEL)
+    write_info(folder, read_info(folder))
+    with pytest.raises(ModelSetError, match=r"not a contig model for genes with 3 column"):
+        run([fasta], tmp_path / "out", settings=replace(settings, model=str(folder)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_records_are_called_by_their_q_value_where_that_is_asked_for(fasta, settings, tmp_path):

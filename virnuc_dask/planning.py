@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import xxhash
 
@@ -11,7 +12,13 @@ from virnuc_dask.cluster.hardware import Hardware
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.cost import operations_a_frame
 from virnuc_dask.encoders.precision import AUTO, FOR_GPUS, are_ngrams, fastest_precision
-from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError, UsageError
+from virnuc_dask.errors import (
+    BadSettingError,
+    BadTableError,
+    ModelSetError,
+    PlanChangedError,
+    UsageError,
+)
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.registry import GenesSpec, ModelSetInfo, find, verified
 from virnuc_dask.modelsets.source import ModelSource
@@ -203,13 +210,14 @@ def call_rule(settings: Settings, info: ModelSetInfo, length: int) -> CallRule:
     UsageError
         If a false discovery rate is asked for and the model set has no calibration.
     ModelSetError
-        If its contig model is missing or damaged.
+        If its contig model is missing, damaged, or made for another model set.
     """
     calibration = info.calibration_for(length)
     if (spec := info.contig_model) is not None:
         folder = find(settings.model)
         with verified(folder, info, [spec.file]):
             model = ContigModel.load(folder / spec.file)
+        _require_fit(model, info, folder / spec.file)
         return CallRule(calibration, settings.fdr, model, spec.called, spec.reliable)
     if settings.fdr is not None and calibration is None:
         raise UsageError(
@@ -217,6 +225,19 @@ def call_rule(settings: Settings, info: ModelSetInfo, length: int) -> CallRule:
             "no q-values. Leave --fdr out, or choose another model set."
         )
     return CallRule(calibration, settings.fdr)
+
+
+def _require_fit(model: ContigModel, info: ModelSetInfo, path: Path) -> None:
+    """Check that a contig model looks at what the model set's predictions hold."""
+    widths = {reader.columns for reader in model.readers.values()}
+    if model.regions is not None:
+        widths.add(len(model.regions.weight))
+    wanted = 1 + len(info.evidence)
+    if info.reading not in model.readers or widths != {wanted}:
+        raise ModelSetError(
+            f"{path}: not a contig model for {info.reading} with {wanted} column(s) of evidence, "
+            f"which {info.name!r} has."
+        )
 
 
 def warnings_of(counts: Counts, info: ModelSetInfo, length: int) -> Iterator[str]:
