@@ -56,7 +56,7 @@ class Genes:
     start_type: NDArray[np.uint8]  # place in START_TYPES; edge where the begin is not there
     rbs: BoolArray  # a motif of a ribosome binding site lies before the start
     translation_table: NDArray[np.int8]
-    model: NDArray[np.int16]  # the caller's number for the model that it chose
+    model: NDArray[np.int16]  # the caller's number for the one it chose; -1, no choice
     confidence: Floats  # 0 to 1
     coding_score: Floats
     start_score: Floats  # the sum of the next three, and of what else counts for a start
