@@ -27,6 +27,8 @@ ARCHITECTURES = {
     "dnabert_s": ("virnuc_dask.encoders.dnabert_s", "DnabertS"),
     "dna_ngrams": ("virnuc_dask.encoders.ngrams", "DnaNgrams"),
     "peptide_ngrams": ("virnuc_dask.encoders.ngrams", "PeptideNgrams"),
+    "dna_words": ("virnuc_dask.encoders.words", "DnaWords"),
+    "peptide_words": ("virnuc_dask.encoders.words", "PeptideWords"),
 }
 
 

@@ -178,7 +178,7 @@ class _Ngrams:
     def embed_tokens(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
         embeddings = np.zeros((len(texts), self.dim), np.float32)
-        for start, stop in _blocks(texts):
+        for start, stop in text_blocks(texts):
             pooled = mean_pool(self.tables, self._bags(texts[start:stop]))
             embeddings[start:stop] = pooled.cpu().numpy()
         return embeddings
@@ -248,7 +248,7 @@ def _valid(numbers: Tensor, ends: Tensor) -> Bags:
     return Bags(numbers, ends).where(numbers >= 0)
 
 
-def _blocks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+def text_blocks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Ranges [start, stop) of texts that hold about `BLOCK_LETTERS` letters each."""
     letters = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
     block = letters // BLOCK_LETTERS

@@ -1,0 +1,289 @@
+"""A gene as what its words say: how viral its short words are, and which long words are known.
+
+*Weighed words* are patterns of three to seven residues, in the twenty letters or in reduced
+alphabets. Each has a weight for each class of organism; a peptide's score for a class is the mean
+weight of its words of each pattern, summed, times the root of its length: a linear classifier of
+peptides.
+
+*Known words* are six letters long and so many that most are in few genomes. A table holds for each
+how much more often groups of viruses have it than groups of others, as a log-odds in half units,
+four bits a word. A text's embedding has their sum over the root of their number, and the shares
+of words that speak for a virus and for something else.
+
+Nothing else of a gene is looked at. Codon usage and the frequencies of bases would tell more
+about the genomes that a model has seen, and mislead about prophages, which have their host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from virnuc_dask.encoders.encoder import EncoderSpec, Placement
+from virnuc_dask.encoders.ngrams import RESIDUES, text_blocks
+from virnuc_dask.errors import ModelSetError
+
+CLASSES = ("phage", "eukaryotic_virus", "prokaryote", "eukaryote")
+KNOWN_VALUES = ("known", "known_viral", "known_other")
+
+_TYPICAL_RESIDUES = 200  # a peptide of so many has a length of 1
+_MOST_RESIDUES = 600  # a longer one is scored as if it had so many
+_PRIOR_WORDS = 10  # added to a text's words: few words say little
+_SPEAKS = 2  # half units of log-odds from which a word speaks for its side
+_NEUTRAL = 8  # the four bits of a log-odds of 0
+_BORDER = 255
+
+
+class Alphabet(NamedTuple):
+    """Letters that count as one, by group."""
+
+    groups: tuple[str, ...]
+
+    @classmethod
+    def of(cls, groups: str) -> Self:
+        """Groups with a blank between them."""
+        return cls(tuple(groups.split()))
+
+    def codes(self, others: int) -> NDArray[np.uint8]:
+        """The group's number of each ASCII letter; ``others`` for any letter in none."""
+        code = np.full(256, others, np.uint8)
+        for number, letters in enumerate(self.groups):
+            for letter in letters:
+                code[ord(letter)] = code[ord(letter.lower())] = number
+        return code
+
+
+TWENTY = Alphabet(tuple(RESIDUES))
+FIFTEEN = Alphabet.of("A C D E FY G H IV KR LM N P Q ST W")
+TEN = Alphabet.of("A C DE FWY G HNQ ILMV KR P ST")
+SIX = Alphabet.of("AGPST C DENQ FWY HKR ILMV")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Words of the residues at these places, from each residue on."""
+
+    alphabet: Alphabet
+    places: tuple[int, ...]
+
+    @property
+    def words(self) -> int:
+        """How many words there are."""
+        return int(len(self.alphabet.groups) ** len(self.places))
+
+
+PATTERNS = (
+    Pattern(TWENTY, (0, 1, 2)),
+    Pattern(TEN, (0, 1, 2, 3, 4)),
+    *(Pattern(TWENTY, (0, gap)) for gap in range(1, 9)),
+    Pattern(TEN, (0, 1, 3, 4, 6)),
+    Pattern(FIFTEEN, (0, 1, 2, 3)),
+    Pattern(FIFTEEN, (0, 1, 4, 5)),
+    Pattern(SIX, (0, 1, 2, 3, 4, 5, 6)),
+)
+KNOWN_PEPTIDE = Pattern(FIFTEEN, (0, 1, 2, 3, 4, 5))
+# Six codons, of each the first two bases: what the third one changes is mostly not the residue.
+KNOWN_DNA = Pattern(Alphabet.of("T C A G"), (0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16))
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Words of several texts: text i has ``numbers[ends[i]:ends[i + 1]]``, int64 and int64."""
+
+    numbers: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+class Texts:
+    """Texts laid end to end, read in one alphabet after another."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        longest = max(pattern.places[-1] for pattern in (*PATTERNS, KNOWN_PEPTIDE, KNOWN_DNA))
+        joined = "\n".join(texts) + "\n" * (longest + 1)
+        self._letters = np.frombuffer(joined.encode("ascii", "replace"), np.uint8)
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        self._starts = np.concatenate([[0], np.cumsum(lengths + 1)])
+        self._read: dict[Alphabet, NDArray[np.uint8]] = {}
+
+    def words(self, pattern: Pattern, step: int = 1) -> Words:
+        """Words of ``pattern`` in each text, from every letter on, or every ``step``-th."""
+        letters, base = self._codes(pattern.alphabet), len(pattern.alphabet.groups)
+        last = int(self._starts[-1])
+        numbers = np.zeros(last, np.int64)
+        valid = np.ones(last, np.bool_)
+        for place in pattern.places:
+            here = letters[place : place + last]
+            numbers *= base
+            numbers += here
+            valid &= here < base
+        # A word must not run over the end of its text, not even between its places.
+        valid &= self._room(last) > pattern.places[-1]
+        if step > 1:
+            valid &= self._phase(last) % step == 0
+        before = np.concatenate([[0], np.cumsum(valid)])
+        return Words(numbers[valid], before[self._starts])
+
+    def _codes(self, alphabet: Alphabet) -> NDArray[np.uint8]:
+        if alphabet not in self._read:
+            self._read[alphabet] = alphabet.codes(_BORDER)[self._letters]
+        return self._read[alphabet]
+
+    def _room(self, last: int) -> NDArray[np.int64]:
+        """Letters from each place to the end of its text."""
+        room: NDArray[np.int64] = np.repeat(self._starts[1:] - 1, np.diff(self._starts))
+        return room - np.arange(last)
+
+    def _phase(self, last: int) -> NDArray[np.int64]:
+        """Letters from the start of each place's text to it."""
+        starts: NDArray[np.int64] = np.repeat(self._starts[:-1], np.diff(self._starts))
+        return np.arange(last) - starts
+
+
+class KnownWords:
+    """Four bits of log-odds for each word of a pattern."""
+
+    def __init__(self, pattern: Pattern, table: Tensor, step: int = 1) -> None:
+        if table.dtype != torch.uint8 or table.shape != ((pattern.words + 1) // 2,):
+            raise ValueError(f"{tuple(table.shape)} bytes for {pattern.words} words")
+        self.pattern, self.step = pattern, step
+        self.table = table.numpy()
+
+    def values(self, texts: Texts) -> NDArray[np.float32]:
+        """`KNOWN_VALUES` of each text, shape (texts, 3)."""
+        words = texts.words(self.pattern, self.step)
+        packed = self.table[words.numbers >> 1]
+        level = np.where(words.numbers & 1, packed >> 4, packed & 15).astype(np.int8) - _NEUTRAL
+        count = np.diff(words.ends) + _PRIOR_WORDS
+        columns = [
+            _sums(level, words.ends) / 2 / np.sqrt(count),
+            _sums(level >= _SPEAKS, words.ends) / count,
+            _sums(level <= -_SPEAKS, words.ends) / count,
+        ]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+def pack_log_odds(log_odds: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Log-odds of all words of a pattern in four bits each: half units, from -3.5 to 3.5."""
+    level = np.clip(np.round(log_odds * 2), -7, 7) + _NEUTRAL
+    bits = np.append(level, np.full(len(level) % 2, _NEUTRAL)).astype(np.uint8)
+    packed: NDArray[np.uint8] = bits[0::2] | (bits[1::2] << 4)
+    return packed
+
+
+def length_of(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Natural logarithm of each text's letters over `_TYPICAL_RESIDUES`, at least 1 letter."""
+    letters = np.fromiter(map(len, texts), np.float32, len(texts))
+    return np.log(np.maximum(letters, 1) / _TYPICAL_RESIDUES)
+
+
+class _OfWords:
+    """What both encoders share: texts in blocks, embeddings in order; numpy, on the CPU.
+
+    ``Placement`` changes nothing: lookups in tables cost memory traffic alone.
+    """
+
+    dim: int
+    weight_bytes: int
+
+    def __init__(self, tables: Mapping[str, Tensor]) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
+        """Read the tables.
+
+        Raises
+        ------
+        ModelSetError
+            If one is missing, damaged or of another size.
+        """
+        path = folder / spec.file
+        try:
+            encoder = cls(load_file(path))
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise ModelSetError(f"{path}: not tables of {spec.architecture}: {error}") from error
+        if encoder.dim != spec.dim:
+            raise ModelSetError(f"{path}: embeds in {encoder.dim} values, not in {spec.dim}.")
+        return encoder
+
+    def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
+        """The texts themselves: words are counted where they are looked up."""
+        return texts
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
+        return self.embed_tokens(self.tokenise(texts))
+
+    def embed_tokens(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
+        embeddings = np.zeros((len(texts), self.dim), np.float32)
+        for start, stop in text_blocks(texts):
+            embeddings[start:stop] = self._embed_block(texts[start:stop])
+        return embeddings
+
+    def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+
+class DnaWords(_OfWords):
+    """A gene's DNA, in its own phase: its known words of six codons without their third bases."""
+
+    def __init__(self, tables: Mapping[str, Tensor]) -> None:
+        self._known = KnownWords(KNOWN_DNA, tables["known"], step=3)
+        self.weight_bytes = self._known.table.nbytes
+        self.dim = len(KNOWN_VALUES)
+
+    def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._known.values(Texts(texts))
+
+
+class PeptideWords(_OfWords):
+    """A peptide: its score for each of `CLASSES`, its known words, and its length."""
+
+    def __init__(self, tables: Mapping[str, Tensor]) -> None:
+        weights = tables["weights"]
+        expected = (sum(pattern.words for pattern in PATTERNS), len(CLASSES))
+        if tuple(weights.shape) != expected or tables["bias"].shape != (len(CLASSES),):
+            raise ValueError(f"weights of {tuple(weights.shape)}, not {expected}")
+        sizes = [pattern.words for pattern in PATTERNS]
+        self._weights = torch.split(weights.float() * tables["scale"].float(), sizes)
+        self._bias = tables["bias"].float().numpy()
+        self._known = KnownWords(KNOWN_PEPTIDE, tables["known"])
+        self.weight_bytes = sum(w.nbytes for w in self._weights) + self._known.table.nbytes
+        self.dim = len(CLASSES) + len(KNOWN_VALUES) + 1
+
+    @torch.inference_mode()
+    def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        laid = Texts(texts)
+        scores = np.zeros((len(texts), len(CLASSES)), np.float32)
+        for pattern, weights in zip(PATTERNS, self._weights, strict=True):
+            words = laid.words(pattern)
+            mean = embedding_bag(
+                torch.from_numpy(words.numbers),
+                weights,
+                torch.from_numpy(words.ends),
+                mode="mean",
+                include_last_offset=True,
+            )
+            scores += mean.numpy()
+        length = length_of(texts)
+        longest = np.log(_MOST_RESIDUES / _TYPICAL_RESIDUES)
+        scores = scores * np.exp(np.minimum(length, longest) / 2)[:, None] + self._bias
+        return np.concatenate([scores, self._known.values(laid), length[:, None]], axis=1)
+
+
+def _sums(values: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sums of ``values[ends[i]:ends[i + 1]]``."""
+    total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    sums: NDArray[np.float64] = (total[ends[1:]] - total[ends[:-1]]).astype(np.float64)
+    return sums
