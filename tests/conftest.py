@@ -5,8 +5,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 
 # Before torch is imported anywhere. On few cores, threads that wait for each other make tiny
@@ -75,6 +77,97 @@ def parity_modelset(parity_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     )
     import_modelset("parity", out, (500, 300), checkpoints)
     return out
+
+
+def mean_logit_model(columns: int = 3, reading: str = "genes") -> Any:
+    """Believes the mean viral logit of a record's rows; its reliability rises with their number.
+
+    They are of one reading, and have ``columns`` of evidence.
+    """
+    from virnuc_dask.modelsets.contig_features import contig_feature_names
+    from virnuc_dask.modelsets.contig_model import (
+        ByLength,
+        ContigModel,
+        Familiarity,
+        Logistic,
+        Reader,
+        Trees,
+    )
+    from virnuc_dask.modelsets.region_model import RegionModel
+
+    names = contig_feature_names(columns)
+    zeros, leaf = np.zeros(len(names)), np.zeros(1, np.int64)
+    is_mean = np.array([name == "mean_0" for name in names], np.float64)
+    is_number = np.array([[name == "log_genes"] for name in names], np.float64)
+
+    def curve(*knots: tuple[float, float]) -> ByLength:
+        at, height = np.array(knots).T[:, None]
+        return ByLength(np.array([1000.0]), at, height)
+
+    reader = Reader(
+        columns=columns,
+        # Half of the mean with trees that say nothing.
+        logistic=Logistic(zeros, zeros + 1, 2 * is_mean, np.zeros(1)),
+        trees=Trees(leaf, leaf, np.zeros(1), leaf, leaf, np.zeros(1)),
+        calibration=curve((-100, -100), (100, 100)),
+        # Distance is (log genes - 3)^2.
+        familiarity=Familiarity(3 * is_number[:, 0], is_number, curve((0, 0), (16, 1))),
+    )
+    weight = np.array([1.0] + [0.0] * (columns - 1))
+    regions = RegionModel(weight, -0.65, 4.0, 0.5, 0.1, 0.1, 3)
+    return ContigModel({reading: reader}, np.array([45]), regions)
+
+
+@pytest.fixture(scope="session")
+def contig_model() -> Callable[..., Any]:
+    """Makes `mean_logit_model`."""
+    return mean_logit_model
+
+
+@pytest.fixture(scope="session")
+def genes_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny model set that reads genes, in short pieces; its weights are drawn."""
+    import torch
+    from safetensors.torch import save_file
+
+    from virnuc_dask.encoders.encoder import EncoderSpec
+    from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
+    from virnuc_dask.modelsets.classifier import Classifier
+    from virnuc_dask.modelsets.registry import (
+        ClassifierSpec,
+        ContigModelSpec,
+        GenesSpec,
+        ModelSetInfo,
+        write_info,
+    )
+
+    folder = tmp_path_factory.mktemp("modelsets") / "genes"
+    folder.mkdir()
+    draw, width = torch.Generator().manual_seed(5), 2
+    for file, tables in (("nucleotide", DNA_TABLES), ("peptide", PEPTIDE_TABLES)):
+        drawn = {k: torch.randn(n, width, generator=draw) * 40 for k, n in tables.items()}
+        save_file({k: v.half() for k, v in drawn.items()}, folder / f"{file}.safetensors")
+    nucleotide = EncoderSpec("dna_ngrams", 3 * width, "nucleotide.safetensors", {"width": width})
+    peptide = EncoderSpec("peptide_ngrams", width, "peptide.safetensors", {"width": width})
+    torch.manual_seed(1)
+    classifier = Classifier(4 * width, hidden=4)
+    save_file(classifier.state_dict(), folder / "classifier.safetensors")
+    mean_logit_model().save(folder / "contig_model.safetensors")
+    info = ModelSetInfo(
+        name="genes",
+        version="1",
+        chunk_lengths=(500,),
+        nucleotide=nucleotide,
+        peptide=peptide,
+        classifier=ClassifierSpec("classifier.safetensors", 4),
+        licence="none",
+        training_data="none",
+        reading="genes",
+        genes=GenesSpec("pyrodigal-gv", (2, 20, 45), 8000, 2000, 300),
+        contig_model=ContigModelSpec("contig_model.safetensors", (1, 7), 0.6, 0.5),
+    )
+    write_info(folder, info)
+    return folder
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import yaml
 from virnuc_dask.errors import BadInputError, BadSettingError
 
 NAMESPACE = "virnuc"
+GENE_CALLERS = ("pyrodigal-gv", "fast")
 
 
 def cores() -> int:
@@ -125,6 +126,9 @@ class Settings(Section):
     max_tokens: int | None = None  # tokens a batch; default: what cache or GPU memory holds
     compile: bool = False  # GPU: fuse what lies between matrix products; for long runs
     partition_chunks: int | None = None  # one task, one file a table; default: some seconds of work
+    # The same in nucleotides, which also ends a partition of a set that reads genes.
+    partition_nt: int | None = None
+    gene_caller: str | None = None  # pyrodigal-gv, fast; default: the model set's own
     persistent_models: bool = True  # false: load and release for every partition
     features: bool = True  # keep the feature tables
     features_dtype: str = "float32"  # or float16: half as large, scores from rounded values
@@ -135,11 +139,14 @@ class Settings(Section):
     def __post_init__(self) -> None:
         one_of("precision", self.precision, ("auto", "fp32", "bf16", "fp16", "fp8"))
         one_of("features_dtype", self.features_dtype, ("float32", "float16"))
+        if self.gene_caller is not None:
+            one_of("gene_caller", self.gene_caller, GENE_CALLERS)
         if self.fdr is not None and not 0 < self.fdr < 1:
             raise BadSettingError(f"fdr must lie between 0 and 1, not {self.fdr}.")
         at_least("length", self.length, 3)
         at_least("max_tokens", self.max_tokens, 1)
         at_least("partition_chunks", self.partition_chunks, 1)
+        at_least("partition_nt", self.partition_nt, 1)
 
 
 def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:

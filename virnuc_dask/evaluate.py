@@ -20,7 +20,7 @@ from virnuc_dask.cluster.hardware import hardware_of
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import OutputExistsError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
-from virnuc_dask.planning import chunk_length, decided
+from virnuc_dask.planning import chunk_length, decided, require_frames
 from virnuc_dask.quality.assessment import assess, difference
 from virnuc_dask.quality.figures import RESAMPLES, SEED
 from virnuc_dask.quality.labelled import LabelledFiles, read_labelled
@@ -133,6 +133,8 @@ def _trials(
     if len({find(name) for name in sets}) < len(sets) or not sets:
         raise UsageError("name one model set, or several different ones.")
     found = {name: read_info(find(name)) for name in sets}
+    for info in found.values():
+        require_frames(info, "evaluate")
     names = Counter(info.name for info in found.values())
     with reached(settings.cluster) as client:
         hardware = hardware_of(settings.cluster, client)

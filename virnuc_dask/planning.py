@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import xxhash
 
@@ -11,15 +12,23 @@ from virnuc_dask.cluster.hardware import Hardware
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.cost import operations_a_frame
 from virnuc_dask.encoders.precision import AUTO, FOR_GPUS, are_ngrams, fastest_precision
-from virnuc_dask.errors import BadSettingError, BadTableError, PlanChangedError, UsageError
-from virnuc_dask.modelsets.registry import ModelSetInfo
+from virnuc_dask.errors import (
+    BadSettingError,
+    BadTableError,
+    ModelSetError,
+    PlanChangedError,
+    UsageError,
+)
+from virnuc_dask.modelsets.contig_model import ContigModel
+from virnuc_dask.modelsets.registry import GenesSpec, ModelSetInfo, find, verified
 from virnuc_dask.modelsets.source import ModelSource
+from virnuc_dask.sequences.chunks import Pieces
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import hash_inputs, read_records
 from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import is_done
-from virnuc_dask.tables.plan import Counts, Decisions, Plan, fingerprint, read_plan, refuse_change
+from virnuc_dask.tables.plan import Counts, Decisions, Plan, read_plan, refuse_change
 
 # How long a worker shall be busy with a partition; operations a second that the encoders reach on a
 # worker of a kind, in round figures (a core with AVX2; an H100); chunks with an open frame, of all.
@@ -27,6 +36,8 @@ _PARTITION_S = 5.0
 _OPERATIONS_A_S = {"cpu": 5e10, "cuda": 2e14}
 _FRAMES_A_CHUNK = 0.5
 _FEWEST_CHUNKS, _MOST_CHUNKS = 4, 5000
+# Of a model set that reads genes: bounds memory for contigs, and for reads.
+_PARTITION_NT, _PARTITION_PIECES = 2_000_000, 10_000
 
 
 def make_plan(
@@ -129,14 +140,15 @@ def chunks_a_partition(info: ModelSetInfo, length: int, device: str) -> int:
 def decided(
     settings: Settings, info: ModelSetInfo, hardware: Hardware, earlier: Plan | None = None
 ) -> Settings:
-    """``settings`` with precision and size of partitions decided.
+    """``settings`` with precision, size of partitions and gene caller decided.
 
     As asked for; else as in the ``earlier`` run; else what is best for the hardware.
 
     Raises
     ------
     BadSettingError
-        If ``fp16`` or ``fp8`` is asked for on a CPU, or an earlier run computed so.
+        If ``fp16`` or ``fp8`` is asked for on a CPU, or an earlier run computed so; a gene caller
+        for a model set that reads no genes.
     """
     precision = settings.precision
     if precision == AUTO:
@@ -151,12 +163,31 @@ def decided(
                 else "Leave --precision out, or choose bf16 or fp32."
             )
         )
+    settings = replace(settings, precision=precision)
+    if info.genes is not None:
+        return _decided_for_genes(settings, info.genes, earlier)
+    if settings.gene_caller is not None:
+        raise BadSettingError(
+            f"--gene-caller is for model sets that read genes; {info.name!r} reads frames. "
+            "Leave it out, or choose another model set."
+        )
     chunks = settings.partition_chunks or (
         earlier.decisions.partition_chunks
         if earlier
         else chunks_a_partition(info, chunk_length(settings, info), hardware.device)
     )
-    return replace(settings, precision=precision, partition_chunks=chunks)
+    return replace(settings, partition_chunks=chunks, partition_nt=None)
+
+
+def _decided_for_genes(settings: Settings, genes: GenesSpec, earlier: Plan | None) -> Settings:
+    made = earlier.decisions if earlier else None
+    return replace(
+        settings,
+        partition_chunks=settings.partition_chunks
+        or (made.partition_chunks if made else _PARTITION_PIECES),
+        partition_nt=settings.partition_nt or (made.partition_nt if made else _PARTITION_NT),
+        gene_caller=settings.gene_caller or (made.gene_caller if made else genes.caller),
+    )
 
 
 def source_of(
@@ -178,8 +209,16 @@ def call_rule(settings: Settings, info: ModelSetInfo, length: int) -> CallRule:
     ------
     UsageError
         If a false discovery rate is asked for and the model set has no calibration.
+    ModelSetError
+        If its contig model is missing, damaged, or made for another model set.
     """
     calibration = info.calibration_for(length)
+    if (spec := info.contig_model) is not None:
+        folder = find(settings.model)
+        with verified(folder, info, [spec.file]):
+            model = ContigModel.load(folder / spec.file)
+        _require_fit(model, info, folder / spec.file)
+        return CallRule(calibration, settings.fdr, model, spec.called, spec.reliable)
     if settings.fdr is not None and calibration is None:
         raise UsageError(
             f"--fdr: model set {info.name!r} has no calibration for chunks of {length} nt, and so "
@@ -188,7 +227,20 @@ def call_rule(settings: Settings, info: ModelSetInfo, length: int) -> CallRule:
     return CallRule(calibration, settings.fdr)
 
 
-def warnings_of(counts: Counts, length: int) -> Iterator[str]:
+def _require_fit(model: ContigModel, info: ModelSetInfo, path: Path) -> None:
+    """Check that a contig model looks at what the model set's predictions hold."""
+    widths = {reader.columns for reader in model.readers.values()}
+    if model.regions is not None:
+        widths.add(len(model.regions.weight))
+    wanted = 1 + len(info.evidence)
+    if info.reading not in model.readers or widths != {wanted}:
+        raise ModelSetError(
+            f"{path}: not a contig model for {info.reading} with {wanted} column(s) of evidence, "
+            f"which {info.name!r} has."
+        )
+
+
+def warnings_of(counts: Counts, info: ModelSetInfo, length: int) -> Iterator[str]:
     """What the user should know about an input that is cut into chunks of ``length`` nt."""
     if not counts.records:
         yield "the input holds no records; the result files hold their headers only."
@@ -199,7 +251,13 @@ def warnings_of(counts: Counts, length: int) -> Iterator[str]:
         )
     if counts.rna_records:
         yield f"{counts.rna_records} record(s) have U, which is read as T, and written as T."
-    if counts.shorter_records:
+    if counts.shorter_records and info.genes is not None:
+        yield (
+            f"{counts.shorter_records} of {counts.records} records are shorter than "
+            f"{info.genes.shortest_nt} nt: too short for a gene, they are read by frames, and "
+            "their calls are less certain."
+        )
+    elif counts.shorter_records:
         yield (
             f"{counts.shorter_records} of {counts.records} records are shorter than the {length} "
             "nt that the model set was made for; their scores are less certain."
@@ -216,6 +274,29 @@ def warnings_of_speed(settings: Settings, info: ModelSetInfo, hardware: Hardware
         )
 
 
+def require_frames(info: ModelSetInfo, command: str) -> None:
+    """Refuse a model set that reads genes, where only chunks of one length are understood.
+
+    Raises
+    ------
+    UsageError
+        Naming the command and the set.
+    """
+    if info.reads_genes:
+        raise UsageError(
+            f"{command}: model set {info.name!r} reads genes, and {command} knows frames of chunks "
+            "alone. Choose a set that reads frames; what `run` says of labelled records is in its "
+            "contigs.tsv."
+        )
+
+
+def pieces_of(info: ModelSetInfo) -> Pieces | None:
+    """The pieces that records are cut into by a model set that reads genes."""
+    if info.genes is None:
+        return None
+    return Pieces(info.genes.piece_nt, info.genes.overlap_nt, info.genes.shortest_nt)
+
+
 def _architectures(info: ModelSetInfo) -> tuple[str, str]:
     return info.nucleotide.architecture, info.peptide.architecture
 
@@ -225,13 +306,14 @@ def _plan_anew(
 ) -> Plan:
     digest = xxhash.xxh3_128()
     decisions = _decide("", settings, info)
-    length = decisions.chunk_length
     counts, partitions = write_partitions(
         read_records(inputs, digest),
         folder,
-        length,
+        decisions.chunk_length,
         decisions.partition_chunks,
-        lambda: fingerprint(digest.hexdigest(), length),
+        lambda: replace(decisions, input_digest=digest.hexdigest()).records_fingerprint,
+        pieces_of(info),
+        decisions.partition_nt,
     )
     decisions = replace(decisions, input_digest=digest.hexdigest())
     return Plan(folder, decisions, counts, partitions, settings.features)
@@ -240,6 +322,7 @@ def _plan_anew(
 def _decide(input_digest: str, settings: Settings, info: ModelSetInfo) -> Decisions:
     if settings.partition_chunks is None:
         raise ValueError("the size of partitions is not decided")
+    genes = info.genes
     return Decisions(
         input_digest=input_digest,
         chunk_length=chunk_length(settings, info),
@@ -248,6 +331,10 @@ def _decide(input_digest: str, settings: Settings, info: ModelSetInfo) -> Decisi
         encoders_checksum=info.encoders_checksum,
         modelset_checksum=info.checksum,
         features_dtype=settings.features_dtype,
+        gene_caller=settings.gene_caller,
+        piece_nt=genes.piece_nt if genes else None,
+        overlap_nt=genes.overlap_nt if genes else None,
+        partition_nt=settings.partition_nt,
     )
 
 

@@ -30,6 +30,7 @@ from virnuc_dask.planning import (
     chunk_length,
     decided,
     make_plan,
+    pieces_of,
     plan_again,
     source_of,
     warnings_of,
@@ -65,7 +66,8 @@ class Run:
         Parameters
         ----------
         name
-            ``chunks``, ``records``, ``predictions``, ``features`` or ``partitions``.
+            ``chunks``, ``records``, ``predictions``, ``features`` or ``partitions``; ``genes`` of
+            a run with a model set that reads genes.
 
         Raises
         ------
@@ -94,12 +96,14 @@ class Run:
             "predictions": folder.predictions,
         }
         alone = {"chunks": folder.output("chunks.parquet"), "records": folder.records}
+        plan = read_plan(folder)
+        if plan is not None and plan.decisions.reads_genes:
+            alone["genes"] = folder.output("genes.parquet")
         if name in alone:
             return [alone[name]]
         if name not in several:
             known = ", ".join([*alone, *several])
             raise UsageError(f"no table {name!r}; there are {known}.")
-        plan = read_plan(folder)
         paths = [several[name](part.index) for part in plan.partitions] if plan else []
         return [path for path in paths if path.exists()]
 
@@ -247,8 +251,8 @@ def dry_run(inputs: Inputs, settings: Settings) -> Counts:
     info = read_info(find(settings.model))
     length = chunk_length(settings, info)
     call_rule(settings, info, length)
-    counts = count_records(read_records(given_inputs(inputs)), length)
-    for message in warnings_of(counts, length):
+    counts = count_records(read_records(given_inputs(inputs)), length, pieces_of(info))
+    for message in warnings_of(counts, info, length):
         logger.warning(message)
     return counts
 
@@ -260,12 +264,12 @@ def execute(plan: Plan, job: _Job) -> Tally:
     job.tell(
         "planned",
         **asdict(plan.counts),
-        chunk_length=plan.decisions.chunk_length,
+        chunk_length=plan.decisions.piece_nt or plan.decisions.chunk_length,
         partitions=len(plan.partitions),
         partitions_done=len(plan.partitions) - len(tasks),
     )
     for message in (
-        *warnings_of(plan.counts, plan.decisions.chunk_length),
+        *warnings_of(plan.counts, job.info, plan.decisions.chunk_length),
         *(
             warnings_of_speed(job.settings, job.info, job.hardware)
             if tasks and job.encoders
@@ -352,11 +356,12 @@ def _describe(connection: Connection, hardware: Hardware) -> dict[str, Any]:
 
 def _summary(plan: Plan, tally: Tally, totals: Totals, job: _Job) -> dict[str, Any]:
     computed, failed = tally.computed, len(tally.failed_partitions)
+    absent = () if plan.decisions.reads_genes else ("genes", "genes_virus")
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "cluster": tally.cluster,
         "records": plan.counts.records,
-        **asdict(totals),
+        **{name: value for name, value in asdict(totals).items() if name not in absent},
         "chunks_failed": tally.failed_chunks,
         "fdr": job.settings.fdr,
         "partitions": {

@@ -24,7 +24,7 @@ from virnuc_dask.modelsets.folders import own_files, put_in_place
 from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
 from virnuc_dask.modelsets.registry import MANIFEST, ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.planning import chunk_length, decided
+from virnuc_dask.planning import chunk_length, decided, require_frames
 from virnuc_dask.run import run
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.folder import RunFolder
@@ -164,6 +164,7 @@ def _job(
         raise UsageError(f"{out}: is the model set to start from; choose another folder.")
     # A false discovery rate is for calls, which nobody reads here, and needs a calibration.
     info = read_info(base)
+    require_frames(info, "train")
     with reached(settings.cluster) as client:
         hardware = hardware_of(settings.cluster, client)
     settings = decided(replace(settings, features=True, fdr=None), info, hardware)

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
-from virnuc_dask.encoders.encoder import Placement, load_encoder
+from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.registry import (
     EMBEDDED,
     MANIFEST,
+    ClassifierSpec,
+    GenesSpec,
+    ModelSetInfo,
     find,
     read_info,
     sha256,
@@ -286,3 +289,98 @@ def test_a_files_checksum_is_its_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256(tmp_path / "x") == known
+
+
+@pytest.fixture
+def genes_folder(genes_modelset: Path, tmp_path: Path) -> Path:
+    """A model set that reads genes, of this test's own."""
+    return Path(shutil.copytree(genes_modelset, tmp_path / "genes"))
+
+
+def test_a_set_that_reads_genes_says_how(genes_folder):
+    info = read_info(genes_folder)
+    assert (info.reading, info.reads_genes) == ("genes", True)
+    assert info.genes == GenesSpec("pyrodigal-gv", (2, 20, 45), 8000, 2000, 300)
+    assert info.evidence == (1, 7)
+    assert (info.contig_model.called, info.contig_model.reliable) == (0.6, 0.5)
+    verify(genes_folder, info)
+    assert write_info(genes_folder, info) == info
+
+
+def test_other_sets_read_frames_and_are_written_as_ever(folder):
+    info = read_info(folder)
+    assert (info.reading, info.genes, info.contig_model) == ("frames", None, None)
+    content = json.loads((folder / MANIFEST).read_text())
+    write_info(folder, info)
+    assert json.loads((folder / MANIFEST).read_text()) == content
+    assert not {"reading", "genes", "contig_model"} & content.keys()
+
+
+def test_the_checksums_of_sets_that_read_frames_stay_what_they_were():
+    """So that what an earlier version computed is known again: these are what it found."""
+    info = ModelSetInfo(
+        name="x",
+        version="1",
+        chunk_lengths=(500,),
+        nucleotide=EncoderSpec("dna_ngrams", 6, "a.safetensors", {"width": 2}),
+        peptide=EncoderSpec("peptide_ngrams", 2, "b.safetensors", {"width": 2}, "t.json"),
+        classifier=ClassifierSpec("c.safetensors", 4),
+        licence="",
+        training_data="",
+        files={f"{name}.safetensors": f"{name}1" for name in "abc"} | {"t.json": "t1"},
+    )
+    assert info.encoders_checksum.startswith("0f8312cb2d816ba4")
+    assert info.checksum.startswith("e08cecdd76803771")
+
+
+@pytest.mark.parametrize(
+    ("change", "features", "scores", "calls"),
+    [
+        (lambda content: content["genes"].update(piece_nt=9000), True, True, False),
+        (lambda content: content["genes"].update(models=[2]), True, True, False),
+        (lambda content: content["contig_model"].update(evidence=[1]), False, True, True),
+        (lambda content: content["contig_model"].update(called=0.7), False, False, True),
+        (
+            lambda content: content["files"].update({"contig_model.safetensors": "0"}),
+            *(False, False, True),
+        ),
+    ],
+)
+def test_a_checksum_covers_what_decides(genes_folder, change, features, scores, calls):
+    before = read_info(genes_folder)
+    edit(genes_folder, change)
+    after = read_info(genes_folder)
+    assert (before.encoders_checksum != after.encoders_checksum) == features
+    assert (before.checksum != after.checksum) == scores
+    assert (before.calls_checksum != after.calls_checksum) == calls
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(reading="codons"), "'codons' is unknown"),
+        (lambda content: content.update(reading="frames"), "and no other"),
+        (lambda content: content.pop("reading"), "and no other"),
+        (lambda content: content.pop("genes"), "says how they are found"),
+        (lambda content: content.pop("contig_model"), "needs a contig model"),
+        (lambda content: content.update(chunk_lengths=[500, 300]), "one chunk length"),
+        (lambda content: content["genes"].update(models="2"), "must be a list"),
+        (lambda content: content["genes"].update(models=[None]), "numbers or names"),
+        (lambda content: content["genes"].update(caller=1), "must be a text"),
+        (lambda content: content["genes"].update(overlap_nt=7), "cannot share 7"),
+        (lambda content: content["genes"].update(piece_nt=1 << 40), "at most"),
+        (lambda content: content["genes"].update(piece_nt=True), "positive numbers"),
+        (lambda content: content["genes"].update(colour=1), "colour"),
+        (lambda content: content["contig_model"].update(evidence=[8]), "8 features"),
+        (lambda content: content["contig_model"].update(evidence=[-1]), "places in the features"),
+        (lambda content: content["contig_model"].update(file=1), "must be a text"),
+        (lambda content: content["contig_model"].update(called=2), "called must lie between"),
+        (lambda content: content["contig_model"].update(reliable=None), "reliable must lie"),
+        (lambda content: content["files"].pop("contig_model.safetensors"), "no checksum for"),
+        (lambda content: content.update(genes=[]), "damaged"),
+    ],
+)
+def test_a_manifest_that_reads_genes_in_no_possible_way_is_refused(genes_folder, change, message):
+    edit(genes_folder, change)
+    with pytest.raises(ModelSetError, match=message):
+        read_info(genes_folder)

@@ -1,3 +1,4 @@
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -305,3 +306,14 @@ def test_memory_follows_the_longest_record_and_not_the_input(
     length_nt, taken_bytes = map(int, done.stdout.split())
     assert length_nt >= 0.99 * record_nt * records
     assert taken_bytes < bytes_per_nt * length_nt
+
+
+def test_the_record_table_tells_of_terminal_repeats_where_pieces_are_cut(tmp_path):
+    ends = "".join(random.Random(3).choices("ACGT", k=100))
+    records = [Record(0, "linear", ends), Record(1, "circular", ends + "ACGT" * 30 + ends)]
+    folder = RunFolder(tmp_path)
+    folder.prepare(resume=False, force=False)
+    write_partitions(records, folder, 500, 10, lambda: "x", Pieces(60, 20), 100)
+    table = read_table(folder.records, "x")
+    assert table["topology"].to_pylist() == [None, "direct_repeat"]
+    assert table["chunks"].to_pylist() == [Pieces(60, 20).count(len(r.dna)) for r in records]

@@ -56,7 +56,7 @@ def partition_of(sequences: list[str]) -> pa.Table:
 def models() -> SimpleNamespace:
     """A model set of two length encoders."""
     encoders = LengthEncoder(3), LengthEncoder(2)
-    return SimpleNamespace(encoders=encoders, turns=Turns(), memory_bytes=lambda: 5)
+    return SimpleNamespace(encoders=encoders, turns=Turns(), memory_bytes=lambda: 5, caller=None)
 
 
 @pytest.fixture
@@ -274,13 +274,15 @@ def test_while_one_partition_computes_another_is_prepared_or_written(task, chunk
     write_table(task.folder.partition(1), chunks.slice(0, 3), "content")
     seen: list[str] = []
     encoders = Watching(3, task.folder, seen), Watching(2, task.folder, seen)
-    models = SimpleNamespace(encoders=encoders, turns=Turns(clock=FourSeconds()), memory_bytes=int)
+    models = SimpleNamespace(
+        encoders=encoders, turns=Turns(clock=FourSeconds()), memory_bytes=int, caller=None
+    )
     with ThreadPoolExecutor(2) as pool:
         receipts = list(pool.map(extract, (task, other), (models, models)))
     assert sum(receipt.elapsed_s["wait"] for receipt in receipts) > 0
     assert [receipt.device_idle_s for receipt in receipts] == [8, 8], "before each encoder"
     alone = SimpleNamespace(
-        encoders=(LengthEncoder(3), LengthEncoder(2)), turns=Turns(), memory_bytes=int
+        encoders=(LengthEncoder(3), LengthEncoder(2)), turns=Turns(), memory_bytes=int, caller=None
     )
     for partition in (task, other):
         path = partition.folder.features(partition.index)

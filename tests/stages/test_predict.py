@@ -25,7 +25,8 @@ def models() -> SimpleNamespace:
     torch.manual_seed(1)
     classifier = Classifier(NUCLEOTIDE_DIM + PEPTIDE_DIM, hidden=4).eval().requires_grad_(False)
     classifier.output.bias.zero_()  # so that both labels occur
-    info = SimpleNamespace(name="tiny", feature_dim=NUCLEOTIDE_DIM + PEPTIDE_DIM)
+    dim = NUCLEOTIDE_DIM + PEPTIDE_DIM
+    info = SimpleNamespace(name="tiny", feature_dim=dim, reads_genes=False)
     return SimpleNamespace(info=info, classifier=classifier)
 
 

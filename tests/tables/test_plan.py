@@ -174,3 +174,43 @@ def test_a_worker_in_another_directory_finds_the_tables(plan, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     relative = replace(plan, folder=RunFolder(Path("out")))
     assert next(relative.tasks()).folder.path == tmp_path / "out"
+
+
+def test_a_plan_by_frames_is_written_and_fingerprinted_as_ever(plan):
+    """So that a run of an earlier version is resumed: these are what it wrote."""
+    decisions = plan.as_json()["decisions"]
+    assert decisions == {
+        "input_digest": "d1",
+        "chunk_length": 500,
+        "partition_chunks": 1000,
+        "precision": "fp32",
+        "encoders_checksum": "e1",
+        "modelset_checksum": "m1",
+        "features_dtype": "float32",
+    }
+    task = next(plan.tasks())
+    assert task.features == "f5dc09d9684726bb69367f484b597465"
+    assert task.predictions == "837cf883c04a0067f3567556d81fb7c2"
+    assert plan.records_fingerprint == "0124074a0e69232b65c2562aa513759d"
+
+
+GENES = replace(
+    DECISIONS, gene_caller="pyrodigal-gv", piece_nt=1000, overlap_nt=100, partition_nt=5000
+)
+
+
+def test_a_plan_by_genes_comes_back_from_run_json(plan):
+    plan = replace(plan, decisions=GENES)
+    write_run_json(plan.folder, {"plan": plan.as_json()})
+    assert read_plan(plan.folder) == plan
+    assert (GENES.reads_genes, DECISIONS.reads_genes) == (True, False)
+
+
+def test_the_gene_caller_decides_features_and_pieces_decide_what_is_cut(plan):
+    plan = replace(plan, decisions=GENES)
+    fast = replace(plan, decisions=replace(GENES, gene_caller="fast"))
+    features, predictions = fingerprints(plan)
+    other_features, other_predictions = fingerprints(fast)
+    assert not {*features, *predictions} & {*other_features, *other_predictions}
+    shorter = replace(GENES, piece_nt=900)
+    assert shorter.records_fingerprint != GENES.records_fingerprint == fast.records_fingerprint

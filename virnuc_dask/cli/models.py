@@ -22,8 +22,9 @@ def models_list() -> None:
     for name in registry.EMBEDDED:
         info = registry.read_info(registry.find(name))
         lengths = ", ".join(map(str, info.chunk_lengths))
+        reads = "genes" if info.reads_genes else f"chunks of {lengths} nt"
         encoders = f"{info.nucleotide.architecture} + {info.peptide.architecture}"
-        say(f"{name}\t{info.version}\tchunks of {lengths} nt\t{encoders}")
+        say(f"{name}\t{info.version}\t{reads}\t{encoders}")
 
 
 @models.command("show")

@@ -23,6 +23,7 @@ from virnuc_dask.cli.options import (
     take_restart,
 )
 from virnuc_dask.cli.terminal import say
+from virnuc_dask.config import GENE_CALLERS
 from virnuc_dask.run import Run, dry_run, predict, run
 
 _WIDEST_ID = 60  # letters of a record's id in the summary
@@ -52,6 +53,11 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
     "--features-dtype",
     type=click.Choice(["float32", "float16"]),
     help="How embeddings are stored; float16 halves the tables. Default float32.",
+)
+@click.option(
+    "--gene-caller",
+    type=click.Choice(GENE_CALLERS),
+    help="Of a model set that reads genes; default: the model set's own.",
 )
 @restart_options(
     resume="Continue an earlier run in the run folder.",
@@ -117,10 +123,10 @@ def summary_text(done: Run) -> str:
     return "\n".join(
         [
             f"records         {found['records']:,}",
-            f"chunks          {found['chunks']:,} ({found['chunks_scored']:,} with an open frame)",
-            f"frames          {found['frames']:,}",
+            *_chunk_lines(found),
             f"virus contigs   {contigs['virus']:,}  (others {contigs['others']:,}, "
-            f"unscored {contigs['unscored']:,})",
+            + (f"unsure {contigs['unsure']:,}, " if "unsure" in contigs else "")
+            + f"unscored {contigs['unscored']:,})",
             *_fdr_line(found),
             *(
                 f"{'' if place else 'most viral':<16}{_scores(contig)}  "
@@ -129,9 +135,21 @@ def summary_text(done: Run) -> str:
             ),
             f"seconds         {found['elapsed_s']:,.1f}",
             f"outputs         {done.folder}/",
-            "                contigs.tsv  virus.fasta  chunks.parquet  prediction_results.txt",
+            "                contigs.tsv  virus.fasta  "
+            + ("genes.parquet  " if "genes" in found else "")
+            + "chunks.parquet  prediction_results.txt",
         ]
     )
+
+
+def _chunk_lines(found: Mapping[str, Any]) -> list[str]:
+    """What was read: frames of chunks, or genes of records."""
+    if "genes" in found:
+        return [f"genes           {found['genes']:,} ({found['genes_virus']:,} viral)"]
+    return [
+        f"chunks          {found['chunks']:,} ({found['chunks_scored']:,} with an open frame)",
+        f"frames          {found['frames']:,}",
+    ]
 
 
 def _fdr_line(found: Mapping[str, Any]) -> list[str]:
@@ -144,5 +162,6 @@ def _fdr_line(found: Mapping[str, Any]) -> list[str]:
 
 
 def _scores(contig: Mapping[str, Any]) -> str:
-    chance = f"  probability {contig['probability']:.3f}" if "probability" in contig else ""
+    known = contig.get("probability") is not None
+    chance = f"  probability {contig['probability']:.3f}" if known else ""
     return f"{contig['score']:.3f}{chance}"

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.contig_features import contig_feature_names, contig_features
 from virnuc_dask.modelsets.gene_sums import Floats, GeneSums
+from virnuc_dask.modelsets.region_model import RegionModel
 
 READINGS = ("genes", "frames")
 Arrays = Mapping[str, NDArray[Any]]
@@ -176,6 +177,7 @@ class ContigModel:
 
     readers: Mapping[str, Reader]  # by reading
     viral_models: NDArray[np.int64]  # gene models of the caller that were made for viruses
+    regions: RegionModel | None = None
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -196,13 +198,17 @@ class ContigModel:
         """Put a contig model together from the arrays of its file."""
         readings = {name.split(".", 1)[0] for name in arrays} & set(READINGS)
         readers = {reading: _reader(_within(arrays, reading)) for reading in sorted(readings)}
-        return cls(readers, np.asarray(arrays["viral_models"], np.int64))
+        of_regions = _within(arrays, "regions")
+        regions = RegionModel.of(of_regions) if of_regions else None
+        return cls(readers, np.asarray(arrays["viral_models"], np.int64), regions)
 
     def save(self, path: Path) -> None:
         """Write the file that `load` reads."""
         arrays: dict[str, NDArray[Any]] = {"viral_models": self.viral_models}
         for reading, reader in self.readers.items():
             arrays |= {f"{reading}.{name}": values for name, values in _arrays(reader).items()}
+        if self.regions is not None:
+            arrays |= {f"regions.{name}": v for name, v in self.regions.arrays().items()}
         save_file({name: np.ascontiguousarray(v) for name, v in arrays.items()}, path)
 
     def judge(self, sums: GeneSums, length_nt: Floats, reading: str) -> Verdict:

@@ -18,13 +18,17 @@ from virnuc_dask.modelsets.pair import Memory, OnLoad, load_pair
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info, verified
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.modelsets.turns import Turns
+from virnuc_dask.sequences.genes import GeneCaller, gene_caller
 
 prepare_torch()
 
 
 @dataclass
 class ModelSet:
-    """Two encoders and a classifier in memory. ``encoders`` is None where only scores are made."""
+    """Two encoders and a classifier in memory. ``encoders`` is None where only scores are made.
+
+    ``caller`` finds genes, with ``threads``; None for a set that reads frames.
+    """
 
     info: ModelSetInfo
     device: str
@@ -32,6 +36,8 @@ class ModelSet:
     encoders: tuple[Encoder, Encoder] | None  # nucleotide, peptide
     turns: Turns = field(default_factory=Turns)
     residency: str = "no encoders"  # as a log says it
+    caller: GeneCaller | None = None
+    threads: int = 1
 
     @property
     def weight_bytes(self) -> int:
@@ -89,13 +95,31 @@ def load(source: ModelSource, on_load: OnLoad | None = None) -> ModelSet:
             Memory(source.residency, free_bytes(source, device)),
             on_load,
         )
-    return ModelSet(info, device, classifier, pair.encoders, pair.turns, pair.residency)
+        caller = _caller(info, source.gene_caller)
+    return ModelSet(
+        info,
+        device,
+        classifier,
+        pair.encoders,
+        pair.turns,
+        pair.residency,
+        caller,
+        source.threads or cores(),
+    )
 
 
 def load_modelset(name: str, device: str = "auto", precision: str = "fp32") -> ModelSet:
     """Load a model set by its name or folder, for use from Python."""
     info = read_info(find(name))
     return load(ModelSource.of(name, info, device=device, precision=precision))
+
+
+def _caller(info: ModelSetInfo, name: str | None) -> GeneCaller | None:
+    """What finds the genes of a set that reads them: its own caller, or the one called ``name``."""
+    if info.genes is None:
+        return None
+    own = name in (None, info.genes.caller)
+    return gene_caller(name or info.genes.caller, info.genes.models or None if own else None)
 
 
 def release(models: ModelSet) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from virnuc_dask.encoders.encoder import LARGEST_SIZE, EncoderSpec
 from virnuc_dask.errors import ModelSetError
@@ -20,7 +20,10 @@ MANIFEST = "modelset.json"
 EMBEDDED = ("mini",)
 _HERE = Path(__file__).parent
 _HASHING_THREADS = 4
+_LONGEST_PIECE = 1 << 26  # nt
+_Spec = TypeVar("_Spec")
 _LARGEST_MANIFEST = 1 << 24  # bytes
+FRAMES, GENES = "frames", "genes"  # what a model set reads
 # What a manifest that is no manifest raises: depth and numbers without end among it.
 _DAMAGE = (
     OSError,
@@ -51,12 +54,67 @@ class ClassifierSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class GenesSpec:
+    """How genes are found: the caller, its models, and the long pieces that records are cut into.
+
+    Neighbouring pieces of ``piece_nt`` share ``overlap_nt``, an even number. Records shorter than
+    ``shortest_nt`` go by frames.
+    """
+
+    caller: str
+    models: tuple[int | str, ...] = ()
+    piece_nt: int = 200_000
+    overlap_nt: int = 20_000
+    shortest_nt: int = 300
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.caller, str):
+            raise TypeError(f"a gene caller must be a text, not {self.caller!r}")
+        if any(type(model) not in (int, str) for model in self.models):
+            raise TypeError("a gene caller's models must be numbers or names")
+        for size in (self.piece_nt, self.overlap_nt, self.shortest_nt):
+            if type(size) is not int or size < 1:
+                raise ValueError(f"sizes of pieces must be positive numbers, not {size!r}")
+        if self.overlap_nt % 2 or not 2 * self.overlap_nt <= self.piece_nt <= _LONGEST_PIECE:
+            raise ValueError(
+                f"pieces of {self.piece_nt} nt cannot share {self.overlap_nt}: an even number, no "
+                f"more than half of at most {_LONGEST_PIECE}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ContigModelSpec:
+    """The contig model's file, what it looks at, and what follows from what it says.
+
+    ``evidence`` holds places in a gene's features, as `ModelSetInfo.feature_dim` counts them; the
+    gene's score comes before these. A record is called virus from the probability ``called`` on,
+    and is unsure below the reliability ``reliable``.
+    """
+
+    file: str
+    evidence: tuple[int, ...] = ()
+    called: float = 0.5
+    reliable: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.file, str):
+            raise TypeError("the contig model's file must be a text")
+        if any(type(place) is not int or place < 0 for place in self.evidence):
+            raise ValueError(f"evidence must be places in the features, not {self.evidence!r}")
+        for name in ("called", "reliable"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSetInfo:
     """The content of a ``modelset.json``.
 
     ``chunk_lengths`` are those the classifier was trained for, the default first. ``files`` maps
     every file of the folder that is loaded to its SHA-256. ``calibration`` is by chunk length, as
-    text: see `calibration_for`.
+    text: see `calibration_for`. ``reading`` is `frames` or `genes`; a set that reads genes has
+    ``genes`` and a ``contig_model``, and its chunk length is that of records that go by frames.
     """
 
     name: str
@@ -70,6 +128,9 @@ class ModelSetInfo:
     quality: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    reading: str = FRAMES
+    genes: GenesSpec | None = None
+    contig_model: ContigModelSpec | None = None
 
     def __post_init__(self) -> None:
         if not self.chunk_lengths or min(self.chunk_lengths) < 3:
@@ -78,22 +139,63 @@ class ModelSetInfo:
             raise ValueError(f"chunk lengths end at {LARGEST_SIZE} nt, not {self.chunk_lengths}")
         if not isinstance(self.files, Mapping):
             raise TypeError("files must map names to checksums")
+        if self.reading not in (FRAMES, GENES):
+            raise ValueError(f"reading {self.reading!r} is unknown")
+        if (self.reading == GENES) != (self.genes is not None):
+            raise ValueError("a set that reads genes, and no other, says how they are found")
+        if self.reading == GENES and self.contig_model is None:
+            raise ValueError("a set that reads genes needs a contig model")
+        if self.reading == GENES and len(self.chunk_lengths) > 1:
+            raise ValueError("a set that reads genes has one chunk length, for what has no gene")
+        if self.contig_model is not None and any(
+            place >= self.feature_dim for place in self.contig_model.evidence
+        ):
+            raise ValueError(f"evidence: there are {self.feature_dim} features")
+
+    @property
+    def reads_genes(self) -> bool:
+        """Whether a row of its tables is a gene, and not a frame."""
+        return self.genes is not None
+
+    @property
+    def evidence(self) -> tuple[int, ...]:
+        """Features of a gene that its prediction carries along for the contig model."""
+        return self.contig_model.evidence if self.contig_model else ()
 
     @property
     def encoders_checksum(self) -> str:
-        """SHA-256 over all that decides the features: both encoders and their weights."""
-        return self._checksum(self.nucleotide, self.peptide)
+        """SHA-256 over all that decides the features: both encoders, and how genes are found."""
+        return self._checksum(*self._of_features())
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over all that decides the scores: both encoders and the classifier."""
-        return self._checksum(self.nucleotide, self.peptide, self.classifier)
+        """SHA-256 over all that decides the predictions: features, classifier, evidence.
 
-    def _checksum(self, *parts: EncoderSpec | ClassifierSpec) -> str:
-        described = [asdict(part) for part in parts]
+        The contig model is none of it: calls are made from predictions, and never stored.
+        """
+        parts = [*self._of_features(), asdict(self.classifier)]
+        return self._checksum(*parts, *([{"evidence": self.evidence}] if self.reads_genes else []))
+
+    @property
+    def calls_checksum(self) -> str | None:
+        """SHA-256 over the contig model, and what is called by it; None without one."""
+        return self._checksum(asdict(self.contig_model)) if self.contig_model else None
+
+    @property
+    def needed_files(self) -> frozenset[str]:
+        """Names of all files that are loaded."""
+        parts = (self.nucleotide, self.peptide, self.classifier, self.contig_model)
+        tokenizers = {spec.tokenizer for spec in (self.nucleotide, self.peptide) if spec.tokenizer}
+        return frozenset({part.file for part in parts if part} | tokenizers)
+
+    def _of_features(self) -> list[dict[str, Any]]:
+        parts = (self.nucleotide, self.peptide, self.genes)
+        return [asdict(part) for part in parts if part is not None]
+
+    def _checksum(self, *described: Mapping[str, Any]) -> str:
         names = {part[key] for part in described for key in ("file", "tokenizer") if part.get(key)}
         files = {name: self.files[name] for name in names}
-        text = json.dumps([described, files], sort_keys=True)
+        text = json.dumps([list(described), files], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def calibration_for(self, chunk_length: int) -> Calibration | None:
@@ -150,6 +252,8 @@ def read_info(folder: Path) -> ModelSetInfo:
                 "nucleotide": EncoderSpec(**content["nucleotide"]),
                 "peptide": EncoderSpec(**content["peptide"]),
                 "classifier": ClassifierSpec(**content["classifier"]),
+                "genes": _optional(GenesSpec, content.get("genes"), "models"),
+                "contig_model": _optional(ContigModelSpec, content.get("contig_model"), "evidence"),
             }
         )
         for name in info.files:
@@ -159,9 +263,7 @@ def read_info(folder: Path) -> ModelSetInfo:
         raise ModelSetError(f"{folder}: no {MANIFEST} here, so no model set.") from error
     except _DAMAGE as error:
         raise ModelSetError(f"{path}: damaged or incomplete ({error}).") from error
-    needed = {info.nucleotide.file, info.peptide.file, info.classifier.file}
-    needed |= {spec.tokenizer for spec in (info.nucleotide, info.peptide) if spec.tokenizer}
-    if unlisted := sorted(needed - set(info.files)):
+    if unlisted := sorted(info.needed_files - set(info.files)):
         raise ModelSetError(f"{path}: no checksum for {', '.join(unlisted)}; refused.")
     return info
 
@@ -209,10 +311,11 @@ def write_info(folder: Path, info: ModelSetInfo) -> ModelSetInfo:
 
     Returns the info with its checksums filled in.
     """
-    names = {info.nucleotide.file, info.peptide.file, info.classifier.file}
-    names |= {spec.tokenizer for spec in (info.nucleotide, info.peptide) if spec.tokenizer}
     content = {"format": FORMAT} | asdict(info)
-    content["files"] = {name: sha256(folder / name) for name in sorted(names)}
+    for key in ("reading", "genes", "contig_model"):
+        if content[key] in (FRAMES, None):  # as sets were written that knew no other reading
+            del content[key]
+    content["files"] = {name: sha256(folder / name) for name in sorted(info.needed_files)}
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return read_info(folder)
 
@@ -236,6 +339,15 @@ def _verify_file(path: Path, info: ModelSetInfo) -> None:
             f"{path}: damaged, its SHA-256 is not the one in {MANIFEST}. "
             f"Import or download model set {info.name!r} again."
         )
+
+
+def _optional(kind: Callable[..., _Spec], content: Any, listed: str) -> _Spec | None:
+    """A part of a manifest that need not be there; ``listed`` names its list."""
+    if content is None:
+        return None
+    if not isinstance(values := content.get(listed, []), list):
+        raise TypeError(f"{listed} must be a list, not {values!r}")
+    return kind(**{**content, listed: tuple(values)})
 
 
 def _check_inside(folder: Path, name: str) -> None:

@@ -25,6 +25,7 @@ class ModelSource:
     residency: str = "auto"
     encoders: bool = True  # false: the classifier alone
     instructions: str | None = None  # that choose a CPU's kernels; None: the machine's own
+    gene_caller: str | None = None  # None: the model set's own
 
     @classmethod
     def of(
@@ -49,6 +50,7 @@ class ModelSource:
             gpu_fraction=settings.memory.gpu_fraction,
             residency=settings.memory.residency,
             encoders=encoders,
+            gene_caller=settings.gene_caller,
         )
 
 

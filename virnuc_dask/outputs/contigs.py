@@ -11,11 +11,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
+from virnuc_dask.modelsets.registry import FRAMES, GENES
 from virnuc_dask.outputs.fields import fields
 from virnuc_dask.stages.calls import ContigCalls
 
 CONTIGS_HEADER = "record_id\tlength_nt\tchunks\tchunks_scored\tscore\tprobability\tq_value\tcall\n"
+_BASIS = "\treading\tgenes\tviral_genes\tcoding_density\ttopology\treliability\n"
 _LINE = 80
+
+
+def contigs_header(calls: ContigCalls) -> str:
+    """The first line of ``contigs.tsv``."""
+    return CONTIGS_HEADER.replace("\n", _BASIS) if calls.basis else CONTIGS_HEADER
 
 
 def contig_lines(records: Iterable[pa.Table], calls: ContigCalls) -> Iterator[str]:
@@ -24,12 +31,14 @@ def contig_lines(records: Iterable[pa.Table], calls: ContigCalls) -> Iterator[st
     ``probability`` is that of a virus were viruses and others equally frequent: it does not depend
     on the other records. ``q_value`` does: it is the expected share of others among the records
     that are no less viral, at the estimated prevalence. Both are empty for a model set without a
-    calibration; they and ``score`` are empty where no chunk was scored.
+    calibration; they and ``score`` are empty where no chunk was scored. Of a model set that reads
+    genes, ``score`` is the probability where there is one, and what a call rests on follows it.
 
     Parameters
     ----------
     records
-        Rows of `schemas.RECORDS`, in pieces: only one is held as Python objects at a time.
+        Rows of `schemas.RECORDS`, or of `schemas.RECORDS_WITH_ENDS` for genes, in pieces: only one
+        is held as Python objects at a time.
 
     Yields
     ------
@@ -54,11 +63,28 @@ def contig_lines(records: Iterable[pa.Table], calls: ContigCalls) -> Iterator[st
             map(_number, calls.probability[here].tolist()),
             map(_number, calls.q_value[here].tolist()),
             calls.call[here].tolist(),
+            *_basis(piece, calls, here),
             strict=False,  # counted below
         )
         yield "".join(["\t".join(row) + "\n" for row in rows])
     if first != len(calls.call):
         raise LostRowsError(f"{len(calls.call)} records were read, {first} came out.")
+
+
+def _basis(records: pa.Table, calls: ContigCalls, here: slice) -> list[Iterable[str]]:
+    """Columns of what the calls of ``records`` rest on; none for a set that reads frames."""
+    if calls.basis is None:
+        return []
+    genes = calls.basis.genes[here]
+    readings = np.where(genes > 0, GENES, np.where(calls.chunks_scored[here] > 0, FRAMES, ""))
+    return [
+        readings.tolist(),
+        map(str, genes.tolist()),
+        map(str, calls.basis.viral_genes[here].tolist()),
+        map(_number, calls.basis.coding_density[here].tolist()),
+        (ends or "" for ends in records["topology"].to_pylist()),
+        map(_number, calls.basis.reliability[here].tolist()),
+    ]
 
 
 def _number(value: float) -> str:

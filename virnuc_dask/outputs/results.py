@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
-from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, write_fasta
+from virnuc_dask.outputs.contigs import contig_lines, contigs_header, write_fasta
 from virnuc_dask.outputs.fields import fields
 from virnuc_dask.outputs.published import CHUNKS_HEADER, FRAMES_HEADER, chunk_lines, frame_lines
+from virnuc_dask.outputs.regions import REGIONS_HEADER, region_lines
 from virnuc_dask.stages.calls import (
     FAILED,
     OTHERS,
     UNSCORED,
+    UNSURE,
     VIRUS,
     CallRule,
     ContigCalls,
     ContigScores,
+    RecordScores,
     call_chunks,
+    call_pieces,
 )
+from virnuc_dask.stages.gene_calls import GeneScores
 from virnuc_dask.stages.pieces import joined, without
 from virnuc_dask.stages.receipt import Failure
+from virnuc_dask.stages.regions import with_regions
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import (
     TableWriter,
@@ -53,6 +62,8 @@ class Totals:
     called_by: str = ""  # what makes a record a virus
     prevalence: float | None = None  # estimated share of viruses among the scored records
     highest: Sequence[Mapping[str, Any]] = ()  # the most viral records
+    genes: int | None = None  # and those called virus; None of a set that reads frames
+    genes_virus: int | None = None
 
 
 def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None = None) -> Totals:
@@ -68,20 +79,55 @@ def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None
         If a table is missing or damaged.
     """
     totals = Totals()
-    scores = ContigScores(plan.counts.records, rule)
     failed: dict[int, list[Rows]] = {}
     for failure in failures:
         failed.setdefault(failure.partition, []).append(failure.rows)
-    calls = _write_chunks(plan, failed, scores, totals)
+    with _scores(plan, rule or CallRule()) as scores:
+        called = _write_chunks(plan, failed, scores, totals)
+        calls = scores.calls()
     highest_scores = plan.folder.output("prediction_results_highestscore.csv")
-    _write_blocks(highest_scores, CHUNKS_HEADER, chunk_lines(calls))
-    _write_contigs(plan, scores.calls(), totals)
+    _write_blocks(highest_scores, CHUNKS_HEADER, chunk_lines(called))
+    _write_contigs(plan, calls, totals)
     _write_failed(plan, failures)
     return totals
 
 
+@contextmanager
+def _scores(plan: Plan, rule: CallRule) -> Iterator[RecordScores]:
+    """What sums up records; of a set that reads genes it writes ``genes.parquet`` on the way."""
+    if rule.contig_model is None:
+        yield ContigScores(plan.counts.records, rule)
+        return
+    if not plan.decisions.reads_genes:
+        yield GeneScores(_lengths(plan), rule, rule.contig_model, reads_genes=False)
+        return
+    path, regions = (plan.folder.output(n) for n in ("genes.parquet", "virus_regions.tsv"))
+    with (
+        table_writer(path, schemas.GENES, lambda: plan.records_fingerprint) as writer,
+        written_whole(regions) as lines,
+    ):
+        lines.write(REGIONS_HEADER.encode())
+        yield GeneScores(
+            _lengths(plan), rule, rule.contig_model, partial(_write_genes, rule, writer, lines)
+        )
+
+
+def _write_genes(rule: CallRule, writer: TableWriter, lines: IO[bytes], genes: pa.Table) -> None:
+    """Write the genes of whole records, and the regions that they make."""
+    model = rule.contig_model
+    genes, regions = with_regions(genes, model.regions if model else None)
+    writer.write(genes)
+    lines.write(region_lines(regions).encode())
+
+
+def _lengths(plan: Plan) -> NDArray[np.int64]:
+    """Lengths of all records."""
+    pieces = read_pieces(plan.folder.records, plan.records_fingerprint)
+    return np.concatenate([np.empty(0, np.int64), *(p["length_nt"].to_numpy() for p in pieces)])
+
+
 def _write_chunks(
-    plan: Plan, failed: Mapping[int, Sequence[Rows]], scores: ContigScores, totals: Totals
+    plan: Plan, failed: Mapping[int, Sequence[Rows]], scores: RecordScores, totals: Totals
 ) -> pa.Table:
     """Write ``chunks.parquet`` and ``prediction_results.txt``; returns ids and calls of chunks."""
     folder = plan.folder
@@ -94,8 +140,10 @@ def _write_chunks(
     ):
         lines.write(FRAMES_HEADER.encode())
         for part in plan.partitions:
-            called = _write_partition(plan, part, writer, lines, failed.get(part.index, ()))
-            scores.add(called)
+            called, predictions = _write_partition(
+                plan, part, writer, lines, failed.get(part.index, ())
+            )
+            scores.add(called, predictions)
             _count(totals, called)
             brief.append(called.select(["chunk_id", "call"]).filter(called["call"].is_valid()))
     if totals.chunks != plan.counts.chunks:
@@ -109,18 +157,19 @@ def _write_partition(
     writer: TableWriter,
     lines: IO[bytes],
     failed: Sequence[Rows],
-) -> pa.Table:
-    """Write one partition's calls and frame lines; returns the calls."""
+) -> tuple[pa.Table, pa.Table | None]:
+    """Write one partition's calls and frame lines; returns the calls and the predictions."""
     folder, task = plan.folder, plan.task(part)
     chunks = read_table(folder.partition(part.index), part.content, _UNSEQUENCED)
     predictions = None
     if joined(failed) != [task.rows]:
         predictions = read_table(task.predictions_path, without(task.predictions, failed))
         lines.write(frame_lines(predictions).encode())
-    called = call_chunks(chunks, predictions, failed)
+    call = call_pieces if plan.decisions.reads_genes else call_chunks
+    called = call(chunks, predictions, failed)
     _require_whole(part, called, predictions, failed)
     writer.write(called)
-    return called
+    return called, predictions
 
 
 def _require_whole(
@@ -153,9 +202,14 @@ def _count(totals: Totals, called: pa.Table) -> None:
 def _write_contigs(plan: Plan, calls: ContigCalls, totals: Totals) -> None:
     records = read_pieces(plan.folder.records, plan.records_fingerprint)
     first = _Picked(records, calls.order[:_SHOWN].tolist())
-    _write_blocks(plan.folder.output("contigs.tsv"), CONTIGS_HEADER, contig_lines(first, calls))
+    header = contigs_header(calls)
+    _write_blocks(plan.folder.output("contigs.tsv"), header, contig_lines(first, calls))
     call = calls.call
-    totals.contigs = {c: int(np.count_nonzero(call == c)) for c in (VIRUS, OTHERS, UNSCORED)}
+    kinds = (VIRUS, OTHERS, UNSCORED, *([UNSURE] if calls.rule.contig_model else []))
+    totals.contigs = {kind: int(np.count_nonzero(call == kind)) for kind in kinds}
+    if calls.basis is not None:
+        totals.genes = int(calls.basis.genes.sum())
+        totals.genes_virus = int(calls.basis.viral_genes.sum())
     totals.called_by, totals.highest = str(calls.rule), _highest(first.ids, calls)
     totals.prevalence = None if calls.prevalence is None else round(calls.prevalence, 6)
     with written_whole(plan.folder.output("virus.fasta")) as stream:
@@ -187,16 +241,21 @@ def _write_blocks(path: Path, header: str, blocks: Iterable[str]) -> None:
 
 def _highest(record_ids: Mapping[int, str], calls: ContigCalls) -> list[dict[str, Any]]:
     columns = {"score": calls.score}
-    if calls.rule.calibration is not None:
+    if calls.rule.has_probability:
         columns["probability"] = calls.probability
     return [
         {
             "record_id": record_ids[index],
-            **{name: round(float(values[index]), 6) for name, values in columns.items()},
+            **{name: _rounded(values[index]) for name, values in columns.items()},
             "call": str(calls.call[index]),
         }
         for index in calls.order[:_SHOWN].tolist()
     ]
+
+
+def _rounded(value: float) -> float | None:
+    """As `contigs.tsv` has it; JSON knows no number that is none."""
+    return None if np.isnan(value) else round(float(value), 6)
 
 
 def _sequences(plan: Plan) -> Iterator[pa.Table]:

@@ -35,6 +35,8 @@ def record_run(
                 "version": info.version,
                 "checksum": info.checksum,
                 "files": dict(info.files),
+                **({"reading": info.reading} if info.reads_genes else {}),
+                **({"contig_model": info.calls_checksum} if info.contig_model else {}),
             },
             "summary": summary,
             # With their sizes, so that what others put in their place is told apart. Until the run

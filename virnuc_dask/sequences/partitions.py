@@ -18,6 +18,7 @@ import xxhash
 
 from virnuc_dask.sequences.chunks import Chunks, Pieces
 from virnuc_dask.sequences.records import Record
+from virnuc_dask.sequences.topology import terminal_repeat
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import ROWS, TableWriter, table_writer, write_table
@@ -46,7 +47,7 @@ def write_partitions(
     records_fingerprint
         Is asked once all records have been read.
     pieces
-        Cut so instead, into pieces; they are the rows.
+        Cut so instead, into pieces; they are the rows. The record table tells of terminal repeats.
     partition_nt
         The row that brings a partition to so many nt is its last, if ``partition_chunks`` is not
         reached before.
@@ -54,7 +55,7 @@ def write_partitions(
     cutting = pieces or Chunks(chunk_length)
     tally = _Tally(cutting)
     with (
-        table_writer(folder.records, schemas.RECORDS, records_fingerprint) as writer,
+        table_writer(folder.records, tally.schema, records_fingerprint) as writer,
         ThreadPoolExecutor(1, "partition-writer") as thread,
     ):
         passing = tally.counting(records, writer)
@@ -196,6 +197,7 @@ class _Rows(NamedTuple):
     record_index: list[int]
     id: list[str]
     length_nt: list[int]
+    topology: list[str | None]  # where it is told
 
 
 class _Tally:
@@ -203,6 +205,8 @@ class _Tally:
 
     def __init__(self, cutting: _Cutting) -> None:
         self._cutting = cutting
+        self._looks_at_ends = isinstance(cutting, Pieces)
+        self.schema = schemas.RECORDS_WITH_ENDS if self._looks_at_ends else schemas.RECORDS
         self._id_hashes = array("q")
         self._chunks = self._length_nt = self._shorter = self._rna = 0
 
@@ -210,8 +214,10 @@ class _Tally:
         self, records: Iterable[Record], writer: TableWriter | None = None
     ) -> Iterator[Record]:
         """Pass records on; with a ``writer``, the record table is written on the way."""
-        rows = _Rows([], [], [])
+        rows = _Rows([], [], [], [])
         for record in records:
+            if self._looks_at_ends and writer is not None:
+                rows.topology.append(terminal_repeat(record.dna))
             rows.record_index.append(record.index)
             rows.id.append(record.id)
             rows.length_nt.append(len(record.dna))
@@ -219,7 +225,7 @@ class _Tally:
             yield record
             if len(rows.id) == ROWS:
                 self._take_in(rows, writer)
-                rows = _Rows([], [], [])
+                rows = _Rows([], [], [], [])
         self._take_in(rows, writer)
 
     def _take_in(self, rows: _Rows, writer: TableWriter | None) -> None:
@@ -232,7 +238,9 @@ class _Tally:
         self._shorter += int(np.count_nonzero(length_nt < self._cutting.shortest_nt))
         if writer is not None:
             columns = [rows.record_index, rows.id, length_nt, chunks]
-            writer.write(pa.table(columns, schema=schemas.RECORDS))
+            if self._looks_at_ends:
+                columns.append(rows.topology)
+            writer.write(pa.table(columns, schema=self.schema))
 
     def counts(self) -> Counts:
         """What has passed by."""

@@ -1,4 +1,4 @@
-"""Partition → feature table: chunks to frames, frames to embeddings."""
+"""Partition → feature table: chunks to frames or genes, these to embeddings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.sequences.frames import Frame, IntArray, find_frames
+from virnuc_dask.stages.readings import find_readings
 from virnuc_dask.stages.receipt import Receipt, Stopwatch
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
@@ -20,6 +21,7 @@ from virnuc_dask.tables.vectors import to_column
 
 if TYPE_CHECKING:
     from virnuc_dask.modelsets.modelset import ModelSet
+    from virnuc_dask.modelsets.turns import Turn
 
 
 def extract(task: PartitionTask, models: ModelSet) -> Receipt:
@@ -43,7 +45,8 @@ def extract(task: PartitionTask, models: ModelSet) -> Receipt:
             raise LostRowsError(
                 f"partition {task.index} has {len(table)} chunks, {task.chunks} were planned."
             )
-        features = extract_features(chunks, models, watch, task.features_dtype)
+        make = extract_genes if models.caller is not None else extract_features
+        features = make(chunks, models, watch, task.features_dtype)
         features = _rows_from(task.first_row, features)
         frames = len(features)
         with watch.time("write"):
@@ -89,28 +92,59 @@ def extract_features(
     LostRowsError
         If an encoder gives back another number of embeddings than it was given texts.
     """
-    if models.encoders is None:
-        raise ValueError("extracting features needs a model set with its encoders loaded")
-    nucleotide, peptide = models.encoders
     with models.turns.partition() as turn:
         with watch.time("frames"):
             rows, frames = _flatten(find_frames(chunks["sequence"].to_pylist()))
-        with watch.time("tokenise"):
-            dna, dna_rows = _distinct([frame.dna for frame in frames])
-            peptides, peptide_rows = _distinct([frame.peptide for frame in frames])
-            dna_tokens, peptide_tokens = nucleotide.tokenise(dna), peptide.tokenise(peptides)
-        with turn.computing("nucleotide"), watch.time("nucleotide"):
-            dna_embeddings = nucleotide.embed_tokens(dna_tokens)
-        with turn.computing("peptide"), watch.time("peptide"):
-            peptide_embeddings = peptide.embed_tokens(peptide_tokens)
+        texts = [frame.dna for frame in frames], [frame.peptide for frame in frames]
+        dna, peptides = _embed(*texts, models, turn, watch)
+    schema = schemas.features(dna.shape[1], peptides.shape[1], dtype)
+    vectors = [to_column(dna, dtype), to_column(peptides, dtype)]
+    return pa.table([*_names(chunks, rows, frames), *vectors], schema=schema)
+
+
+def extract_genes(
+    chunks: pa.Table, models: ModelSet, watch: Stopwatch, dtype: str = "float32"
+) -> pa.Table:
+    """The genes of ``chunks``, and the frames where there are none, with both embeddings.
+
+    Parameters, errors as of `extract_features`; ``chunks`` are the pieces of `find_readings`.
+
+    Returns
+    -------
+    pyarrow.Table
+        Rows of `schemas.gene_features`.
+    """
+    if models.caller is None or models.info.genes is None:
+        raise ValueError("extracting genes needs a model set with its gene caller loaded")
+    with models.turns.partition() as turn:
+        with watch.time("genes"):
+            found = find_readings(chunks, models.info, models.caller, models.threads)
+        dna, peptides = _embed(found.dna, found.peptides, models, turn, watch)
+    schema = schemas.gene_features(dna.shape[1], peptides.shape[1], dtype)
+    vectors = [to_column(dna, dtype), to_column(peptides, dtype)]
+    return pa.table([*found.names.columns, *vectors], schema=schema)
+
+
+def _embed(
+    dna: Sequence[str], peptides: Sequence[str], models: ModelSet, turn: Turn, watch: Stopwatch
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Both embeddings of many texts, each distinct one embedded once."""
+    if models.encoders is None:
+        raise ValueError("extracting features needs a model set with its encoders loaded")
+    nucleotide, peptide = models.encoders
+    with watch.time("tokenise"):
+        dna_texts, dna_rows = _distinct(dna)
+        peptide_texts, peptide_rows = _distinct(peptides)
+        dna_tokens = nucleotide.tokenise(dna_texts)
+        peptide_tokens = peptide.tokenise(peptide_texts)
+    with turn.computing("nucleotide"), watch.time("nucleotide"):
+        dna_embeddings = nucleotide.embed_tokens(dna_tokens)
+    with turn.computing("peptide"), watch.time("peptide"):
+        peptide_embeddings = peptide.embed_tokens(peptide_tokens)
     watch.elapsed_s["wait"] = turn.waited_s
     watch.device_idle_s = turn.device_idle_s
-    watch.embedded.update(frames=len(frames), nucleotide=len(dna), peptide=len(peptides))
-    dna_embeddings = _spread(dna_embeddings, dna_rows)
-    peptide_embeddings = _spread(peptide_embeddings, peptide_rows)
-    schema = schemas.features(dna_embeddings.shape[1], peptide_embeddings.shape[1], dtype)
-    vectors = [to_column(dna_embeddings, dtype), to_column(peptide_embeddings, dtype)]
-    return pa.table([*_names(chunks, rows, frames), *vectors], schema=schema)
+    watch.embedded.update(frames=len(dna), nucleotide=len(dna_texts), peptide=len(peptide_texts))
+    return _spread(dna_embeddings, dna_rows), _spread(peptide_embeddings, peptide_rows)
 
 
 def _distinct(texts: Sequence[str]) -> tuple[list[str], IntArray]:

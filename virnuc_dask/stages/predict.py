@@ -1,4 +1,4 @@
-"""Feature table → predictions: one label and two scores a frame."""
+"""Feature table → predictions: one label and two scores a frame, or a gene."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.stages.extract import extract
@@ -14,10 +15,12 @@ from virnuc_dask.stages.receipt import Receipt, Stopwatch
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
 from virnuc_dask.tables.plan import PartitionTask
-from virnuc_dask.tables.vectors import from_column
+from virnuc_dask.tables.vectors import from_column, to_column
 
 if TYPE_CHECKING:
     from virnuc_dask.modelsets.modelset import ModelSet
+
+_LEAST = np.float32(1e-30)  # of a score, so that it has a logarithm
 
 
 def predict(task: PartitionTask, models: ModelSet, extracted: Receipt) -> Receipt:
@@ -35,7 +38,8 @@ def predict(task: PartitionTask, models: ModelSet, extracted: Receipt) -> Receip
     else:
         with watch.time("predict"):
             features = read_table(task.features_path, task.features)
-            predictions = predict_frames(features, models)
+            make = predict_genes if models.info.reads_genes else predict_frames
+            predictions = make(features, models)
             # Before writing: a table that is there counts as done.
             _require_all(task, extracted, len(predictions))
             write_table(path, predictions, task.predictions)
@@ -54,6 +58,39 @@ def predict_frames(features: pa.Table, models: ModelSet) -> pa.Table:
 
     A frame is `virus` if that score is the larger one; a tie is `others`.
     """
+    _, *scores = _scored(features, models)
+    columns = features.select(["frame_id", "chunk_id", "record_id", "chunk_row"]).columns
+    return pa.table([*columns, *scores], schema=schemas.PREDICTIONS)
+
+
+def predict_genes(features: pa.Table, models: ModelSet) -> pa.Table:
+    """As `predict_frames`, with what the contig model looks at; see `schemas.gene_predictions`.
+
+    The first of a row's ``evidence`` is its `viral_logit`.
+    """
+    values, label, others, virus = _scored(features, models)
+    logit = viral_logit(virus.to_numpy(), others.to_numpy())
+    evidence = np.column_stack([logit, values[:, list(models.info.evidence)]])
+    columns = [
+        *features.select(schemas.GENE_ROWS.names).columns,
+        *(label, others, virus),
+        to_column(evidence, "float32"),
+    ]
+    return pa.table(columns, schema=schemas.gene_predictions(evidence.shape[1]))
+
+
+def viral_logit(virus: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """log(score_virus / score_others): the difference of the classifier's two logits."""
+    logit: NDArray[np.float32] = np.log(np.maximum(virus, _LEAST)) - np.log(
+        np.maximum(others, _LEAST)
+    )
+    return logit
+
+
+def _scored(
+    features: pa.Table, models: ModelSet
+) -> tuple[NDArray[np.float32], pa.Array, pa.Array, pa.Array]:
+    """Features as the classifier sees them; label, score of others and of virus of every row."""
     values = np.hstack([from_column(features, "nucleotide"), from_column(features, "peptide")])
     if values.shape[1] != models.info.feature_dim:
         raise BadTableError(
@@ -65,13 +102,7 @@ def predict_frames(features: pa.Table, models: ModelSet) -> pa.Table:
         frame = features["frame_id"][int(np.argmin(finite))]
         raise LostRowsError(f"frame {frame} has no score: its embedding is not finite.")
     labels = np.where(scores[:, 1] > scores[:, 0], "virus", "others")
-    columns = [
-        *features.select(["frame_id", "chunk_id", "record_id", "chunk_row"]).columns,
-        pa.array(labels, pa.string()),
-        pa.array(scores[:, 0]),
-        pa.array(scores[:, 1]),
-    ]
-    return pa.table(columns, schema=schemas.PREDICTIONS)
+    return values, pa.array(labels, pa.string()), pa.array(scores[:, 0]), pa.array(scores[:, 1])
 
 
 def _require_all(task: PartitionTask, extracted: Receipt, rows: int) -> None:

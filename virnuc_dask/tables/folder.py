@@ -21,6 +21,8 @@ _TABLES = ("partitions", "features", "predictions")
 # What a run leaves for its user.
 _OUTPUTS = (
     "chunks.parquet",
+    "genes.parquet",
+    "virus_regions.tsv",
     "contigs.tsv",
     "virus.fasta",
     "prediction_results.txt",

@@ -32,6 +32,22 @@ class Decisions:
     encoders_checksum: str
     modelset_checksum: str
     features_dtype: str = "float32"
+    # Of a model set that reads genes; None for one that reads frames.
+    gene_caller: str | None = None
+    piece_nt: int | None = None
+    overlap_nt: int | None = None
+    partition_nt: int | None = None
+
+    @property
+    def reads_genes(self) -> bool:
+        """Whether a chunk is a long piece of a record, and a row of the tables a gene."""
+        return self.gene_caller is not None
+
+    @property
+    def records_fingerprint(self) -> str:
+        """Fingerprint of the record table."""
+        pieces = (self.piece_nt, self.overlap_nt) if self.reads_genes else ()
+        return fingerprint(self.input_digest, self.chunk_length, *pieces)
 
 
 # What a changed decision is called in the message that refuses it.
@@ -43,6 +59,10 @@ _NAMES = {
     "encoders_checksum": "model set (encoders)",
     "modelset_checksum": "model set",
     "features_dtype": "features dtype",
+    "gene_caller": "gene caller",
+    "piece_nt": "length of pieces",
+    "overlap_nt": "overlap of pieces",
+    "partition_nt": "nucleotides per partition",
 }
 
 
@@ -162,7 +182,7 @@ class Plan:
     @property
     def records_fingerprint(self) -> str:
         """Fingerprint of the record table."""
-        return fingerprint(self.decisions.input_digest, self.decisions.chunk_length)
+        return self.decisions.records_fingerprint
 
     def tasks(self) -> Iterator[PartitionTask]:
         """One task per partition, in order."""
@@ -176,6 +196,7 @@ class Plan:
             self.decisions.encoders_checksum,
             self.decisions.precision,
             self.decisions.features_dtype,
+            *([self.decisions.gene_caller] if self.decisions.reads_genes else []),
         )
         return PartitionTask(
             # A worker's working directory can be another one.
@@ -193,7 +214,7 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """The part of ``run.json`` that `read_plan` reads."""
         return {
-            "decisions": asdict(self.decisions),
+            "decisions": {k: v for k, v in asdict(self.decisions).items() if v is not None},
             "counts": asdict(self.counts),
             "partitions": [asdict(part) for part in self.partitions],
         }

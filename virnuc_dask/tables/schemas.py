@@ -15,6 +15,9 @@ RECORDS = pa.schema(
     ]
 )
 
+# Of a model set that reads genes.
+RECORDS_WITH_ENDS = RECORDS.append(pa.field("topology", pa.string()))
+
 PARTITION = pa.schema(
     [
         ("chunk_id", pa.string()),
@@ -47,6 +50,51 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+# A row of a model set that reads genes: a gene, or a frame of a record or piece without one, whose
+# start and end are those of the frame's chunk. Places are 0-based and half-open in the record.
+_GENE = [
+    ("record_index", pa.int64()),
+    ("reading", pa.string()),
+    ("start", pa.int64()),
+    ("end", pa.int64()),
+    ("strand", pa.string()),
+    ("partial_left", pa.bool_()),
+    ("partial_right", pa.bool_()),
+    ("start_type", pa.string()),
+    ("rbs", pa.bool_()),
+    ("translation_table", pa.int8()),
+    ("model", pa.int16()),
+    ("confidence", pa.float32()),
+    ("coding_score", pa.float32()),
+    ("start_score", pa.float32()),
+    ("rbs_score", pa.float32()),
+    ("upstream_score", pa.float32()),
+    ("type_score", pa.float32()),
+]
+
+GENE_ROWS = pa.schema([*_FRAME, *_GENE])
+
+_SCORES = list(PREDICTIONS)[-3:]
+
+# ``genes.parquet``: a row a gene, whose ``label`` is its own call; ``viral_probability`` is what
+# its neighbours say too, and ``region`` the number in its record of the region that it lies in.
+GENES = pa.schema(
+    [*GENE_ROWS, *_SCORES, ("viral_probability", pa.float32()), ("region", pa.int32())]
+)
+
+# Stretches of records from the start of a viral gene to the end of another.
+REGIONS = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("record_index", pa.int64()),
+        ("region", pa.int32()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("genes", pa.int64()),
+        ("score", pa.float64()),
+    ]
+)
+
 CHUNKS = pa.schema(
     [
         ("chunk_id", pa.string()),
@@ -76,3 +124,25 @@ def features(nucleotide_dim: int, peptide_dim: int, dtype: str = "float32") -> p
             ("peptide", pa.list_(value, peptide_dim)),
         ]
     )
+
+
+def gene_features(nucleotide_dim: int, peptide_dim: int, dtype: str = "float32") -> pa.Schema:
+    """As `features`, of a model set that reads genes."""
+    value = DTYPES[dtype]
+    return pa.schema(
+        [
+            *_FRAME,
+            *_GENE,
+            ("nucleotide", pa.list_(value, nucleotide_dim)),
+            ("peptide", pa.list_(value, peptide_dim)),
+        ]
+    )
+
+
+def gene_predictions(evidence: int) -> pa.Schema:
+    """Columns of a prediction table of a model set that reads genes.
+
+    ``evidence`` is how many numbers a row's list of that name has: its viral logit, and the
+    features that the contig model looks at.
+    """
+    return pa.schema([*GENE_ROWS, *_SCORES, ("evidence", pa.list_(pa.float32(), evidence))])

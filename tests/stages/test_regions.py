@@ -1,0 +1,141 @@
+from dataclasses import replace
+from itertools import pairwise, product
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from virnuc_dask.modelsets.region_model import RegionModel
+from virnuc_dask.stages.regions import number_runs, viral_probability, with_regions
+from virnuc_dask.tables import schemas
+
+MODEL = RegionModel(
+    weight=np.array([2.0, 0.0]),
+    bias=-0.5,
+    most=4.0,
+    initial=0.3,
+    enter=0.05,
+    leave=0.1,
+    least_genes=3,
+)
+MOVES = np.array([[0.95, 0.05], [0.1, 0.9]])
+
+
+def probability_by_all_ways(log_ratio: np.ndarray) -> np.ndarray:
+    """The same from the likelihood of every sequence of states."""
+    total, viral = 0.0, np.zeros(len(log_ratio))
+    for states in product((0, 1), repeat=len(log_ratio)):
+        likelihood = (0.7, 0.3)[states[0]]
+        for left, right in pairwise(states):
+            likelihood *= MOVES[left, right]
+        likelihood *= np.exp(log_ratio @ np.array(states))
+        total += likelihood
+        viral += likelihood * np.array(states)
+    return viral / total
+
+
+@settings(max_examples=40)
+@given(st.lists(st.lists(st.floats(-4, 4), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_a_genes_probability_is_that_of_all_ways_through_its_record(records):
+    record = np.repeat(np.arange(len(records)) * 7, [len(r) for r in records])
+    found = viral_probability(np.concatenate(records), record, MODEL)
+    expected = np.concatenate([probability_by_all_ways(np.array(r)) for r in records])
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_long_records_of_sure_genes_have_a_probability():
+    sure = replace(MODEL, most=50.0)
+    ratio = np.repeat([50.0, -50.0, 50.0], 20_000)
+    found = viral_probability(ratio, np.zeros(60_000, np.int64), sure)
+    np.testing.assert_allclose(found, ratio > 0, atol=1e-9)
+
+
+def test_a_lone_gene_among_others_is_no_virus_and_a_gap_in_one_is_none():
+    ratio = np.full(30, -2.0)
+    ratio[5], ratio[12:24], ratio[17] = 2.0, 2.0, -1.0
+    found = viral_probability(ratio, np.zeros(30, np.int64), MODEL)
+    assert np.flatnonzero(found >= 0.5).tolist() == list(range(12, 24))
+
+
+@pytest.mark.parametrize(
+    ("viral", "record", "number"),
+    [
+        ("1111", "0000", "1111"),
+        ("110111", "000000", "000111"),
+        ("111011110111", "000000000000", "111022220333"),
+        ("111111", "000111", "111111"),
+        ("1110111111", "0000000222", "1110222111"),
+        ("1111", "0011", "0000"),
+        ("0000", "0011", "0000"),
+        ("", "", ""),
+    ],
+)
+def test_regions_are_runs_within_a_record_counted_from_one(viral, record, number):
+    flags = np.array([letter == "1" for letter in viral], bool)
+    records, numbers = (
+        np.array([int(letter) for letter in text], np.int64) for text in (record, number)
+    )
+    assert number_runs(flags, records, 3).tolist() == numbers.tolist()
+
+
+def genes_of(logits: list[float], records: list[int]) -> pa.Table:
+    rows = len(logits)
+    schema = schemas.gene_predictions(2)
+    columns = {
+        field.name: ["" if pa.types.is_string(field.type) else 0] * rows
+        for field in schema
+        if not pa.types.is_boolean(field.type)
+    }
+    columns |= {name: [False] * rows for name in ("partial_left", "partial_right", "rbs")}
+    columns |= {
+        "record_id": [f"r{record}" for record in records],
+        "record_index": records,
+        "start": [100 * row for row in range(rows)],
+        "end": [100 * row + 90 for row in range(rows)],
+        "evidence": [[logit, 9.0] for logit in logits],
+    }
+    return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def test_a_region_goes_from_its_first_genes_start_to_its_last_ones_end():
+    genes, regions = with_regions(
+        genes_of([-2.0] * 4 + [2.0] * 5 + [2.0] * 4, [0] * 9 + [3] * 4), MODEL
+    )
+    assert genes.schema == schemas.GENES
+    assert genes["region"].to_pylist() == [None] * 4 + [1] * 9
+    chance = genes["viral_probability"].to_numpy()
+    assert regions.schema == schemas.REGIONS
+    first, second = regions.to_pylist()
+    assert first == {
+        "record_id": "r0",
+        "record_index": 0,
+        "region": 1,
+        "start": 400,
+        "end": 890,
+        "genes": 5,
+        "score": pytest.approx(chance[4:9].mean()),
+    }
+    assert (second["record_id"], second["start"], second["end"]) == ("r3", 900, 1290)
+
+
+def test_without_a_model_of_regions_there_are_none():
+    genes, regions = with_regions(genes_of([2.0] * 4, [0] * 4), None)
+    assert genes["region"].null_count == genes["viral_probability"].null_count == 4
+    assert len(regions) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"enter": 0.0}, {"leave": 1.0}, {"most": 51.0}, {"least_genes": 0}, {"bias": float("nan")}],
+)
+def test_a_model_that_cannot_be_is_refused(change):
+    with pytest.raises(ValueError, match="regions"):
+        replace(MODEL, **change)
+
+
+def test_a_model_comes_back_from_its_arrays():
+    again = RegionModel.of(MODEL.arrays())
+    assert again.weight.tolist() == MODEL.weight.tolist()
+    assert replace(again, weight=MODEL.weight) == MODEL
