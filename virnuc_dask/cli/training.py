@@ -150,8 +150,8 @@ def train_command(
 @loudness_options
 def pretrain_command(config: Path, force: bool, quiet: bool, verbose: bool) -> None:
     """Train encoders and a classifier as CONFIG (YAML) says; an interrupted training goes on."""
-    from virnuc_dask.pretrain import pretrain
-    from virnuc_dask.pretraining.recipe import PretrainSettings
+    from virnuc_dask.lab.mini import pretrain
+    from virnuc_dask.lab.recipe import PretrainSettings
 
     show_log(console, quiet=quiet, verbose=verbose)
     settings = PretrainSettings.read(config)

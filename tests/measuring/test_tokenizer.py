@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from virnuc_dask.encoders.dnabert_s import read_tokenizer
-from virnuc_dask.pretraining.tokenizer import (
+from virnuc_dask.measuring.tokenizer import (
     SPECIAL_TOKENS,
     learn_tokenizer,
     tokenizing_in_parallel,
@@ -58,7 +58,7 @@ def test_letters_that_are_no_bases_are_unknown(tokenizer):
 
 def test_another_process_learns_the_same():
     program = (
-        "import json, sys; from virnuc_dask.pretraining.tokenizer import learn_tokenizer\n"
+        "import json, sys; from virnuc_dask.measuring.tokenizer import learn_tokenizer\n"
         "sys.stdout.write(learn_tokenizer(json.load(sys.stdin), 120).to_str())"
     )
     done = subprocess.run(
