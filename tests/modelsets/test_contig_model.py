@@ -4,8 +4,6 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.contig_features import contig_feature_names, contig_features
@@ -48,27 +46,14 @@ def part(genes: GeneColumns, rows: slice) -> GeneColumns:
     return GeneColumns(*(getattr(genes, field.name)[rows] for field in fields(genes)))
 
 
-@given(
-    counts=st.lists(st.integers(1, 9), min_size=1, max_size=6),
-    cut=st.floats(0, 1),
-    seed=st.integers(0, 1000),
-)
-def test_sums_taken_in_two_tables_are_those_of_all_genes(counts, cut, seed):
-    genes, record = genes_of(np.random.default_rng(seed), counts)
-    whole = GeneSums.of(genes, record)
-    middle = int(cut * len(record))
-    if not 0 < middle < len(record):
-        return
-    left = GeneSums.of(part(genes, slice(middle)), record[:middle])
-    right = GeneSums.of(part(genes, slice(middle, None)), record[middle:])
-    if record[middle] == record[middle - 1]:
-        last = left.row(len(left) - 1)
-        continued = right.continued(last)
-        joined = left.without_last().followed(continued)
-    else:
-        joined = left.followed(right)
-    for field in fields(whole):
-        np.testing.assert_allclose(getattr(joined, field.name), getattr(whole, field.name))
+def test_sums_of_a_record_do_not_depend_on_the_others():
+    genes, record = genes_of(np.random.default_rng(0), [3, 1, 9])
+    together = GeneSums.of(genes, record)
+    for place, rows in enumerate((slice(3), slice(3, 4), slice(4, None))):
+        alone = GeneSums.of(part(genes, rows), record[rows])
+        for field in fields(together):
+            found = getattr(together, field.name)[place]
+            np.testing.assert_array_equal(found, getattr(alone, field.name)[0])
 
 
 def test_sums_say_what_the_genes_are():

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from virnuc_dask.pretraining.recipe import PretrainSettings
 
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.modelsets.registry import find, read_info, verify, write_info
-from virnuc_dask.pretraining.recipe import PretrainSettings
 
 ROOT = Path(__file__).parents[2]
 MOST_BYTES = 30_000_000

@@ -15,9 +15,9 @@ from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
 from virnuc_dask.measuring.metagenome import draw_frames
+from virnuc_dask.measuring.tokenizer import learn_tokenizer
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.registry import ClassifierSpec, ModelSetInfo, write_info
-from virnuc_dask.measuring.tokenizer import learn_tokenizer
 
 # The published sizes: https://github.com/facebookresearch/esm
 ESM2_SIZES = {

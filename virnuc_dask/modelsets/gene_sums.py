@@ -1,13 +1,8 @@
-"""Genes of records → what they add up to: sums that can be taken piece by piece.
-
-A record's genes may come in several tables, in order. `GeneSums.of` sums one table, and `joined`
-puts the sums of a record's beginning and of its continuation together: the result is that of all
-genes at once, so no more than one table and a few numbers a record are ever in memory.
-"""
+"""Genes of records → what they add up to."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -84,14 +79,11 @@ class GeneSums:
     largest: Floats
     smallest: Floats
     highest: Floats  # (records, columns, _HIGHEST)
-    first: Floats  # (records, 3): start, strand, evidence of the first gene
-    last: Floats  # (records, 3): end, strand, evidence of the last gene
 
     @classmethod
     def of(cls, genes: GeneColumns, record_index: IntArray) -> Self:
         """Sum genes; ``record_index`` is of each gene, ascending."""
         at = np.flatnonzero(np.diff(record_index, prepend=-1))
-        ends = np.append(at[1:], len(record_index)) - 1
         length = (genes.end - genes.start).astype(np.float64)
         evidence = genes.evidence.astype(np.float64)
         values = np.concatenate([_of_gene(genes, length), *_of_evidence(evidence, length)], axis=1)
@@ -110,52 +102,10 @@ class GeneSums:
             largest=np.maximum.reduceat(np.concatenate([extremes, beside[:, None]], axis=1), at),
             smallest=np.minimum.reduceat(extremes, at),
             highest=_highest(evidence, record_index, at),
-            first=begin[at],
-            last=end[ends],
         )
 
     def __len__(self) -> int:
         return len(self.record_index)
-
-    def row(self, number: int) -> Self:
-        """One record."""
-        return self._each(lambda values: values[number : number + 1])
-
-    def without_last(self) -> Self:
-        """All records but the last."""
-        return self._each(lambda values: values[:-1])
-
-    def continued(self, record: Self) -> Self:
-        """These sums, the first of which continues ``record``, the end of an earlier table."""
-        head = self.row(0)
-        gap = _of_pair(record.last, head.first)
-        totals = record.totals + head.totals
-        totals[:, -gap.shape[1] :] += gap
-        largest = np.maximum(record.largest, head.largest)
-        largest[:, -1] = np.maximum(largest[:, -1], _beside(record.last, head.first))
-        both = np.concatenate([record.highest, head.highest], axis=2)
-        joined = type(self)(
-            record_index=record.record_index,
-            totals=totals,
-            largest=largest,
-            smallest=np.minimum(record.smallest, head.smallest),
-            highest=-np.sort(-both, axis=2)[:, :, :_HIGHEST],
-            first=record.first,
-            last=head.last,
-        )
-        return joined.followed(self._each(lambda values: values[1:]))
-
-    def followed(self, others: Self) -> Self:
-        """These records, then ``others``."""
-        return type(self)(
-            *(
-                np.concatenate([getattr(self, f.name), getattr(others, f.name)])
-                for f in fields(self)
-            )
-        )
-
-    def _each(self, change: Any) -> Self:
-        return type(self)(*(change(getattr(self, f.name)) for f in fields(self)))
 
 
 GENE_TOTALS = (
@@ -217,7 +167,7 @@ def _of_evidence(evidence: Floats, length: Floats) -> list[Floats]:
 
 
 def _of_pair(left: Floats, right: Floats) -> Floats:
-    """Of neighbouring genes: ``left`` as `GeneSums.last`, ``right`` as `GeneSums.first`."""
+    """Of neighbouring genes: ``left``: end, strand, evidence; ``right``: start, strand, evidence."""
     gap = right[:, 0] - left[:, 0]
     columns = [
         np.ones_like(gap),
