@@ -167,7 +167,7 @@ def _of_evidence(evidence: Floats, length: Floats) -> list[Floats]:
 
 
 def _of_pair(left: Floats, right: Floats) -> Floats:
-    """Of neighbouring genes: ``left``: end, strand, evidence; ``right``: start, strand, evidence."""
+    """Of neighbours, ``left`` (end, strand, evidence) and ``right`` (start, strand, evidence)."""
     gap = right[:, 0] - left[:, 0]
     columns = [
         np.ones_like(gap),
