@@ -11,8 +11,7 @@ IN_PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
 
 demo: .venv/ready
 	$(BIN)/python -m virnuc_dask run tests/data/demo.fasta.gz -o $(DEMO) --config configs/laptop.yaml --force
-	@echo "The truth: Escherichia_phage_lambda is a virus, the twelve others are bacteria."
-	@echo "What mini misses, here and elsewhere: $(BIN)/python -m virnuc_dask models show mini"
+	@$(BIN)/python tests/data/demo_truth.py $(DEMO)
 
 test: .venv/ready
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow" --durations 15
