@@ -1,12 +1,16 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 
 from virnuc_dask.encoders.words import CLASSES, KNOWN_PEPTIDE, PATTERNS, PeptideWords
 from virnuc_dask.lab import weighed_words
-from virnuc_dask.lab.weighed_words import A_VIRUS, Schedule, chances, learn, lesson, targets
+from virnuc_dask.lab.recipe import WordSettings
+from virnuc_dask.lab.weighed_words import A_VIRUS, chances, learn, lesson, targets
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+SHARES = asdict(WordSettings().shares)
 SIZE = sum(pattern.words for pattern in PATTERNS)
 
 
@@ -59,7 +63,7 @@ def test_a_step_is_that_of_plain_numpy(rng):
     taught = lesson(peptides, np.array([0, 1, 2, 3, A_VIRUS]))
     ours, our_bias = fresh()
     theirs, their_bias = fresh()
-    weighed_words.step(taught, ours, our_bias, 0.2, 0.0, rng)
+    weighed_words.step(taught, ours, our_bias, 0.2, WordSettings(word_dropout=0.0), rng)
     slow_step(taught, theirs, their_bias, 0.2)
     np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-5)
     np.testing.assert_allclose(our_bias, their_bias, rtol=1e-4, atol=1e-7)
@@ -72,9 +76,11 @@ def learnt(rng):
     others = [peptide(rng, "HIKLMNPQRSTVWY", 80) for _ in range(40)]
     kinds = np.array(["phage"] * 30 + ["viral_marker"] * 10 + ["prokaryote"] * 40)
     groups = np.arange(80)
-    schedule = Schedule(rounds=2, draws=600)
+    settings = WordSettings(rounds=2, draws=600)
     peptides = phages + others
-    return learn(peptides, targets(kinds), chances(kinds, groups), schedule, seed=3), peptides
+    return learn(
+        peptides, targets(kinds), chances(kinds, groups, SHARES), settings, seed=3
+    ), peptides
 
 
 def scores(learnt, peptides):
@@ -101,8 +107,8 @@ def test_eight_bits_are_near_what_was_learnt(learnt):
 def test_the_same_seed_learns_the_same(learnt):
     weighed, peptides = learnt
     kinds = np.array(["phage"] * 30 + ["viral_marker"] * 10 + ["prokaryote"] * 40)
-    schedule = Schedule(rounds=2, draws=600)
-    again = learn(peptides, targets(kinds), chances(kinds, np.arange(80)), schedule, seed=3)
+    settings = WordSettings(rounds=2, draws=600)
+    again = learn(peptides, targets(kinds), chances(kinds, np.arange(80), SHARES), settings, seed=3)
     assert again.weights.tobytes() == weighed.weights.tobytes()
 
 

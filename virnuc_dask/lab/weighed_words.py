@@ -9,7 +9,7 @@ are left out at random, since a new virus has few of the words of those that are
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,24 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.encoders.words import CLASSES, PATTERNS, Texts
+from virnuc_dask.lab.recipe import WordSettings
 
-# What a peptide is, so far as is known, and the share of the draws that are of its kind.
-SHARES = {
-    "phage": 0.30,
-    "eukaryotic_virus": 0.08,
-    "viral_marker": 0.12,
-    "prokaryote": 0.29,
-    "plasmid": 0.09,
-    "eukaryote": 0.05,
-    "marker": 0.05,
-    "transcript": 0.02,
-}
 A_VIRUS = len(CLASSES)  # the target of a peptide of a virus of unknown class
 _TARGETS = {
     **{name: number for number, name in enumerate(CLASSES)},
     "viral_marker": A_VIRUS,
     "plasmid": CLASSES.index("prokaryote"),
-    "marker": CLASSES.index("prokaryote"),
+    "other_marker": CLASSES.index("prokaryote"),
     "transcript": CLASSES.index("eukaryote"),
 }
 SHORTEST = 20  # residues of a peptide that is learnt from
@@ -43,25 +33,14 @@ SHORTEST = 20  # residues of a peptide that is learnt from
 _CLASSES = len(CLASSES)
 _VIRAL = 2  # the first of CLASSES
 _TYPICAL, _LONGEST = 200, 600  # residues; see encoders.words
-_LEAST_CROPPED = 40
+_LEAST_CROPPED = 40  # residues
 _BLOCK = 10_000  # peptides whose words are in memory at a time
-_SMOOTH = 0.03
 _BIAS_RATE = 0.02  # of the words' rate
 _FIRST_SQUARE = 1e-3
 _WIDEST = 0.9999  # share of a class's weights that eight bits hold without clipping
 
 Floats = NDArray[np.float32]
 IntArray = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long, and how fast, to learn; ``rates`` are the first round's and the last one's."""
-
-    rounds: int = 5
-    draws: int = 400_000
-    rates: tuple[float, float] = (0.25, 0.05)
-    dropout: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +75,7 @@ def targets(kinds: NDArray[np.str_]) -> IntArray:
 
 
 def chances(
-    kinds: NDArray[np.str_], groups: NDArray[Any], shares: dict[str, float] = SHARES
+    kinds: NDArray[np.str_], groups: NDArray[Any], shares: Mapping[str, float]
 ) -> NDArray[np.float64]:
     """How often to draw each: its kind's share, within a kind by the root of its group's size.
 
@@ -117,20 +96,21 @@ def learn(
     peptides: Sequence[str],
     target: IntArray,
     chance: NDArray[np.float64],
-    schedule: Schedule | None = None,
+    settings: WordSettings,
     seed: int = 0,
 ) -> WeighedWords:
     """Learn weights from peptides, drawn with ``chance``; the same seed gives the same weights."""
-    schedule = schedule or Schedule()
     rng = np.random.default_rng(seed)
     state = np.zeros((sum(pattern.words for pattern in PATTERNS), 2 * _CLASSES), np.float32)
     state[:, _CLASSES:] = _FIRST_SQUARE
     bias = np.zeros(_CLASSES, np.float32)
     upto = np.cumsum(chance)
-    for rate in np.linspace(*schedule.rates, schedule.rounds):
-        for rows in _draws(upto, schedule.draws, rng):
-            texts = [_crop(peptides[row], one, two) for row, one, two in zip(*rows, strict=True)]
-            step(lesson(texts, target[rows[0]]), state, bias, rate, schedule.dropout, rng)
+    for rate in np.linspace(settings.first_rate, settings.last_rate, settings.rounds):
+        for rows in _draws(upto, settings.draws, rng):
+            size = _sizes(rows.size, settings)
+            texts = [peptides[row] for row in rows.peptide]
+            texts = [_crop(*crop) for crop in zip(texts, size, rows.place, strict=True)]
+            step(lesson(texts, target[rows.peptide]), state, bias, rate, settings, rng)
     return WeighedWords(np.ascontiguousarray(state[:, :_CLASSES]), bias)
 
 
@@ -154,7 +134,7 @@ def step(
     state: Floats,
     bias: Floats,
     rate: float,
-    dropout: float,
+    settings: WordSettings,
     rng: np.random.Generator,
 ) -> None:
     """Learn from each peptide of a lesson in turn; changes ``state`` and ``bias``.
@@ -163,26 +143,43 @@ def step(
     """
     coin = np.uint64(rng.integers(1, 1 << 63))
     kept = np.empty(int(np.diff(lesson.ends, axis=1).sum(axis=0).max()), np.int32)
-    _step(*lesson, state, bias, np.float32(rate), np.uint64(dropout * 65536), coin, kept)
+    dropout = np.uint64(settings.word_dropout * 65536)
+    smooth = np.float32(settings.label_smoothing)
+    _step(*lesson, state, bias, np.float32(rate), smooth, dropout, coin, kept)
 
 
-def _draws(
-    upto: NDArray[np.float64], draws: int, rng: np.random.Generator
-) -> Iterator[tuple[IntArray, list[float], list[float]]]:
-    """Rows of peptides, with two random numbers for each, in blocks."""
+class _Draws(NamedTuple):
+    """Rows of peptides, and two random numbers for each."""
+
+    peptide: list[int]
+    size: NDArray[np.float64]
+    place: list[float]
+
+
+def _draws(upto: NDArray[np.float64], draws: int, rng: np.random.Generator) -> Iterator[_Draws]:
+    """Peptides by the running sum of their chances, in blocks."""
     for start in range(0, draws, _BLOCK):
         many = min(_BLOCK, draws - start)
         rows = np.searchsorted(upto, rng.random(many) * upto[-1], side="right")
-        yield np.minimum(rows, len(upto) - 1), rng.random(many).tolist(), rng.random(many).tolist()
+        rows = np.minimum(rows, len(upto) - 1)
+        yield _Draws(rows.tolist(), rng.random(many), rng.random(many).tolist())
 
 
-def _crop(peptide: str, one: float, two: float) -> str:
-    """Half of the time 30 to 100 % of a peptide; never more residues than are scored."""
+def _sizes(drawn: NDArray[np.float64], settings: WordSettings) -> list[float]:
+    """How much of each peptide is kept: some are cropped, to no less than the shortest crop."""
+    least, cropped = settings.shortest_crop, settings.cropped
+    share = np.where(drawn < cropped, least + (1 - least) * drawn / max(cropped, 1e-9), 1)
+    sizes: list[float] = share.tolist()
+    return sizes
+
+
+def _crop(peptide: str, size: float, place: float) -> str:
+    """A share of a peptide, from a place on; never more residues than are scored."""
     length = len(peptide)
-    if one < 0.5 and length > _LEAST_CROPPED:
-        length = max(SHORTEST, int(length * (0.3 + 1.4 * one)))
+    if length > _LEAST_CROPPED:
+        length = max(SHORTEST, int(length * size))
     length = min(length, _LONGEST)
-    start = math.floor(two * (len(peptide) - length + 1))
+    start = math.floor(place * (len(peptide) - length + 1))
     return peptide[start : start + length]
 
 
@@ -195,6 +192,7 @@ def _step(
     state: Floats,
     bias: Floats,
     rate: np.float32,
+    smooth: np.float32,
     dropout: np.uint64,
     coin: np.uint64,
     kept: NDArray[np.int32],
@@ -227,7 +225,7 @@ def _step(
                     share[c] += total[c] * root[text] / np.float32(many - count[pattern])
         count[patterns] = many
         _softmax(share)
-        _errors(share, target[text], error)
+        _errors(share, target[text], smooth, error)
         for c in range(_CLASSES):
             bias[c] -= rate * np.float32(_BIAS_RATE) * error[c]
         for pattern in range(patterns):
@@ -254,14 +252,14 @@ def _softmax(logits: Floats) -> None:
 
 
 @numba.njit
-def _errors(share: Floats, target: int, error: Floats) -> None:
+def _errors(share: Floats, target: int, smooth: np.float32, error: Floats) -> None:
     """Shares less what they should be; a virus of unknown class is what it is thought to be."""
-    rest = np.float32(_SMOOTH / (_CLASSES - 1))
+    rest = smooth / np.float32(_CLASSES - 1)
     viral = share[:_VIRAL].sum()
     for c in range(_CLASSES):
         wanted = rest
         if target == _CLASSES and c < _VIRAL:
             wanted = (1 - (_CLASSES - _VIRAL) * rest) * share[c] / viral
         elif target == c:
-            wanted = np.float32(1 - _SMOOTH)
+            wanted = 1 - smooth
         error[c] = share[c] - wanted
