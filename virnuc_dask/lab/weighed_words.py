@@ -68,9 +68,9 @@ class Lesson(NamedTuple):
 
 
 def targets(kinds: NDArray[np.str_]) -> IntArray:
-    """What peptides of these kinds teach: a class's number, or `A_VIRUS`."""
+    """What peptides of these kinds teach: a class's number, or `A_VIRUS`; -1: nothing."""
     names, place = np.unique(kinds, return_inverse=True)
-    found: IntArray = np.array([_TARGETS[name] for name in names], np.int64)[place]
+    found: IntArray = np.array([_TARGETS.get(name, -1) for name in names])[place]
     return found
 
 
