@@ -49,3 +49,8 @@ def test_the_encoder_reads_the_table():
     known = KnownWords(PATTERN, torch.from_numpy(table(counts)))
     virus, other = known.values(Texts(texts))
     assert virus[0] > 0 > other[0]
+
+
+def test_of_no_texts_nothing_is_known():
+    counts = count(PATTERN, [], np.zeros(0), np.zeros(0, bool))
+    assert (log_odds(counts) == 0).all()

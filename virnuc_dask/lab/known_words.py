@@ -8,6 +8,7 @@ others.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def count(
     order = np.lexsort((group, side))
     key = group[order] * 2 + side[order]
     starts = np.flatnonzero(np.diff(key, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+    for start, end in pairwise([*starts, len(order)]):
         rows = order[start:end]
         counts[side[rows[0]], _words(pattern, [texts[row] for row in rows], step)] += 1
     return counts
@@ -43,12 +44,12 @@ def count(
 
 def log_odds(counts: NDArray[Any]) -> NDArray[np.float32]:
     """Natural-log odds of virus by word, for equally many words of both sides; 0 if never seen."""
-    others, viruses = counts.astype(np.float32)
+    seen = np.flatnonzero(counts.any(axis=0))
+    others, viruses = counts[:, seen].astype(np.float32)
     even = (counts[0].sum(dtype=np.int64) + _PRIOR) / (counts[1].sum(dtype=np.int64) + _PRIOR)
-    odds = np.log((viruses + _PRIOR) / (others + _PRIOR) * np.float32(even))
-    odds[(viruses == 0) & (others == 0)] = 0
-    found: NDArray[np.float32] = odds
-    return found
+    odds = np.zeros(counts.shape[1], np.float32)
+    odds[seen] = np.log((viruses + _PRIOR) / (others + _PRIOR) * np.float32(even))
+    return odds
 
 
 def table(counts: NDArray[Any]) -> NDArray[np.uint8]:

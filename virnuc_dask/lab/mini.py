@@ -156,7 +156,7 @@ def viral_models(caller: str) -> NDArray[np.int64]:
     """Numbers of the caller's gene models that were made for viruses."""
     if caller != PYRODIGAL:
         return np.zeros(0, np.int64)
-    from pyrodigal_gv import METAGENOMIC_BINS
+    from pyrodigal_gv.meta import METAGENOMIC_BINS
 
     parts = [model.description.split("|") for model in METAGENOMIC_BINS]
     return np.array([int(number) for number, _, kind, *_ in parts if kind == "V"], np.int64)

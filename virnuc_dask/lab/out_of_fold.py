@@ -181,7 +181,7 @@ def _count_known(source: Source, folds: int) -> None:
         }
         for part in parts:
             is_taught = texts.may_teach(part)
-            total = count(np.flatnonzero(is_taught & (texts.fold >= folds))).astype(np.int64)
+            total = count(np.flatnonzero(is_taught & (texts.fold >= folds))).astype(np.uint32)
             for fold in np.unique(texts.fold[is_taught & (texts.fold < folds)]).tolist():
                 total += by_fold[fold]
             found[part][name] = known_words.table(total)

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.markers import OTHER, TEST_BIT, TRANSCRIPT, VIRUS
 from virnuc_dask.lab.recipe import VIRUSES
 
 TEST = -1  # the fold of groups that are held out; the one below is of new species
-TEST_BIT = 5  # of a marker's similarities
-_MARKERS = {"virus": "viral_marker", "other": "other_marker", "transcript": "transcript"}
-VIRAL_KINDS = (*VIRUSES, _MARKERS["virus"])
+_MARKERS = {VIRUS: "viral_marker", OTHER: "other_marker", TRANSCRIPT: "transcript"}
+VIRAL_KINDS = (*VIRUSES, _MARKERS[VIRUS])
 _MARKER_FOLD = 100  # no fold: markers are held out by what they resemble
 
 Flags = NDArray[np.bool_]
