@@ -312,7 +312,8 @@ class _Making:
 
     def _of_suspects(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
         hides = np.array([genome.kind in _HIDES for genome in self.genomes])
-        return flags & hides[self.places.genome]
+        suspects: NDArray[np.bool_] = flags & hides[self.places.genome]
+        return suspects
 
 
 @dataclass(frozen=True, slots=True)
