@@ -135,9 +135,9 @@ def make_noise(genomes: Sequence[Genome], total_nt: int, seed: int) -> list[Geno
     drawn = [
         _stretch(long[i % len(long)], rng) for i in range(total_nt // _NOISE_NT if long else 0)
     ]
-    made = []
-    for make, part in zip(KINDS, _split(drawn, len(KINDS)), strict=True):
-        if part:
+    made: list[Genome] = []
+    for number, make in enumerate(KINDS):
+        if part := drawn[number :: len(KINDS)]:
             windows = np.stack([codes for _, codes in part])
             of = [genome for genome, _ in part]
             made += _noise_records(make.__name__, of, make(windows, rng), len(made))
@@ -151,12 +151,6 @@ def _stretch(
     first = int(rng.integers(len(genome.dna) - _NOISE_NT + 1))
     dna = genome.dna[first : first + _NOISE_NT]
     return genome, _CODES[np.frombuffer(dna.encode("ascii"), np.uint8)]
-
-
-def _split(
-    drawn: list[tuple[Genome, NDArray[np.uint8]]], parts: int
-) -> list[list[tuple[Genome, NDArray[np.uint8]]]]:
-    return [drawn[part::parts] for part in range(parts)]
 
 
 def _noise_records(

@@ -41,7 +41,8 @@ def _placed(dna: str, k: int) -> tuple[Kmers, NDArray[np.int64]]:
         return np.empty(0, np.uint64), np.empty(0, np.int64)
     ambiguous = np.cumsum(np.concatenate(([0], codes > 3)), dtype=np.int64)
     at = np.flatnonzero(ambiguous[k:] == ambiguous[:-k])
-    forward, reverse = _packed(codes & 3, k), _packed(3 - (codes & 3)[::-1], k)[::-1]
+    bases = codes & np.uint8(3)
+    forward, reverse = _packed(bases, k), _packed(bases[::-1] ^ np.uint8(3), k)[::-1]
     return np.minimum(forward, reverse)[at], at
 
 

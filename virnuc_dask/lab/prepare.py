@@ -249,12 +249,21 @@ class _Making:
         )
 
     def _doubts_of_fragments(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        fragment, count = self.places.fragment, len(self.cuts)
-        genes = np.bincount(fragment, minlength=count)
-        doubtful = np.bincount(fragment, weights=self.doubts.doubtful, minlength=count) > 0
-        of = np.bincount(fragment, weights=self.doubts.prophage, minlength=count)
-        prophage = (genes > 0) & (of >= _IN_PROPHAGE * genes)
-        return doubtful | self._shares_kmers()[self.cuts.genome], prophage
+        """Those that reach into what may be viral, with a gene or not, and those that are."""
+        cuts = self.cuts
+        doubtful = self._shares_kmers()[cuts.genome]
+        for row, start, end in self.suspicious(self.doubts.doubtful):
+            first, last = np.searchsorted(cuts.genome, [row, row + 1])
+            reaches = (cuts.start[first:last] < end) & (start < cuts.end[first:last])
+            doubtful[first:last] |= reaches
+        genes = np.bincount(self.places.fragment, minlength=len(cuts))
+        of = np.bincount(self.places.fragment, weights=self.doubts.prophage, minlength=len(cuts))
+        return doubtful, (genes > 0) & (of >= _IN_PROPHAGE * genes)
+
+    def suspicious(self, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Runs of flagged genes, as rows (genome, start, end)."""
+        places = self.places
+        return prophages.stretches(places.genome, places.start, places.end, flags)
 
     def _shares_kmers(self) -> NDArray[np.bool_]:
         """Of each genome: whether it is of others and shares much with known phages."""
@@ -297,22 +306,15 @@ class _Making:
             and (genome.kind not in _HIDES or row in cut_ones)
             for row, genome in enumerate(self.genomes)
         ]
-        spans = {
-            name: prophages.stretches(
-                self.places.genome, self.places.start, self.places.end, self._of_suspects(flags)
-            )
-            for name, flags in asdict(self.doubts).items()
-        }
-        held = contigs.Held(self.genomes, self.folds, known, spans["doubtful"], spans["prophage"])
+        doubtful, found = (
+            self.suspicious(flags) for flags in (self.doubts.doubtful, self.doubts.prophage)
+        )
+        held = contigs.Held(self.genomes, self.folds, known, doubtful, found)
         drawn = contigs.draw(held, self.recipe.tests)
         contigs.write(drawn, self.genomes, prepared.tests)
         done = pa.table({"contig": [contig.contig for contig in drawn]})
         write_table(self.work / "tests.parquet", done, self.prints["tests"])
         log.info("%d contigs to test on", len(drawn))
-
-    def _of_suspects(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        hides = np.array([genome.kind in _HIDES for genome in self.genomes])
-        return flags & hides[self.places.genome]
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,13 +346,13 @@ def _checked_files(recipe: Recipe) -> list[str]:
     """The SHA-256 of every file that decides what is made, those of the recipe compared."""
     data = recipe.data
     digests = [_sha256(path) for path in data.sources]
-    for path, wanted, found in zip(data.sources, data.sha256 or digests, digests, strict=False):
-        if wanted != found:
-            raise BadInputError(f"{path}: has the SHA-256 {found}, not {wanted} of the recipe.")
     if len(data.sha256 or digests) != len(digests):
         raise BadInputError(
             f"data.sha256 must have {len(digests)} sums: of {', '.join(data.sources)}."
         )
+    for path, wanted, found in zip(data.sources, data.sha256 or digests, digests, strict=True):
+        if wanted != found:
+            raise BadInputError(f"{path}: has the SHA-256 {found}, not {wanted} of the recipe.")
     names = [data.exclude_names] if data.exclude_names else []
     return digests + [_sha256(path) for path in (*names, *data.exclude_similar)]
 
