@@ -30,7 +30,6 @@ from virnuc_dask.encoders.words import (
 from virnuc_dask.lab import known_words, weighed_words
 from virnuc_dask.lab.recipe import NOISE, WordSettings
 from virnuc_dask.lab.taught import TEST, VIRAL_KINDS, Fragments, Texts
-from virnuc_dask.sequences.genes import IntArray
 
 log = logging.getLogger(__name__)
 
@@ -158,33 +157,27 @@ def _known_file(source: Source, part: int | None) -> Path:
 
 
 def _count_known(source: Source, folds: int) -> None:
-    """Known words of every part, from counts of each fold, the tests and the markers."""
+    """Known words of every part, from counts of what is held out together."""
     texts = source.texts()
-    viral, counted = np.isin(texts.kind, VIRAL_KINDS), texts.kind != NOISE
+    viral, is_counted = np.isin(texts.kind, VIRAL_KINDS), texts.is_sure & (texts.kind != NOISE)
     parts: tuple[int | None, ...] = (*range(folds), TEST, None)
+    taught = {part: texts.may_teach(part) for part in parts}
     found: dict[int | None, Arrays] = {part: {} for part in parts}
-    for name, pattern, step in (
-        ("known", KNOWN_PEPTIDE, 1),
-        ("known_dna", KNOWN_DNA, _CODON),
+    together = texts.fold.astype(np.int64) * 256 + texts.similar_to
+    cells = [np.flatnonzero(is_counted & (together == c)) for c in np.unique(together)]
+    for name, pattern, step, column in (
+        ("known", KNOWN_PEPTIDE, 1, texts.peptide),
+        ("known_dna", KNOWN_DNA, _CODON, texts.dna),
     ):
-        column = texts.peptide if name == "known" else texts.dna
-
-        def count(
-            rows: IntArray, column: Any = column, pattern: Any = pattern, step: int = step
-        ) -> NDArray[np.uint16]:
+        totals = {part: np.zeros((2, pattern.words), np.uint32) for part in parts}
+        for rows in filter(len, cells):
             chosen = column.take(pa.array(rows)).to_pylist()
-            return known_words.count(pattern, chosen, texts.group[rows], viral[rows], step)
-
-        by_fold = {
-            fold: count(np.flatnonzero((texts.fold == fold) & texts.is_sure & counted))
-            for fold in np.unique(texts.fold[texts.fold < folds]).tolist()
-        }
+            counts = known_words.count(pattern, chosen, texts.group[rows], viral[rows], step)
+            for part in parts:
+                if taught[part][rows[0]]:
+                    totals[part] += counts
         for part in parts:
-            is_taught = texts.may_teach(part)
-            total = count(np.flatnonzero(is_taught & (texts.fold >= folds))).astype(np.uint32)
-            for fold in np.unique(texts.fold[is_taught & (texts.fold < folds)]).tolist():
-                total += by_fold[fold]
-            found[part][name] = known_words.table(total)
+            found[part][name] = known_words.table(totals.pop(part))
         log.info("%s: counted", name)
     for part, tables in found.items():
         kept(_known_file(source, part), lambda t=tables: t)  # type: ignore[misc]
