@@ -1,5 +1,7 @@
 """A recipe → a model set that reads genes, measured on groups that were held out.
 
+    python -m virnuc_dask.lab.mini configs/mini.yaml
+
 Words are learnt without each part of the data, so that each gene has a score of words that have
 not seen it. A first model set is learnt without the tests, and measured; then, with the same
 recipe, one on everything. What is made on the way is kept in the work folder, in a folder for all
@@ -8,6 +10,7 @@ that it was made from: a training that was stopped goes on from there.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import logging
@@ -32,7 +35,7 @@ from virnuc_dask.lab.mini_card import card
 from virnuc_dask.lab.out_of_fold import Source, gather, learn_words, part_of
 from virnuc_dask.lab.prepare import Prepared, prepare
 from virnuc_dask.lab.read_contigs import Contigs, Learnt, learn_reader
-from virnuc_dask.lab.recipe import NOISE, Recipe
+from virnuc_dask.lab.recipe import NOISE, Recipe, read_recipe
 from virnuc_dask.lab.taught import TEST, Flags, Fragments
 from virnuc_dask.lab.weighed_words import chances
 from virnuc_dask.modelsets.calibration import probability
@@ -84,6 +87,14 @@ class ModelParts:
     contigs: dict[str, Contigs]
     contig_model: ContigModel
     called: float
+
+
+def main() -> None:
+    """Train as a recipe says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", type=Path)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(read_recipe(parser.parse_args().recipe))
 
 
 def train(recipe: Recipe) -> Path:
@@ -165,7 +176,8 @@ def viral_models(caller: str) -> NDArray[np.int64]:
 def _learn(material: Material, is_used: Flags, recipe: Recipe) -> ModelParts:
     """Learn all but words from the fragments that are used, if they are sure."""
     is_taught = is_used & material.fragments.is_sure
-    genes = pq.read_table(material.genes)
+    columns = [n for n in pq.read_schema(material.genes).names if n not in ("dna", "peptide")]
+    genes = pq.read_table(material.genes, columns=columns)
     classifier = _learn_classifier(material, genes, is_used, recipe)
     contigs = {
         GENES: _contigs_of_genes(material, classifier, genes),
@@ -333,3 +345,7 @@ def _quality(found: dict[str, Any]) -> dict[str, Any]:
     by_length = found.get(f"{GENES}, new groups", {}).get("by_length", {})
     pair = "phage against prokaryote"
     return {length: of[pair] for length, of in by_length.items() if pair in of}
+
+
+if __name__ == "__main__":
+    main()
