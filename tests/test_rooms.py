@@ -36,7 +36,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ENTRANCES = {"__init__", "__main__"}
 
 DASK_ROOMS = {"cluster"}
-TORCH_ROOMS = {"encoders", "modelsets", "training", "measuring"}
+TORCH_ROOMS = {"encoders", "modelsets", "training", "measuring", "lab"}
 # run() takes a client that its caller already has, and names its type.
 DISTRIBUTED_TYPES = {("run.py", "Client")}
 RUNNING_BUILTINS = {"eval", "exec", "compile", "__import__"}

@@ -149,12 +149,11 @@ def train_command(
 @click.option("--force", is_flag=True, help="Replace the model set that an earlier training made.")
 @loudness_options
 def pretrain_command(config: Path, force: bool, quiet: bool, verbose: bool) -> None:
-    """Train encoders and a classifier as CONFIG (YAML) says; an interrupted training goes on."""
-    from virnuc_dask.lab.mini import pretrain
-    from virnuc_dask.lab.recipe import PretrainSettings
+    """Make a model set that reads genes as CONFIG (YAML) says; one that was stopped goes on."""
+    from virnuc_dask.lab.mini import train
+    from virnuc_dask.lab.recipe import read_recipe
 
     show_log(console, quiet=quiet, verbose=verbose)
-    settings = PretrainSettings.read(config)
-    report = pretrain(settings, force=force, console=bar(quiet=quiet))
+    folder = train(read_recipe(config), force=force)
     if not quiet:
-        say(f"{report.summary()}\nmodel set  {settings.out}/")
+        say(f"model set  {folder}/")

@@ -184,6 +184,7 @@ class ContigShares(Section):
     prokaryote: float = 0.33
     plasmid: float = 0.12
     eukaryote: float = 0.05
+    noise: float = 0.03
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from virnuc_dask.lab.calibrate_contigs import calibrate, familiarity
+
+LENGTHS = (500, 3000)
+
+
+@pytest.fixture(scope="module")
+def contigs():
+    """Scores of which the log ratio is known: 2 x at 500 nt, 4 x at 3000 nt."""
+    rng = np.random.default_rng(0)
+    is_virus = rng.random(40_000) < 0.3
+    length = np.where(rng.random(40_000) < 0.5, 500.0, 3000.0)
+    shift = np.where(length == 500, 1.0, 2.0)
+    return rng.normal(np.where(is_virus, shift, -shift)), length, is_virus
+
+
+@pytest.mark.parametrize(("length", "slope"), [(500.0, 2.0), (3000.0, 4.0)])
+def test_a_known_curve_is_found(contigs, length, slope):
+    curve = calibrate(*contigs, np.ones(40_000), LENGTHS)
+    score = np.linspace(-1.2, 1.2, 9)
+    found = curve.of(score, np.full(9, length))
+    np.testing.assert_allclose(found, slope * score, atol=0.35, rtol=0.12)
+
+
+def test_weights_of_a_side_are_only_shares_within_it(contigs):
+    score, length, is_virus = contigs
+    plain = calibrate(score, length, is_virus, np.ones(40_000), LENGTHS)
+    weighed = calibrate(score, length, is_virus, np.where(is_virus, 5.0, 0.2), LENGTHS)
+    np.testing.assert_allclose(plain.height, weighed.height, atol=1e-9)
+
+
+def test_nothing_is_claimed_that_the_contigs_could_not_show(contigs):
+    score, length, is_virus = (column[:600] for column in contigs)
+    curve = calibrate(score, length, is_virus, np.ones(600), LENGTHS)
+    most = np.log((length == 3000).sum())
+    assert (curve.of(np.array([50.0]), np.array([3000.0])) < most).all()
+    assert (curve.of(np.array([-50.0]), np.array([3000.0])) > -most).all()
+
+
+def test_a_length_of_too_few_contigs_has_no_curve(contigs):
+    curve = calibrate(*contigs, np.ones(40_000), (500, 20_000))
+    assert curve.length_nt.tolist() == [500]
+    with pytest.raises(ValueError, match="too few contigs"):
+        calibrate(*contigs, np.ones(40_000), (20_000,))
+
+
+def test_scores_that_are_all_the_same_have_a_curve():
+    truth = np.arange(100) < 50
+    curve = calibrate(np.zeros(100), np.full(100, 500.0), truth, np.ones(100), (500,))
+    assert curve.of(np.zeros(1), np.full(1, 500.0)) == pytest.approx(0, abs=0.1)
+
+
+def test_what_is_unlike_all_that_was_seen_is_unfamiliar():
+    rng = np.random.default_rng(1)
+    features = np.column_stack([rng.normal(size=(5000, 3)), np.full(5000, 7.0)])
+    features[:, 1] += features[:, 0]  # no axis of its own
+    length = np.full(5000, 500.0)
+    known = familiarity(features, length, LENGTHS)
+    reliability = known.reliability(features, length)
+    assert np.quantile(reliability, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.02)
+    # Each number is usual, both together are not.
+    strange = np.array([[2.0, -2.0, 0.0, 7.0]])
+    assert known.reliability(strange, np.full(1, 500.0)) < 0.01

@@ -1,0 +1,362 @@
+"""A recipe → a model set that reads genes, measured on groups that were held out.
+
+    python -m virnuc_dask.lab.mini configs/mini.yaml
+
+Words are learnt without each part of the data, so that each gene has a score of words that have
+not seen it. A first model set is learnt without the tests, and measured; then, with the same
+recipe, one on everything. What is made on the way is kept in the work folder, in a folder for all
+that it was made from: a training that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_tensors
+
+from virnuc_dask.encoders.encoder import EncoderSpec
+from virnuc_dask.encoders.words import CLASSES, KNOWN_VALUES
+from virnuc_dask.errors import OutputExistsError
+from virnuc_dask.lab import gene_classifier, short_pieces
+from virnuc_dask.lab.contig_figures import Judged, figures
+from virnuc_dask.lab.contig_fit import fit_regions, gene_columns
+from virnuc_dask.lab.mini_card import card
+from virnuc_dask.lab.out_of_fold import Source, gather, learn_words, part_of
+from virnuc_dask.lab.prepare import Prepared, prepare
+from virnuc_dask.lab.read_contigs import Contigs, Learnt, learn_reader
+from virnuc_dask.lab.recipe import NOISE, Recipe, read_recipe
+from virnuc_dask.lab.taught import TEST, Flags, Fragments
+from virnuc_dask.lab.weighed_words import chances
+from virnuc_dask.modelsets.calibration import probability
+from virnuc_dask.modelsets.classifier import Classifier
+from virnuc_dask.modelsets.contig_model import ContigModel, Reader
+from virnuc_dask.modelsets.folders import own_files, put_in_place
+from virnuc_dask.modelsets.registry import (
+    FRAMES,
+    GENES,
+    ClassifierSpec,
+    ContigModelSpec,
+    GenesSpec,
+    ModelSetInfo,
+    write_info,
+)
+from virnuc_dask.sequences.genes import PYRODIGAL
+from virnuc_dask.tables.parquet import written_whole
+
+log = logging.getLogger(__name__)
+
+# Of a gene's features: how known its DNA's words are, and its peptide's.
+EVIDENCE = (0, len(KNOWN_VALUES) + len(CLASSES))
+CHUNK_NT = 500
+RELIABLE = 0.01  # below: of the training's records so many were no more familiar
+_FRAME_LENGTHS_NT = (150, 200, 300, 500)
+_PIECES = 80_000  # whose frames are learnt from
+_NOISE_SHARE = 0.02  # of the genes that the classifier learns from
+_FIGURES = "figures.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything that a model set is learnt from, once words are."""
+
+    fragments: Fragments
+    genes: Path
+    frames: Path
+    gene_features: NDArray[np.float32]  # each of words that had not seen the gene
+    frame_features: NDArray[np.float32]
+    viral_models: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """What is learnt of features: all of a model set but its words."""
+
+    classifier: Classifier
+    readers: dict[str, Learnt]
+    contigs: dict[str, Contigs]
+    contig_model: ContigModel
+    called: float
+
+
+def main() -> None:
+    """Train as a recipe says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", type=Path)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(read_recipe(parser.parse_args().recipe))
+
+
+def train(recipe: Recipe, *, force: bool = False) -> Path:
+    """Make a recipe's model set, and return its folder; its card says how good it is.
+
+    Raises
+    ------
+    OutputExistsError
+        If the folder is there and shall not be replaced, or holds what is no model set's.
+    """
+    work, out = Path(recipe.work), Path(recipe.out)
+    if out.exists():
+        if not force:
+            raise OutputExistsError(f"{out}: exists; --force replaces the model set in it.")
+        list(own_files(out))
+    prepared = prepare(recipe, work)
+    threads = recipe.threads or os.cpu_count() or 1
+    source = _source(recipe, prepared, work)
+    _draw_frames(source, prepared, recipe)
+    learn_words(source, recipe.splits.folds, threads)
+    material = _material(source, prepared, recipe)
+    part = part_of(material.fragments.fold)
+    measured = source.kept / "measured"
+    if not (measured / _FIGURES).exists():
+        parts = _learn(material, part >= 0, recipe)
+        found = _measure(material, parts, part == TEST)
+        _write(recipe, source, parts, found, TEST, measured)
+        with written_whole(measured / _FIGURES) as stream:
+            stream.write(json.dumps(found, indent=2).encode())
+    found = json.loads((measured / _FIGURES).read_text(encoding="utf-8"))
+    parts = _learn(material, np.ones(len(part), np.bool_), recipe)
+    new = source.kept / "new"
+    _write(recipe, source, parts, found, None, new)
+    put_in_place(new, out)
+    return out
+
+
+def _source(recipe: Recipe, prepared: Prepared, work: Path) -> Source:
+    made_from = [prepared.fingerprint, asdict(recipe.fit), recipe.seed, _PIECES]
+    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+    folder = work / f"fit-{digest}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Source(
+        fragments=prepared.fragments,
+        genes=prepared.genes,
+        markers=prepared.markers,
+        frames=folder / "frames.parquet",
+        kept=folder,
+        settings=recipe.fit.words,
+        seed=recipe.seed,
+    )
+
+
+def _draw_frames(source: Source, prepared: Prepared, recipe: Recipe) -> None:
+    if source.frames.exists():
+        return
+    fragments = Fragments.read(source.fragments)
+    kind = np.where(fragments.is_sure, fragments.kind, "")
+    chance = chances(kind, fragments.group, asdict(recipe.fit.contigs.shares))
+    frames = short_pieces.draw_frames(prepared.sequences, chance, _PIECES, recipe.seed)
+    with written_whole(source.frames) as stream:
+        pq.write_table(frames, stream)
+
+
+def _material(source: Source, prepared: Prepared, recipe: Recipe) -> Material:
+    def features(name: str, path: Path) -> NDArray[np.float32]:
+        return gather(source, name, recipe.splits.folds, pq.read_metadata(path).num_rows)
+
+    return Material(
+        fragments=Fragments.read(prepared.fragments),
+        genes=prepared.genes,
+        frames=source.frames,
+        gene_features=features("genes", prepared.genes),
+        frame_features=features("frames", source.frames),
+        viral_models=viral_models(recipe.fragments.caller),
+    )
+
+
+def viral_models(caller: str) -> NDArray[np.int64]:
+    """Numbers of the caller's gene models that were made for viruses."""
+    if caller != PYRODIGAL:
+        return np.zeros(0, np.int64)
+    from pyrodigal_gv.meta import METAGENOMIC_BINS
+
+    parts = [model.description.split("|") for model in METAGENOMIC_BINS]
+    return np.array([int(number) for number, _, kind, *_ in parts if kind == "V"], np.int64)
+
+
+def _learn(material: Material, is_used: Flags, recipe: Recipe) -> ModelParts:
+    """Learn all but words from the fragments that are used, if they are sure."""
+    is_taught = is_used & material.fragments.is_sure
+    columns = [n for n in pq.read_schema(material.genes).names if n not in ("dna", "peptide")]
+    genes = pq.read_table(material.genes, columns=columns)
+    classifier = _learn_classifier(material, genes, is_used, recipe)
+    contigs = {
+        GENES: _contigs_of_genes(material, classifier, genes),
+        FRAMES: _contigs_of_frames(material, classifier),
+    }
+    lengths = {GENES: recipe.fit.calibration.lengths_nt, FRAMES: _FRAME_LENGTHS_NT}
+    part = part_of(material.fragments.fold)
+    learnt = {
+        reading: learn_reader(
+            of,
+            material.fragments,
+            part,
+            is_taught,
+            recipe.fit.contigs,
+            lengths[reading],
+            recipe.seed,
+        )
+        for reading, of in contigs.items()
+    }
+    regions = fit_regions(
+        _evidence(classifier, material.gene_features),
+        material.fragments.is_virus[genes["fragment"].to_numpy()],
+        _gene_chances(material, genes, is_used, recipe),
+    )
+    readers = {reading: one.reader for reading, one in learnt.items()}
+    model = ContigModel(readers, material.viral_models, regions)
+    called = _called(contigs[GENES], learnt[GENES], material.fragments, recipe)
+    return ModelParts(classifier, learnt, contigs, model, called)
+
+
+def _gene_chances(
+    material: Material, genes: Any, is_used: Flags, recipe: Recipe
+) -> NDArray[np.float64]:
+    """How often to draw each gene of the fragments."""
+    of = genes["fragment"].to_numpy()
+    fragments = material.fragments
+    is_sure = fragments.is_virus[of] | ~genes["doubtful"].to_numpy()
+    kind = np.where(is_used[of] & is_sure, fragments.kind[of], "")
+    shares = asdict(recipe.fit.words.shares) | {NOISE: _NOISE_SHARE}
+    return chances(kind, fragments.group[of], shares)
+
+
+def _learn_classifier(material: Material, genes: Any, is_used: Flags, recipe: Recipe) -> Classifier:
+    return gene_classifier.learn(
+        material.gene_features,
+        material.fragments.is_virus[genes["fragment"].to_numpy()],
+        _gene_chances(material, genes, is_used, recipe),
+        recipe.fit.classifier,
+        recipe.seed,
+    )
+
+
+def _evidence(classifier: Classifier, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As `stages.predict` makes it."""
+    logit = gene_classifier.viral_logits(classifier, features)
+    evidence: NDArray[np.float32] = np.column_stack([logit, features[:, list(EVIDENCE)]])
+    return evidence
+
+
+def _contigs_of_genes(material: Material, classifier: Classifier, genes: Any) -> Contigs:
+    evidence = _evidence(classifier, material.gene_features)
+    columns = gene_columns(genes, material.viral_models, evidence)
+    everyone = np.arange(len(material.fragments.kind))
+    length = material.fragments.length_nt
+    return Contigs.of(columns, genes["fragment"].to_numpy(), everyone, length)
+
+
+def _contigs_of_frames(material: Material, classifier: Classifier) -> Contigs:
+    frames = pq.read_table(
+        material.frames, columns=["piece", "fragment", "length_nt", "is_forward"]
+    )
+    columns = short_pieces.frame_columns(frames, _evidence(classifier, material.frame_features))
+    piece = frames["piece"].to_numpy()
+    fragment, length = np.zeros(piece.max() + 1, np.int64), np.ones(piece.max() + 1)
+    fragment[piece] = frames["fragment"].to_numpy()
+    length[piece] = frames["length_nt"].to_numpy()
+    return Contigs.of(columns, piece, fragment, length)
+
+
+def _called(contigs: Contigs, learnt: Learnt, fragments: Fragments, recipe: Recipe) -> float:
+    """The probability from which on few enough prokaryote contigs are called viruses."""
+    settings = recipe.fit.calibration
+    chosen = (
+        (fragments.kind[contigs.fragment] == "prokaryote")
+        & (contigs.length_nt >= settings.called_from_nt)
+        & ~np.isnan(learnt.evidence)
+    )
+    if not chosen.any():
+        return 0.5
+    highest = np.quantile(learnt.evidence[chosen], 1 - settings.others_called)
+    return round(max(0.5, float(probability(np.array([highest]))[0])), 4)
+
+
+def _measure(material: Material, parts: ModelParts, is_test: Flags) -> dict[str, Any]:
+    """Figures of the fragments of the tests: of new groups, and of new species of known ones."""
+    fragments, found = material.fragments, {}
+    for reading, contigs in parts.contigs.items():
+        reader = parts.readers[reading].reader
+        for name, fold in (("new groups", TEST), ("new species", TEST - 1)):
+            of = contigs.fragment
+            rows = is_test[of] & (fragments.fold[of] == fold)
+            rows &= fragments.is_sure[of] | fragments.is_prophage[of]
+            if rows.any():
+                judged = _judged(reader, contigs, fragments, rows)
+                found[f"{reading}, {name}"] = figures(judged, parts.called, RELIABLE)
+    return found
+
+
+def _judged(reader: Reader, contigs: Contigs, fragments: Fragments, rows: Flags) -> Judged:
+    features, length = contigs.features[rows], contigs.length_nt[rows]
+    of = contigs.fragment[rows]
+    is_prophage = fragments.is_prophage[of] & ~fragments.is_virus[of]
+    return Judged(
+        kind=np.where(is_prophage, "prophage", fragments.kind[of]),
+        length_nt=length,
+        evidence=reader.calibration.of(reader.score(features), length),
+        reliability=reader.familiarity.reliability(features, length),
+    )
+
+
+def _write(
+    recipe: Recipe,
+    source: Source,
+    parts: ModelParts,
+    found: dict[str, Any],
+    held_out: int | None,
+    folder: Path,
+) -> None:
+    """Write a model set's folder, instead of one that was left half written."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tables = load_file(source.words(held_out))
+    save_file({"known": tables.pop("known_dna")}, folder / "nucleotide.safetensors")
+    save_file(tables, folder / "peptide.safetensors")
+    save_tensors(parts.classifier.state_dict(), folder / "classifier.safetensors")
+    parts.contig_model.save(folder / "contig_model.safetensors")
+    known, classes = len(KNOWN_VALUES), len(CLASSES)
+    info = ModelSetInfo(
+        name=recipe.name,
+        version=recipe.version,
+        chunk_lengths=(CHUNK_NT,),
+        nucleotide=EncoderSpec("dna_words", known, "nucleotide.safetensors"),
+        peptide=EncoderSpec("peptide_words", classes + known + 1, "peptide.safetensors"),
+        classifier=ClassifierSpec("classifier.safetensors", recipe.fit.classifier.hidden),
+        licence=recipe.licence,
+        training_data=_training_data(recipe),
+        quality=_quality(found),
+        reading=GENES,
+        genes=GenesSpec(recipe.fragments.caller, recipe.fragments.models),
+        contig_model=ContigModelSpec("contig_model.safetensors", EVIDENCE, parts.called, RELIABLE),
+    )
+    write_info(folder, info)
+    (folder / "README.md").write_text(card(recipe, found, parts.called), encoding="utf-8")
+
+
+def _training_data(recipe: Recipe) -> str:
+    names = [Path(path).name for path in recipe.data.sources]
+    sums = [*recipe.data.sha256, *[""] * (len(names) - len(recipe.data.sha256))]
+    told = (f"{name} (SHA-256 {s})" if s else name for name, s in zip(names, sums, strict=False))
+    return f"{', '.join(told)}; seed {recipe.seed}"
+
+
+def _quality(found: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest says of the measurements: new groups of phages, by length."""
+    by_length = found.get(f"{GENES}, new groups", {}).get("by_length", {})
+    pair = "phage against prokaryote"
+    return {length: of[pair] for length, of in by_length.items() if pair in of}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The tables that a training reads, and what may be taught of them when some is held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from virnuc_dask.lab.markers import OTHER, TEST_BIT, TRANSCRIPT, VIRUS
+from virnuc_dask.lab.recipe import VIRUSES
+
+TEST = -1  # the fold of groups that are held out; the one below is of new species
+_MARKERS = {VIRUS: "viral_marker", OTHER: "other_marker", TRANSCRIPT: "transcript"}
+VIRAL_KINDS = (*VIRUSES, _MARKERS[VIRUS])
+_MARKER_FOLD = 100  # no fold: markers are held out by what they resemble
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Fragments:
+    """Contigs to learn from, column by column."""
+
+    kind: NDArray[np.str_]
+    group: NDArray[np.int64]
+    length_nt: NDArray[np.float64]
+    fold: NDArray[np.int8]
+    is_doubtful: Flags
+    is_prophage: Flags
+    source: NDArray[np.str_]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read ``fragments.parquet``."""
+        table = pq.read_table(path)
+        kind = _texts(table["class"])
+        return cls(
+            kind=kind,
+            group=_groups(table["group"], kind),
+            length_nt=table["length_nt"].to_numpy().astype(np.float64),
+            fold=table["fold"].to_numpy(),
+            is_doubtful=table["doubtful"].to_numpy(),
+            is_prophage=table["prophage"].to_numpy(),
+            source=_texts(table["source"]),
+        )
+
+    @property
+    def is_virus(self) -> Flags:
+        """Whether it is of a virus."""
+        return np.isin(self.kind, VIRUSES)
+
+    @property
+    def is_sure(self) -> Flags:
+        """Whether its label may be believed."""
+        return self.is_virus | ~self.is_doubtful
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """All genes of fragments, then all markers: what they are and what they say."""
+
+    dna: pa.ChunkedArray
+    peptide: pa.ChunkedArray
+    kind: NDArray[np.str_]
+    group: NDArray[np.int64]
+    fold: NDArray[np.int8]
+    is_sure: Flags
+    similar_to: NDArray[np.uint8]
+
+    @classmethod
+    def read(cls, fragments: Fragments, genes: Path, markers: Path) -> Self:
+        """Read ``genes.parquet`` and ``markers.parquet``."""
+        table = pq.read_table(genes, columns=["fragment", "dna", "peptide", "doubtful"])
+        of = table["fragment"].to_numpy()
+        more = pq.read_table(markers, columns=["dna", "peptide", "kind", "group", "similar_to"])
+        nothing = np.zeros(len(of), np.uint8)
+        viral, many = fragments.is_virus[of], len(more)
+        kind = np.array([_MARKERS[name] for name in more["kind"].to_pylist()], np.str_)
+        group = _groups(more["group"], kind) + fragments.group.max(initial=0) + 1
+        return cls(
+            dna=pa.chunked_array([*table["dna"].chunks, *more["dna"].chunks], pa.large_string()),
+            peptide=pa.chunked_array(
+                [*table["peptide"].chunks, *more["peptide"].chunks], pa.large_string()
+            ),
+            kind=np.concatenate([fragments.kind[of], kind]),
+            group=np.concatenate([fragments.group[of], group]),
+            fold=np.concatenate([fragments.fold[of], np.full(many, _MARKER_FOLD, np.int8)]),
+            is_sure=np.concatenate([viral | ~table["doubtful"].to_numpy(), np.ones(many, bool)]),
+            similar_to=np.concatenate([nothing, more["similar_to"].to_numpy()]),
+        )
+
+    def may_teach(self, held_out: int | None) -> Flags:
+        """Rows that are taught where a fold, or `TEST`, is held out; None: where nothing is.
+
+        The tests are held out with every fold.
+        """
+        if held_out is None:
+            return self.is_sure
+        bits = 1 << TEST_BIT | (1 << held_out if held_out >= 0 else 0)
+        resembles = (self.similar_to & np.uint8(bits)) > 0
+        taught: Flags = self.is_sure & (self.fold >= 0) & (self.fold != held_out) & ~resembles
+        return taught
+
+
+def _texts(column: pa.ChunkedArray) -> NDArray[np.str_]:
+    texts: NDArray[Any] = np.array(column.to_pylist(), np.str_)
+    return texts
+
+
+def _groups(column: pa.ChunkedArray, kind: NDArray[np.str_]) -> NDArray[np.int64]:
+    """A number for each group of each kind: a phage's group is not its host's."""
+    names = np.char.add(np.char.add(kind, "|"), _texts(column))
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
