@@ -24,6 +24,7 @@ from virnuc_dask.cli.options import (
 )
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.config import GENE_CALLERS
+from virnuc_dask.modelsets.registry import find, read_info
 from virnuc_dask.run import Run, dry_run, predict, run
 
 _WIDEST_ID = 60  # letters of a record's id in the summary
@@ -74,7 +75,8 @@ def run_command(inputs: tuple[str, ...], out: Path, dry: bool, **options: Any) -
     if dry:
         counts = dry_run(inputs, settings)
         say(
-            f"{counts.records} records, {counts.length_nt} nt, {counts.chunks} chunks; "
+            f"{counts.records} records, {counts.length_nt} nt, {counts.chunks} "
+            f"{read_info(find(settings.model)).units.parts}; "
             f"model set {settings.model}. Nothing was written."
         )
         return
@@ -162,6 +164,7 @@ def _fdr_line(found: Mapping[str, Any]) -> list[str]:
 
 
 def _scores(contig: Mapping[str, Any]) -> str:
-    known = contig.get("probability") is not None
+    """A record's score, and its probability where that says something else."""
+    known = contig.get("probability") not in (None, contig["score"])
     chance = f"  probability {contig['probability']:.3f}" if known else ""
     return f"{contig['score']:.3f}{chance}"
