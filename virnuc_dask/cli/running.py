@@ -138,7 +138,7 @@ def summary_text(done: Run) -> str:
             f"seconds         {found['elapsed_s']:,.1f}",
             f"outputs         {done.folder}/",
             "                contigs.tsv  virus.fasta  "
-            + ("genes.parquet  " if "genes" in found else "")
+            + ("virus_regions.tsv  genes.parquet  " if "genes" in found else "")
             + "chunks.parquet  prediction_results.txt",
         ]
     )
@@ -147,7 +147,10 @@ def summary_text(done: Run) -> str:
 def _chunk_lines(found: Mapping[str, Any]) -> list[str]:
     """What was read: frames of chunks, or genes of records."""
     if "genes" in found:
-        return [f"genes           {found['genes']:,} ({found['genes_virus']:,} viral)"]
+        lines = [f"genes           {found['genes']:,} ({found['genes_virus']:,} viral)"]
+        if frames := found["frames"] - found["genes"]:
+            lines.append(f"frames          {frames:,} (where there is no gene)")
+        return lines
     return [
         f"chunks          {found['chunks']:,} ({found['chunks_scored']:,} with an open frame)",
         f"frames          {found['frames']:,}",
@@ -164,7 +167,6 @@ def _fdr_line(found: Mapping[str, Any]) -> list[str]:
 
 
 def _scores(contig: Mapping[str, Any]) -> str:
-    """A record's score, and its probability where that says something else."""
-    known = contig.get("probability") not in (None, contig["score"])
+    known = contig.get("probability") is not None
     chance = f"  probability {contig['probability']:.3f}" if known else ""
     return f"{contig['score']:.3f}{chance}"
