@@ -13,7 +13,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from virnuc_dask import Settings, load_settings, run
-from virnuc_dask.errors import BadSettingError, ModelSetError, PlanChangedError, UsageError
+from virnuc_dask.errors import (
+    BadSettingError,
+    LostRowsError,
+    ModelSetError,
+    PlanChangedError,
+    UsageError,
+)
 from virnuc_dask.evaluate import evaluate
 from virnuc_dask.modelsets.registry import ContigModelSpec, read_info, write_info
 from virnuc_dask.run import predict
@@ -268,7 +274,8 @@ def test_a_piece_that_fails_costs_its_own_rows_and_is_tried_again(
         done = run([fasta], tmp_path / "out", settings=settings)
     failed = (tmp_path / "out" / "failed.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in failed[1:]] == ["ends_chunk_1"]
-    assert len(done.failures) == 1
+    with pytest.raises(LostRowsError, match=r"1 piece\(s\) failed"):
+        done.require_complete()
     rows = (tmp_path / "out" / "contigs.tsv").read_text().splitlines()
     expected = (plain_run.folder / "contigs.tsv").read_text().splitlines()
     differing = [
