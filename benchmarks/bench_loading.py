@@ -114,7 +114,13 @@ def write_modelset(folder: Path, size: str, stored: str) -> None:
     from virnuc_dask.measuring.random_weights import ESM2_SIZES
     from virnuc_dask.modelsets.classifier import Classifier
     from virnuc_dask.modelsets.published_encoders import write_tensors
-    from virnuc_dask.modelsets.registry import ClassifierSpec, find, read_info, write_info
+    from virnuc_dask.modelsets.registry import (
+        FRAMES,
+        ClassifierSpec,
+        find,
+        read_info,
+        write_info,
+    )
 
     mini = find("mini")
     sizes = ESM2_SIZES[size]
@@ -124,6 +130,9 @@ def write_modelset(folder: Path, size: str, stored: str) -> None:
         peptide=EncoderSpec("esm2", sizes.embed_dim, "peptide.safetensors", asdict(sizes)),
         classifier=ClassifierSpec("classifier.safetensors", HIDDEN),
         calibration=None,
+        reading=FRAMES,
+        genes=None,
+        contig_model=None,
     )
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         made = Path(scratch) / "set"

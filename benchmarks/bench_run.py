@@ -6,8 +6,9 @@ counts. Beside the whole run stands the time from the last model set loaded to t
 done, and where it went: stages, and the rest, which is what Dask adds. One worker computes with
 the same threads as no cluster at all, so their difference is Dask's share. The last line is JSON.
 
-`mini` is so cheap that reading and writing weigh as much as its encoders. ``--random 8M`` measures
-with a small DNABERT-S and that ESM-2 of random weights instead.
+`mini` reads genes of these reads, and frames where there are none; both count as frames here.
+Finding them takes longer than its encoders. ``--random 8M`` measures a small DNABERT-S and that
+ESM-2 of random weights on frames instead.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,47 +128,79 @@ def contig_model() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def genes_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny model set that reads genes, in short pieces; its weights are drawn."""
-    import torch
-    from safetensors.torch import save_file
-
-    from virnuc_dask.encoders.encoder import EncoderSpec
-    from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
-    from virnuc_dask.modelsets.classifier import Classifier
-    from virnuc_dask.modelsets.registry import (
-        ClassifierSpec,
-        ContigModelSpec,
-        GenesSpec,
-        ModelSetInfo,
-        write_info,
-    )
+    from virnuc_dask.modelsets.registry import ContigModelSpec, GenesSpec, write_info
 
     folder = tmp_path_factory.mktemp("modelsets") / "genes"
-    folder.mkdir()
-    draw, width = torch.Generator().manual_seed(5), 2
-    for file, tables in (("nucleotide", DNA_TABLES), ("peptide", PEPTIDE_TABLES)):
-        drawn = {k: torch.randn(n, width, generator=draw) * 40 for k, n in tables.items()}
-        save_file({k: v.half() for k, v in drawn.items()}, folder / f"{file}.safetensors")
-    nucleotide = EncoderSpec("dna_ngrams", 3 * width, "nucleotide.safetensors", {"width": width})
-    peptide = EncoderSpec("peptide_ngrams", width, "peptide.safetensors", {"width": width})
-    torch.manual_seed(1)
-    classifier = Classifier(4 * width, hidden=4)
-    save_file(classifier.state_dict(), folder / "classifier.safetensors")
+    drawn = _draw_ngrams(folder, width=2)
     mean_logit_model().save(folder / "contig_model.safetensors")
-    info = ModelSetInfo(
-        name="genes",
-        version="1",
-        chunk_lengths=(500,),
-        nucleotide=nucleotide,
-        peptide=peptide,
-        classifier=ClassifierSpec("classifier.safetensors", 4),
-        licence="none",
-        training_data="none",
+    info = replace(
+        drawn,
         reading="genes",
         genes=GenesSpec("pyrodigal-gv", (2, 20, 45), 8000, 2000, 300),
         contig_model=ContigModelSpec("contig_model.safetensors", (1, 7), 0.6, 0.5),
     )
     write_info(folder, info)
     return folder
+
+
+@pytest.fixture(scope="session")
+def frames_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny model set that reads frames of n-grams, calibrated; its weights are drawn.
+
+    Its scores say nothing of viruses, but differ between frames, and its features tell enough to
+    be trained on.
+    """
+    from virnuc_dask.modelsets.registry import write_info
+
+    folder = tmp_path_factory.mktemp("modelsets") / "frames"
+    knots = [[-8.0, -4.0], [8.0, 4.0]]
+    calibration = {
+        "chunk_knots": knots,
+        "correlation": 0.2,
+        "offset": 0.0,
+        "contig_knots": knots,
+        "method": "drawn",
+    }
+    write_info(
+        folder,
+        replace(
+            _draw_ngrams(folder, width=8),
+            chunk_lengths=(500, 300),
+            calibration={"500": calibration, "300": calibration},
+        ),
+    )
+    return folder
+
+
+def _draw_ngrams(folder: Path, width: int) -> Any:
+    """Write encoders of n-grams and a classifier into a new folder; what its manifest shall say."""
+    import torch
+    from safetensors.torch import save_file
+
+    from virnuc_dask.encoders.encoder import EncoderSpec
+    from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
+    from virnuc_dask.modelsets.classifier import Classifier
+    from virnuc_dask.modelsets.registry import ClassifierSpec, ModelSetInfo
+
+    folder.mkdir()
+    draw = torch.Generator().manual_seed(5)
+    for file, tables in (("nucleotide", DNA_TABLES), ("peptide", PEPTIDE_TABLES)):
+        drawn = {k: torch.randn(n, width, generator=draw) * 40 for k, n in tables.items()}
+        save_file({k: v.half() for k, v in drawn.items()}, folder / f"{file}.safetensors")
+    torch.manual_seed(1)
+    classifier = Classifier(4 * width, hidden=4)
+    save_file(classifier.state_dict(), folder / "classifier.safetensors")
+    config = {"width": width}
+    return ModelSetInfo(
+        name=folder.name,
+        version="1",
+        chunk_lengths=(500,),
+        nucleotide=EncoderSpec("dna_ngrams", 3 * width, "nucleotide.safetensors", config),
+        peptide=EncoderSpec("peptide_ngrams", width, "peptide.safetensors", config),
+        classifier=ClassifierSpec("classifier.safetensors", 4),
+        licence="none",
+        training_data="none",
+    )
 
 
 @pytest.fixture

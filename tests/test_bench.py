@@ -60,6 +60,22 @@ def test_a_bench_ends_in_settings_that_a_run_takes(small, command, parity_models
     assert err.index("matrix products") < err.index("tokens/s") < err.index("whole run")
 
 
+def test_of_a_set_that_reads_genes_the_rate_is_by_nt(small, command, genes_modelset, tmp_path):
+    file = tmp_path / "figures.json"
+    code, out, err = command(
+        *("bench", "--quick", "--model", genes_modelset, "--device", "cpu"),
+        *("--workers", 1, "--threads", 1, "--json", file),
+    )
+    assert code == 0, err
+    (measured,) = json.loads(file.read_text())["runs"]
+    assert measured["chunks"] == 2 * 64, "two pieces of each contig"
+    assert measured["genes"] > 0
+    assert measured["nt_per_s"] > 0
+    assert "frames/s" not in out + err
+    assert f"{measured['nt_per_s'] / 1e6:,.2f} Mbp/s with 1 worker(s)" in out
+    assert f"{measured['nt_per_s'] / 1e6:,.2f} Mbp/s, " in err
+
+
 def test_sizes_and_settings_reach_the_bench(command, monkeypatch):
     seen = {}
 

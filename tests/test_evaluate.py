@@ -53,10 +53,10 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def evaluated(files, parity_modelset, tmp_path_factory):
-    """Folder and content of an evaluation of `mini` and of the tiny random set, side by side."""
+def evaluated(files, frames_modelset, parity_modelset, tmp_path_factory):
+    """Folder and content of an evaluation of both tiny random sets, side by side."""
     out = tmp_path_factory.mktemp("evaluated") / "out"
-    sets, other = ("mini", parity_modelset), (files["bacteria"], files["shuffled"])
+    sets, other = (frames_modelset, parity_modelset), (files["bacteria"], files["shuffled"])
     return out, evaluate(sets, [files["phage"]], other, out, SETTINGS)
 
 
@@ -99,7 +99,7 @@ def test_groups_are_told_apart(evaluated):
 def test_two_sets_stand_side_by_side(evaluated):
     _, content = evaluated
     first, second = content["evaluations"]
-    assert [first["label"], second["label"]] == ["mini (500 nt)", "parity (500 nt)"]
+    assert [first["label"], second["label"]] == ["frames (500 nt)", "parity (500 nt)"]
     assert first["difference_to_first"] is None
     found = second["difference_to_first"]
     drop = second["levels"]["chunks"]["auroc"] - first["levels"]["chunks"]["auroc"]
@@ -110,21 +110,23 @@ def test_two_sets_stand_side_by_side(evaluated):
     assert f"{first['levels']['contigs']['auroc']:.4f}" in printed
 
 
-def test_resuming_gives_the_same_and_computes_nothing(evaluated, files, parity_modelset):
+def test_resuming_gives_the_same_and_computes_nothing(
+    evaluated, files, frames_modelset, parity_modelset
+):
     out, content = evaluated
     tables = [*out.glob("runs/*/predictions/*.parquet")]
     before = {path: path.stat().st_mtime_ns for path in tables}
-    sets, other = ("mini", parity_modelset), (files["bacteria"], files["shuffled"])
+    sets, other = (frames_modelset, parity_modelset), (files["bacteria"], files["shuffled"])
     again = evaluate(sets, [files["phage"]], other, out, SETTINGS, resume=True)
     assert again == content
     assert len(tables) == 2
     assert {path: path.stat().st_mtime_ns for path in tables} == before
 
 
-def test_an_evaluation_is_not_overwritten_unasked(evaluated, files):
+def test_an_evaluation_is_not_overwritten_unasked(evaluated, files, frames_modelset):
     out, _ = evaluated
     with pytest.raises(OutputExistsError, match="--resume"):
-        evaluate(["mini"], [files["phage"]], [files["bacteria"]], out, SETTINGS)
+        evaluate([frames_modelset], [files["phage"]], [files["bacteria"]], out, SETTINGS)
 
 
 @pytest.fixture
@@ -134,12 +136,12 @@ def undrawn(monkeypatch):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_force_starts_anew_but_leaves_what_is_not_its_own(files, tmp_path):
-    given = (["mini"], [files["phage"]], [files["bacteria"]], tmp_path / "out", SETTINGS)
+def test_force_starts_anew_but_leaves_what_is_not_its_own(files, frames_modelset, tmp_path):
+    given = ([frames_modelset], [files["phage"]], [files["bacteria"]], tmp_path / "out", SETTINGS)
     evaluate(*given, lengths=(300, 500))
     assert evaluate(*given, force=True)["evaluations"][0]["chunk_length"] == 500
-    assert [path.name for path in (tmp_path / "out/runs").iterdir()] == ["mini-500"]
-    mine = [tmp_path / "out" / name for name in ("runs/mini-500/my.npy", "plots/mine.png")]
+    assert [path.name for path in (tmp_path / "out/runs").iterdir()] == ["frames-500"]
+    mine = [tmp_path / "out" / name for name in ("runs/frames-500/my.npy", "plots/mine.png")]
     for path in mine:
         path.write_text("mine")
     evaluate(*given, force=True)
@@ -154,61 +156,67 @@ def test_force_starts_anew_but_leaves_what_is_not_its_own(files, tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_an_evaluation_is_whole_until_another_is_known(evaluated, files, parity_dir):
+def test_an_evaluation_is_whole_until_another_is_known(
+    evaluated, files, frames_modelset, parity_dir
+):
     out, _ = evaluated
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     protein = parity_dir.parent / "protein.fa"
     with pytest.raises(BadInputError):
-        evaluate(["mini"], [files["phage"]], [protein], out, SETTINGS, force=True)
+        evaluate([frames_modelset], [files["phage"]], [protein], out, SETTINGS, force=True)
     with pytest.raises(PlanChangedError):
-        evaluate(["mini"], [files["phage"]], [files["shuffled"]], out, SETTINGS, resume=True)
-    results = out / "runs/mini-500/virus.fasta"
+        evaluate(
+            [frames_modelset], [files["phage"]], [files["shuffled"]], out, SETTINGS, resume=True
+        )
+    results = out / "runs/frames-500/virus.fasta"
     with pytest.raises(OutputExistsError, match="would be lost"):
-        evaluate(["mini"], [files["phage"]], [results], out, SETTINGS, force=True)
-    log = out / "runs/mini-500/run.log.jsonl"
+        evaluate([frames_modelset], [files["phage"]], [results], out, SETTINGS, force=True)
+    log = out / "runs/frames-500/run.log.jsonl"
     assert {path: path.read_bytes() for path in before if path != log} == {
         path: content for path, content in before.items() if path != log
     }
 
 
 @pytest.mark.parametrize("name", ["runs/mine/data.csv", "plots/a.png", "evaluation.json"])
-def test_a_name_of_ours_makes_no_folder_an_evaluation(files, tmp_path, name):
+def test_a_name_of_ours_makes_no_folder_an_evaluation(files, frames_modelset, tmp_path, name):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("{}")
     with pytest.raises(OutputExistsError, match="no evaluation; choose another"):
-        evaluate(["mini"], [files["phage"]], [files["bacteria"]], tmp_path, SETTINGS, force=True)
+        evaluate(
+            [frames_modelset], [files["phage"]], [files["bacteria"]], tmp_path, SETTINGS, force=True
+        )
     assert (tmp_path / name).read_text() == "{}"
 
 
-def test_mistakes_are_refused_before_anything_is_computed(files, tmp_path):
+def test_mistakes_are_refused_before_anything_is_computed(files, frames_modelset, tmp_path):
     out = tmp_path / "out"
     phage, bacteria = [files["phage"]], [files["bacteria"]]
     with pytest.raises(UsageError, match="nt, not 400"):
-        evaluate(["mini"], phage, bacteria, out, SETTINGS, lengths=(500, 400))
+        evaluate([frames_modelset], phage, bacteria, out, SETTINGS, lengths=(500, 400))
     with pytest.raises(UsageError, match="several different ones"):
-        evaluate(["mini", "mini"], phage, bacteria, out, SETTINGS)
+        evaluate([frames_modelset, frames_modelset], phage, bacteria, out, SETTINGS)
     with pytest.raises(UsageError, match="given twice"):
-        evaluate(["mini"], phage, phage, out, SETTINGS)
+        evaluate([frames_modelset], phage, phage, out, SETTINGS)
     empty = tmp_path / "empty.fa"
     empty.touch()
     with pytest.raises(BadInputError, match="holds no records"):
-        evaluate(["mini"], phage, [empty], out, SETTINGS)
+        evaluate([frames_modelset], phage, [empty], out, SETTINGS)
     assert not out.exists()
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_dna_in_both_classes_is_told(files, tmp_path):
+def test_dna_in_both_classes_is_told(files, frames_modelset, tmp_path):
     first = next(read_records([files["phage"]]))
     other = write(tmp_path / "other.fa", [first.dna, first.dna[200:]])
-    content = evaluate(["mini"], [files["phage"]], [other], tmp_path / "out", SETTINGS)
+    content = evaluate([frames_modelset], [files["phage"]], [other], tmp_path / "out", SETTINGS)
     assert "1 of the other records have the same DNA" in content["warnings"][0]
     assert "same DNA" in (tmp_path / "out/evaluation.html").read_text()
 
 
-def test_what_is_not_installed_is_named(files, tmp_path, monkeypatch):
+def test_what_is_not_installed_is_named(files, frames_modelset, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "find_spec", lambda name: None if name == "sklearn" else name)
     with pytest.raises(UsageError, match=r"scikit-learn: pip install 'virnuc-dask\[training\]'"):
-        evaluate(["mini"], [files["phage"]], [files["bacteria"]], tmp_path / "out")
+        evaluate([frames_modelset], [files["phage"]], [files["bacteria"]], tmp_path / "out")
 
 
 def test_the_command_line_takes_several_files_sets_and_lengths(command, monkeypatch, tmp_path):

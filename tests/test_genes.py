@@ -1,6 +1,7 @@
 """Runs of a model set that reads genes: the same results whatever the way, every row accounted."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -337,7 +338,7 @@ def test_dry_run_counts_pieces(fasta, settings, command, plain_run):
     code, stdout, stderr = command("run", fasta, "--dry-run", "-o", "x", "--model", settings.model)
     assert code == 0
     assert f"{plain_run.summary['records']} records" in stdout
-    assert "14 chunks" in stdout
+    assert "14 pieces" in stdout
     assert "4 of 11 records are shorter than 300 nt" in stderr
 
 
@@ -347,6 +348,24 @@ def test_the_summary_speaks_of_genes(fasta, settings, command, tmp_path):
     assert code == 0
     assert "genes           39 (39 viral)" in stdout
     assert "unsure 1" in stdout
+    assert re.search(r"frames          \d+ \(where there is no gene\)", stdout)
+
+
+def test_what_is_told_of_a_run_is_of_pieces_and_genes(fasta, settings, command, tmp_path):
+    way = ("--cluster", "none", "--verbose", "--model", settings.model)
+    code, stdout, stderr = command("run", fasta, "-o", tmp_path / "out", *way)
+    assert code == 0
+    assert "11 records, 14 pieces of at most 8000 nt; partitions: 1, " in stderr
+    assert re.search(r"partition 0 done on worker \S+: 14 pieces, \d+ genes or frames, ", stderr)
+    assert "open frame" not in stdout
+    assert "chunks" not in stderr
+
+
+def test_a_chunk_length_of_other_sets_is_refused(fasta, settings, command, tmp_path):
+    way = ("--model", settings.model, "--length", "300")
+    code, _, stderr = command("run", fasta, "-o", tmp_path / "out", *way)
+    assert (code, (tmp_path / "out").exists()) == (2, False)
+    assert "reads genes; what has none goes by chunks of 500 nt, not of 300" in stderr
 
 
 def test_another_gene_caller_is_another_run(fasta, settings, copied):
@@ -354,9 +373,10 @@ def test_another_gene_caller_is_another_run(fasta, settings, copied):
         run([fasta], copied, settings=replace(settings, gene_caller="fast"), resume=True)
 
 
-def test_a_gene_caller_is_for_sets_that_read_genes(fasta, tmp_path):
-    settings = load_settings(flags={"cluster.kind": "none", "gene_caller": "pyrodigal-gv"})
-    with pytest.raises(BadSettingError, match="'mini' reads frames"):
+def test_a_gene_caller_is_for_sets_that_read_genes(fasta, frames_modelset, tmp_path):
+    flags = {"cluster.kind": "none", "gene_caller": "pyrodigal-gv", "model": str(frames_modelset)}
+    settings = load_settings(flags=flags)
+    with pytest.raises(BadSettingError, match="'frames' reads frames"):
         run([fasta], tmp_path / "out", settings=settings)
     with pytest.raises(BadSettingError, match="gene_caller must be one of"):
         load_settings(flags={"gene_caller": "prokka"})
@@ -371,10 +391,11 @@ def test_a_run_by_frames_has_no_genes(plain_run, parity_dir, parity_modelset, tm
 
 
 def test_what_knows_frames_alone_refuses_the_set(genes_modelset, fasta, settings, tmp_path):
-    with pytest.raises(UsageError, match="evaluate: model set 'genes' reads genes"):
+    with pytest.raises(UsageError, match=r"evaluate: .*'genes' reads genes.*`virnuc-dask models"):
         evaluate([genes_modelset], [fasta], [fasta], tmp_path / "out")
-    with pytest.raises(UsageError, match="train: model set 'genes' reads genes"):
+    with pytest.raises(UsageError, match=r"train: .*'genes' reads genes.*`virnuc-dask models imp"):
         train([fasta], [fasta], tmp_path / "out", settings=settings)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_contig_model_calls_the_records_of_a_set_that_reads_frames(

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 from xopen import xopen
 
-DNA = b"ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGT" * 20  # 720 nt: two chunks of 500 nt
+DNA = b"ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGT" * 20  # 720 nt: two chunks of 500 nt, one piece
 TWO = b">one first\n%s\n>two\n%s\n" % (DNA, DNA[:300])
 READS = b"@one\n%s\n+\n%s\n@two\n%s\n+\n%s\n" % (DNA, b"I" * 720, DNA[:300], b"@" * 300)
-TWO_READ = "2 records, 1020 nt, 3 chunks"
-ONE_READ = "1 records, 720 nt, 2 chunks"
+TWO_READ = "2 records, 1020 nt, 2 pieces"
+ONE_READ = "1 records, 720 nt, 1 pieces"
 UNREADABLE = "not a readable FASTA or FASTQ file"
 
 
@@ -92,11 +93,11 @@ TABLE = [
     fine("empty gzip", gzip.compress(b""), "0 records"),
     refused("only >", b">", "record 1 has no name; give it one"),
     refused("a nameless record", TWO + b"> \n" + DNA, "record 3 has no name"),
-    fine("empty record first", b">none\n" + TWO, "3 records, 1020 nt, 3 chunks"),
-    fine("empty record in the middle", TWO + b">none\n\n" + TWO, "5 records, 2040 nt, 6 chunks"),
-    fine("empty record last", TWO + b">none", "3 records, 1020 nt, 3 chunks"),
-    fine("an empty read last", READS + b"@none\n\n+\n\n", "3 records, 1020 nt, 3 chunks"),
-    fine("and cut in its blank lines", READS + b"@none\n\n+", "3 records, 1020 nt, 3 chunks"),
+    fine("empty record first", b">none\n" + TWO, "3 records, 1020 nt, 2 pieces"),
+    fine("empty record in the middle", TWO + b">none\n\n" + TWO, "5 records, 2040 nt, 4 pieces"),
+    fine("empty record last", TWO + b">none", "3 records, 1020 nt, 2 pieces"),
+    fine("an empty read last", READS + b"@none\n\n+\n\n", "3 records, 1020 nt, 2 pieces"),
+    fine("and cut in its blank lines", READS + b"@none\n\n+", "3 records, 1020 nt, 2 pieces"),
     fine(
         "records of 1 to 5 nt", b">1\nA\n>2\nAC\n>3\nACG\n>4\nACGT\n>5\nACGTA\n", "5 records, 15 nt"
     ),
@@ -250,6 +251,7 @@ RUN_FOLDER = {
     "chunks.parquet",
     "contigs.tsv",
     "features",
+    "genes.parquet",
     "partitions",
     "prediction_results.txt",
     "prediction_results_highestscore.csv",
@@ -258,6 +260,7 @@ RUN_FOLDER = {
     "run.json",
     "run.log.jsonl",
     "virus.fasta",
+    "virus_regions.tsv",
 }
 
 
@@ -282,7 +285,9 @@ def test_ids_are_data_and_stay_what_they_are(command, tmp_path, monkeypatch):
 
     rows = rows_of("out/contigs.tsv")
     assert [row[0] for row in rows] == list(IDS)
-    assert {len(row) for row in rows} == {8}
+    assert {len(row) for row in rows} == {14}
+    assert {row[0] for row in rows_of("out/virus_regions.tsv")} <= set(IDS)
+    assert set(pq.read_table("out/genes.parquet")["record_id"].to_pylist()) <= set(IDS)
     chunks = rows_of("out/prediction_results_highestscore.csv")
     assert {chunk.rpartition("_chunk_")[0] for chunk, _ in chunks} <= set(IDS)
 

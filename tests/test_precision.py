@@ -20,9 +20,9 @@ from virnuc_dask.tables.plan import Counts, Decisions, Plan, read_plan
 HERE = ClusterSettings(kind="none", device="cpu", threads=1)
 
 
-def published(esm2):
+def published(base, esm2):
     """A model set with DNABERT-S and an ESM-2 of a published size, by their descriptions alone."""
-    info = read_info(find("mini"))
+    info = read_info(base)
     sizes = DNABERT_S_SIZES["117M"], ESM2_SIZES[esm2]
     nucleotide, peptide = (
         replace(spec, architecture=architecture, dim=size.embed_dim, config=asdict(size))
@@ -34,8 +34,8 @@ def published(esm2):
 
 
 @pytest.fixture(scope="module")
-def transformers():
-    return published("8M")
+def transformers(frames_modelset):
+    return published(frames_modelset, "8M")
 
 
 CPU = Hardware("cpu", Processor(AVX2, multiplies_bf16=False))
@@ -51,11 +51,19 @@ def test_auto_becomes_what_the_hardware_computes_fastest(transformers, hardware,
     assert decided(Settings(precision="fp32"), transformers, hardware).precision == "fp32"
 
 
+@pytest.mark.parametrize("hardware", [CPU, NEW_CPU, GPU])
+def test_what_is_looked_up_is_computed_alike_everywhere(frames_modelset, hardware):
+    for folder in (find("mini"), frames_modelset):
+        info = read_info(folder)
+        settings = decided(Settings(), info, hardware)
+        assert settings.precision == "fp32"
+        assert source_of(settings, info, hardware).instructions is None
+
+
 def test_kernels_are_chosen_once_for_all_workers(transformers):
     source = source_of(Settings(precision="fp32"), transformers, CPU)
     assert (source.device, source.instructions) == ("cpu", AVX2)
     assert source_of(Settings(precision="fp16"), transformers, GPU).device == "cuda"
-    assert source_of(Settings(), read_info(find("mini")), CPU).instructions is None, "looked up"
 
 
 def test_a_run_in_fp16_is_not_resumed_on_cpus(transformers, tmp_path):
@@ -100,15 +108,15 @@ def test_a_resumed_run_keeps_its_precision(tmp_path):
     assert '"precision": "bf16"' in log
 
 
-def test_partitions_are_sized_by_what_they_cost(transformers):
-    mini, large = read_info(find("mini")), published("3B")
+def test_partitions_are_sized_by_what_they_cost(transformers, frames_modelset):
+    ngrams, large = read_info(frames_modelset), published(frames_modelset, "3B")
     small = chunks_a_partition(transformers, 500, "cpu")
     # 200 frames, as of 360 chunks, took one of two workers 92 s when they were one partition.
     assert 10 <= small <= 36
     assert chunks_a_partition(large, 500, "cpu") < small
     assert chunks_a_partition(large, 500, "cuda") > 1000
     assert chunks_a_partition(transformers, 300, "cpu") > small
-    assert chunks_a_partition(mini, 500, "cpu") == 5000
+    assert chunks_a_partition(ngrams, 500, "cpu") == 5000
 
 
 def test_partitions_are_as_asked_for(transformers):
@@ -117,9 +125,9 @@ def test_partitions_are_as_asked_for(transformers):
     assert chosen == chunks_a_partition(transformers, 500, "cpu")
 
 
-def test_a_resumed_run_keeps_its_partitions_on_another_device(tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_its_partitions_on_another_device(frames_modelset, tmp_path):
     (tmp_path / "in.fa").write_text(">a\n" + "ACGTTG" * 500 + "\n")
-    settings = Settings(cluster=HERE)
+    settings = Settings(model=str(frames_modelset), cluster=HERE)
     run([tmp_path / "in.fa"], tmp_path / "out", settings=replace(settings, partition_chunks=2))
     again = run([tmp_path / "in.fa"], tmp_path / "out", settings=settings, resume=True)
     assert again.summary["partitions"] == {"computed": 0, "failed": 0, "done_before": 3}

@@ -19,7 +19,7 @@ from virnuc_dask.errors import (
     PlanChangedError,
     UsageError,
 )
-from virnuc_dask.modelsets.registry import find, read_info, verify
+from virnuc_dask.modelsets.registry import read_info, verify
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_plan
 from virnuc_dask.train import train
@@ -80,9 +80,9 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def settings():
-    flags = {"model": "mini", "partition_chunks": 64, "cluster.kind": "none", "cluster.threads": 1}
-    return load_settings(flags=flags)
+def settings(frames_modelset):
+    flags = {"partition_chunks": 64, "cluster.kind": "none", "cluster.threads": 1}
+    return load_settings(flags=flags | {"model": str(frames_modelset)})
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +95,10 @@ def parts_of(trained) -> np.ndarray:
     return np.array([part.records for part in trained.report.parts])
 
 
-def test_the_model_set_is_whole_and_says_how_good_it_is(trained):
+def test_the_model_set_is_whole_and_says_how_good_it_is(trained, frames_modelset):
     info = read_info(trained.folder)
     verify(trained.folder, info)
-    base = read_info(find("mini"))
+    base = read_info(frames_modelset)
     assert info == trained.info
     assert (info.name, info.chunk_lengths, info.classifier.hidden) == ("toy", (500,), 16)
     assert info.encoders_checksum == base.encoders_checksum
@@ -113,13 +113,14 @@ def test_the_model_set_is_whole_and_says_how_good_it_is(trained):
     assert content["test"]["frames"]["n_virus"] > 0
 
 
-def test_the_card_names_data_split_figures_and_command(trained, files):
+def test_the_card_names_data_split_figures_and_command(trained, files, frames_modelset):
     card = (trained.folder / "README.md").read_text()
     report: ClassifierReport = trained.report
     for file in report.files:
         assert f"`{file.sha256}`" in card
     assert f"{report.test['chunks']['auroc']:.4f}" in card
-    assert f"train --virus {files['virus.fa']} --other {files['other.fa']} --model mini" in card
+    given = f"--virus {files['virus.fa']} --other {files['other.fa']} --model {frames_modelset}"
+    assert f"train {given}" in card
     assert "--split 50/30/20 --hidden 16 --epochs 8 --patience 3 --seed 1" in card
     assert "share a 31-mer" in card
 
@@ -236,14 +237,14 @@ def test_two_trainings_do_not_write_to_one_folder(files, settings, tmp_path):
         train([files["virus.fa"]], [files["other.fa"]], tmp_path / "toy", settings=settings)
 
 
-def test_what_was_not_made_here_is_never_replaced(files, settings, tmp_path):
+def test_what_was_not_made_here_is_never_replaced(files, settings, frames_modelset, tmp_path):
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "thesis.txt").touch()
     virus, other = [files["virus.fa"]], [files["other.fa"]]
     with pytest.raises(OutputExistsError, match="no model set"):
         train(virus, other, tmp_path / "toy", settings=settings, force=True)
     with pytest.raises(UsageError, match="the model set to start from"):
-        train(virus, other, find("mini"), settings=settings, force=True)
+        train(virus, other, frames_modelset, settings=settings, force=True)
 
 
 @pytest.fixture
@@ -306,8 +307,9 @@ def test_a_model_set_stays_until_another_is_learned(files, settings, copied, par
     assert (copied.with_name("toy.work") / "run/run.json").exists()
 
 
-def test_the_command_trains_and_ends_with_figures(command, files, tmp_path):
+def test_the_command_trains_and_ends_with_figures(command, files, frames_modelset, tmp_path):
     way = ("--cluster", "none", "--threads", 1, "--split", "60/20/20", "--hidden", 8)
+    way += ("--model", frames_modelset)
     code, out, err = command(
         "train",
         *("--virus", files["virus.fa"], files["virus.gbk"], "--other", files["other.fa"]),
@@ -345,7 +347,7 @@ def read_files(folder: Path) -> list[Path]:
     ],
 )  # fmt: skip
 def test_mistakes_end_with_their_exit_code_and_leave_nothing(
-    command, files, tmp_path, monkeypatch, arguments, code, message
+    command, files, frames_modelset, tmp_path, monkeypatch, arguments, code, message
 ):
     for name in ("virus.fa", "other.fa"):
         (tmp_path / name).write_bytes(files[name].read_bytes())
@@ -353,7 +355,8 @@ def test_mistakes_end_with_their_exit_code_and_leave_nothing(
     (tmp_path / "protein.fa").write_text(">p\nMEFLPQ\n")
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.iterdir())
-    found, _, err = command("train", *arguments, "-o", "new", "--cluster", "none")
+    way = ("-o", "new", "--cluster", "none", "--model", frames_modelset)
+    found, _, err = command("train", *way, *arguments)
     assert (found, message in err) == (code, True), err
     assert set(tmp_path.iterdir()) == before
 

@@ -29,6 +29,9 @@ _FRAMES_PER_CHUNK = 0.5
 _FEWEST_CHUNKS, _MOST_CHUNKS = 64, 60_000
 _PARTITIONS_PER_WORKER = 4
 _SMALLEST_PARTITION = 8  # chunks
+# Where genes are read: how fast a core does so, in round figures, and the contigs they are read in.
+_NT_A_CORE_S = 1_000_000
+_CONTIG_CHUNKS, _FEWEST_CONTIGS = 20, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,26 +137,43 @@ def _run_splits(
 ) -> list[dict[str, Any]]:
     """Runs over one drawn metagenome, a cluster of workers for each split of the cores."""
     clusters = _clusters(settings, figures.device, quick=options.quick)
-    frames = figures.frames_per_s * options.run_s
-    chunks = int(min(_MOST_CHUNKS, max(_FEWEST_CHUNKS, frames / _FRAMES_PER_CHUNK)))
     most = max(cluster["workers"] for cluster in clusters)
-    size = max(_SMALLEST_PARTITION, chunks // (_PARTITIONS_PER_WORKER * most))
+    reads_genes = read_info(find(settings.model)).reads_genes
+    records = _records(figures, options, reads_genes=reads_genes)
+    size = max(_SMALLEST_PARTITION, records // (_PARTITIONS_PER_WORKER * most))
     settings = replace(settings, partition_chunks=min(settings.partition_chunks or size, size))
+    length_nt = (settings.length or 500) * (_CONTIG_CHUNKS if reads_genes else 1)
     runs = []
     with TemporaryDirectory(prefix="virnuc-bench-") as scratch:
         folder = Path(scratch)
         with (folder / "metagenome.fasta").open("w") as stream:
-            stream.writelines(as_fasta(draw_metagenome(chunks, settings.length or 500)))
+            stream.writelines(as_fasta(draw_metagenome(records, length_nt)))
         for number, cluster in enumerate(clusters):
             now = replace(settings, cluster=replace(settings.cluster, **cluster))
-            measured = _run_once(now, folder, folder / f"run-{number}")
+            measured = _run_once(now, folder, folder / f"run-{number}", records * length_nt)
             runs.append(cluster | measured)
             tell(
                 f"whole run, {cluster['workers']} worker(s), {cluster['threads'] or 'default'} "
-                f"thread(s) each: {measured['frames_per_s']:,.0f} frames/s, "
+                f"thread(s) each: {rate_text(measured)}, "
                 f"{measured['peak_ram_bytes'] / 1e9:.1f} GB of memory"
             )
     return runs
+
+
+def _records(figures: EncoderFigures, options: BenchOptions, *, reads_genes: bool) -> int:
+    """Reads of a chunk each that a run shall have, or contigs of which genes are read."""
+    if reads_genes:
+        nt = _NT_A_CORE_S * cores() * options.run_s
+        return max(_FEWEST_CONTIGS, int(nt / (_CONTIG_CHUNKS * 500)))
+    frames = figures.frames_per_s * options.run_s
+    return int(min(_MOST_CHUNKS, max(_FEWEST_CHUNKS, frames / _FRAMES_PER_CHUNK)))
+
+
+def rate_text(measured: Mapping[str, Any]) -> str:
+    """How fast a run was: by frames, or by nt where genes were read and frames are few."""
+    if "genes" in measured:
+        return f"{measured['nt_per_s'] / 1e6:,.2f} Mbp/s"
+    return f"{measured['frames_per_s']:,.0f} frames/s"
 
 
 def _clusters(settings: Settings, device: str, *, quick: bool) -> list[dict[str, Any]]:
@@ -172,13 +192,14 @@ def _clusters(settings: Settings, device: str, *, quick: bool) -> list[dict[str,
     ]
 
 
-def _run_once(settings: Settings, folder: Path, out: Path) -> dict[str, Any]:
+def _run_once(settings: Settings, folder: Path, out: Path, length_nt: int) -> dict[str, Any]:
     with PeakMemory() as memory:
         done = run([folder / "metagenome.fasta"], out, settings=settings)
     done.require_complete()
     spent = phases(done.folder, done.summary)
     return {
-        "chunks": done.summary["chunks"],
+        **{name: done.summary[name] for name in ("chunks", "genes") if name in done.summary},
+        "nt_per_s": length_nt / spent["working_s"],
         "frames": done.summary["frames"],
         "frames_per_s": done.summary["frames"] / spent["working_s"],
         **spent,

@@ -11,7 +11,7 @@ import xxhash
 from virnuc_dask.cluster.hardware import Hardware
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.cost import operations_a_frame
-from virnuc_dask.encoders.precision import AUTO, FOR_GPUS, are_ngrams, fastest_precision
+from virnuc_dask.encoders.precision import AUTO, FOR_GPUS, are_looked_up, fastest_precision
 from virnuc_dask.errors import (
     BadSettingError,
     BadTableError,
@@ -119,6 +119,11 @@ def chunk_length(settings: Settings, info: ModelSetInfo) -> int:
     length = settings.length if settings.length is not None else info.chunk_lengths[0]
     if length not in info.chunk_lengths:
         known = " or ".join(map(str, info.chunk_lengths))
+        if info.reads_genes:
+            raise BadSettingError(
+                f"model set {info.name!r} reads genes; what has none goes by chunks of {known} nt, "
+                f"not of {length}. Leave --length out, or choose another model set."
+            )
         raise BadSettingError(f"model set {info.name!r} is for chunks of {known} nt, not {length}.")
     return length
 
@@ -194,7 +199,7 @@ def source_of(
     settings: Settings, info: ModelSetInfo, hardware: Hardware, *, encoders: bool = True
 ) -> ModelSource:
     """The model set to load, and how: the same on every worker, so that all compute alike."""
-    kernels = hardware.device == "cpu" and encoders and not are_ngrams(_architectures(info))
+    kernels = hardware.device == "cpu" and encoders and not are_looked_up(_architectures(info))
     return replace(
         ModelSource.from_settings(settings, info, encoders=encoders),
         device=hardware.device,
@@ -267,7 +272,7 @@ def warnings_of(counts: Counts, info: ModelSetInfo, length: int) -> Iterator[str
 def warnings_of_speed(settings: Settings, info: ModelSetInfo, hardware: Hardware) -> Iterator[str]:
     """What the user should know about a precision that this hardware is slow in."""
     slow = hardware.device == "cpu" and not hardware.processor.multiplies_bf16
-    if settings.precision == "bf16" and slow and not are_ngrams(_architectures(info)):
+    if settings.precision == "bf16" and slow and not are_looked_up(_architectures(info)):
         yield (
             "precision bf16 is slow here: not every processor multiplies bf16 in hardware. fp32 is "
             "faster (leave --precision out)."
@@ -285,8 +290,8 @@ def require_frames(info: ModelSetInfo, command: str) -> None:
     if info.reads_genes:
         raise UsageError(
             f"{command}: model set {info.name!r} reads genes, and {command} knows frames of chunks "
-            "alone. Choose a set that reads frames; what `run` says of labelled records is in its "
-            "contigs.tsv."
+            "alone. Name the folder of a set that reads frames; `virnuc-dask models import` makes "
+            "one from published checkpoints."
         )
 
 

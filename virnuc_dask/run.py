@@ -110,9 +110,10 @@ class Run:
     def require_complete(self) -> None:
         """Check that no chunk failed; `LostRowsError` if one did."""
         if self.failures:
-            chunks = sum(failure.chunks for failure in self.failures)
+            failed = sum(failure.chunks for failure in self.failures)
+            part = "piece" if "genes" in self.summary else "chunk"
             raise LostRowsError(
-                f"{chunks} chunk(s) failed; they stand in {self.folder / 'failed.tsv'} with the "
+                f"{failed} {part}(s) failed; they stand in {self.folder / 'failed.tsv'} with the "
                 "reason. --resume tries them again."
             )
 
@@ -185,7 +186,7 @@ def run(
         decided(settings, info, hardware)
         with folder.held():
             folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
-            with Journal.opened(folder.log) as journal:
+            with Journal.opened(folder.log, info.units) as journal:
                 earlier = read_plan(folder) if resume else None
                 settings = decided(settings, info, hardware, earlier)
                 job = _Job(names, settings, info, journal, hardware, console, client)
@@ -233,7 +234,7 @@ def predict(
     with (
         reached(settings.cluster, client) as client,
         folder.held(),
-        Journal.opened(folder.log) as journal,
+        Journal.opened(folder.log, info.units) as journal,
     ):
         if read_plan(folder) != earlier:
             raise PlanChangedError(f"{folder.path}: another run took its place just now.")
@@ -319,7 +320,9 @@ def _compute(
     settings = replace(job.settings, cluster=connection.settings)
     source = source_of(settings, job.info, job.hardware, encoders=job.encoders)
     chunks_left = sum(task.chunks for task in tasks)
-    progress = ProgressBar(job.console, plan.counts.chunks, plan.counts.chunks - chunks_left)
+    progress = ProgressBar(
+        job.console, plan.counts.chunks, plan.counts.chunks - chunks_left, job.info.units
+    )
     precision = job.settings.precision
     job.tell("modelset_loading", modelset=job.info.name, precision=precision)
     to_do = set(tasks)

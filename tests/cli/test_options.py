@@ -49,7 +49,7 @@ def test_model_sets_stand_before_or_after_the_files(evaluated, words):
 def test_a_set_that_is_none_is_not_swallowed_silently(evaluated):
     code, err = evaluated("--virus v.fa --other o.fa mimi")
     assert (code, evaluated.seen) == (2, {})
-    assert "no model set: name mini" in err
+    assert "no model set: name a folder" in err
     assert "counts as a file of theirs" in err
 
 

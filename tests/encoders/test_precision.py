@@ -5,6 +5,7 @@ from virnuc_dask.encoders.processor import AVX2, AVX512, Processor
 
 TRANSFORMERS = ("dnabert_s", "esm2")
 NGRAMS = ("dna_ngrams", "peptide_ngrams")
+WORDS = ("dna_words", "peptide_words")
 WITH_BF16 = Processor(AVX512, multiplies_bf16=True)
 OLDER = Processor(AVX2, multiplies_bf16=False)
 
@@ -20,6 +21,7 @@ def test_a_gpu_computes_fp16(processor):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_ngrams_are_looked_up_in_fp32_everywhere(device):
+def test_ngrams_and_words_are_looked_up_in_fp32_everywhere(device):
     assert fastest_precision(device, WITH_BF16, NGRAMS) == "fp32"
+    assert fastest_precision(device, WITH_BF16, WORDS) == "fp32"
     assert fastest_precision("cpu", WITH_BF16, ("dna_ngrams", "esm2")) == "bf16"

@@ -16,16 +16,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def faulty_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`mini`, its DNA encoder replaced by one that has faults on demand."""
-    from virnuc_dask.modelsets.registry import find, read_info, write_info
+def faulty_modelset(frames_modelset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set that reads frames, its DNA encoder replaced by one that has faults on demand."""
+    from virnuc_dask.modelsets.registry import read_info, write_info
 
-    mini = find("mini")
     folder = tmp_path_factory.mktemp("modelsets") / "faulty"
     folder.mkdir()
-    for file in mini.iterdir():
+    for file in frames_modelset.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
-    info = read_info(mini)
+    info = read_info(frames_modelset)
     faulty = replace(info.nucleotide, architecture="faulty_dna_ngrams")
     write_info(folder, replace(info, name="faulty", nucleotide=faulty))
     return folder

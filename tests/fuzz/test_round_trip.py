@@ -29,7 +29,9 @@ records = st.lists(st.tuples(ids, dna), max_size=12)
 
 @settings(max_examples=12, deadline=None)
 @given(records, st.sampled_from([300, 500]), st.integers(1, 7), st.integers(1, 90))
-def test_every_record_chunk_and_frame_comes_out_once(written, length, partition_chunks, width):
+def test_every_record_chunk_and_frame_comes_out_once(
+    frames_modelset, written, length, partition_chunks, width
+):
     with TemporaryDirectory() as name:
         folder = Path(name)
         lines = []
@@ -43,6 +45,7 @@ def test_every_record_chunk_and_frame_comes_out_once(written, length, partition_
             [folder / "in.fa"],
             folder / "out",
             settings=Settings(
+                model=str(frames_modelset),
                 length=length,
                 partition_chunks=partition_chunks,
                 cluster=ClusterSettings(kind="none", threads=1),

@@ -46,11 +46,14 @@ def test_transformers_are_compared_with_the_rate_of_their_products(parity_models
     assert all(d["smallest_cosine_to_fp32"] > 0.99 for d in described if d["precision"] == "bf16")
 
 
-def test_n_grams_have_a_rate_but_no_ceiling():
-    figures = measure_encoders(lambda _: None, plan_for("mini"))
+@pytest.mark.parametrize("model", ["frames_modelset", "mini"])
+def test_n_grams_and_words_have_a_rate_but_no_ceiling(model, request):
+    model = request.getfixturevalue(model) if model.endswith("_modelset") else model
+    figures = measure_encoders(lambda _: None, plan_for(model))
     assert figures.max_tokens is None
     assert figures.precision == "fp32"
     assert [figures.fraction(trial) for trial in figures.trials] == [None, None]
+    assert [trial.kind for trial in figures.trials] == ["dna", "peptide"]
     assert list(figures.gemm_gflops) == ["products of ESM-2 8M"]
 
 

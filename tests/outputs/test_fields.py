@@ -1,6 +1,7 @@
 """Tables that others read: every row and every id, with what their readers take for granted."""
 
 import csv
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from virnuc_dask.outputs.fields import fields
 
 DNA = "ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGT" * 5
 IDS = ['"a', "b", 'c"', '"d"', '""', 'e"f', "'g", "it's", "=h", "@i", "#j", "k,l", "m;n", "1", "λ"]
+PLACE = re.compile(r"(_chunk_\d+|_\d+_\d+)([FR]\d)?$")  # of a piece, of a frame in its record
 TABLES = {
     "contigs.tsv": "record_id",
     "prediction_results.txt": "Sequence_ID",
@@ -64,4 +66,4 @@ def by_rule(path: Path, column: str) -> list[str]:
 def test_every_id_is_read_as_it_was_given(folder, name, read):
     rows = read(folder / name, TABLES[name])
     assert len(rows) == len((folder / name).read_text().splitlines()) - 1
-    assert {row.partition("_chunk_")[0] for row in rows} == set(IDS)
+    assert {PLACE.sub("", row) for row in rows} == set(IDS)

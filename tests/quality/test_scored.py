@@ -19,14 +19,15 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A run of `mini` in partitions of two chunks, and its labelled files."""
+def made(frames_modelset, tmp_path_factory):
+    """A run in partitions of two chunks, and its labelled files."""
     folder = tmp_path_factory.mktemp("scored")
     for name, text in FILES.items():
         (folder / name).write_text(text)
     labelled = read_labelled([str(folder / "virus.fa")], [str(folder / "other.fa")])
     cluster = ClusterSettings(kind="none", threads=1)
-    settings = Settings(length=300, features=False, partition_chunks=2, cluster=cluster)
+    way = {"length": 300, "features": False, "partition_chunks": 2}
+    settings = Settings(model=str(frames_modelset), **way, cluster=cluster)
     return run(labelled.files, folder / "out", settings=settings), labelled
 
 

@@ -99,9 +99,11 @@ def _write(file: Path, text: str) -> None:
 
 def report_text(report: BenchReport) -> str:
     """What was found, as YAML with comments: it can be kept as it is as a ``--config`` file."""
+    from virnuc_dask.bench import rate_text
+
     best, encoders = report.best, report.encoders
     lines = [
-        f"model set {report.model} on {encoders.device}: {best['frames_per_s']:,.0f} frames/s "
+        f"model set {report.model} on {encoders.device}: {rate_text(best)} "
         f"with {best['workers']} worker(s)",
         f"memory at most {best['peak_ram_bytes'] / 1e9:.1f} GB, all workers together",
     ]

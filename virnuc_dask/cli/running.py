@@ -24,6 +24,7 @@ from virnuc_dask.cli.options import (
 )
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.config import GENE_CALLERS
+from virnuc_dask.modelsets.registry import find, read_info
 from virnuc_dask.run import Run, dry_run, predict, run
 
 _WIDEST_ID = 60  # letters of a record's id in the summary
@@ -74,7 +75,8 @@ def run_command(inputs: tuple[str, ...], out: Path, dry: bool, **options: Any) -
     if dry:
         counts = dry_run(inputs, settings)
         say(
-            f"{counts.records} records, {counts.length_nt} nt, {counts.chunks} chunks; "
+            f"{counts.records} records, {counts.length_nt} nt, {counts.chunks} "
+            f"{read_info(find(settings.model)).units.parts}; "
             f"model set {settings.model}. Nothing was written."
         )
         return
@@ -136,7 +138,7 @@ def summary_text(done: Run) -> str:
             f"seconds         {found['elapsed_s']:,.1f}",
             f"outputs         {done.folder}/",
             "                contigs.tsv  virus.fasta  "
-            + ("genes.parquet  " if "genes" in found else "")
+            + ("virus_regions.tsv  genes.parquet  " if "genes" in found else "")
             + "chunks.parquet  prediction_results.txt",
         ]
     )
@@ -145,7 +147,10 @@ def summary_text(done: Run) -> str:
 def _chunk_lines(found: Mapping[str, Any]) -> list[str]:
     """What was read: frames of chunks, or genes of records."""
     if "genes" in found:
-        return [f"genes           {found['genes']:,} ({found['genes_virus']:,} viral)"]
+        lines = [f"genes           {found['genes']:,} ({found['genes_virus']:,} viral)"]
+        if frames := found["frames"] - found["genes"]:
+            lines.append(f"frames          {frames:,} (where there is no gene)")
+        return lines
     return [
         f"chunks          {found['chunks']:,} ({found['chunks_scored']:,} with an open frame)",
         f"frames          {found['frames']:,}",

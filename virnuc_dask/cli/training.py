@@ -57,14 +57,14 @@ def evaluate_command(
     lengths: tuple[int, ...],
     **options: Any,
 ) -> None:
-    """Measure how well model sets (SET: mini, or a folder) tell viruses from all else.
+    """Measure how well model sets (SET: a folder) that read frames tell viruses from all else.
 
     --virus and --other take FASTA or FASTQ files, plain or compressed; each file is a group of its
     own in the report.
     """
     if not sets:
         raise click.UsageError(
-            "no model set: name mini, or a folder with a modelset.json. Whatever else follows "
+            "no model set: name a folder with a modelset.json. Whatever else follows "
             "--virus and --other counts as a file of theirs."
         )
     resume, force = take_restart(options)
@@ -118,7 +118,7 @@ def evaluate_command(
 def train_command(
     virus: tuple[str, ...], other: tuple[str, ...], out: Path, **options: Any
 ) -> None:
-    """Train a classifier on the encoders of a model set, from labelled records.
+    """Train a classifier on the encoders of a model set that reads frames, from labelled records.
 
     --virus and --other take FASTA, FASTQ or GenBank files, plain or compressed.
     """

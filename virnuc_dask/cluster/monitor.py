@@ -22,6 +22,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from virnuc_dask.errors import VirnucError, harmless
+from virnuc_dask.modelsets.registry import Units
 from virnuc_dask.tables.paths import writing
 
 logger = logging.getLogger("virnuc_dask")
@@ -29,12 +30,13 @@ logger = logging.getLogger("virnuc_dask")
 # Whose lines are shown too. Dask gives each of them a handler of its own.
 _DASKS = ("distributed", "distributed.client", "tornado.application", "asyncio")
 _LONGEST_LINE = 1 << 16  # bytes
+_FRAMES = Units()
 
 # How each event reads at INFO.
 _LINES = {
     "run_started": "{inputs} → {out}",
-    "planned": "{records} records, {chunks} chunks of {chunk_length} nt; partitions: {partitions}, "
-    "{partitions_done} done already",
+    "planned": "{records} records, {chunks} {parts} of at most {chunk_length} nt; partitions: "
+    "{partitions}, {partitions_done} done already",
     "cluster": "{text}",
     "note": "{message}",
     "warning": "{message}",
@@ -48,12 +50,12 @@ _LINES = {
     "worker_refused": "{reason} It gets nothing to do.",
     "cache_cleared": "GPU cache cleared on worker {worker} after {partitions} partitions; memory "
     "{memory_before_bytes} → {memory_after_bytes}",
-    "partition_done": "partition {partition} done on worker {worker}: {chunks} chunks, "
-    "{frames} frames, {total_s} s; memory {memory_before_bytes} → {memory_after_bytes}, "
+    "partition_done": "partition {partition} done on worker {worker}: {chunks} {parts}, "
+    "{frames} {scored}, {total_s} s; memory {memory_before_bytes} → {memory_after_bytes}, "
     "{mode}",
     "partition_halved": "partition {partition}: {reason}; looking for the cause among {chunks} "
-    "chunks",
-    "partition_failed": "partition {partition}: {chunks} chunk(s) failed: {reason}",
+    "{parts}",
+    "partition_failed": "partition {partition}: {chunks} {parts} failed: {reason}",
     "run_done": "done in {elapsed_s} s",
 }
 # Shown as lines even beside a progress bar.
@@ -68,8 +70,9 @@ class Journal:
     all; where the disk is full it is left out, and the tables will tell.
     """
 
-    def __init__(self, stream: FileIO) -> None:
+    def __init__(self, stream: FileIO, units: Units = _FRAMES) -> None:
         self._stream = stream
+        self._units = units._asdict()
         self._lock = threading.Lock()
         self.loads: dict[tuple[str, int], dict[str, Any]] = {}
         self.released = 0  # model sets given back, all workers together
@@ -77,13 +80,13 @@ class Journal:
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path) -> Iterator[Self]:
-        """A journal that appends to ``path``."""
+    def opened(cls, path: Path, units: Units = _FRAMES) -> Iterator[Self]:
+        """A journal that appends to ``path``, and tells of ``units``."""
         with writing(path):
             stream = FileIO(path, "a+")
         with stream:
             _drop_half_line(stream)
-            yield cls(stream)
+            yield cls(stream, units)
 
     def write(self, event: dict[str, Any]) -> None:
         """Take one event in: a dict with a key ``event``."""
@@ -93,7 +96,9 @@ class Journal:
             self._count(event)
         kind = event["event"]
         level = logging.WARNING if kind in _WARNINGS else logging.INFO
-        line = _LINES[kind].format(**{key: _readable(key, event[key]) for key in event})
+        line = _LINES[kind].format(
+            **self._units, **{key: _readable(key, event[key]) for key in event}
+        )
         logger.log(level, line, extra={"headline": kind in _HEADLINES})
 
     def _append(self, line: bytes) -> None:
@@ -205,14 +210,16 @@ def _headline(record: logging.LogRecord) -> bool:
 
 
 class ProgressBar:
-    """Chunks done of all, on a terminal; nothing elsewhere."""
+    """Chunks (or pieces) done of all, on a terminal; nothing elsewhere."""
 
-    def __init__(self, console: Console | None, total: int, done: int) -> None:
+    def __init__(
+        self, console: Console | None, total: int, done: int, units: Units = _FRAMES
+    ) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("chunks · {task.fields[rate]} frames/s ·"),
+            TextColumn(f"{units.parts} · {{task.fields[rate]}} {units.scored}/s ·"),
             TimeRemainingColumn(),
             console=console,
             disable=console is None or not console.is_terminal,

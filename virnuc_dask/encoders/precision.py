@@ -11,16 +11,16 @@ PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
 # CPUs have no fast products for these.
 FOR_GPUS = ("fp16", "fp8")
 
-# Tables of n-grams are looked up, not multiplied: half precision would save nothing.
-_LOOKED_UP = {"dna_ngrams", "peptide_ngrams"}
+# Tables of n-grams and words are looked up, not multiplied: half precision would save nothing.
+_LOOKED_UP = {"dna_ngrams", "peptide_ngrams", "dna_words", "peptide_words"}
 
 
 def fastest_precision(device: str, processor: Processor, architectures: Iterable[str]) -> str:
     """The precision that ``auto`` stands for.
 
     ``fp16`` on a GPU: as fast as ``bf16`` and eight times as exact; ``fp8`` must be asked for. On
-    a CPU ``bf16`` where it has instructions for it, else ``fp32``; n-grams compute in ``fp32``
-    everywhere.
+    a CPU ``bf16`` where it has instructions for it, else ``fp32``; n-grams and words
+    compute in ``fp32`` everywhere.
 
     Parameters
     ----------
@@ -31,13 +31,13 @@ def fastest_precision(device: str, processor: Processor, architectures: Iterable
     architectures
         Of the model set's encoders.
     """
-    if are_ngrams(architectures):
+    if are_looked_up(architectures):
         return "fp32"
     if device == "cuda":
         return "fp16"
     return "bf16" if processor.multiplies_bf16 else "fp32"
 
 
-def are_ngrams(architectures: Iterable[str]) -> bool:
-    """Whether all encoders look n-grams up: then a frame costs microseconds."""
+def are_looked_up(architectures: Iterable[str]) -> bool:
+    """Whether all encoders look n-grams or words up: then a frame costs microseconds."""
     return _LOOKED_UP.issuperset(architectures)

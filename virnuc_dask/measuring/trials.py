@@ -23,6 +23,7 @@ TURNS = 3
 _FEWEST, _MOST = 8, 20_000
 _COMPARED = 16  # texts on which precisions are compared
 DNA, PEPTIDE = "dna", "peptide"
+_OF_DNA = {"dnabert_s", "dna_ngrams", "dna_words"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Subject:
     @property
     def kind(self) -> str:
         """Whether it reads DNA or peptides."""
-        return DNA if self.spec.architecture in ("dnabert_s", "dna_ngrams") else PEPTIDE
+        return DNA if self.spec.architecture in _OF_DNA else PEPTIDE
 
     def draw_texts(self, count: int, seed: int = 1) -> list[str]:
         """So many frames of random genes, all different, as this encoder reads them."""

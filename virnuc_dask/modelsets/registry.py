@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from virnuc_dask.encoders.encoder import LARGEST_SIZE, EncoderSpec
 from virnuc_dask.errors import ModelSetError
@@ -107,6 +107,13 @@ class ContigModelSpec:
                 raise ValueError(f"{name} must lie between 0 and 1, not {value!r}")
 
 
+class Units(NamedTuple):
+    """What records are cut into, and what has a row in the tables, in words for people."""
+
+    parts: str = "chunks"
+    scored: str = "frames"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSetInfo:
     """The content of a ``modelset.json``.
@@ -156,6 +163,11 @@ class ModelSetInfo:
     def reads_genes(self) -> bool:
         """Whether a row of its tables is a gene, and not a frame."""
         return self.genes is not None
+
+    @property
+    def units(self) -> Units:
+        """What people are told that its runs have done."""
+        return Units("pieces", "genes or frames") if self.reads_genes else Units()
 
     @property
     def evidence(self) -> tuple[int, ...]:

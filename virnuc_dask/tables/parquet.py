@@ -108,6 +108,7 @@ def table_writer(
     """A writer for a table that comes in pieces; ``fingerprint`` is asked after the last one."""
     # Embeddings do not compress, and no one asks for their smallest value.
     texts = [f.name for f in schema if pa.types.is_string(f.type)]
+    long = [f.name for f in schema if pa.types.is_large_string(f.type)]
     plain = [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
     with (
         _replacing(path) as temporary,
@@ -118,7 +119,7 @@ def table_writer(
             schema,
             use_dictionary=[name for name in texts if name not in _DISTINCT],
             write_statistics=plain,
-            compression=dict.fromkeys(texts, "zstd"),
+            compression=dict.fromkeys([*texts, *long], "zstd"),
             write_page_checksum=True,
         ) as writer,
     ):

@@ -1,4 +1,4 @@
-"""The DNA encoder of `mini`, with faults that the environment asks for.
+"""The DNA encoder of n-grams, with faults that the environment asks for.
 
 ``VIRNUC_FAULTS`` holds JSON: ``delay_s`` (as long as the file ``delay_while`` exists) and
 ``load_s`` to be slow, ``harm`` with what a frame with `MARKER` does, or every frame if

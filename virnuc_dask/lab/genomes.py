@@ -1,0 +1,203 @@
+"""Whole genomes, each with its class and group, and those that may not be used left out."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from xopen import xopen
+
+from virnuc_dask.errors import BadInputError
+from virnuc_dask.lab.kmers import KmerIndex
+from virnuc_dask.lab.noise import KINDS
+from virnuc_dask.lab.recipe import GENOMES, NOISE, DataSettings
+from virnuc_dask.sequences.records import DAMAGE, Record, read_records
+
+log = logging.getLogger(__name__)
+
+EXCLUDED_KMER = 24
+_NOISE_NT = 20_000  # of a record of noise
+_NEEDED = ("record", "class", "group", "source", "phage_24mers")
+_LETTERS = np.frombuffer(b"ACGT", np.uint8)
+_CODES = np.zeros(256, np.uint8)
+_CODES[list(b"ACGT")] = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Genome:
+    """A record of known class: a genome, a segment, or a tile of one."""
+
+    record: str
+    kind: str  # one of GENOMES, or NOISE
+    group: str  # what stays together in a split
+    source: str
+    phage_24mers: int  # shared with known phages
+    dna: str
+
+    @property
+    def split_by(self) -> str:
+        """What all records have that are on one side of the split together."""
+        return self.group if self.kind == NOISE else f"{self.group}|{self.kind}"
+
+    @property
+    def genome(self) -> str:
+        """What the record is a part of, so far as its name tells."""
+        accession = self.record.partition(":")[0].partition(".")[0]
+        # Contigs of one draft share the letters and the two digits of their accession.
+        letters = accession.removeprefix("NZ_")
+        is_draft = letters[:4].isalpha() and letters[4:].isdigit() and len(letters) >= 12
+        return letters[:6] if is_draft else accession
+
+
+@dataclass(frozen=True, slots=True)
+class Genomes:
+    """What may be used, and how many records were left out, by reason and class."""
+
+    records: list[Genome]
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusions:
+    """What must never be used: records by name, and what shares k-mers with some sequences."""
+
+    names: frozenset[str]
+    similar: KmerIndex
+    shared: int  # so many k-mers are enough
+
+    @classmethod
+    def read(cls, settings: DataSettings) -> Exclusions:
+        """Read the list of names and the FASTA files.
+
+        Raises
+        ------
+        BadInputError
+            If one cannot be read.
+        """
+        names = _words(Path(settings.exclude_names)) if settings.exclude_names else ()
+        files = settings.exclude_similar
+        dna = (record.dna for record in read_records(list(files))) if files else ()
+        similar = KmerIndex.of(dna, EXCLUDED_KMER)
+        return cls(frozenset(names), similar, settings.exclude_shared)
+
+    def usable(self, records: Sequence[Record], left_out: Counter[str]) -> Iterator[Record]:
+        """Those that may be used; the others are counted by reason."""
+        similar = self.similar.shared([record.dna for record in records]) >= self.shared
+        for record, is_similar in zip(records, similar.tolist(), strict=True):
+            if not self.names.isdisjoint((record.id, record.id.partition(":")[0])):
+                left_out["excluded by name"] += 1
+            elif is_similar:
+                left_out["similar to an excluded sequence"] += 1
+            else:
+                yield record
+
+
+def read_genomes(settings: DataSettings, exclusions: Exclusions) -> Genomes:
+    """Read all genomes.
+
+    Raises
+    ------
+    BadInputError
+        If a file cannot be read, or a record is not in the table or of another class there.
+    """
+    table = _read_table(Path(settings.table))
+    left_out: Counter[str] = Counter()
+    records: list[Genome] = []
+    for kind in GENOMES:
+        excluded: Counter[str] = Counter()
+        for path in settings.files(kind):
+            for record in read_records([path]):
+                usable = exclusions.usable([record], excluded)
+                records += [_genome(table, kind, record, path) for record in usable]
+        left_out |= Counter({f"{kind}: {reason}": n for reason, n in excluded.items()})
+    for reason, count in left_out.items():
+        log.info("%d records left out: %s", count, reason)
+    return Genomes(records, left_out)
+
+
+def make_noise(genomes: Sequence[Genome], total_nt: int, seed: int) -> list[Genome]:
+    """DNA that is nobody's, made of stretches of the genomes, each class as much.
+
+    A record of noise has the group of the record it was made from, and so its side of the split.
+    Its source is the kind of noise.
+    """
+    rng = np.random.default_rng((seed, 7))
+    by_kind = [
+        [g for g in genomes if g.kind == kind and len(g.dna) >= _NOISE_NT] for kind in GENOMES
+    ]
+    long = [of for of in by_kind if of]
+    drawn = [
+        _stretch(long[i % len(long)], rng) for i in range(total_nt // _NOISE_NT if long else 0)
+    ]
+    made: list[Genome] = []
+    for number, make in enumerate(KINDS):
+        if part := drawn[number :: len(KINDS)]:
+            windows = np.stack([codes for _, codes in part])
+            of = [genome for genome, _ in part]
+            made += _noise_records(make.__name__, of, make(windows, rng), len(made))
+    return made
+
+
+def _stretch(
+    genomes: Sequence[Genome], rng: np.random.Generator
+) -> tuple[Genome, NDArray[np.uint8]]:
+    genome = genomes[int(rng.integers(len(genomes)))]
+    first = int(rng.integers(len(genome.dna) - _NOISE_NT + 1))
+    dna = genome.dna[first : first + _NOISE_NT]
+    return genome, _CODES[np.frombuffer(dna.encode("ascii"), np.uint8)]
+
+
+def _noise_records(
+    name: str, of: Sequence[Genome], windows: NDArray[np.uint8], first: int
+) -> list[Genome]:
+    return [
+        Genome(
+            record=f"{name}_{first + row}_of_{genome.record}",
+            kind=NOISE,
+            group=genome.split_by,
+            source=name,
+            phage_24mers=0,
+            dna=_LETTERS[window].tobytes().decode("ascii"),
+        )
+        for row, (genome, window) in enumerate(zip(of, windows, strict=True))
+    ]
+
+
+def _genome(table: Mapping[str, Mapping[str, str]], kind: str, record: Record, path: str) -> Genome:
+    row = table.get(record.id)
+    if row is None or row["class"] != kind:
+        known = f"is {row['class']} there" if row else "is not in it"
+        raise BadInputError(f"{path}: {record.id} is to be {kind}, but {known}: mend the table.")
+    # Eukaryotes are grouped by where they come from, which says nothing: each is its own group.
+    group = record.id.partition(":")[0] if kind == "eukaryote" else row["group"]
+    phage_24mers = int(row["phage_24mers"] or 0)
+    return Genome(record.id, kind, group, row["source"], phage_24mers, record.dna.upper())
+
+
+def _read_table(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        with xopen(path, "rt", encoding="utf-8", threads=0) as stream:
+            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+            if missing := set(_NEEDED) - set(reader.fieldnames or ()):
+                raise BadInputError(f"{path}: has no column {', '.join(sorted(missing))}.")
+            return {row["record"]: {name: row[name] for name in _NEEDED} for row in reader}
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{path}: not UTF-8 text.") from error
+    except DAMAGE as error:
+        raise BadInputError(f"{path}: cannot be read: {error}.") from error
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        with xopen(path, "rb", threads=0) as stream:
+            return [word.decode("ascii") for word in stream.read().split()]
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{path}: must hold a name a line, plain ASCII.") from error
+    except DAMAGE as error:
+        raise BadInputError(f"{path}: cannot be read: {error}.") from error

@@ -1,0 +1,168 @@
+"""MetaPhlAn's marker genes, whose names tell viruses, transcripts and others.
+
+``GeneID:…`` are viral; ``gi|…`` are bacterial, archaeal and eukaryotic, those with an ``XM_`` or
+``NM_`` accession eukaryotic transcripts; the few ``NC_…``, of mixed origin, are left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from virnuc_dask.lab.genomes import Exclusions
+from virnuc_dask.lab.recipe import MarkerSettings
+from virnuc_dask.lab.splits import place_of
+from virnuc_dask.sequences.frames import translate
+from virnuc_dask.sequences.records import Record, read_records
+
+log = logging.getLogger(__name__)
+
+VIRUS, TRANSCRIPT, OTHER = "virus", "transcript", "other"
+TEST_BIT = 5  # of `similar_to`; a lower one is a fold's
+
+_NAME = re.compile(r"(?P<source>GeneID:|gi\|)(?P<number>\d+)(?:\|\w+\|(?P<accession>[^|]+))?")
+# Contigs of one draft genome share the first letters and the version of their accessions.
+_DRAFT = re.compile(r"(?:[A-Z]{2}_)?(?P<assembly>[A-Z]{4}\d{2})\d{6}")
+_TRANSCRIPT = re.compile(r"[XN]M_(\d+)")
+# Viral genes have no accession; those of one genome have neighbouring numbers. So have transcripts.
+_NEIGHBOURS = {VIRUS: 50, TRANSCRIPT: 500}
+_BATCH = 20_000
+_WORD = 8
+_RESIDUES = b"ACDEFGHIKLMNPQRSTVWY"
+_CODE = np.full(256, len(_RESIDUES), np.uint8)
+_CODE[list(_RESIDUES)] = range(len(_RESIDUES))
+_SCHEMA = pa.schema(
+    [
+        ("marker", pa.string()),
+        ("dna", pa.large_string()),
+        ("peptide", pa.large_string()),
+        ("kind", pa.string()),
+        ("group", pa.string()),
+        ("similar_to", pa.uint8()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A gene: whole codons in coding direction."""
+
+    name: str
+    dna: str
+    peptide: str
+    kind: str
+    group: str  # of what is known of its genome
+
+
+def read_markers(path: Path, settings: MarkerSettings, exclusions: Exclusions) -> list[Marker]:
+    """The markers that may be used, of others a share by a hash of their names.
+
+    Raises
+    ------
+    BadInputError
+        If the file cannot be read.
+    """
+    left_out: Counter[str] = Counter()
+    records = (record for record in read_records([str(path)]) if _is_chosen(record.id, settings))
+    markers: list[Marker] = []
+    while batch := list(islice(records, _BATCH)):
+        usable = exclusions.usable(batch, left_out)
+        markers += _open_ones(usable, settings.shortest_residues, left_out)
+    for reason, count in left_out.items():
+        log.info("%d markers left out: %s", count, reason)
+    return markers
+
+
+def marker_table(
+    markers: Sequence[Marker], viral: Iterable[tuple[int, Sequence[str]]], settings: MarkerSettings
+) -> pa.Table:
+    """A row a marker.
+
+    Parameters
+    ----------
+    viral
+        For each bit of ``similar_to`` (a fold's number, or `TEST_BIT`) the peptides of its
+        viruses: the bit is set where a marker shares words with any of them.
+    """
+    words, owner = _words([marker.peptide for marker in markers])
+    similar = np.zeros(len(markers), np.uint8)
+    for bit, peptides in viral:
+        of, _ = _words(peptides)
+        shared = np.bincount(owner[np.isin(words, np.unique(of))], minlength=len(markers))
+        similar |= (shared >= settings.similar_words).astype(np.uint8) << np.uint8(bit)
+    columns = {
+        "marker": [marker.name for marker in markers],
+        "dna": [marker.dna for marker in markers],
+        "peptide": [marker.peptide for marker in markers],
+        "kind": [marker.kind for marker in markers],
+        "group": [marker.group for marker in markers],
+        "similar_to": similar,
+    }
+    return pa.table(columns, _SCHEMA)
+
+
+def kind_of(name: str) -> str | None:
+    """`VIRUS`, `TRANSCRIPT` or `OTHER` by a marker's name; None if it is to be left out."""
+    found = _NAME.match(name)
+    if not found:
+        return None
+    if found["source"] == "GeneID:":
+        return VIRUS
+    return TRANSCRIPT if _TRANSCRIPT.match(found["accession"] or "") else OTHER
+
+
+def group_of(name: str) -> str:
+    """What a marker's name tells of its genome; the name itself if it is no marker's."""
+    found = _NAME.match(name)
+    if not found:
+        return name
+    accession = found["accession"] or ""
+    if found["source"] == "GeneID:":
+        return f"GeneID:{int(found['number']) // _NEIGHBOURS[VIRUS]}"
+    if transcript := _TRANSCRIPT.match(accession):
+        return f"XM:{int(transcript[1]) // _NEIGHBOURS[TRANSCRIPT]}"
+    draft = _DRAFT.match(accession)
+    return draft["assembly"] if draft else accession.partition(".")[0] or name
+
+
+def _is_chosen(name: str, settings: MarkerSettings) -> bool:
+    kind = kind_of(name)
+    shares = {VIRUS: 1.0, OTHER: settings.others, TRANSCRIPT: settings.transcripts}
+    return kind is not None and place_of(name) <= shares[kind]
+
+
+def _open_ones(
+    records: Iterable[Record], shortest: int, left_out: Counter[str]
+) -> Iterator[Marker]:
+    """Those that are an open frame, but for a stop codon at the end."""
+    for record in records:
+        dna = record.dna.upper()[: len(record.dna) // 3 * 3]
+        peptide = translate(dna).rstrip("*")
+        if len(peptide) < shortest or "*" in peptide:
+            left_out["no open frame, or a short one"] += 1
+        elif kind := kind_of(record.id):
+            yield Marker(record.id, dna, peptide, kind, group_of(record.id))
+
+
+def _words(peptides: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Words of eight residues as numbers, and the row of the peptide that each is of."""
+    joined = "\n".join(peptides).encode("ascii")
+    codes = _CODE[np.frombuffer(joined, np.uint8)]
+    if len(codes) < _WORD:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    other = np.cumsum(np.concatenate(([0], codes == len(_RESIDUES))), dtype=np.int64)
+    at = np.flatnonzero(other[_WORD:] == other[:-_WORD])
+    word = np.zeros(len(at), np.int64)
+    for place in range(_WORD):
+        word = word * len(_RESIDUES) + codes[at + place]
+    ends = np.cumsum([len(peptide) + 1 for peptide in peptides])
+    return word, np.searchsorted(ends, at, side="right")

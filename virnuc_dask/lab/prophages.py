@@ -1,0 +1,132 @@
+"""Stretches of prokaryotes and plasmids that may be viral: neighbours that resemble phage genes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from virnuc_dask.errors import UsageError
+from virnuc_dask.lab.recipe import ProphageSettings
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+_MOST_HITS = 20  # of a gene that MMseqs2 keeps: one would do
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """Of genes: which lie where there may be a virus, and which where there is one."""
+
+    doubtful: BoolArray
+    prophage: BoolArray
+
+
+def hits(
+    genes: Iterable[tuple[int, str]],
+    phage_genes: Iterable[tuple[int, str]],
+    settings: ProphageSettings,
+    threads: int,
+) -> IntArray:
+    """Numbers of the ``genes`` that resemble one of the ``phage_genes``, in ascending order.
+
+    Parameters
+    ----------
+    genes, phage_genes
+        Numbered peptides.
+
+    Raises
+    ------
+    UsageError
+        If MMseqs2 is not installed, or fails.
+    """
+    with TemporaryDirectory(prefix="virnuc-prophages-") as folder:
+        query, target, found = (Path(folder) / name for name in ("q.faa", "t.faa", "hits.tsv"))
+        written = [
+            _write(path, of, settings.shortest_residues)
+            for path, of in ((query, genes), (target, phage_genes))
+        ]
+        if not all(written):
+            return np.empty(0, np.int64)
+        _search(query, target, found, settings, threads)
+        lines = [line.split("\t") for line in found.read_text().splitlines()]
+    return np.unique(
+        np.array([int(name) for name, bits in lines if float(bits) >= settings.bits], np.int64)
+    )
+
+
+def doubts(record: IntArray, place: IntArray, hit: BoolArray, settings: ProphageSettings) -> Doubts:
+    """Which genes lie in a window of neighbours of a record, many of which are hits.
+
+    Parameters
+    ----------
+    record, place
+        Of each gene; genes may come in any order.
+    """
+    order = np.lexsort((place, record))
+    around = _in_window(record[order], hit[order], settings.window // 2)
+    many = np.empty(len(hit), np.int64)
+    many[order] = around
+    return Doubts(many >= settings.doubtful, many >= settings.prophage)
+
+
+def stretches(record: IntArray, start: IntArray, end: IntArray, flagged: BoolArray) -> IntArray:
+    """Runs of flagged genes of a record, as rows (record, start of the first, end of the last)."""
+    order = np.lexsort((start, record))
+    record, start, end, flagged = record[order], start[order], end[order], flagged[order]
+    edge = np.ones(len(record) + 1, np.bool_)
+    edge[1:-1] = (record[1:] != record[:-1]) | (flagged[1:] != flagged[:-1])
+    first = np.flatnonzero(edge)
+    last = np.append(first[1:], 0)[:-1]
+    first = first[:-1]
+    of = flagged[first]
+    ends = np.array([end[a:b].max() for a, b in zip(first[of], last[of], strict=True)], np.int64)
+    return np.stack([record[first[of]], start[first[of]], ends], 1)
+
+
+def _in_window(record: IntArray, hit: BoolArray, reach: int) -> IntArray:
+    """Hits among each gene, ``reach`` genes before it and ``reach`` after it, of one record."""
+    rows = np.arange(len(record))
+    first = np.maximum(np.searchsorted(record, record, side="left"), rows - reach)
+    last = np.minimum(np.searchsorted(record, record, side="right"), rows + reach + 1)
+    total = np.concatenate(([0], np.cumsum(hit, dtype=np.int64)))
+    around: IntArray = total[last] - total[first]
+    return around
+
+
+def _write(path: Path, peptides: Iterable[tuple[int, str]], shortest: int) -> int:
+    written = 0
+    with path.open("w", encoding="ascii") as stream:
+        for number, peptide in peptides:
+            if len(peptide) >= shortest:
+                stream.write(f">{number}\n{peptide}\n")
+                written += 1
+    return written
+
+
+def _search(
+    query: Path, target: Path, found: Path, settings: ProphageSettings, threads: int
+) -> None:
+    if (program := shutil.which("mmseqs")) is None:
+        raise UsageError(
+            "prophages are found by MMseqs2, and there is no `mmseqs`; install it "
+            "(Debian: mmseqs2, conda: bioconda::mmseqs2)."
+        )
+    options: Sequence[str | float] = (
+        *("-s", settings.sensitivity, "-e", settings.e_value),
+        *("-c", settings.coverage, "--cov-mode", 5, "--max-seqs", _MOST_HITS),
+        *("--threads", threads, "--format-output", "query,bits", "-v", 1),
+    )
+    given = (query, target, found, query.parent / "temporary")
+    command = [program, "easy-search", *map(str, given), *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["nothing"]
+        raise UsageError(f"MMseqs2 failed with code {done.returncode}: {said[0]}.")
