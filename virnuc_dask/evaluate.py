@@ -20,11 +20,11 @@ from virnuc_dask.cluster.hardware import hardware_of
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import OutputExistsError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
-from virnuc_dask.planning import chunk_length, decided, require_frames
-from virnuc_dask.quality.assessment import assess, difference
+from virnuc_dask.planning import chunk_length, decided
+from virnuc_dask.quality.assessment import assess, difference, side_by_side
 from virnuc_dask.quality.figures import RESAMPLES, SEED
 from virnuc_dask.quality.labelled import LabelledFiles, read_labelled
-from virnuc_dask.quality.scored import ScoredRun, read_scored
+from virnuc_dask.quality.scored import Level, ScoredRun, read_scored
 from virnuc_dask.run import Run, run
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.ownership import made, refuse_loss, refuse_others, sizes
@@ -63,7 +63,8 @@ def evaluate(
 
     Each set makes a run over all files, in ``out/runs``; the figures are read from its tables. They
     are written to ``evaluation.json``, ``evaluation.html`` and ``plots/`` and returned as they
-    stand in the JSON file.
+    stand in the JSON file. A set that reads genes is measured on records alone; sets of either
+    reading are compared on the records that all of them score.
 
     Parameters
     ----------
@@ -75,9 +76,11 @@ def evaluate(
         Folder of the evaluation. One that holds an evaluation already needs ``resume`` or
         ``force``.
     settings
-        Where and how to compute; ``model``, ``length`` and ``features`` are not looked at.
+        Where and how to compute; ``model``, ``length`` and ``features`` are not looked at, and
+        ``gene_caller`` only for sets that read genes.
     lengths
-        Chunk lengths, each a run of its own; default: the first of each set.
+        Chunk lengths, each a run of its own; default: the first of each set. A set that reads genes
+        has one run, whatever they are.
     console
         Where to draw progress bars.
     keep
@@ -102,21 +105,35 @@ def evaluate(
         read = (*labelled.files, *(find(str(name)) for name in sets), *keep)
         _refuse_loss(out, read)
     evaluations: list[dict[str, Any]] = []
-    first: dict[int, ScoredRun] = {}
+    first: dict[int, Level] = {}  # chunks, by their length
+    contigs: list[Level] = []
     for trial in trials:
         done = _compute(trial, labelled, resume=resume, force=force, console=console)
         length = chunk_length(trial.settings, trial.info)
         scored = read_scored(trial.folder, labelled, trial.info.calibration_for(length))
-        compared = first.setdefault(length, scored)
+        contigs.append(scored.contigs)
         evaluations.append(
             _described(trial, done, out)
-            | {"difference_to_first": None if scored is compared else difference(scored, compared)}
+            | {"difference_to_first": _difference(scored, first)}
             | assess(scored)
         )
+    compared = side_by_side(contigs) if len(contigs) > 1 else [None]
+    for evaluation, figures in zip(evaluations, compared, strict=True):
+        evaluation["shared_contigs"] = figures
     content = _content(labelled, evaluations)
     _forget_earlier(out, [trial.folder for trial in trials] if force else None)
     _write(content, out)
     return content
+
+
+def _difference(scored: ScoredRun, first: dict[int, Level]) -> dict[str, Any] | None:
+    """Of its chunks to those of the first run with chunks of that length; None for the first."""
+    if scored.chunks is None:
+        return None
+    compared = first.setdefault(scored.chunk_length, scored.chunks)
+    if scored.chunks is compared:
+        return None
+    return difference(scored.chunks, compared, scored.labelled.is_virus)
 
 
 def _require_extra() -> None:
@@ -133,19 +150,21 @@ def _trials(
     if len({find(name) for name in sets}) < len(sets) or not sets:
         raise UsageError("name one model set, or several different ones.")
     found = {name: read_info(find(name)) for name in sets}
-    for info in found.values():
-        require_frames(info, "evaluate")
     names = Counter(info.name for info in found.values())
     with reached(settings.cluster) as client:
         hardware = hardware_of(settings.cluster, client)
     for place, (source, info) in enumerate(found.items(), start=1):
         name = info.name if names[info.name] == 1 else f"{info.name}-{place}"
-        for length in dict.fromkeys(lengths) or (info.chunk_lengths[0],):
+        wanted = () if info.reads_genes else dict.fromkeys(lengths)
+        for length in wanted or (info.chunk_lengths[0],):
             own = replace(settings, model=source, length=length, features=False)
+            if not info.reads_genes:
+                own = replace(own, gene_caller=None)
             chunk_length(own, info)
             own = decided(own, info, hardware)
-            folder = out / _RUNS / f"{re.sub(r'[^0-9A-Za-z._-]', '_', name)}-{length}"
-            yield _Trial(f"{name} ({length} nt)", info, own, folder)
+            kind = ("genes", "genes") if info.reads_genes else (f"{length} nt", str(length))
+            folder = out / _RUNS / f"{re.sub(r'[^0-9A-Za-z._-]', '_', name)}-{kind[1]}"
+            yield _Trial(f"{name} ({kind[0]})", info, own, folder)
 
 
 def _prepare(out: Path, *, resume: bool, force: bool) -> None:
@@ -255,6 +274,8 @@ def _described(trial: _Trial, done: Run, out: Path) -> dict[str, Any]:
             "checksum": info.checksum,
             "files": dict(info.files),
         },
+        "reading": info.reading,
+        "gene_caller": trial.settings.gene_caller,
         "chunk_length": trial.settings.length,
         "precision": trial.settings.precision,
         "called_by": done.summary["called_by"],
@@ -299,7 +320,10 @@ def _write(content: dict[str, Any], out: Path) -> None:
 
 
 def summary_lines(content: dict[str, Any]) -> Iterator[str]:
-    """The most wanted figures as a table for a terminal."""
+    """The most wanted figures as a table for a terminal.
+
+    ``shared`` are the contigs that all sets score.
+    """
     columns = {
         "AUROC": "auroc",
         "avg.prec.": "average_precision",
@@ -310,8 +334,11 @@ def summary_lines(content: dict[str, Any]) -> Iterator[str]:
     }
     width = max(len(e["label"]) for e in content["evaluations"])
     yield f"{'':{width}}  level    {''.join(f'{name:>10}' for name in columns)}"
-    for level in ("frames", "chunks", "contigs"):
+    for level in ("frames", "chunks", "contigs", "shared"):
         for e in content["evaluations"]:
-            values = (e["levels"][level][key] for key in columns.values())
+            figures = e["shared_contigs"] if level == "shared" else e["levels"].get(level)
+            if figures is None:
+                continue
+            values = (figures[key] for key in columns.values())
             cells = "".join(f"{'-' if value is None else f'{value:.4f}':>10}" for value in values)
             yield f"{e['label']:{width}}  {level:<9}{cells}"

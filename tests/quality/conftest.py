@@ -1,5 +1,7 @@
 """A made-up scored run, for what is measured and shown of one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,8 +13,11 @@ COUNTS = {"phages": 20, "eukaryotic": 15, "bacteria": 30, "shuffled": 12}
 LENGTHS = (400, 700, 2_000, 50_000)
 
 
-def make_run(*, calibrated: bool, power: float = 1.0) -> ScoredRun:
-    """Three chunks a record, two frames a chunk; shuffled chunks have no score but a few."""
+def make_run(*, calibrated: bool, power: float = 1.0, genes: bool = False) -> ScoredRun:
+    """Three chunks a record, two frames a chunk; shuffled chunks have no score but a few.
+
+    Of a set that reads ``genes`` there are contigs alone; it is unsure of every tenth.
+    """
     rng = np.random.default_rng(0)
     labelled = LabelledFiles(
         tuple(
@@ -33,18 +38,22 @@ def make_run(*, calibrated: bool, power: float = 1.0) -> ScoredRun:
         likely = score if calibrated and copies < 6 else None
         return Level(score, score >= 0.5, is_virus[record], record, length_nt, likely)
 
+    contigs = level(1, np.array(LENGTHS)[records % len(LENGTHS)])
+    unsure = records % 10 == 3 if genes else np.zeros(len(records), np.bool_)
+    unsure &= contigs.is_scored
+    contigs = replace(contigs, unsure=unsure, called=contigs.called & ~unsure)
     chunk_nt = np.where(np.arange(3 * len(records)) % 3 == 2, 310, 500)
     return ScoredRun(
         labelled,
         500,
         pa.array([f"r{i}" for i in records]),
-        frames=level(6, np.repeat(chunk_nt, 2)),
-        chunks=level(3, chunk_nt),
-        contigs=level(1, np.array(LENGTHS)[records % len(LENGTHS)]),
+        frames=None if genes else level(6, np.repeat(chunk_nt, 2)),
+        chunks=None if genes else level(3, chunk_nt),
+        contigs=contigs,
     )
 
 
 @pytest.fixture(scope="session")
 def made_up_run():
-    """Makes one: `calibrated` or not, and of some `power` to tell viruses from others."""
+    """Makes one: `calibrated` or not, of some `power`, reading `genes` or not."""
     return make_run

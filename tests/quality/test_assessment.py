@@ -1,11 +1,18 @@
 """Figures of a made-up scored run."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from virnuc_dask.quality.assessment import assess, difference, false_discoveries, reliability
+from virnuc_dask.quality.assessment import (
+    assess,
+    difference,
+    false_discoveries,
+    reliability,
+    side_by_side,
+)
 from virnuc_dask.quality.scored import Level
 
 
@@ -32,7 +39,7 @@ def test_what_has_no_score_is_counted_apart(figures):
 
 
 def test_every_viral_group_meets_every_other_group(run, figures):
-    pairs = {(p["virus"], p["others"]): p for p in figures["pairs"]}
+    pairs = {(p["virus"], p["others"]): p for p in figures["pairs"]["chunks"]}
     assert set(pairs) == {
         (v, o) for v in ("phages", "eukaryotic") for o in ("bacteria", "shuffled")
     }
@@ -113,7 +120,67 @@ def test_without_a_calibration_there_is_nothing_to_judge(made_up_run):
 
 def test_a_better_set_shows_in_the_paired_difference(made_up_run):
     first, better = (made_up_run(calibrated=False, power=power) for power in (0.5, 1.0))
-    found = difference(better, first)
+    labels = first.labelled.is_virus
+    found = difference(better.chunks, first.chunks, labels)
     low, high = found["interval"]
     assert 0 < low < found["auroc"] < high
-    assert difference(first, first) == {"auroc": 0.0, "interval": [0.0, 0.0]}
+    assert difference(first.chunks, first.chunks, labels) == {"auroc": 0.0, "interval": [0.0, 0.0]}
+
+
+@pytest.fixture(scope="module")
+def of_genes(made_up_run):
+    return made_up_run(calibrated=True, power=0.5, genes=True)
+
+
+def test_a_set_that_reads_genes_is_measured_on_contigs_alone(of_genes):
+    found = assess(of_genes)
+    assert set(found["levels"]) == set(found["curves"]) == set(found["by_length"]) == {"contigs"}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert set(found["calibration"]) == {"contigs", "false_discovery"}
+    assert all(c["expected_calibration_error"] is not None for c in found["by_length"]["contigs"])
+    low, high = found["levels"]["contigs"]["auroc_interval"]
+    assert low < found["levels"]["contigs"]["auroc"] < high
+    contigs, group_of = of_genes.contigs, of_genes.labelled.group_of
+    pair = found["pairs"]["contigs"][2]
+    assert (pair["virus"], pair["others"]) == ("eukaryotic", "bacteria")
+    virus, others = contigs.score[group_of == 1], contigs.score[group_of == 2]
+    assert pair["auroc"] == pytest.approx((virus[:, None] > others).mean(), abs=1e-6)
+    assert set(found["groups"][0]) == {"name", "class", "contigs"}
+
+
+def test_what_a_set_is_unsure_of_is_counted_apart_and_is_no_mistake(of_genes):
+    contigs, found = of_genes.contigs, assess(of_genes)
+    whole = found["levels"]["contigs"]
+    assert whole["unsure_virus"] == (contigs.unsure & contigs.is_virus).sum() > 0
+    assert whole["unsure_others"] == (contigs.unsure & ~contigs.is_virus).sum() > 0
+    recall = contigs.called[contigs.is_virus].mean()
+    assert whole["recall"] == pytest.approx(recall, abs=1e-6), "an unsure virus is not found"
+    assert sum(g["contigs"]["unsure"] for g in found["groups"]) == contigs.unsure.sum()
+    unsure = {f"r{i}" for i in np.flatnonzero(contigs.unsure)}
+    assert not unsure & {m["record_id"] for m in found["mistakes"]["missed"]}
+
+
+def test_records_without_a_probability_are_left_out_of_calibration(of_genes):
+    contigs = of_genes.contigs
+    likely = contigs.probability.copy()
+    likely[::5] = np.nan
+    fewer = replace(contigs, probability=likely)
+    kept = contigs.where(~np.isnan(likely))
+    assert reliability(fewer) == reliability(kept)
+    assert false_discoveries(fewer) == false_discoveries(kept)
+
+
+def test_sets_are_compared_on_the_records_that_all_of_them_score(made_up_run, of_genes):
+    by_frames = made_up_run(calibrated=True).contigs
+    by_genes = replace(of_genes.contigs, score=np.nan_to_num(of_genes.contigs.score, nan=0.9))
+    both = by_frames.is_scored & by_genes.is_scored
+    assert not both.all()
+    assert by_genes.is_scored.all()
+    first, second = side_by_side([by_frames, by_genes])
+    n_virus, n_others = (int((both & (by_frames.is_virus == side)).sum()) for side in (1, 0))
+    for found in (first, second):
+        assert (found["n_virus"], found["n_others"]) == (n_virus, n_others)
+    assert first["difference_to_first"] is None
+    found = second["difference_to_first"]
+    assert found["auroc"] == pytest.approx(second["auroc"] - first["auroc"], abs=2e-6)
+    assert found["interval"][0] < found["auroc"] < found["interval"][1]

@@ -6,7 +6,7 @@ from itertools import islice
 
 import pytest
 
-from virnuc_dask.quality.assessment import assess, difference
+from virnuc_dask.quality.assessment import assess, difference, side_by_side
 from virnuc_dask.quality.page import page
 from virnuc_dask.quality.plots import draw
 
@@ -41,7 +41,14 @@ class Reader(HTMLParser):
         self.text.append(data)
 
 
+def difference_of(run, first):
+    if run.chunks is None or first.chunks is None:
+        return None
+    return difference(run.chunks, first.chunks, run.labelled.is_virus)
+
+
 def content_of(*runs, label="mini (500 nt)"):
+    compared = side_by_side([run.contigs for run in runs]) if len(runs) > 1 else [None]
     evaluations = [
         {
             "label": label if not place else f"other {place}",
@@ -50,10 +57,11 @@ def content_of(*runs, label="mini (500 nt)"):
             "precision": "fp32",
             "called_by": "score >= 0.5",
             "run": "runs/mini-500",
-            "difference_to_first": difference(run, runs[0]) if place else None,
+            "difference_to_first": difference_of(run, runs[0]) if place else None,
+            "shared_contigs": shared,
             **assess(run),
         }
-        for place, run in enumerate(runs)
+        for place, (run, shared) in enumerate(zip(runs, compared, strict=True))
     ]
     return {
         "virnuc_dask": "0",
@@ -89,7 +97,7 @@ def hostile(made_up_run):
         group["name"] = f"{group['name']}{HOSTILE}"
     for group in content["groups"]:
         group["file"] = f"/data/{HOSTILE}.fa"
-    for pair in evaluation["pairs"]:
+    for pair in (*evaluation["pairs"]["chunks"], *evaluation["pairs"]["contigs"]):
         pair["virus"] += HOSTILE
     for mistake in evaluation["mistakes"]["missed"]:
         mistake["record_id"] += HOSTILE
@@ -198,3 +206,56 @@ def test_a_single_set_has_no_difference(made_up_run):
     assert "to the first" not in html
     assert "No calibration" not in html
     assert f"{content['evaluations'][0]['levels']['contigs']['auroc']:.3f}" in html
+
+
+def table_of(html, title):
+    """Cells of the first table of a section, its header first, as a reader sees them."""
+    section = html[html.index(f"<h2>{title}</h2>") :]
+    rows = re.findall(r"<tr>(.*?)</tr>", section[: section.index("</table>")])
+    return [
+        ["".join(Reader(cell).text) for cell in re.findall(r"<t[dh].*?>(.*?)</t[dh]>", row)]
+        for row in rows
+    ]
+
+
+def test_a_set_that_reads_genes_alone_makes_a_page_of_contigs(made_up_run):
+    content = content_of(made_up_run(calibrated=True, genes=True))
+    html = page(content, first_plots(content))
+    assert Reader(html).open == []
+    head, *rows = table_of(html, "All records")
+    assert [row[0] for row in rows] == ["contigs"]
+    assert re.fullmatch(r"35 \(\d unsure\)", rows[0][2])
+    assert "Contigs alone: mini (500 nt). A set that reads genes" in html
+    assert "<h2>Chunks, by pair of groups</h2>" not in html
+    assert len(table_of(html, "Contigs, by pair of groups")) == 5
+    head, *_ = table_of(html, "Called virus, by group")
+    assert head[3:] == ["contigs", "contigs, virus", "contigs, of scored"]
+    levels = [row[1] for row in table_of(html, "Calibration")[1:]]
+    assert levels[:2] == ["contigs", "contigs, 0 to 499 nt"]
+
+
+def test_sets_of_either_reading_stand_side_by_side(made_up_run):
+    by_frames = made_up_run(calibrated=True, power=0.5)
+    content = content_of(by_frames, made_up_run(calibrated=True, genes=True))
+    html = page(content, [])
+    assert Reader(html).open == []
+    head, *rows = table_of(html, "All records")
+    assert head[-1] == "Δ AUROC to the first"
+    first, second = "mini (500 nt)", "other 1"
+    assert [tuple(row[:2]) for row in rows] == [
+        ("chunks", first),
+        ("contigs", first),
+        ("contigs", second),
+        ("frames", first),
+        ("contigs that all sets score", first),
+        ("contigs that all sets score", second),
+    ]
+    found = content["evaluations"][1]["shared_contigs"]["difference_to_first"]
+    assert rows[-1][-1].startswith(f"{found['auroc']:+.4f} [")
+    assert "Contigs alone: other 1." in html
+    for title in ("All records", "Chunks, by pair of groups", "Contigs, by pair of groups",
+                  "Called virus, by group", "By length", "Calibration"):  # fmt: skip
+        head, *rows = table_of(html, title)
+        assert {len(row) for row in rows} == {len(head)}, title
+    group = table_of(html, "Called virus, by group")[2]
+    assert group[2:6] == [second, *"\u2013\u2013\u2013"]

@@ -71,9 +71,25 @@ def test_what_has_no_figures_is_not_drawn(made_up_run):
     for e in content["evaluations"]:
         for level in ("frames", "contigs"):
             e["curves"][level] = {"roc": [[], []], "precision_recall": [[], []]}
-        e["pairs"] = e["pairs"][:1]
+        e["pairs"] = {level: pairs[:1] for level, pairs in e["pairs"].items()}
     names = {plot.name for plot in draw(content)}
     assert names == {"roc-chunks", "roc-low-chunks", "precision-recall-chunks"}
+
+
+def test_a_set_that_reads_genes_is_in_the_plots_of_contigs_alone(made_up_run):
+    runs = {
+        "frames": made_up_run(calibrated=True),
+        "genes": made_up_run(calibrated=True, genes=True),
+    }
+    content = {"evaluations": [evaluation(run, label) for label, run in runs.items()]}
+    drawn = {plot.name for plot in draw(content) if "genes" in texts(plot.svg)}
+    assert drawn == {
+        "roc-contigs",
+        "roc-low-contigs",
+        "precision-recall-contigs",
+        "reliability-contigs",
+        "pairs-contigs",
+    }
 
 
 def test_the_same_figures_give_the_same_plots(made_up_run):

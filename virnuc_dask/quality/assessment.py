@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from virnuc_dask.quality.figures import (
     resampled_aurocs,
     roc_points,
 )
+from virnuc_dask.quality.labelled import LabelledFiles
 from virnuc_dask.quality.scored import Level, ScoredRun
 
 # Classes of contigs, from and below.
@@ -39,8 +41,8 @@ Figures = dict[str, Any]
 def assess(run: ScoredRun) -> Figures:
     """Figures of one run, ready for JSON; None is a figure that is not defined there."""
     levels = {name: level_quality(level) for name, level in run.levels.items()}
-    everything = np.ones(len(run.labelled.is_virus), np.bool_)
-    levels["chunks"]["auroc_interval"] = auroc_interval(run, everything)
+    for name, level in _of_records(run).items():
+        levels[name]["auroc_interval"] = auroc_interval(level, run.labelled.is_virus)
     return {
         "levels": levels,
         "by_length": by_length(run),
@@ -53,15 +55,29 @@ def assess(run: ScoredRun) -> Figures:
 
 
 def level_quality(level: Level) -> Figures:
-    """Counts, ranking and calls over the rows with a score, and how many have none."""
+    """Counts, ranking and calls over the rows with a score, and how many have none.
+
+    What the run is unsure of is not called virus; of contigs it is counted, too.
+    """
     scored = level.scored
     return {
         "n_virus": int(scored.is_virus.sum()),
         "n_others": int((~scored.is_virus).sum()),
         "unscored_virus": int((level.is_virus & ~level.is_scored).sum()),
         "unscored_others": int((~level.is_virus & ~level.is_scored).sum()),
+        **_unsure(level),
         **ranking(scored.score, scored.is_virus),
         **calls_quality(scored.called, scored.is_virus),
+    }
+
+
+def _unsure(level: Level) -> Figures:
+    """How many of each class the run is unsure of; nothing of levels that know no such call."""
+    if level.unsure is None:
+        return {}
+    return {
+        "unsure_virus": int((level.unsure & level.is_virus).sum()),
+        "unsure_others": int((level.unsure & ~level.is_virus).sum()),
     }
 
 
@@ -74,20 +90,24 @@ def curves(level: Level) -> Figures:
     }
 
 
-def auroc_interval(run: ScoredRun, among: Flags) -> list[float] | None:
-    """95 % interval of the chunks' AUROC over resamples of the records ``among``."""
-    drawn = resampled_aurocs([_ranked(run, among)], run.labelled.is_virus, among)
+def auroc_interval(level: Level, is_virus: Flags, among: Flags | None = None) -> list[float] | None:
+    """95 % interval of a level's AUROC over resamples of the records, all or those ``among``.
+
+    ``is_virus`` is the label of every record.
+    """
+    among = np.ones(len(is_virus), np.bool_) if among is None else among
+    drawn = resampled_aurocs([_ranked(level, among)], is_virus, among)
     return None if drawn is None else interval(drawn[0])
 
 
-def difference(run: ScoredRun, first: ScoredRun) -> Figures | None:
-    """By how much the chunks' AUROC is above that of ``first``, with its 95 % interval.
+def difference(level: Level, first: Level, is_virus: Flags) -> Figures | None:
+    """By how much a level's AUROC is above that of ``first``, with its 95 % interval.
 
-    Both runs have the same records, and each resample draws the same of them for both.
+    Both are of runs over the same records, whose labels ``is_virus`` has, and each resample draws
+    the same of them for both.
     """
-    is_virus = run.labelled.is_virus
     everything = np.ones(len(is_virus), np.bool_)
-    ranked = [_ranked(run, everything), _ranked(first, everything)]
+    ranked = [_ranked(level, everything), _ranked(first, everything)]
     drawn = resampled_aurocs(ranked, is_virus, everything)
     once = np.ones(len(is_virus), np.int64)
     above = ranked[0].auroc(once) - ranked[1].auroc(once)
@@ -99,6 +119,25 @@ def difference(run: ScoredRun, first: ScoredRun) -> Figures | None:
     }
 
 
+def side_by_side(contigs: Sequence[Level]) -> list[Figures]:
+    """The figures of each run's contigs over those that all of the runs score.
+
+    Model sets leave different records without a score, and the hard ones most of all: what sets
+    say of the same records can be compared. ``difference_to_first`` is that to the first run.
+    """
+    is_virus = contigs[0].is_virus
+    in_all = np.logical_and.reduce([level.is_scored for level in contigs])
+    shared = [level.where(in_all) for level in contigs]
+    return [
+        level_quality(level)
+        | {
+            "auroc_interval": auroc_interval(level, is_virus, in_all),
+            "difference_to_first": difference(level, shared[0], is_virus) if place else None,
+        }
+        for place, level in enumerate(shared)
+    ]
+
+
 def by_length(run: ScoredRun) -> Figures:
     """The figures within classes of length; classes without a row are left out."""
     contigs = []
@@ -106,13 +145,16 @@ def by_length(run: ScoredRun) -> Figures:
         length = run.contigs.length_nt
         inside = (length >= start) & (length < (np.inf if end is None else end))
         if inside.any():
-            span = {"from_nt": start, "below_nt": end}
-            contigs.append(span | level_quality(run.contigs.where(inside)))
-    return {
-        "contigs": contigs,
-        "chunks": _by_fullness(run.chunks, run.chunk_length),
-        "frames": _by_fullness(run.frames, run.chunk_length),
+            span: Figures = {"from_nt": start, "below_nt": end}
+            level = run.contigs.where(inside)
+            error = {"expected_calibration_error": calibration_error(level)}
+            contigs.append(span | level_quality(level) | error)
+    pieces = {
+        name: _by_fullness(level, run.chunk_length)
+        for name, level in run.levels.items()
+        if name != "contigs"
     }
+    return {"contigs": contigs} | pieces
 
 
 def _by_fullness(level: Level, chunk_length: int) -> list[Figures]:
@@ -125,16 +167,25 @@ def _by_fullness(level: Level, chunk_length: int) -> list[Figures]:
     ]
 
 
-def pairs(run: ScoredRun) -> list[Figures]:
-    """The chunks' figures of every viral group against every other group."""
-    group_of = run.labelled.group_of
+def pairs(run: ScoredRun) -> dict[str, list[Figures]]:
+    """The figures of chunks and of contigs, of every viral group against every other group."""
+    return {name: _pairs(level, run.labelled) for name, level in _of_records(run).items()}
+
+
+def _of_records(run: ScoredRun) -> dict[str, Level]:
+    """The levels whose figures have an interval, and are told for pairs of groups."""
+    return {name: level for name, level in run.levels.items() if name != "frames"}
+
+
+def _pairs(level: Level, labelled: LabelledFiles) -> list[Figures]:
+    group_of = labelled.group_of
     found = []
-    for v, viral in enumerate(run.labelled.groups):
-        for o, others in enumerate(run.labelled.groups):
+    for v, viral in enumerate(labelled.groups):
+        for o, others in enumerate(labelled.groups):
             if viral.is_virus and not others.is_virus:
                 among = (group_of == v) | (group_of == o)
-                figures = level_quality(run.chunks.where(among[run.chunks.record]))
-                figures["auroc_interval"] = auroc_interval(run, among)
+                figures = level_quality(level.where(among[level.record]))
+                figures["auroc_interval"] = auroc_interval(level, labelled.is_virus, among)
                 found.append({"virus": viral.name, "others": others.name} | figures)
     return found
 
@@ -154,13 +205,17 @@ def groups(run: ScoredRun) -> list[Figures]:
 
 
 def _called(level: Level) -> Figures:
-    """Counts, and the share called virus: of all rows, and of those with a score."""
+    """Counts, and the share called virus: of all rows, and of those with a score.
+
+    Of contigs also how many the run is unsure of.
+    """
     total, scored = len(level.score), int(level.is_scored.sum())
     called = int(level.called.sum())
     return {
         "total": total,
         "scored": scored,
         "called_virus": called,
+        **({} if level.unsure is None else {"unsure": int(level.unsure.sum())}),
         "share": round(called / total, 6) if total else None,
         "share_of_scored": round(called / scored, 6) if scored else None,
     }
@@ -180,14 +235,19 @@ def calibration(run: ScoredRun) -> Figures | None:
 
 def reliability(level: Level) -> Figures | None:
     """Expected calibration error and the bins that it is the mean of; None with one class only."""
-    scored = level.scored
-    if scored.probability is None or len(np.unique(scored.is_virus)) < 2:
+    error = calibration_error(level)
+    if error is None:
         return None
-    likely, is_virus = scored.probability, scored.is_virus
-    return {
-        "expected_calibration_error": round(expected_calibration_error(likely, is_virus), 6),
-        "bins": reliability_bins(likely, is_virus),
-    }
+    bins = reliability_bins(*level.with_probability())
+    return {"expected_calibration_error": error, "bins": bins}
+
+
+def calibration_error(level: Level) -> float | None:
+    """Expected calibration error; None unless rows of both classes have a probability."""
+    likely, is_virus = level.with_probability()
+    if len(np.unique(is_virus)) < 2:
+        return None
+    return round(expected_calibration_error(likely, is_virus), 6)
 
 
 def false_discoveries(contigs: Level) -> list[Figures] | None:
@@ -195,18 +255,15 @@ def false_discoveries(contigs: Level) -> list[Figures] | None:
 
     None with fewer than `FEWEST_CONTIGS` of a class: too few to draw samples from.
     """
-    scored = contigs.scored
-    if np.bincount(scored.is_virus, minlength=2).min() < FEWEST_CONTIGS:
+    likely, is_virus = contigs.with_probability()
+    if np.bincount(is_virus, minlength=2).min() < FEWEST_CONTIGS:
         return None
-    assert scored.probability is not None
-    likely = np.clip(scored.probability, _NEAREST, 1 - _NEAREST)
+    likely = np.clip(likely, _NEAREST, 1 - _NEAREST)
     evidence = np.log(likely) - np.log1p(-likely)
     found = []
     for prevalence in PREVALENCES:
         for nominal in NOMINAL_RATES:
-            drawn = simulate(
-                evidence, scored.is_virus, prevalence, nominal, np.random.default_rng(SEED)
-            )
+            drawn = simulate(evidence, is_virus, prevalence, nominal, np.random.default_rng(SEED))
             found.append(
                 {
                     "prevalence": prevalence,
@@ -223,6 +280,8 @@ def mistakes(run: ScoredRun) -> dict[str, list[Figures]]:
     """The records called wrongly with the most extreme scores, the worst first."""
     contigs = run.contigs
     wrong = contigs.is_scored & (contigs.called != contigs.is_virus)
+    if contigs.unsure is not None:
+        wrong &= ~contigs.unsure
     false, missed = np.flatnonzero(wrong & contigs.called), np.flatnonzero(wrong & ~contigs.called)
     return {
         "called_virus": _shown(run, false[np.argsort(-contigs.score[false], kind="stable")]),
@@ -244,6 +303,6 @@ def _shown(run: ScoredRun, records: NDArray[np.int64]) -> list[Figures]:
     ]
 
 
-def _ranked(run: ScoredRun, among: Flags) -> RankedScores:
-    scored = run.chunks.where(among[run.chunks.record]).scored
+def _ranked(level: Level, among: Flags) -> RankedScores:
+    scored = level.where(among[level.record]).scored
     return RankedScores(scored.score, scored.is_virus, scored.record)

@@ -22,6 +22,7 @@ from virnuc_dask.quality.plots import Plot
 Content = Mapping[str, Any]
 
 _LEVELS = ("chunks", "contigs", "frames")
+_SHARED = "contigs that all sets score"
 _QUALITY = (
     ("AUROC", "auroc"),
     ("average precision", "average_precision"),
@@ -70,7 +71,9 @@ def _lead(content: Content) -> str:
 def _tables(content: Content) -> Iterator[str]:
     evaluations = content["evaluations"]
     yield _overall(evaluations)
-    yield _pairs(evaluations)
+    for level in _levels(evaluations):
+        if level != "frames":
+            yield _pairs(evaluations, level)
     yield _groups(evaluations)
     yield _by_length(evaluations)
     yield _calibration(evaluations)
@@ -79,12 +82,17 @@ def _tables(content: Content) -> Iterator[str]:
 
 def _overall(evaluations: Sequence[Content]) -> str:
     rows = [
-        (level, text(e["label"]), *_quality(e["levels"][level]), *_compared(e, level))
-        for level in _LEVELS
+        (level, text(e["label"]), *_quality(e["levels"][level]), _compared(e, level))
+        for level in _levels(evaluations)
         for e in evaluations
+        if level in e["levels"]
     ]
-    is_compared = any(e["difference_to_first"] for e in evaluations)
-    compared = ("Δ AUROC to the first",) if is_compared else ()
+    shared = [
+        (_SHARED, text(e["label"]), *_quality(found), _change(found["difference_to_first"]))
+        for e in evaluations
+        if (found := e["shared_contigs"])
+    ]
+    compared = ("Δ AUROC to the first",) if len(evaluations) > 1 else ()
     head = ("level", "model set", *_QUALITY_HEAD, *compared)
     return section(
         "All records",
@@ -93,21 +101,39 @@ def _overall(evaluations: Sequence[Content]) -> str:
         "by a threshold that calls 1 % of the others. F1, MCC (1 perfect, 0 a guess), recall, "
         "precision and false positives: of the run's own calls. Brackets hold 95 % intervals over "
         "resampled records: smaller differences mean nothing. Rows without a score are left out, "
-        "their number stands behind the plus.",
-        table(head, (row[: len(head)] for row in rows), 2),
+        "their number stands behind the plus; contigs that a set is unsure of count as not called.",
+        table(head, (row[: len(head)] for row in (*rows, *shared)), 2),
+        *_why_contigs_alone(evaluations),
     )
 
 
-def _compared(evaluation: Content, level: str) -> Row:
-    found = evaluation["difference_to_first"]
-    if level != "chunks" or found is None:
-        return (NONE,)
-    return (f"{found['auroc']:+.4f}{interval(found['interval'], '+.4f')}",)
+def _levels(evaluations: Sequence[Content]) -> list[str]:
+    """The levels that any of the sets has."""
+    return [level for level in _LEVELS if any(level in e["levels"] for e in evaluations)]
+
+
+def _why_contigs_alone(evaluations: Sequence[Content]) -> Iterator[str]:
+    if alone := [text(e["label"]) for e in evaluations if "chunks" not in e["levels"]]:
+        yield (
+            f"<p>Contigs alone: {', '.join(alone)}. A set that reads genes has neither frames nor "
+            "chunks of one length; contigs are what all sets have.</p>"
+        )
+
+
+def _compared(evaluation: Content, level: str) -> str:
+    return _change(evaluation["difference_to_first"] if level == "chunks" else None)
+
+
+def _change(found: Content | None) -> str:
+    if found is None:
+        return NONE
+    return f"{found['auroc']:+.4f}{interval(found['interval'], '+.4f')}"
 
 
 def _quality(figures: Content) -> Row:
     counts = [
         f"{figures[f'n_{side}']:,}"
+        + (f"<small> ({unsure:,} unsure)</small>" if (unsure := _unsure(figures, side)) else "")
         + (f"<small> + {missing:,}</small>" if (missing := figures[f"unscored_{side}"]) else "")
         for side in ("virus", "others")
     ]
@@ -116,43 +142,55 @@ def _quality(figures: Content) -> Row:
     return (*counts, auroc, *rest)
 
 
-def _pairs(evaluations: Sequence[Content]) -> str:
+def _unsure(figures: Content, side: str) -> int:
+    unsure: int = figures.get(f"unsure_{side}", 0)
+    return unsure
+
+
+def _pairs(evaluations: Sequence[Content], level: str) -> str:
+    pairs = [(text(e["label"]), e["pairs"][level]) for e in evaluations if level in e["pairs"]]
     rows = [
-        (text(pair["virus"]), text(pair["others"]), text(e["label"]), *_quality(pair))
-        for place in range(len(evaluations[0]["pairs"]))
-        for e in evaluations
-        for pair in [e["pairs"][place]]
+        (text(pair["virus"]), text(pair["others"]), label, *_quality(pair))
+        for place in range(len(pairs[0][1]))
+        for label, found in pairs
+        for pair in [found[place]]
     ]
     return section(
-        "Chunks, by pair of groups",
+        f"{level.capitalize()}, by pair of groups",
         "Each viral file against each other file: what is hard shows here.",
         table(("virus group", "other group", "model set", *_QUALITY_HEAD), rows, 3),
     )
 
 
 def _groups(evaluations: Sequence[Content]) -> str:
+    levels = _levels(evaluations)
     rows = [
         (
             text(group["name"]),
             group["class"],
             text(e["label"]),
-            *(cell for level in _LEVELS for cell in _called(group[level])),
+            *(cell for level in levels for cell in _called(group.get(level))),
         )
         for place in range(len(evaluations[0]["groups"]))
         for e in evaluations
         for group in [e["groups"][place]]
     ]
-    heads = (f"{level}{rest}" for level in _LEVELS for rest in ("", ", virus", ", of scored"))
+    heads = (f"{level}{rest}" for level in levels for rest in ("", ", virus", ", of scored"))
     return section(
         "Called virus, by group",
         "How many there are, the share of all that is called virus, and the share of those with a "
-        "score: of viruses as many as possible, of all else as few.",
+        "score: of viruses as many as possible, of all else as few. Contigs that a set is unsure "
+        "of are not called virus.",
         table(("group", "class", "model set", *heads), rows, 3),
     )
 
 
-def _called(figures: Content) -> Row:
-    return f"{figures['total']:,}", *map(percent, (figures["share"], figures["share_of_scored"]))
+def _called(figures: Content | None) -> Row:
+    if figures is None:
+        return NONE, NONE, NONE
+    unsure = figures.get("unsure", 0)
+    total = f"{figures['total']:,}" + (f"<small> ({unsure:,} unsure)</small>" if unsure else "")
+    return total, *map(percent, (figures["share"], figures["share_of_scored"]))
 
 
 def _by_length(evaluations: Sequence[Content]) -> str:
@@ -161,7 +199,7 @@ def _by_length(evaluations: Sequence[Content]) -> str:
         for level, name in (("contigs", _span), ("chunks", _chunk), ("frames", _chunk))
         for length in _lengths(evaluations, level, name)
         for e in evaluations
-        for figures in e["by_length"][level]
+        for figures in e["by_length"].get(level, ())
         if name(figures) == length
     ]
     return section(
@@ -176,7 +214,7 @@ def _lengths(
     evaluations: Sequence[Content], level: str, name: Callable[[Content], str]
 ) -> list[str]:
     """The classes of length that any of the sets has, each once."""
-    return list(dict.fromkeys(name(f) for e in evaluations for f in e["by_length"][level]))
+    return list(dict.fromkeys(name(f) for e in evaluations for f in e["by_length"].get(level, ())))
 
 
 def _span(figures: Content) -> str:
@@ -192,10 +230,7 @@ def _calibration(evaluations: Sequence[Content]) -> str:
     calibrated = [e for e in evaluations if e["calibration"]]
     missing = [text(e["label"]) for e in evaluations if not e["calibration"]]
     errors = [
-        (text(e["label"]), level, number(found["expected_calibration_error"]))
-        for e in calibrated
-        for level in _LEVELS
-        if (found := e["calibration"].get(level))
+        (text(e["label"]), level, number(error)) for e in calibrated for level, error in _errors(e)
     ]
     rates = [
         (
@@ -221,6 +256,16 @@ def _calibration(evaluations: Sequence[Content]) -> str:
         "contigs; it should not exceed the q-value.",
         *parts,
     )
+
+
+def _errors(evaluation: Content) -> Iterator[tuple[str, float]]:
+    """Levels and classes of length that have a calibration error, with it."""
+    for level in _LEVELS:
+        if found := evaluation["calibration"].get(level):
+            yield level, found["expected_calibration_error"]
+    for figures in evaluation["by_length"]["contigs"]:
+        if (error := figures["expected_calibration_error"]) is not None:
+            yield f"contigs, {_span(figures)}", error
 
 
 def _mistakes(evaluations: Sequence[Content]) -> str:

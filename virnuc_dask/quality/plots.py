@@ -121,12 +121,13 @@ def _sketches() -> Iterator[_Sketch]:
             partial(_has_probabilities, level=level),
             partial(_reliability, level=level),
         )
-    yield _Sketch(
-        "pairs",
-        "AUROC of chunks, each viral group against each other one, with its 95 % interval.",
-        _has_pairs,
-        _pairs,
-    )
+    for level, name in (("chunks", "pairs"), ("contigs", "pairs-contigs")):
+        yield _Sketch(
+            name,
+            f"AUROC of {level}, each viral group against each other one, with its 95 % interval.",
+            partial(_has_pairs, level=level),
+            partial(_pairs, level=level),
+        )
 
 
 def _render(sketch: _Sketch, shown: Shown) -> Plot:
@@ -145,15 +146,15 @@ def _render(sketch: _Sketch, shown: Shown) -> Plot:
 
 
 def _has_curve(evaluation: Content, level: str) -> bool:
-    return bool(evaluation["curves"][level]["roc"][0])
+    return level in evaluation["curves"] and bool(evaluation["curves"][level]["roc"][0])
 
 
 def _has_probabilities(evaluation: Content, level: str) -> bool:
     return bool((evaluation["calibration"] or {}).get(level))
 
 
-def _has_pairs(evaluation: Content) -> bool:
-    return len(evaluation["pairs"]) > 1
+def _has_pairs(evaluation: Content, level: str) -> bool:
+    return len(evaluation["pairs"].get(level, ())) > 1
 
 
 def _roc(axes: Axes, shown: Shown, level: str, widest: float) -> None:
@@ -191,12 +192,12 @@ def _reliability(axes: Axes, shown: Shown, level: str) -> None:
     axes.set_xlim(-0.02, 1.02)
 
 
-def _pairs(axes: Axes, shown: Shown) -> None:
-    pairs = shown[0][1]["pairs"]
+def _pairs(axes: Axes, shown: Shown, level: str) -> None:
+    pairs = shown[0][1]["pairs"][level]
     lane = 0.6 / len(shown)
     lowest = 1.0
     for place, (number, evaluation) in enumerate(shown):
-        for row, pair in enumerate(evaluation["pairs"]):
+        for row, pair in enumerate(evaluation["pairs"][level]):
             if pair["auroc"] is None:
                 continue
             y = row + lane * (place - (len(shown) - 1) / 2)
@@ -209,7 +210,7 @@ def _pairs(axes: Axes, shown: Shown) -> None:
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.set_xlim(max(0.0, lowest - 0.05), 1.005)
     axes.grid(visible=False, axis="y")
-    axes.set_title("Chunks by pair of groups")
+    axes.set_title(f"{level.capitalize()} by pair of groups")
     axes.set_xlabel("AUROC")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.modelsets.calibration import Calibration, probability
 from virnuc_dask.quality.figures import Flags, Floats
 from virnuc_dask.quality.labelled import LabelledFiles
-from virnuc_dask.stages.calls import VIRUS
+from virnuc_dask.stages.calls import UNSURE, VIRUS
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import read_table
 from virnuc_dask.tables.plan import Plan, read_plan
@@ -40,9 +40,10 @@ _NO_FRAMES = pa.schema(
 class Level:
     """The frames, the chunks or the contigs of a run, one row each.
 
-    ``score`` ranks them, NaN where there is none; ``called`` is the run's own call; ``record`` is
-    the index of the record. ``length_nt`` is that of the chunk for frames and chunks, that of the
-    record for contigs. ``probability`` is None without a calibration.
+    ``score`` ranks them, NaN where there is none; ``called`` is the run's own call of a virus;
+    ``record`` is the index of the record. ``length_nt`` is that of the chunk for frames and chunks,
+    that of the record for contigs. ``probability`` is None without a calibration, and NaN where
+    there is none. ``unsure`` says of contigs where the run does not say; it is None elsewhere.
     """
 
     score: Floats
@@ -51,6 +52,7 @@ class Level:
     record: Indices
     length_nt: Indices
     probability: Floats | None = None
+    unsure: Flags | None = None
 
     def where(self, rows: Flags) -> Level:
         """Some of the rows."""
@@ -61,6 +63,7 @@ class Level:
             self.record[rows],
             self.length_nt[rows],
             None if self.probability is None else self.probability[rows],
+            None if self.unsure is None else self.unsure[rows],
         )
 
     @property
@@ -73,22 +76,34 @@ class Level:
         """The rows with a score."""
         return self.where(self.is_scored)
 
+    def with_probability(self) -> tuple[Floats, Flags]:
+        """Probabilities and labels of the rows that have one."""
+        if self.probability is None:
+            return np.empty(0), np.empty(0, np.bool_)
+        has_one = ~np.isnan(self.probability)
+        return self.probability[has_one], self.is_virus[has_one]
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredRun:
-    """All levels of one run over labelled files."""
+    """All levels of one run over labelled files.
+
+    ``frames`` and ``chunks`` are None of a model set that reads genes: its rows and pieces are not
+    those of other sets.
+    """
 
     labelled: LabelledFiles
     chunk_length: int
     record_ids: pa.Array
-    frames: Level
-    chunks: Level
+    frames: Level | None
+    chunks: Level | None
     contigs: Level
 
     @property
     def levels(self) -> dict[str, Level]:
-        """The levels by name."""
-        return {"frames": self.frames, "chunks": self.chunks, "contigs": self.contigs}
+        """The levels that there are, by name."""
+        levels = {"frames": self.frames, "chunks": self.chunks, "contigs": self.contigs}
+        return {name: level for name, level in levels.items() if level is not None}
 
 
 def read_scored(
@@ -121,13 +136,16 @@ def read_scored(
             "start anew with --force."
         )
     is_virus = labelled.is_virus
-    chunks = _read_chunks(plan, is_virus, calibration)
     contigs, record_ids = _read_contigs(plan, is_virus)
+    frames = chunks = None
+    if not plan.decisions.reads_genes:
+        chunks = _read_chunks(plan, is_virus, calibration)
+        frames = _read_frames(plan, chunks)
     return ScoredRun(
         labelled,
         plan.decisions.chunk_length,
         record_ids,
-        frames=_read_frames(plan, chunks),
+        frames=frames,
         chunks=chunks,
         contigs=contigs,
     )
@@ -145,7 +163,7 @@ def _read_chunks(plan: Plan, is_virus: Flags, calibration: Calibration | None) -
         likely = probability(calibration.chunk_evidence(virus, others))
     return Level(
         score=(1 + virus - others) / 2,  # as a contig's score counts it
-        called=_is_virus(table["call"]),
+        called=_is_called(table["call"], VIRUS),
         is_virus=is_virus[record],
         record=record,
         length_nt=table["end"].to_numpy() - table["start"].to_numpy(),
@@ -159,7 +177,7 @@ def _read_frames(plan: Plan, chunks: Level) -> Level:
     chunk = tables["chunk"].to_numpy()
     return Level(
         score=tables["score_virus"].to_numpy().astype(np.float64),
-        called=_is_virus(tables["label"]),
+        called=_is_called(tables["label"], VIRUS),
         is_virus=chunks.is_virus[chunk],
         record=chunks.record[chunk],
         length_nt=chunks.length_nt[chunk],
@@ -197,20 +215,21 @@ def _read_contigs(plan: Plan, is_virus: Flags) -> tuple[Level, pa.Array]:
         ) from error
     if len(table) != len(is_virus):
         raise BadTableError(f"{path}: {len(table)} records, not {len(is_virus)}; use --resume.")
-    likely = table["probability"].to_numpy()
+    score, likely = table["score"].to_numpy(), table["probability"].to_numpy()
     contigs = Level(
-        score=table["score"].to_numpy(),
-        called=_is_virus(table["call"]),
+        # As the run orders them.
+        score=np.where(np.isnan(likely), score, likely),
+        called=_is_called(table["call"], VIRUS),
         is_virus=is_virus,
         record=np.arange(len(is_virus)),
         length_nt=table["length_nt"].to_numpy(),
+        probability=None if np.isnan(likely).all() else likely,
+        unsure=_is_called(table["call"], UNSURE),
     )
-    if not np.isnan(likely).all():
-        contigs = replace(contigs, score=likely, probability=likely)
     return contigs, table["record_id"].combine_chunks()
 
 
-def _is_virus(call: pa.ChunkedArray) -> Flags:
-    """Where a call is virus; a missing one is not."""
-    flags: Flags = pc.fill_null(pc.equal(call, VIRUS), False).to_numpy()
+def _is_called(call: pa.ChunkedArray, kind: str) -> Flags:
+    """Where a call is of that kind; a missing one is not."""
+    flags: Flags = pc.fill_null(pc.equal(call, kind), False).to_numpy()
     return flags
