@@ -118,6 +118,8 @@ def test_a_preparation_that_was_stopped_goes_on_and_ends_the_same(
     real = preparing.gene_table
     monkeypatch.setattr(preparing, "BATCH_NT", 30_000)
     monkeypatch.setattr(preparing, "gene_table", stopped)
+    found = pq.read_table(prepared.folder / "hits.parquet")["gene"].to_numpy()
+    monkeypatch.setattr(preparing.prophages, "hits", lambda *_: found)  # seconds each time
     with pytest.raises(KeyboardInterrupt):
         prepare(recipe, tmp_path)
     done = len(list((tmp_path / "called").glob("*.parquet")))

@@ -1,4 +1,4 @@
-"""Contigs of exact lengths to measure on, from genomes that are held out.
+"""Contigs of exact lengths to measure on, from genomes that are held out, but for prophages.
 
 Each is of one kind of test: `NEW_GROUP`, `NEW_SPECIES` of groups that others of are trained on,
 `PROPHAGE` against `HOST`, others of the same genera, or `READ`.
@@ -40,6 +40,7 @@ class Contig:
     start: int
     end: int
     length_nt: int
+    fold: int  # of its genome; below 0, held out
     genome: int  # row in the genomes
 
 
@@ -102,19 +103,18 @@ def _tiles(held: Held, rows: Iterable[int], test: str, length: int) -> Iterator[
 
 
 def _prophages(held: Held, length: int) -> Iterator[Contig]:
-    """Tiles of prophages in held-out prokaryotes, and of what is none in the same genera."""
-    of = [
-        span
-        for span in held.prophages
-        if held.folds[span[0]] < 0 and held.genomes[span[0]].kind == "prokaryote"
-    ]
+    """Tiles of prophages in prokaryotes, and of what is none in the same genera.
+
+    They are few, so that folds to train on give theirs too; prophages are never taught.
+    """
+    of = [span for span in held.prophages if held.genomes[span[0]].kind == "prokaryote"]
     pieces = [contig for span in of for contig in _cut(held, span, PROPHAGE, length)]
     yield from pieces
     genera = {contig.group for contig in pieces}
     rows = [
         row
         for row, genome in enumerate(held.genomes)
-        if held.folds[row] < 0 and genome.kind == "prokaryote" and genome.group in genera
+        if held.known[row] and genome.kind == "prokaryote" and genome.group in genera
     ]
     yield from _tiles(held, rows, HOST, length)
 
@@ -139,6 +139,7 @@ def _cut(held: Held, span: Spans, test: str, length: int) -> Iterator[Contig]:
             start=start,
             end=start + length,
             length_nt=length,
+            fold=held.folds[row],
             genome=row,
         )
 
