@@ -7,17 +7,17 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.encoders.words import Pattern, Texts, pack_log_odds
 
 _PRIOR = 0.5  # groups of each side
-_MOST_LETTERS = 1 << 24  # whose words are in memory at a time
+_MOST_LETTERS = 1 << 22  # whose words are in memory at a time
 
 Counts = NDArray[np.uint16]  # (2, words of a pattern): groups of others, groups of viruses
 
@@ -34,11 +34,10 @@ def count(
     _, group = np.unique(groups, return_inverse=True)
     side = is_virus.astype(np.int64)
     order = np.lexsort((group, side))
-    key = group[order] * 2 + side[order]
-    starts = np.flatnonzero(np.diff(key, prepend=-1))
-    for start, end in pairwise([*starts, len(order)]):
-        rows = order[start:end]
-        counts[side[rows[0]], _words(pattern, [texts[row] for row in rows], step)] += 1
+    last = np.full(pattern.words, -1, np.int64)
+    for rows in _blocks(order, texts):
+        words = Texts([texts[row] for row in rows]).words(pattern, step)
+        _count(words.numbers, words.ends, group[rows], side[rows], last, counts)
     return counts
 
 
@@ -57,13 +56,26 @@ def table(counts: NDArray[Any]) -> NDArray[np.uint8]:
     return pack_log_odds(log_odds(counts))
 
 
-def _words(pattern: Pattern, texts: list[str], step: int) -> NDArray[np.int64]:
-    """Every word that some of the texts have, once."""
-    found = [np.zeros(0, np.int64)]
-    first, letters = 0, 0
-    for number, text in enumerate(texts, 1):
-        letters += len(text)
-        if letters > _MOST_LETTERS or number == len(texts):
-            found.append(np.unique(Texts(texts[first:number]).words(pattern, step).numbers))
-            first, letters = number, 0
-    return np.unique(np.concatenate(found))
+def _blocks(rows: NDArray[np.int64], texts: Sequence[str]) -> Iterator[NDArray[np.int64]]:
+    """The rows, so many at a time that their texts fit into memory."""
+    letters = np.cumsum(np.fromiter((len(texts[row]) for row in rows), np.int64, len(rows)))
+    yield from np.split(rows, np.flatnonzero(np.diff(letters // _MOST_LETTERS)) + 1)
+
+
+@numba.njit(nogil=True)
+def _count(
+    numbers: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    group: NDArray[np.int64],
+    side: NDArray[np.int64],
+    last: NDArray[np.int64],
+    counts: Counts,
+) -> None:
+    """Count each word of texts, that come group by group, where its group has not been last."""
+    for text in range(len(group)):
+        key = 2 * group[text] + side[text]
+        for at in range(ends[text], ends[text + 1]):
+            word = numbers[at]
+            if last[word] != key:
+                last[word] = key
+                counts[side[text], word] += 1
