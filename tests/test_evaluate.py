@@ -185,7 +185,10 @@ def test_contigs_are_measured_as_either_reading_calls_them(of_both_readings):
         is_virus = rows.index < 12
         scored = rows["score"].notna()
         found = e["levels"]["contigs"]
-        assert (found["n_virus"], found["n_others"]) == (12, (scored & ~is_virus).sum())
+        assert (found["n_virus"], found["n_others"]) == (
+            (scored & is_virus).sum(),
+            (scored & ~is_virus).sum(),
+        )
         assert found["unscored_others"] == (~scored).sum() > 0
         likely = rows["probability"].fillna(rows["score"])[scored]
         assert found["auroc"] == pytest.approx(roc_auc_score(is_virus[scored], likely), abs=1e-6)
@@ -270,11 +273,15 @@ def test_a_name_of_ours_makes_no_folder_an_evaluation(files, frames_modelset, tm
     assert (tmp_path / name).read_text() == "{}"
 
 
-def test_mistakes_are_refused_before_anything_is_computed(files, frames_modelset, tmp_path):
+def test_mistakes_are_refused_before_anything_is_computed(
+    files, frames_modelset, genes_modelset, tmp_path
+):
     out = tmp_path / "out"
     phage, bacteria = [files["phage"]], [files["bacteria"]]
     with pytest.raises(UsageError, match="nt, not 400"):
         evaluate([frames_modelset], phage, bacteria, out, SETTINGS, lengths=(500, 400))
+    with pytest.raises(UsageError, match="--length is for sets that read frames"):
+        evaluate([genes_modelset], phage, bacteria, out, SETTINGS, lengths=(500,))
     with pytest.raises(UsageError, match="several different ones"):
         evaluate([frames_modelset, frames_modelset], phage, bacteria, out, SETTINGS)
     with pytest.raises(UsageError, match="given twice"):
