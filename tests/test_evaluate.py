@@ -2,12 +2,15 @@
 
 import json
 import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from virnuc_dask import evaluate as evaluation
 from virnuc_dask.config import ClusterSettings, Settings
@@ -18,6 +21,7 @@ from virnuc_dask.errors import (
     UsageError,
 )
 from virnuc_dask.evaluate import evaluate, summary_lines
+from virnuc_dask.modelsets.registry import ContigModelSpec, read_info, write_info
 from virnuc_dask.sequences.records import read_records
 
 SETTINGS = Settings(cluster=ClusterSettings(kind="none", threads=1))
@@ -87,7 +91,7 @@ def test_figures_are_those_of_the_runs_it_leaves(evaluated):
 def test_groups_are_told_apart(evaluated):
     _, content = evaluated
     e = content["evaluations"][0]
-    assert [(p["virus"], p["others"]) for p in e["pairs"]] == [
+    assert [(p["virus"], p["others"]) for p in e["pairs"]["chunks"]] == [
         ("phage", "bacteria"),
         ("phage", "shuffled"),
     ]
@@ -106,7 +110,7 @@ def test_two_sets_stand_side_by_side(evaluated):
     assert found["auroc"] == pytest.approx(drop, abs=2e-6)
     assert found["interval"][0] < found["auroc"] < found["interval"][1]
     printed = "\n".join(summary_lines(content))
-    assert printed.count("parity (500 nt)") == 3
+    assert printed.count("parity (500 nt)") == 4
     assert f"{first['levels']['contigs']['auroc']:.4f}" in printed
 
 
@@ -127,6 +131,87 @@ def test_an_evaluation_is_not_overwritten_unasked(evaluated, files, frames_model
     out, _ = evaluated
     with pytest.raises(OutputExistsError, match="--resume"):
         evaluate([frames_modelset], [files["phage"]], [files["bacteria"]], out, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def of_both_readings(files, genes_modelset, frames_modelset, contig_model, tmp_path_factory):
+    """Folder and content of an evaluation of a set that reads genes, and of one that reads frames.
+
+    The latter has a contig model, which is unsure of some.
+    """
+    folder = tmp_path_factory.mktemp("readings")
+    frames = Path(shutil.copytree(frames_modelset, folder / "frames"))
+    contig_model(1, "frames").save(frames / "contig_model.safetensors")
+    spec = ContigModelSpec("contig_model.safetensors", called=0.5, reliable=0.7)
+    write_info(frames, replace(read_info(frames), contig_model=spec))
+    short = [piece[:250] for piece in (record.dna for record in read_records([files["bacteria"]]))]
+    short = write(folder / "short.fa", [*short, "TTAGTTAATTAACTAA" * 60])  # stops in every frame
+    given = ([genes_modelset, frames], [files["phage"]], [files["bacteria"], short])
+    # Neither the length nor the caller is for both.
+    settings = replace(SETTINGS, gene_caller="fast")
+    return folder / "out", evaluate(*given, folder / "out", settings, lengths=(300,))
+
+
+def test_a_set_that_reads_genes_is_measured_beside_one_that_reads_frames(of_both_readings):
+    out, content = of_both_readings
+    genes, frames = content["evaluations"]
+    assert [genes["label"], frames["label"]] == ["genes (genes)", "frames (300 nt)"]
+    assert (genes["run"], genes["reading"], genes["gene_caller"]) == (
+        "runs/genes-genes",
+        "genes",
+        "fast",
+    )
+    assert (frames["reading"], frames["gene_caller"]) == ("frames", None)
+    assert (set(genes["levels"]), set(frames["levels"])) == (
+        {"contigs"},
+        {"frames", "chunks", "contigs"},
+    )
+    page = (out / "evaluation.html").read_text()
+    assert "Contigs alone: genes (genes)." in page
+    lines = list(summary_lines(content))
+    assert [line.split(")")[1].split()[0] for line in lines[1:]] == [
+        "frames",
+        "chunks",
+        *["contigs"] * 2,
+        *["shared"] * 2,
+    ]
+
+
+def test_contigs_are_measured_as_either_reading_calls_them(of_both_readings):
+    out, content = of_both_readings
+    unsure = 0
+    for e in content["evaluations"]:
+        rows = pd.read_csv(out / e["run"] / "contigs.tsv", sep="\t")
+        is_virus = rows.index < 12
+        scored = rows["score"].notna()
+        found = e["levels"]["contigs"]
+        assert (found["n_virus"], found["n_others"]) == (
+            (scored & is_virus).sum(),
+            (scored & ~is_virus).sum(),
+        )
+        assert found["unscored_others"] == (~scored & ~is_virus).sum() > 0
+        likely = rows["probability"].fillna(rows["score"])[scored]
+        assert found["auroc"] == pytest.approx(roc_auc_score(is_virus[scored], likely), abs=1e-6)
+        called = (rows["call"] == "virus")[scored]
+        assert found["f1"] == pytest.approx(f1_score(is_virus[scored], called), abs=1e-6)
+        assert found["unsure_others"] == ((rows["call"] == "unsure") & ~is_virus).sum()
+        unsure += found["unsure_virus"] + found["unsure_others"]
+        assert e["called_by"].startswith("probability >=")
+    assert unsure > 0
+
+
+def test_either_reading_is_compared_on_records_that_both_score(of_both_readings):
+    out, content = of_both_readings
+    runs = [out / e["run"] / "contigs.tsv" for e in content["evaluations"]]
+    tables = [pd.read_csv(path, sep="\t") for path in runs]
+    both = tables[0]["score"].notna() & tables[1]["score"].notna()
+    is_virus = (tables[0].index < 12)[both]
+    aurocs = [roc_auc_score(is_virus, t["probability"].fillna(t["score"])[both]) for t in tables]
+    found = [e["shared_contigs"] for e in content["evaluations"]]
+    assert [f["auroc"] for f in found] == pytest.approx(aurocs, abs=1e-6)
+    change = found[1]["difference_to_first"]["auroc"]
+    assert change == pytest.approx(aurocs[1] - aurocs[0], abs=1e-6)
+    assert content["evaluations"][1]["difference_to_first"] is None, "there are no other chunks"
 
 
 @pytest.fixture
@@ -188,11 +273,15 @@ def test_a_name_of_ours_makes_no_folder_an_evaluation(files, frames_modelset, tm
     assert (tmp_path / name).read_text() == "{}"
 
 
-def test_mistakes_are_refused_before_anything_is_computed(files, frames_modelset, tmp_path):
+def test_mistakes_are_refused_before_anything_is_computed(
+    files, frames_modelset, genes_modelset, tmp_path
+):
     out = tmp_path / "out"
     phage, bacteria = [files["phage"]], [files["bacteria"]]
     with pytest.raises(UsageError, match="nt, not 400"):
         evaluate([frames_modelset], phage, bacteria, out, SETTINGS, lengths=(500, 400))
+    with pytest.raises(UsageError, match="--length is for sets that read frames"):
+        evaluate([genes_modelset], phage, bacteria, out, SETTINGS, lengths=(500,))
     with pytest.raises(UsageError, match="several different ones"):
         evaluate([frames_modelset, frames_modelset], phage, bacteria, out, SETTINGS)
     with pytest.raises(UsageError, match="given twice"):

@@ -20,7 +20,6 @@ from virnuc_dask.errors import (
     PlanChangedError,
     UsageError,
 )
-from virnuc_dask.evaluate import evaluate
 from virnuc_dask.modelsets.registry import ContigModelSpec, read_info, write_info
 from virnuc_dask.run import predict
 from virnuc_dask.sequences.genes import gene_caller
@@ -397,9 +396,7 @@ def test_a_run_by_frames_has_no_genes(plain_run, parity_dir, parity_modelset, tm
     assert not {"genes", "genes_virus"} & done.summary.keys()
 
 
-def test_what_knows_frames_alone_refuses_the_set(genes_modelset, fasta, settings, tmp_path):
-    with pytest.raises(UsageError, match=r"evaluate: .*'genes' reads genes.*`virnuc-dask models"):
-        evaluate([genes_modelset], [fasta], [fasta], tmp_path / "out")
+def test_what_knows_frames_alone_refuses_the_set(fasta, settings, tmp_path):
     with pytest.raises(UsageError, match=r"train: .*'genes' reads genes.*`virnuc-dask models imp"):
         train([fasta], [fasta], tmp_path / "out", settings=settings)
     assert not (tmp_path / "out").exists()

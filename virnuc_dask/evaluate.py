@@ -89,8 +89,8 @@ def evaluate(
     Raises
     ------
     UsageError
-        If scikit-learn or matplotlib is missing, a set or file is given twice, or a set was not
-        made for a chunk length.
+        If scikit-learn or matplotlib is missing, a set or file is given twice, a set was not made
+        for a chunk length, or lengths are given and all sets read genes.
     BadInputError
         If a file cannot be read or holds no records.
     OutputExistsError
@@ -150,6 +150,8 @@ def _trials(
     if len({find(name) for name in sets}) < len(sets) or not sets:
         raise UsageError("name one model set, or several different ones.")
     found = {name: read_info(find(name)) for name in sets}
+    if lengths and all(info.reads_genes for info in found.values()):
+        raise UsageError("--length is for sets that read frames; none of these does. Leave it out.")
     names = Counter(info.name for info in found.values())
     with reached(settings.cluster) as client:
         hardware = hardware_of(settings.cluster, client)

@@ -41,7 +41,8 @@ _TRAINING = (
     "lengths",
     type=int,
     multiple=True,
-    help="Chunk length in nt; several are compared. Default: each set's own.",
+    help="Chunk length in nt, of sets that read frames; several are compared. Default: each set's "
+    "own.",
 )
 @precision_option("Of the encoders.")
 @restart_options(
