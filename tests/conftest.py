@@ -137,7 +137,7 @@ def genes_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         drawn,
         reading="genes",
         genes=GenesSpec("pyrodigal-gv", (2, 20, 45), 8000, 2000, 300),
-        contig_model=ContigModelSpec("contig_model.safetensors", (1, 7), 0.6, 0.5),
+        contig_model=ContigModelSpec("contig_model.safetensors", (1, 7), ((1, 0.6),), 0.5),
     )
     write_info(folder, info)
     return folder

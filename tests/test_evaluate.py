@@ -142,7 +142,7 @@ def of_both_readings(files, genes_modelset, frames_modelset, contig_model, tmp_p
     folder = tmp_path_factory.mktemp("readings")
     frames = Path(shutil.copytree(frames_modelset, folder / "frames"))
     contig_model(1, "frames").save(frames / "contig_model.safetensors")
-    spec = ContigModelSpec("contig_model.safetensors", called=0.5, reliable=0.7)
+    spec = ContigModelSpec("contig_model.safetensors", called=((1, 0.5),), reliable=0.7)
     write_info(frames, replace(read_info(frames), contig_model=spec))
     short = [piece[:250] for piece in (record.dna for record in read_records([files["bacteria"]]))]
     short = write(folder / "short.fa", [*short, "TTAGTTAATTAACTAA" * 60])  # stops in every frame

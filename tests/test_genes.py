@@ -407,7 +407,7 @@ def test_a_contig_model_calls_the_records_of_a_set_that_reads_frames(
 ):
     model = Path(shutil.copytree(parity_modelset, tmp_path / "set"))
     contig_model(1, "frames").save(model / CONTIG_MODEL)
-    spec = ContigModelSpec(CONTIG_MODEL, called=0.503, reliable=0.6)
+    spec = ContigModelSpec(CONTIG_MODEL, called=((1, 0.503),), reliable=0.6)
     write_info(model, replace(read_info(model), contig_model=spec))
     settings = replace(settings, model=str(parity_modelset), partition_chunks=40)
     run([fasta], tmp_path / "out", settings=settings)

@@ -8,6 +8,7 @@ from virnuc_dask.lab.contig_figures import (
     figures,
     separation,
 )
+from virnuc_dask.stages.calls import CallRule
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_figures_are_by_length_and_kind(known):
     kind[0] = "noise"
     length = np.where(np.arange(20_000) % 2, 3000.0, 500.0)
     reliability = np.where(kind == "noise", 0.0, 1.0)
-    found = figures(Judged(kind, length, evidence, reliability), 0.5, 0.1)
+    found = figures(Judged(kind, length, evidence, reliability), CallRule(reliable=0.1))
     assert found["by_length"]["3000"]["phage against prokaryote"]["others"] == 5000
     assert found["by_length"]["1000"] == {}
     assert found["calls"]["noise, below 3000 nt"]["unsure"] == 1

@@ -171,7 +171,7 @@ def test_what_is_not_reliable_is_unsure_and_not_called():
 
 
 def test_the_contig_model_says_from_which_probability_on_a_record_is_called():
-    rule = replace(RULE, called=0.99)
+    rule = replace(RULE, called=((1, 0.99),))
     calls, _ = calls_of(rule, MeanLogit())
     assert str(rule) == "probability >= 0.99"
     assert calls.call.tolist() == ["others", "virus", "others", "unscored", "others"]

@@ -14,6 +14,7 @@ from virnuc_dask.modelsets.calibration import (
     q_values,
 )
 from virnuc_dask.modelsets.gene_sums import Floats
+from virnuc_dask.stages.calls import CallRule
 
 LENGTHS_NT = (300, 500, 1_000, 3_000, 5_000, 10_000, 20_000)
 PAIRS = {
@@ -48,13 +49,13 @@ class Judged(NamedTuple):
         return Judged(self.kind[rows], *(column[rows] for column in self[1:]))
 
 
-def figures(contigs: Judged, called: float, reliable: float) -> dict[str, Any]:
+def figures(contigs: Judged, rule: CallRule) -> dict[str, Any]:
     """All figures, by length in nt; of what is not there, or of too few, none."""
     by_length = {}
     for length in LENGTHS_NT:
         near = np.abs(np.log(contigs.length_nt / length)) < np.log(_NEAR)
         by_length[str(length)] = _of_length(contigs.take(near))
-    return {"by_length": by_length, "calls": _calls(contigs, called, reliable)}
+    return {"by_length": by_length, "calls": _calls(contigs, rule)}
 
 
 def separation(evidence: Floats, is_virus: Flags) -> dict[str, float]:
@@ -110,7 +111,7 @@ def _of_length(contigs: Judged) -> dict[str, Any]:
     return found
 
 
-def _calls(contigs: Judged, called: float, reliable: float) -> dict[str, dict[str, float]]:
+def _calls(contigs: Judged, rule: CallRule) -> dict[str, dict[str, float]]:
     """Of each kind and of contigs short and long: shares called virus, and unsure."""
     found = {}
     for name, rows in (
@@ -120,8 +121,9 @@ def _calls(contigs: Judged, called: float, reliable: float) -> dict[str, dict[st
         for kind in (*VIRUSES, "prophage", "prokaryote", "plasmid", "eukaryote", NOISE):
             chosen = contigs.take(rows & (contigs.kind == kind))
             if len(chosen.evidence):
-                unsure = chosen.reliability < reliable
-                virus = (probability(chosen.evidence) >= called) & ~unsure
+                unsure = chosen.reliability < rule.reliable
+                virus = probability(chosen.evidence) >= rule.threshold(chosen.length_nt)
+                virus &= ~unsure
                 found[f"{kind}, {name}"] = {
                     "contigs": len(chosen.evidence),
                     "virus": round(float(virus.mean()), _DECIMALS),

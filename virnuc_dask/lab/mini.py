@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ from virnuc_dask.modelsets.registry import (
     write_info,
 )
 from virnuc_dask.sequences.genes import PYRODIGAL
+from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables.parquet import written_whole
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,10 @@ _FRAME_LENGTHS_NT = (150, 200, 300, 500)
 _PIECES = 80_000  # whose frames are learnt from
 _NOISE_SHARE = 0.02  # of the genes that the classifier learns from
 _FIGURES = "figures.json"
+_FEWEST_CALLED = 500  # prokaryote contigs that a share of one in a hundred is told from
+
+Called = tuple[tuple[float, float], ...]
+"""Pairs of a length in nt and a probability: see `ContigModelSpec`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class ModelParts:
     readers: dict[str, Learnt]
     contigs: dict[str, Contigs]
     contig_model: ContigModel
-    called: float
+    called: Called
 
 
 def main() -> None:
@@ -118,7 +124,7 @@ def train(recipe: Recipe, *, force: bool = False) -> Path:
     learn_words(source, recipe.splits.folds, threads)
     material = _material(source, prepared, recipe)
     part = part_of(material.fragments.fold)
-    measured = source.kept / "measured"
+    measured = source.kept / f"measured-{_digest(asdict(recipe.fit))}"
     if not (measured / _FIGURES).exists():
         parts = _learn(material, part >= 0, recipe)
         found = _measure(material, parts, part == TEST)
@@ -134,9 +140,8 @@ def train(recipe: Recipe, *, force: bool = False) -> Path:
 
 
 def _source(recipe: Recipe, prepared: Prepared, work: Path) -> Source:
-    made_from = [prepared.fingerprint, asdict(recipe.fit), recipe.seed, _PIECES]
-    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-    folder = work / f"fit-{digest}"
+    made_from = [prepared.fingerprint, asdict(recipe.fit.words), recipe.seed, _PIECES]
+    folder = work / f"words-{_digest(made_from)}"
     folder.mkdir(parents=True, exist_ok=True)
     return Source(
         fragments=prepared.fragments,
@@ -147,6 +152,10 @@ def _source(recipe: Recipe, prepared: Prepared, work: Path) -> Source:
         settings=recipe.fit.words,
         seed=recipe.seed,
     )
+
+
+def _digest(made_from: object) -> str:
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _draw_frames(source: Source, prepared: Prepared, recipe: Recipe) -> None:
@@ -268,18 +277,23 @@ def _contigs_of_frames(material: Material, classifier: Classifier) -> Contigs:
     return Contigs.of(columns, piece, fragment, length)
 
 
-def _called(contigs: Contigs, learnt: Learnt, fragments: Fragments, recipe: Recipe) -> float:
-    """The probability from which on few enough prokaryote contigs are called viruses."""
+def _called(contigs: Contigs, learnt: Learnt, fragments: Fragments, recipe: Recipe) -> Called:
+    """The probability from which on few enough prokaryote contigs of a length are called viruses.
+
+    It never rises with length.
+    """
     settings = recipe.fit.calibration
-    chosen = (
-        (fragments.kind[contigs.fragment] == "prokaryote")
-        & (contigs.length_nt >= settings.called_from_nt)
-        & ~np.isnan(learnt.evidence)
-    )
-    if not chosen.any():
-        return 0.5
-    highest = np.quantile(learnt.evidence[chosen], 1 - settings.others_called)
-    return round(max(0.5, float(probability(np.array([highest]))[0])), 4)
+    known = (fragments.kind[contigs.fragment] == "prokaryote") & ~np.isnan(learnt.evidence)
+    pairs: list[tuple[float, float]] = []
+    for least_nt, end_nt in pairwise(settings.called_bounds_nt):
+        chosen = known & (contigs.length_nt >= least_nt) & (contigs.length_nt < end_nt)
+        if chosen.sum() < _FEWEST_CALLED:
+            continue
+        highest = np.quantile(learnt.evidence[chosen], 1 - settings.others_called)
+        chance = round(float(probability(np.array([highest]))[0]), 4)
+        middle = round(float(np.sqrt(least_nt * end_nt)), 1)
+        pairs.append((middle, min([chance, *(earlier for _, earlier in pairs)])))
+    return tuple(pairs) or ((1, 0.5),)
 
 
 def _measure(material: Material, parts: ModelParts, is_test: Flags) -> dict[str, Any]:
@@ -293,7 +307,9 @@ def _measure(material: Material, parts: ModelParts, is_test: Flags) -> dict[str,
             rows &= fragments.is_sure[of] | fragments.is_prophage[of]
             if rows.any():
                 judged = _judged(reader, contigs, fragments, rows)
-                found[f"{reading}, {name}"] = figures(judged, parts.called, RELIABLE)
+                found[f"{reading}, {name}"] = figures(
+                    judged, CallRule(called=parts.called, reliable=RELIABLE)
+                )
     return found
 
 

@@ -15,13 +15,15 @@ _TESTS = {
 }
 
 
-def card(recipe: Recipe, found: dict[str, Any], called: float) -> str:
+def card(recipe: Recipe, found: dict[str, Any], called: tuple[tuple[float, float], ...]) -> str:
     """Markdown: what the set is, how it was measured, and how good it is."""
     lines = [
         f"# {recipe.name} {recipe.version}",
         "",
-        f"A model set that reads genes. A contig is called virus from a probability of {called:g} "
-        "on.",
+        "A model set that reads genes. A contig is called virus from a probability on that one in "
+        "a hundred contigs of prokaryotes of its length reaches: "
+        + ", ".join(f"{chance:.2f} at {length:,.0f} nt" for length, chance in called)
+        + ".",
         "",
         "All figures are of the recipe, trained without the contigs that it was measured on. The "
         "set that is here was then trained with the same recipe on everything, these contigs too.",

@@ -241,8 +241,19 @@ class CalibrationSettings(Section):
     """How evidence becomes a probability, by length."""
 
     lengths_nt: tuple[int, ...] = (300, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000)
-    others_called: float = 0.01  # at most, of prokaryote contigs of ``called_from_nt`` and more
-    called_from_nt: int = 3_000
+    others_called: float = 0.01  # of prokaryote contigs, in each class of length
+    # Between two neighbours is a class.
+    called_bounds_nt: tuple[int, ...] = (
+        300,
+        700,
+        1_500,
+        3_000,
+        4_500,
+        7_000,
+        12_000,
+        16_000,
+        20_001,
+    )
 
     def __post_init__(self) -> None:
         _shares("fit.calibration", self, ("others_called",))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -87,13 +88,14 @@ class ContigModelSpec:
     """The contig model's file, what it looks at, and what follows from what it says.
 
     ``evidence`` holds places in a gene's features, as `ModelSetInfo.feature_dim` counts them; the
-    gene's score comes before these. A record is called virus from the probability ``called`` on,
-    and is unsure below the reliability ``reliable``.
+    gene's score comes before these. A record is called virus from the probability ``called`` on:
+    pairs of a length in nt and a probability, between lengths by their logarithms. It is unsure
+    below the reliability ``reliable``.
     """
 
     file: str
     evidence: tuple[int, ...] = ()
-    called: float = 0.5
+    called: tuple[tuple[float, float], ...] = ((1, 0.5),)
     reliable: float = 0.0
 
     def __post_init__(self) -> None:
@@ -101,10 +103,12 @@ class ContigModelSpec:
             raise TypeError("the contig model's file must be a text")
         if any(type(place) is not int or place < 0 for place in self.evidence):
             raise ValueError(f"evidence must be places in the features, not {self.evidence!r}")
-        for name in ("called", "reliable"):
-            value = getattr(self, name)
+        for name, value in (("reliable", self.reliable), *(("called", p) for _, p in self.called)):
             if type(value) not in (int, float) or not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, not {value!r}")
+        lengths = [length for length, _ in self.called]
+        if not lengths or lengths[0] < 1 or any(b <= a for a, b in pairwise(lengths)):
+            raise ValueError(f"called needs ascending lengths in nt, not {lengths!r}")
 
 
 class Units(NamedTuple):
@@ -265,7 +269,9 @@ def read_info(folder: Path) -> ModelSetInfo:
                 "peptide": EncoderSpec(**content["peptide"]),
                 "classifier": ClassifierSpec(**content["classifier"]),
                 "genes": _optional(GenesSpec, content.get("genes"), "models"),
-                "contig_model": _optional(ContigModelSpec, content.get("contig_model"), "evidence"),
+                "contig_model": _optional(
+                    ContigModelSpec, content.get("contig_model"), "evidence", "called"
+                ),
             }
         )
         for name in info.files:
@@ -353,13 +359,19 @@ def _verify_file(path: Path, info: ModelSetInfo) -> None:
         )
 
 
-def _optional(kind: Callable[..., _Spec], content: Any, listed: str) -> _Spec | None:
-    """A part of a manifest that need not be there; ``listed`` names its list."""
+def _optional(kind: Callable[..., _Spec], content: Any, *listed: str) -> _Spec | None:
+    """A part of a manifest that need not be there; ``listed`` names its lists, also of lists."""
     if content is None:
         return None
-    if not isinstance(values := content.get(listed, []), list):
-        raise TypeError(f"{listed} must be a list, not {values!r}")
-    return kind(**{**content, listed: tuple(values)})
+    lists = {name: content[name] for name in listed if name in content}
+    for name, values in lists.items():
+        if not isinstance(values, list):
+            raise TypeError(f"{name} must be a list, not {values!r}")
+    fixed = {
+        name: tuple(tuple(v) if isinstance(v, list) else v for v in values)
+        for name, values in lists.items()
+    }
+    return kind(**{**content, **fixed})
 
 
 def _check_inside(folder: Path, name: str) -> None:

@@ -104,8 +104,8 @@ def _called(
 class CallRule:
     """What makes a record a virus.
 
-    With a calibration a probability of one half, with a contig model the probability ``called``;
-    or, where ``fdr`` is given, a q-value of at most ``fdr``. Without either a score of one half;
+    With a calibration a probability of one half, with a contig model that of `threshold`; or,
+    where ``fdr`` is given, a q-value of at most ``fdr``. Without either a score of one half;
     ``fdr`` has no meaning then. With a contig model a record below the reliability ``reliable`` is
     unsure.
     """
@@ -113,7 +113,7 @@ class CallRule:
     calibration: Calibration | None = None
     fdr: float | None = None
     contig_model: ContigModel | None = None
-    called: float = 0.5
+    called: tuple[tuple[float, float], ...] = ((1, 0.5),)  # length in nt, probability
     reliable: float = 0.0
 
     def __post_init__(self) -> None:
@@ -125,11 +125,19 @@ class CallRule:
         """Whether records have a probability, and so a q-value."""
         return self.calibration is not None or self.contig_model is not None
 
+    def threshold(self, length_nt: NDArray[Any]) -> Floats:
+        """The probability from which on a contig model's record of each length is a virus."""
+        lengths, chances = np.array(self.called, np.float64).T
+        found: Floats = np.interp(np.log(np.maximum(length_nt, 1)), np.log(lengths), chances)
+        return found
+
     def __str__(self) -> str:
         if self.fdr is not None:
             return f"q_value <= {self.fdr:g}"
         if self.contig_model is not None:
-            return f"probability >= {self.called:g}"
+            least, most = (f(chance for _, chance in self.called) for f in (min, max))
+            by_length = "" if least == most else f" to {most:g}, by length"
+            return f"probability >= {least:g}{by_length}"
         return "score >= 0.5" if self.calibration is None else "probability >= 0.5"
 
 

@@ -121,7 +121,8 @@ class GeneScores:
         is_unsure = self._reliability < self._rule.reliable
         if self._rule.fdr is not None:
             return q_value <= self._rule.fdr, is_unsure | np.isnan(q_value)
-        return score >= np.where(by_model, self._rule.called, 0.5), is_unsure
+        least = np.where(by_model, self._rule.threshold(self._length_nt), 0.5)
+        return score >= least, is_unsure
 
     def _end_record(self) -> None:
         """Take in the rows that are kept: records that are whole."""
