@@ -21,6 +21,7 @@ LIMITED = (
 )
 WAYS = [("--cluster", "none"), ONE_WORKER]
 WAYS_NAMES = ["none", "cpu"]
+DISK_BYTES, PAGE_BYTES = 1 << 20, 4096
 
 
 def assert_stopped_in_order(done: subprocess.CompletedProcess, job: Job, reason: str) -> None:
@@ -54,10 +55,10 @@ def test_files_that_may_not_grow_end_the_run_in_order(job, undisturbed, cluster)
 
 @pytest.fixture
 def small_disk(tmp_path: Path):
-    """A file system of one megabyte."""
+    """A file system of `DISK_BYTES`."""
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
     try:
         mounted = subprocess.run(mount, capture_output=True, text=True)
     except FileNotFoundError:
@@ -68,10 +69,19 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+def on_disk(folder: Path) -> int:
+    """What the files of a folder take of a file system of pages."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return sum(-(-size // PAGE_BYTES) for size in sizes) * PAGE_BYTES
+
+
 @pytest.mark.parametrize("cluster", WAYS, ids=WAYS_NAMES)
 def test_a_full_disk_ends_the_run_in_order_and_room_lets_it_go_on(
     job, undisturbed, small_disk, cluster
 ):
+    planned, whole = on_disk(undisturbed.out / "partitions"), on_disk(undisturbed.out)
+    room = planned + (whole - planned) // 2  # for the plan, not for all that is made of it
+    (small_disk / "ballast").write_bytes(bytes(DISK_BYTES - room))
     job = job.but(out=small_disk / "out", cluster=cluster, faults={})
     done = job.run()
     assert_stopped_in_order(done, job, "No space left on device")
@@ -82,7 +92,7 @@ def test_a_full_disk_ends_the_run_in_order_and_room_lets_it_go_on(
 
 
 def test_a_disk_too_small_for_the_plan_is_told(job, small_disk):
-    (small_disk / "ballast").write_bytes(bytes(950_000))
+    (small_disk / "ballast").write_bytes(bytes(DISK_BYTES - 100_000))
     done = job.but(out=small_disk / "out", cluster=("--cluster", "none")).run()
     assert done.returncode == 5, done.stderr
     assert "No space left on device" in done.stderr
