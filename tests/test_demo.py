@@ -62,7 +62,7 @@ def test_it_ran_on_dask_workers_that_loaded_mini_once(demo):
 def test_the_summary_says_what_was_found_and_where_it_is(demo):
     out, printed = demo
     words = [line.split()[0] for line in printed.splitlines()]
-    for word in ("records", "pieces", "genes", "virus", "seconds", "outputs"):
+    for word in ("records", "genes", "virus", "seconds", "outputs"):
         assert word in words
     assert f"{out}/" in printed
 

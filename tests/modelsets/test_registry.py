@@ -302,7 +302,7 @@ def test_a_set_that_reads_genes_says_how(genes_folder):
     assert (info.reading, info.reads_genes) == ("genes", True)
     assert info.genes == GenesSpec("pyrodigal-gv", (2, 20, 45), 8000, 2000, 300)
     assert info.evidence == (1, 7)
-    assert (info.contig_model.called, info.contig_model.reliable) == (0.6, 0.5)
+    assert (info.contig_model.called, info.contig_model.reliable) == (((1, 0.6),), 0.5)
     verify(genes_folder, info)
     assert write_info(genes_folder, info) == info
 

@@ -12,6 +12,7 @@ _TESTS = {
     "genes, new groups": "Groups that were held out whole",
     "genes, new species": "New species of groups that were trained on",
     "frames, new groups": "Short pieces by frames, groups that were held out whole",
+    "frames, new species": "Short pieces by frames, new species of groups that were trained on",
 }
 
 
