@@ -122,7 +122,7 @@ def read_genomes(settings: DataSettings, exclusions: Exclusions) -> Genomes:
 
 
 def make_noise(genomes: Sequence[Genome], total_nt: int, seed: int) -> list[Genome]:
-    """DNA that is nobody's, made of stretches of the genomes, each class as much.
+    """DNA that no organism has, made of stretches of the genomes, each class as much.
 
     A record of noise has the group of the record it was made from, and so its side of the split.
     Its source is the kind of noise.

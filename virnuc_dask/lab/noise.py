@@ -1,4 +1,4 @@
-"""DNA that is nobody's: shuffled, of the same composition, random, of low complexity.
+"""DNA that no organism has: shuffled, of the same composition, random, of low complexity.
 
 All functions take and give windows as an array of base codes (0 to 3), shape (windows, length).
 """

@@ -88,7 +88,7 @@ def learn_reader(
     weighers = fit(features, is_virus, weight, settings, seed)
     length = contigs.length_nt[taught]
     curve = calibrate(score, length, is_virus, weight, lengths_nt)
-    # What is nobody's is no example of what is familiar.
+    # Noise is no example of what is familiar.
     real = chance * (kind[taught] != NOISE)
     drawn = np.random.default_rng(seed).choice(len(taught), _FAMILIAR, p=real / real.sum())
     known = familiarity(features[drawn], length[drawn], lengths_nt)

@@ -14,7 +14,7 @@ from virnuc_dask.errors import BadSettingError
 # Kinds of genome, as the table of genomes and the settings name them; the first two are viruses.
 GENOMES = ("phage", "eukaryotic_virus", "prokaryote", "plasmid", "eukaryote")
 VIRUSES = GENOMES[:2]
-NOISE = "noise"  # the class of DNA that is nobody's
+NOISE = "noise"  # the class of DNA that no organism has
 
 
 def _shares(where: str, section: Section, names: tuple[str, ...], most: float = 1.0) -> None:
