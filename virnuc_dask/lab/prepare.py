@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from virnuc_dask.config import cores
-from virnuc_dask.errors import BadInputError
+from virnuc_dask.errors import BadInputError, OutputExistsError
 from virnuc_dask.lab import contigs, prophages
 from virnuc_dask.lab.fragments import (
     GENES,
@@ -50,6 +50,8 @@ from virnuc_dask.tables.parquet import (
 from virnuc_dask.tables.plan import fingerprint
 
 log = logging.getLogger(__name__)
+
+_MARK = ".virnuc-pretrain"  # in a folder that a training made
 
 BATCH_NT = 8_000_000  # of fragments whose genes are one file: what is lost when it is stopped
 _IN_PROPHAGE = 0.6  # of a fragment's genes, from which it is one
@@ -98,8 +100,10 @@ def prepare(recipe: Recipe, work: Path) -> Prepared:
         If an input file cannot be read, or has not the SHA-256 of the recipe.
     UsageError
         If MMseqs2 is not installed.
+    OutputExistsError
+        If ``work`` holds files and no training made it: some could be replaced.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    _claim(work)
     making = _Making(recipe, work)
     prepared = Prepared(work, making.prints["tests"])
     if not making.is_done("sequences", prepared.sequences):
@@ -325,6 +329,19 @@ class _Places:
     genome: NDArray[np.int64]
     start: NDArray[np.int64]
     end: NDArray[np.int64]
+
+
+def _claim(work: Path) -> None:
+    """Make the folder, or check that it is a training's."""
+    work.mkdir(parents=True, exist_ok=True)
+    mark = work / _MARK
+    if mark.exists():
+        return
+    if any(work.iterdir()):
+        raise OutputExistsError(
+            f"{work}: holds files that no training made; give `work` another folder."
+        )
+    mark.touch()
 
 
 def _fingerprints(recipe: Recipe) -> dict[str, str]:
