@@ -207,6 +207,22 @@ for inputs, outputs in ((80, 320), (96, 192), (176, 512), (512, 2), (480, 1920))
             print(inputs, outputs, rows)
 """
 
+SCORE = """
+import numpy as np, torch
+from virnuc_dask.modelsets.classifier import Classifier
+import virnuc_dask.modelsets.modelset
+rng = np.random.default_rng(1)
+for inputs, hidden in ((32, 4), (22, 16), (300, 30), (11, 64)):
+    classifier = Classifier(inputs, hidden).eval()
+    for rows in range(1, 20):
+        features, results = rng.normal(size=(rows, inputs)).astype(np.float32), []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(classifier.score(features))
+        if not np.array_equal(*results):
+            print(inputs, hidden, rows)
+"""
+
 EMBED = """
 import sys
 import numpy as np, torch
@@ -240,6 +256,10 @@ def differences(program: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) 
 def test_a_matrix_product_does_not_depend_on_the_number_of_threads(monkeypatch):
     # Without MKL_CBWR matrices of 5 to 7 and 9 to 11 rows differ in the last bit.
     assert differences(LINEAR, monkeypatch) == ""
+
+
+def test_scores_of_few_rows_do_not_depend_on_the_number_of_threads(monkeypatch):
+    assert differences(SCORE, monkeypatch) == ""
 
 
 def test_embeddings_and_scores_do_not_depend_on_the_number_of_threads(monkeypatch, folder):
