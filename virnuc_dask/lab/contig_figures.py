@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from virnuc_dask.lab.recipe import NOISE, VIRUSES
+from virnuc_dask.lab.recipe import NOISE, PROPHAGE, VIRUSES
 from virnuc_dask.modelsets.calibration import (
     estimate_prevalence,
     probability,
@@ -24,13 +24,14 @@ PAIRS = {
         ("eukaryotic_virus",),
         ("prokaryote", "eukaryote"),
     ),
-    "prophage against prokaryote": (("prophage",), ("prokaryote",)),
+    "prophage against prokaryote": ((PROPHAGE,), ("prokaryote",)),
 }
 PREVALENCES = (0.5, 0.1, 0.01)
 _NEAR = 1.3  # of about a length: no more than so many times shorter or longer
 _FEWEST = 20
 _BINS = 10
 _NOMINAL = 0.1
+_SAMPLES = 20
 _DECIMALS = 4
 
 Flags = NDArray[np.bool_]
@@ -81,16 +82,19 @@ def calibration_error(evidence: Floats, is_virus: Flags) -> float:
 def discoveries(
     evidence: Floats, is_virus: Flags, prevalence: float, seed: int = 0
 ) -> dict[str, float]:
-    """False discoveries and recall at a q-value of 0.1 in a sample with this share of viruses."""
+    """False discoveries and recall at a q-value of 0.1 in samples with this share of viruses.
+
+    The mean of samples that have all others and viruses drawn anew.
+    """
     rng = np.random.default_rng(seed)
     others = evidence[~is_virus]
-    viruses = rng.choice(
-        evidence[is_virus], max(1, round(len(others) * prevalence / (1 - prevalence)))
-    )
-    sample = np.concatenate([viruses, others])
-    called = q_values(sample, estimate_prevalence(sample)) <= _NOMINAL
-    false = called[len(viruses) :].sum() / max(int(called.sum()), 1)
-    recall = called[: len(viruses)].mean()
+    count = max(1, round(len(others) * prevalence / (1 - prevalence)))
+    found = []
+    for _ in range(_SAMPLES):
+        sample = np.concatenate([rng.choice(evidence[is_virus], count), others])
+        called = q_values(sample, estimate_prevalence(sample)) <= _NOMINAL
+        found.append((called[count:].sum() / max(int(called.sum()), 1), called[:count].mean()))
+    false, recall = np.mean(found, axis=0)
     return {"fdr": round(float(false), _DECIMALS), "recall": round(float(recall), _DECIMALS)}
 
 
@@ -118,7 +122,7 @@ def _calls(contigs: Judged, rule: CallRule) -> dict[str, dict[str, float]]:
         ("below 3000 nt", contigs.length_nt < 3000),
         ("3000 nt and more", contigs.length_nt >= 3000),
     ):
-        for kind in (*VIRUSES, "prophage", "prokaryote", "plasmid", "eukaryote", NOISE):
+        for kind in (*VIRUSES, PROPHAGE, "prokaryote", "plasmid", "eukaryote", NOISE):
             chosen = contigs.take(rows & (contigs.kind == kind))
             if len(chosen.evidence):
                 unsure = chosen.reliability < rule.reliable

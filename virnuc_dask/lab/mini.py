@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,12 @@ from virnuc_dask.lab.mini_card import card
 from virnuc_dask.lab.out_of_fold import Source, gather, learn_words, part_of
 from virnuc_dask.lab.prepare import Prepared, prepare
 from virnuc_dask.lab.read_contigs import Contigs, Learnt, learn_reader
-from virnuc_dask.lab.recipe import NOISE, Recipe, read_recipe
+from virnuc_dask.lab.recipe import NOISE, PROPHAGE, Recipe, read_recipe
 from virnuc_dask.lab.taught import TEST, Flags, Fragments
 from virnuc_dask.lab.weighed_words import chances
 from virnuc_dask.modelsets.calibration import probability
 from virnuc_dask.modelsets.classifier import Classifier
-from virnuc_dask.modelsets.contig_model import ContigModel, Reader
+from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.folders import own_files, put_in_place
 from virnuc_dask.modelsets.registry import (
     FRAMES,
@@ -203,7 +203,8 @@ def _learn(material: Material, is_used: Flags, recipe: Recipe) -> ModelParts:
         GENES: _contigs_of_genes(material, classifier, genes),
         FRAMES: _contigs_of_frames(material, classifier),
     }
-    lengths = {GENES: recipe.fit.calibration.lengths_nt, FRAMES: _FRAME_LENGTHS_NT}
+    of_genes = recipe.fit.calibration
+    calibration = {GENES: of_genes, FRAMES: replace(of_genes, lengths_nt=_FRAME_LENGTHS_NT)}
     part = part_of(material.fragments.fold)
     learnt = {
         reading: learn_reader(
@@ -212,7 +213,7 @@ def _learn(material: Material, is_used: Flags, recipe: Recipe) -> ModelParts:
             part,
             is_taught,
             recipe.fit.contigs,
-            lengths[reading],
+            calibration[reading],
             recipe.seed,
         )
         for reading, of in contigs.items()
@@ -283,7 +284,8 @@ def _called(contigs: Contigs, learnt: Learnt, fragments: Fragments, recipe: Reci
     It never rises with length.
     """
     settings = recipe.fit.calibration
-    known = (fragments.kind[contigs.fragment] == "prokaryote") & ~np.isnan(learnt.evidence)
+    known = fragments.judged_kind[contigs.fragment] == "prokaryote"
+    known &= ~np.isnan(learnt.evidence)
     pairs: list[tuple[float, float]] = []
     for least_nt, end_nt in pairwise(settings.called_bounds_nt):
         chosen = known & (contigs.length_nt >= least_nt) & (contigs.length_nt < end_nt)
@@ -297,31 +299,38 @@ def _called(contigs: Contigs, learnt: Learnt, fragments: Fragments, recipe: Reci
 
 
 def _measure(material: Material, parts: ModelParts, is_test: Flags) -> dict[str, Any]:
-    """Figures of the fragments of the tests: of new groups, and of new species of known ones."""
+    """Figures of new groups, of new species of known ones, and of prophages beside their hosts.
+
+    The first two are of the tests. Prophages are too few there: those of the other parts are
+    judged by words and contig models that had not seen their part.
+    """
     fragments, found = material.fragments, {}
+    rule = CallRule(called=parts.called, reliable=RELIABLE)
     for reading, contigs in parts.contigs.items():
-        reader = parts.readers[reading].reader
-        for name, fold in (("new groups", TEST), ("new species", TEST - 1)):
-            of = contigs.fragment
-            rows = is_test[of] & (fragments.fold[of] == fold)
-            rows &= fragments.is_sure[of] | fragments.is_prophage[of]
+        judged = _judged(parts.readers[reading], contigs, fragments)
+        tested, fold = is_test[contigs.fragment], fragments.fold[contigs.fragment]
+        group = fragments.group[contigs.fragment]
+        is_host = judged.kind == "prokaryote"
+        is_host &= np.isin(group, np.unique(group[judged.kind == PROPHAGE]))
+        for name, rows in (
+            ("new groups", tested & (fold == TEST) & (judged.kind != "")),
+            ("new species", tested & (fold == TEST - 1) & (judged.kind != "")),
+            ("prophages", is_host | (judged.kind == PROPHAGE)),
+        ):
             if rows.any():
-                judged = _judged(reader, contigs, fragments, rows)
-                found[f"{reading}, {name}"] = figures(
-                    judged, CallRule(called=parts.called, reliable=RELIABLE)
-                )
+                found[f"{reading}, {name}"] = figures(judged.take(rows), rule)
     return found
 
 
-def _judged(reader: Reader, contigs: Contigs, fragments: Fragments, rows: Flags) -> Judged:
-    features, length = contigs.features[rows], contigs.length_nt[rows]
-    of = contigs.fragment[rows]
-    is_prophage = fragments.is_prophage[of] & ~fragments.is_virus[of]
+def _judged(learnt: Learnt, contigs: Contigs, fragments: Fragments) -> Judged:
+    """All contigs: the tests' by the whole reader, others by one that had not seen their part."""
+    reader, length = learnt.reader, contigs.length_nt
+    whole = reader.calibration.of(reader.score(contigs.features), length)
     return Judged(
-        kind=np.where(is_prophage, "prophage", fragments.kind[of]),
+        kind=fragments.judged_kind[contigs.fragment],
         length_nt=length,
-        evidence=reader.calibration.of(reader.score(features), length),
-        reliability=reader.familiarity.reliability(features, length),
+        evidence=np.where(np.isnan(learnt.evidence), whole, learnt.evidence),
+        reliability=reader.familiarity.reliability(contigs.features, length),
     )
 
 

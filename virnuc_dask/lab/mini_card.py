@@ -11,8 +11,10 @@ from virnuc_dask.lab.recipe import Recipe
 _TESTS = {
     "genes, new groups": "Groups that were held out whole",
     "genes, new species": "New species of groups that were trained on",
+    "genes, prophages": "Prophages beside other contigs of their hosts' genera",
     "frames, new groups": "Short pieces by frames, groups that were held out whole",
     "frames, new species": "Short pieces by frames, new species of groups that were trained on",
+    "frames, prophages": "Short pieces of prophages by frames",
 }
 
 

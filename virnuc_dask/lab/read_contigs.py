@@ -9,8 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.lab.calibrate_contigs import calibrate, familiarity
-from virnuc_dask.lab.contig_fit import fit
-from virnuc_dask.lab.recipe import NOISE, ContigSettings
+from virnuc_dask.lab.contig_fit import Weighers, fit
+from virnuc_dask.lab.recipe import (
+    NOISE,
+    PROPHAGE,
+    VIRUSES,
+    CalibrationSettings,
+    ContigSettings,
+)
 from virnuc_dask.lab.taught import Fragments
 from virnuc_dask.lab.weighed_words import chances
 from virnuc_dask.modelsets.contig_features import contig_features
@@ -53,7 +59,7 @@ class Learnt:
     """A reader, and the evidence of each contig by models that had not seen its part."""
 
     reader: Reader
-    evidence: Floats  # by contig; NaN where it was not learnt from
+    evidence: Floats  # by contig; NaN where no part that it is in was left out
 
 
 def learn_reader(
@@ -62,36 +68,43 @@ def learn_reader(
     part: NDArray[np.int8],
     is_taught: Flags,
     settings: ContigSettings,
-    lengths_nt: tuple[int, ...],
+    calibration: CalibrationSettings,
     seed: int,
 ) -> Learnt:
     """Fit both models to the contigs that are taught, calibrated by those without each part.
+
+    Prophages are not taught, and count when it is said what a score is worth.
 
     Parameters
     ----------
     part, is_taught
         Of each fragment.
     """
-    kind, group = fragments.kind[contigs.fragment], fragments.group[contigs.fragment]
-    taught = np.flatnonzero(is_taught[contigs.fragment])
-    chance = chances(kind[taught], group[taught], asdict(settings.shares))
-    taught, chance = taught[chance > 0], chance[chance > 0]
+    kind, group = fragments.judged_kind[contigs.fragment], fragments.group[contigs.fragment]
+    of, length = part[contigs.fragment], contigs.length_nt
+    taught_kind = np.where(is_taught[contigs.fragment], kind, "")
+    chance = chances(taught_kind, group, asdict(settings.shares))
+    taught = np.flatnonzero(chance)
     weight = chance * len(taught)
-    features, is_virus = contigs.features[taught], fragments.is_virus[contigs.fragment[taught]]
-    of = part[contigs.fragment[taught]]
-    score = np.empty(len(taught))
-    for left_out in np.unique(of):
-        seen = of != left_out
-        weighers = fit(features[seen], is_virus[seen], weight[seen], settings, seed)
-        score[~seen] = weighers.score(features[~seen])
+    lesson = contigs.features, np.isin(kind, VIRUSES), weight
+
+    def learn(rows: NDArray[np.int64]) -> Weighers:
+        features, is_virus, weight = (column[rows] for column in lesson)
+        return fit(features, is_virus, weight, settings, seed)
+
+    score = np.full(len(of), np.nan)
+    for left_out in np.unique(of[taught]):
+        weighers = learn(taught[of[taught] != left_out])
+        score[of == left_out] = weighers.score(contigs.features[of == left_out])
         log.info("contig model without part %d", left_out)
-    weighers = fit(features, is_virus, weight, settings, seed)
-    length = contigs.length_nt[taught]
-    curve = calibrate(score, length, is_virus, weight, lengths_nt)
+    judged = chances(np.where(np.isnan(score), "", kind), group, asdict(calibration.shares))
+    rows = np.flatnonzero(judged)
+    is_virus = np.isin(kind[rows], (*VIRUSES, PROPHAGE))
+    lengths = calibration.lengths_nt
+    curve = calibrate(score[rows], length[rows], is_virus, judged[rows] * len(rows), lengths)
     # Noise is no example of what is familiar.
-    real = chance * (kind[taught] != NOISE)
-    drawn = np.random.default_rng(seed).choice(len(taught), _FAMILIAR, p=real / real.sum())
-    known = familiarity(features[drawn], length[drawn], lengths_nt)
-    evidence = np.full(len(contigs.fragment), np.nan)
-    evidence[taught] = curve.of(score, length)
-    return Learnt(Reader(contigs.columns, *weighers, curve, known), evidence)
+    real = np.where(kind == NOISE, 0, chance)
+    drawn = np.random.default_rng(seed).choice(len(of), _FAMILIAR, p=real / real.sum())
+    known = familiarity(contigs.features[drawn], length[drawn], lengths)
+    reader = Reader(contigs.columns, *learn(taught), curve, known)
+    return Learnt(reader, curve.of(score, length))

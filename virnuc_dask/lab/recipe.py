@@ -15,6 +15,7 @@ from virnuc_dask.errors import BadSettingError
 GENOMES = ("phage", "eukaryotic_virus", "prokaryote", "plasmid", "eukaryote")
 VIRUSES = GENOMES[:2]
 NOISE = "noise"  # the class of DNA that no organism has
+PROPHAGE = "prophage"  # the class of stretches of prokaryotes that are viral
 
 
 def _shares(where: str, section: Section, names: tuple[str, ...], most: float = 1.0) -> None:
@@ -237,11 +238,25 @@ class ContigSettings(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationShares(Section):
+    """Of the viruses, and of the others, that probabilities are for: as in metagenomes."""
+
+    phage: float = 0.75
+    eukaryotic_virus: float = 0.15
+    prophage: float = 0.10
+    prokaryote: float = 0.85
+    plasmid: float = 0.09
+    eukaryote: float = 0.05
+    noise: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
 class CalibrationSettings(Section):
     """How evidence becomes a probability, by length."""
 
     lengths_nt: tuple[int, ...] = (300, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000)
-    others_called: float = 0.01  # of prokaryote contigs, in each class of length
+    shares: CalibrationShares = field(default_factory=CalibrationShares)
+    others_called: float = 0.008  # of prokaryote contigs, in each class of length
     # Between two neighbours is a class.
     called_bounds_nt: tuple[int, ...] = (
         300,

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from virnuc_dask.lab.markers import OTHER, TEST_BIT, TRANSCRIPT, VIRUS
-from virnuc_dask.lab.recipe import VIRUSES
+from virnuc_dask.lab.recipe import PROPHAGE, VIRUSES
 
 TEST = -1  # the fold of groups that are held out; the one below is of new species
 _MARKERS = {VIRUS: "viral_marker", OTHER: "other_marker", TRANSCRIPT: "transcript"}
@@ -53,6 +53,12 @@ class Fragments:
     def is_virus(self) -> Flags:
         """Whether it is of a virus."""
         return np.isin(self.kind, VIRUSES)
+
+    @property
+    def judged_kind(self) -> NDArray[np.str_]:
+        """What it counts as where evidence is judged: prophages too; "" if that is not known."""
+        doubtful = np.where(self.is_prophage & (self.kind == "prokaryote"), PROPHAGE, "")
+        return np.where(self.is_sure, self.kind, doubtful)
 
     @property
     def is_sure(self) -> Flags:
