@@ -103,7 +103,7 @@ def mean_logit_model(columns: int = 3, reading: str = "genes") -> Any:
 
     def curve(*knots: tuple[float, float]) -> ByLength:
         at, height = np.array(knots).T[:, None]
-        return ByLength(np.array([1000.0]), at, height)
+        return ByLength(np.array([1.0]), at, height)
 
     reader = Reader(
         columns=columns,

@@ -19,15 +19,16 @@ from virnuc_dask.errors import (
     PlanChangedError,
     UsageError,
 )
-from virnuc_dask.modelsets.registry import read_info, verify
+from virnuc_dask.modelsets.registry import read_info, verify, write_info
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_plan
 from virnuc_dask.train import train
 from virnuc_dask.training.classifier_report import ClassifierReport
 from virnuc_dask.training.fit_classifier import ClassifierRecipe, fit_classifier
 from virnuc_dask.training.frame_features import LabelledRun, store_frames
-from virnuc_dask.training.groups import PARTS, TEST
+from virnuc_dask.training.groups import PARTS, TEST, TRAINING
 from virnuc_dask.training.training_options import TrainingOptions, parse_options
+from virnuc_dask.training.unseen_frames import score_unseen
 
 # Codons that each class prefers; none is a stop codon on either strand.
 CODONS = {
@@ -228,6 +229,93 @@ def test_an_interrupted_training_is_resumed_and_a_changed_one_refused(
     assert not (tmp_path / "toy.work").exists()
 
 
+@pytest.fixture(scope="module")
+def long_files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("long")
+    for number, kind in enumerate(CODONS):
+        rng = random.Random(number)
+        lines = (f">{kind}{n}\n{gene(kind, rng, 2700)}\n" for n in range(30))
+        (folder / f"{kind}.fa").write_text("".join(lines))
+    return {kind: folder / f"{kind}.fa" for kind in CODONS}
+
+
+@pytest.fixture(scope="module")
+def trained_on_long(long_files, settings, tmp_path_factory):
+    """The set, and what its contig model was learned by: the arguments of `score_unseen`."""
+    given: list = []
+
+    def spy(run, training, fold, learn):
+        given.extend((run, training, fold))
+        return score_unseen(run, training, fold, learn)
+
+    options = dataclasses.replace(OPTIONS, shares=(0.8, 0.1, 0.1), keep_work=False)
+    out = tmp_path_factory.mktemp("trained") / "long"
+    virus, other = [long_files["virus"]], [long_files["other"]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("virnuc_dask.train.score_unseen", spy)
+        return train(virus, other, out, settings=settings, options=options), given
+
+
+def test_long_records_teach_a_contig_model(trained_on_long, settings, tmp_path):
+    trained, (run_, training, fold) = trained_on_long
+    # Five folds of the training records alone, each with both classes.
+    assert ((fold >= 0) == (run_.part == TRAINING)).all()
+    for number in range(5):
+        assert set(run_.is_virus[fold == number]) == {True, False}
+    assert set(fold[training.record]) == {0, 1, 2, 3, 4}
+    info = read_info(trained.folder)
+    verify(trained.folder, info)
+    assert info.contig_model.file in info.files
+    assert trained.report.test["contigs"]["auroc"] == 1
+    assert trained.report.test["contigs_by_mean"]["n_virus"] == parts_of(trained)[TEST][0]
+    card = (trained.folder / "README.md").read_text()
+    assert f"Learned from {trained.report.contig_model}, drawn from" in card
+    assert json.loads((trained.folder / "training.json").read_text())["contig_model"]
+
+    path = tmp_path / "new.fa"
+    rng = random.Random(7)
+    texts = [f">{kind}{n}\n{gene(kind, rng, 900)}\n" for kind in CODONS for n in range(10)]
+    path.write_text("".join(texts) + f">short\n{gene('virus', rng, 100)}\n")
+    done = run([path], tmp_path / "out", settings=with_model(settings, trained.folder))
+    assert done.summary["called_by"] == "probability >= 0.5"
+    options = pyarrow.csv.ParseOptions(delimiter="\t")
+    rows = pyarrow.csv.read_csv(done.folder / "contigs.tsv", parse_options=options).to_pylist()
+    assert all(
+        (row["call"] == "virus") == row["record_id"].startswith("virus") for row in rows[:20]
+    )
+    # A read is called as without a contig model.
+    plain = tmp_path / "plain"
+    shutil.copytree(trained.folder, plain)
+    write_info(plain, dataclasses.replace(info, contig_model=None))
+    other = run([path], tmp_path / "other", settings=with_model(settings, plain))
+    without = pyarrow.csv.read_csv(other.folder / "contigs.tsv", parse_options=options).to_pylist()
+    assert rows[20]["record_id"] == "short"
+    assert rows[20]["score"] == without[20]["score"]
+    assert rows[20]["call"] == without[20]["call"]
+    assert [row["score"] for row in rows] == [row["score"] for row in without]
+
+
+def with_model(settings, folder: Path):
+    return dataclasses.replace(settings, model=str(folder))
+
+
+def test_short_records_teach_none_and_that_is_said(files, settings, tmp_path, caplog):
+    with caplog.at_level("INFO", logger="virnuc_dask.train"):
+        done = train(
+            [files["virus.fa"]],
+            [files["other.fa"]],
+            tmp_path / "toy",
+            settings=settings,
+            options=dataclasses.replace(OPTIONS, keep_work=False),
+        )
+    assert [line for line in caplog.messages if line.startswith("no contig model: too few")]
+    assert done.info.contig_model is None
+    content = json.loads((done.folder / "training.json").read_text())
+    assert "contig_model" not in content
+    assert "contigs_by_mean" not in content["test"]
+    assert "Contig model" not in (done.folder / "README.md").read_text()
+
+
 def test_two_trainings_do_not_write_to_one_folder(files, settings, tmp_path):
     from filelock import FileLock
 
@@ -363,7 +451,9 @@ def test_mistakes_end_with_their_exit_code_and_leave_nothing(
 
 def test_without_scikit_learn_it_says_what_to_install(files, settings, tmp_path, monkeypatch):
     monkeypatch.setattr("virnuc_dask.train.find_spec", lambda _: None)
-    with pytest.raises(UsageError, match=r"scikit-learn: pip install 'virnuc-dask\[training\]'"):
+    with pytest.raises(
+        UsageError, match=r"scikit-learn, lightgbm, numba: pip install 'virnuc-dask\[training\]'"
+    ):
         train([files["virus.fa"]], [files["other.fa"]], tmp_path / "toy", settings=settings)
     assert not list(tmp_path.iterdir())
 

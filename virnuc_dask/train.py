@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from virnuc_dask.cluster.connect import reached
@@ -20,6 +21,7 @@ from virnuc_dask.errors import (
     OutputExistsError,
     UsageError,
 )
+from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.folders import own_files, put_in_place
 from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
 from virnuc_dask.modelsets.registry import MANIFEST, ModelSetInfo, find, read_info
@@ -34,10 +36,17 @@ from virnuc_dask.tables.parquet import is_half_written
 from virnuc_dask.tables.paths import writing
 from virnuc_dask.tables.plan import read_plan
 from virnuc_dask.training.fit_classifier import Epoch, fit_classifier, folded
-from virnuc_dask.training.frame_features import LabelledRun, store_frames
-from virnuc_dask.training.groups import PARTS, Split, similar_groups, split_groups
+from virnuc_dask.training.frame_features import FrameSet, LabelledRun, store_frames
+from virnuc_dask.training.groups import (
+    PARTS,
+    TRAINING,
+    Split,
+    similar_groups,
+    split_groups,
+)
 from virnuc_dask.training.trained_set import (
     Learned,
+    LearnedContigs,
     Material,
     Origin,
     TrainedSet,
@@ -45,10 +54,13 @@ from virnuc_dask.training.trained_set import (
 )
 from virnuc_dask.training.training_options import TrainingOptions
 from virnuc_dask.training.training_records import TrainingRecords, gather_records, read_groups
+from virnuc_dask.training.unseen_frames import score_unseen
 
 log = logging.getLogger(__name__)
 
+_EXTRA = {"sklearn": "scikit-learn", "lightgbm": "lightgbm", "numba": "numba"}
 _LOCK = ".lock"
+_FOLDS = 5  # each is scored by a classifier of the others, for the contig model
 _LARGE_GROUP = 0.5  # share of the data from which on a group is worth a warning
 
 
@@ -148,8 +160,10 @@ def train(
 
 
 def _require_extra() -> None:
-    if find_spec("sklearn") is None:
-        raise UsageError("training needs scikit-learn: pip install 'virnuc-dask[training]'.")
+    if missing := [name for module, name in _EXTRA.items() if find_spec(module) is None]:
+        raise UsageError(
+            f"training needs {', '.join(missing)}: pip install 'virnuc-dask[training]'."
+        )
 
 
 def _job(
@@ -296,7 +310,47 @@ def _learn(job: _Job, material: Material) -> Learned:
         f"on {device}"
     )
     fitted = fit_classifier(training, validation, job.options.recipe, device, _tell_epoch)
-    return Learned(folded(fitted.classifier, scaling), fitted, training, validation)
+    # As long as the best epoch took.
+    recipe = replace(job.options.recipe, epochs=fitted.best.number)
+
+    def learn(frames: FrameSet) -> Classifier:
+        return folded(fit_classifier(frames, validation, recipe, device).classifier, scaling)
+
+    contigs = _learn_contigs(job, material, training, learn)
+    if contigs is None:
+        _tell(
+            "no contig model: too few training groups have records of several chunks; the mean of "
+            "its chunks decides a record's call"
+        )
+    return Learned(folded(fitted.classifier, scaling), fitted, training, validation, contigs)
+
+
+def _learn_contigs(
+    job: _Job, material: Material, training: FrameSet, learn: Callable[[FrameSet], Classifier]
+) -> LearnedContigs | None:
+    """Fit the contig model to training records; None if too few are long enough."""
+    from virnuc_dask.lab import frame_contigs
+
+    records, split, seed = material.records, material.split, job.options.recipe.seed
+    weight = np.where(split.part == TRAINING, records.usable_nt, 0)
+    shares = (1 / _FOLDS,) * _FOLDS
+    try:
+        fold = split_groups(split.group, records.is_virus, weight, shares, seed).part
+    except UsageError:  # fewer groups than folds
+        return None
+    labelled = frame_contigs.Labelled(
+        records.length_nt, records.is_virus, split.group, fold, job.origin.chunk_length
+    )
+    if (drawn := frame_contigs.draw(labelled, seed)) is None:
+        return None
+    viral = int(records.is_virus[drawn.record].sum())
+    made_from = (
+        f"{viral:,} contigs of virus and {len(drawn.record) - viral:,} of others, of "
+        f"{drawn.length_nt.min():,} to {drawn.length_nt.max():,} nt"
+    )
+    _tell(f"learning a contig model from {made_from}")
+    frames = score_unseen(material.run, training, fold, learn)
+    return LearnedContigs(frame_contigs.learn(drawn, frames, labelled, seed), made_from)
 
 
 def _command(job: _Job) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -202,6 +203,29 @@ def test_frames_of_a_set_that_reads_frames_are_rows_of_their_chunks():
     assert {*found["reading"].to_pylist(), *found["start_type"].to_pylist()} == {"frames", "edge"}
     logits = [row[0] for row in found["evidence"].to_pylist()]
     np.testing.assert_allclose(logits, [np.log(9), -np.log(4), 0], rtol=1e-6)
+
+
+def test_of_frames_the_contig_model_judges_no_record_shorter_than_those_it_knows():
+    model = MeanLogit("frames")
+    knows = SimpleNamespace(length_nt=np.array([500.0]))
+    model.readers["frames"] = SimpleNamespace(calibration=knows)
+    rows = [("f1F1", "c", "r", 0, "virus", 0.1, 0.9), ("f2F1", "c", "r", 1, "virus", 0.2, 0.8)]
+    predictions = pa.table(
+        [list(column) for column in zip(*rows, strict=True)], schema=schemas.PREDICTIONS
+    )
+    chunks = chunk_calls([1, 2])
+    chunks = chunks.append_column("start", pa.array([0, 0])).append_column(
+        "end", pa.array([400] * 2)
+    )
+    chunks = chunks.append_column("score_virus", pa.array([0.9, 0.8], pa.float32()))
+    chunks = chunks.append_column("score_others", pa.array([0.1, 0.2], pa.float32()))
+    scores = GeneScores(LENGTHS, CallRule(contig_model=model), model, reads_genes=False)
+    scores.add(chunks, predictions)
+    calls = scores.calls()
+    # Of 400 nt and of 3,000 nt.
+    np.testing.assert_allclose(calls.probability[[1, 2]], [np.nan, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(calls.score[[1, 2]], [0.9, 0.8], rtol=1e-6)
+    assert calls.call[[1, 2]].tolist() == ["virus", "virus"]
 
 
 def test_a_pieces_scores_are_the_means_of_its_rows():

@@ -24,7 +24,7 @@ def frames(count, seed, apart=2.0, viral=0.5):
     chunk = np.arange(count) // 2
     is_virus = (rng.random(count // 2 + 1) < viral)[chunk]
     features = rng.normal(size=(count, DIM)) + apart * is_virus[:, None] / np.sqrt(DIM)
-    return FrameSet(features.astype(np.float16), is_virus, chunk)
+    return FrameSet(features.astype(np.float16), is_virus, chunk, chunk)
 
 
 def weights_of(fitted):
@@ -102,7 +102,7 @@ def test_standardising_folds_into_the_first_layer():
 def test_a_chunk_is_ranked_by_the_highest_scores_of_its_frames():
     virus = np.array([0.125, 0.875, 0.25, 0.75, 0.25])
     chunk = np.array([0, 0, 3, 3, 5])
-    part = FrameSet(np.empty((5, 1), np.float16), chunk == 3, chunk)
+    part = FrameSet(np.empty((5, 1), np.float16), chunk == 3, chunk, chunk)
     # Chunk scores: 0.5, because its frames contradict each other; 0.5 as well; 0.25.
     assert chunk_auroc(np.stack([1 - virus, virus], axis=1), part) == 0.75
 

@@ -167,3 +167,11 @@ def test_a_group_of_both_classes_stays_whole():
     split = split_groups(group, is_virus, np.ones(60, np.int64), SHARES, seed=3)
     assert split.part[:30].tolist() == split.part[30:].tolist()
     assert set(split.part) == {0, 1, TEST}
+
+
+def test_five_parts_each_have_groups_of_both_classes():
+    is_virus = np.arange(60) < 20
+    shares = (0.2,) * 5
+    split = split_groups(np.arange(60), is_virus, np.ones(60, np.int64), shares, seed=1)
+    assert split.groups == ((4, 8),) * 5
+    assert sorted(set(split.part)) == [0, 1, 2, 3, 4]

@@ -86,11 +86,10 @@ def learn_reader(
     chance = chances(taught_kind, group, asdict(settings.shares))
     taught = np.flatnonzero(chance)
     weight = chance * len(taught)
-    lesson = contigs.features, np.isin(kind, VIRUSES), weight
+    viral = np.isin(kind, VIRUSES)
 
     def learn(rows: NDArray[np.int64]) -> Weighers:
-        features, is_virus, weight = (column[rows] for column in lesson)
-        return fit(features, is_virus, weight, settings, seed)
+        return fit(contigs.features[rows], viral[rows], weight[rows], settings, seed)
 
     score = np.full(len(of), np.nan)
     for left_out in np.unique(of[taught]):

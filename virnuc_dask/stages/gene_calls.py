@@ -47,7 +47,8 @@ class GeneScores:
         Is given the genes of all records, in order, many at a time.
     reads_genes
         False: all rows are frames, scores stay what they are without a contig model, and what calls
-        rest on is not told.
+        rest on is not told. The contig model judges no record that is shorter than those it knows:
+        it may have been taught whole chunks alone.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class GeneScores:
         self._pass_on = pass_on
         self._held: list[pa.Table] = []
         self._reads_genes = reads_genes
+        known_nt = None if reads_genes else model.readers[FRAMES].calibration.length_nt
+        self._least_nt = 0 if known_nt is None else known_nt[0]
         records = len(length_nt)
         self._chunks_scored = np.zeros(records, np.int64)
         self._frames = ContigScores(records, CallRule(rule.calibration))
@@ -160,7 +163,10 @@ class GeneScores:
     def _take_in_frames(self, frames: pa.Table) -> None:
         """Take in frames as chunks: a chunk's scores are the largest of its frames'."""
         if FRAMES in self._model.readers:
-            self._judge(frames, FRAMES)
+            length_nt = self._length_nt[frames["record_index"].to_numpy()]
+            judged = frames.filter(length_nt >= self._least_nt)
+            if len(judged):
+                self._judge(judged, FRAMES)
         record, start = frames["record_index"].to_numpy(), frames["start"].to_numpy()
         is_first = np.diff(record, prepend=-1) + np.abs(np.diff(start, prepend=-1)) != 0
         chunk = np.flatnonzero(is_first)

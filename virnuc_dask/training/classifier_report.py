@@ -30,6 +30,7 @@ _LEVELS = {
     "frames_in_cds": "frames in a CDS",
     "chunks": "chunks",
     "contigs": "records",
+    "contigs_by_mean": "records, by mean",
 }
 
 
@@ -64,11 +65,15 @@ class ClassifierReport:
     calibration: str | None  # by what; None without
     test: Mapping[str, Figures]  # by level
     base_test_auroc: float | None  # of the chunks, with the classifier of the base
+    contig_model: str | None = None  # what it was learned from; None without
 
     def as_json(self) -> dict[str, Any]:
         """For ``training.json``."""
         parts = zip(PARTS, self.parts, strict=True)
-        return asdict(self) | {"parts": {name: asdict(part) for name, part in parts}}
+        content = asdict(self) | {"parts": {name: asdict(part) for name, part in parts}}
+        if self.contig_model is None:  # as trainings without one were written
+            del content["contig_model"]
+        return content
 
     @property
     def grouped_by(self) -> str:
@@ -216,6 +221,7 @@ class ClassifierReport:
 
     def _quality(self) -> list[str]:
         levels = [name for name in _LEVELS if name in self.test]
+        by_probability = self.calibration or self.contig_model
         rows = [
             (label, *(number(self.test[level][name], _DECIMALS) for level in levels))
             for name, label in _FIGURES.items()
@@ -227,7 +233,7 @@ class ClassifierReport:
             "",
             "Frames and chunks without a score are not counted. A frame or chunk is called by the "
             "larger of its two scores, a record by "
-            + ("its probability" if self.calibration else "the mean score of its chunks")
+            + ("its probability" if by_probability else "the mean score of its chunks")
             + ", virus from one half on.",
             "",
             *self._comparison(),
@@ -249,7 +255,18 @@ class ClassifierReport:
         text = f"Made from {self.calibration}." if self.calibration else (
             "None: there were too few validation records. Scores are no probabilities."
         )  # fmt: skip
-        return ["## Calibration", "", text, ""]
+        lines = ["## Calibration", "", text, ""]
+        if self.contig_model is None:
+            return lines
+        return [
+            *lines,
+            "## Contig model",
+            "",
+            f"It calls a record by all of its frames. Learned from {self.contig_model}, drawn from "
+            "training records; each frame was scored by a classifier that had not seen its group. "
+            "Records shorter than a chunk go without it; `by mean` are all records without it.",
+            "",
+        ]
 
     def _reproduction(self) -> list[str]:
         return [

@@ -158,7 +158,7 @@ class _Learner:
         return losses.mean()
 
     def _taken(self, frames: FrameSet, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        features = torch.from_numpy(frames.features[rows].astype(np.float32))
+        features = torch.from_numpy(frames.values(rows).astype(np.float32))
         labels = torch.from_numpy(frames.is_virus[rows].astype(np.int64))
         return features.to(self._device), labels.to(self._device)
 

@@ -43,6 +43,17 @@ class FrameSet:
     features: NDArray[np.float16]  # standardised, shape (frames, values)
     is_virus: NDArray[np.bool_]
     chunk: NDArray[np.int64]  # ascending; frames of one chunk stand together
+    record: NDArray[np.int64]
+    row: NDArray[np.int64] | None = None  # of ``features``, where not each is a frame of the set
+
+    def values(self, frames: NDArray[np.int64]) -> NDArray[np.float16]:
+        """The features of some frames, which may lie in a file."""
+        return self.features[frames if self.row is None else self.row[frames]]
+
+    def take(self, frames: NDArray[np.int64]) -> FrameSet:
+        """Some frames of a set that has all."""
+        columns = (self.is_virus[frames], self.chunk[frames], self.record[frames])
+        return FrameSet(self.features, *columns, row=frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +193,4 @@ def _opened(
                 f"{PARTS[part]}: no record of {name} has an open frame; add records."
             )
     features = np.memmap(path, np.float16, "r", shape=(len(record), dim))
-    return FrameSet(features, is_virus, chunk)
+    return FrameSet(features, is_virus, chunk, record)

@@ -143,6 +143,7 @@ class Split:
     part: NDArray[np.int8]  # by record: an index of `PARTS`, or `UNUSED`
     groups: tuple[tuple[int, int], ...]  # by part: (with viruses, with others)
     largest: float  # share of all weight that the largest group has
+    group: Ints  # of each record
 
 
 def split_groups(
@@ -165,7 +166,7 @@ def split_groups(
     weight
         Of each record, such as its length; one without weight is not used.
     shares
-        Of training, validation and test; they sum to 1.
+        Of training, validation and test, or of any three parts or more; they sum to 1.
 
     Raises
     ------
@@ -188,11 +189,11 @@ def split_groups(
     placed[order] = _place(by_class[order].tolist(), (size[order] > 0).tolist(), shares)
     part = np.full(len(group), UNUSED, np.int8)
     part[used] = placed[number]
-    groups = [(by_class[placed == index] > 0).sum(axis=0).tolist() for index in range(len(PARTS))]
+    groups = [(by_class[placed == index] > 0).sum(axis=0).tolist() for index in range(len(shares))]
     if not np.all(groups):
         _require_groups(np.zeros(2))
     largest = float(by_class.mean(axis=1).max())
-    return Split(part, tuple((virus, others) for virus, others in groups), largest)
+    return Split(part, tuple((virus, others) for virus, others in groups), largest, group)
 
 
 def _place(

@@ -12,7 +12,8 @@ from virnuc_dask.modelsets.calibration import Calibration, margins, probability
 from virnuc_dask.modelsets.modelset import ModelSet
 from virnuc_dask.quality.figures import Flags, Floats, means
 from virnuc_dask.quality.scored import Level
-from virnuc_dask.stages.calls import VIRUS, call_chunks
+from virnuc_dask.stages.calls import VIRUS, CallRule, call_chunks
+from virnuc_dask.stages.gene_calls import GeneScores
 from virnuc_dask.stages.predict import predict_frames
 from virnuc_dask.training.frame_features import LabelledRun, PartitionFrames
 
@@ -82,6 +83,27 @@ def score_part(run: LabelledRun, part: int, models: ModelSet) -> HeldOut:
         margins=margins(virus, others),
         supported=frames["supported"].to_numpy() if run.coding is not None else None,
         length_nt=run.length_nt,
+    )
+
+
+def call_part(run: LabelledRun, part: int, models: ModelSet, rule: CallRule) -> Level:
+    """The records of one part as a run calls them by a contig model, that of ``rule``."""
+    if rule.contig_model is None:
+        raise ValueError("there is no contig model to call by")
+    scores = GeneScores(run.length_nt, rule, rule.contig_model, reads_genes=False)
+    for partition in run.partitions():
+        here = np.flatnonzero(run.part[partition.record] == part)
+        predictions = predict_frames(partition.frames.take(here), models)
+        scores.add(call_chunks(partition.chunks, predictions), predictions)
+    calls, records = scores.calls(), np.flatnonzero(run.part == part)
+    chance = calls.probability[records]
+    return Level(
+        score=np.where(np.isnan(chance), calls.score[records], chance),
+        called=calls.call[records] == VIRUS,
+        is_virus=run.is_virus[records],
+        record=records,
+        length_nt=run.length_nt[records],
+        probability=chance,
     )
 
 

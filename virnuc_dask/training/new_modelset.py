@@ -30,8 +30,8 @@ def write_modelset(
 ) -> ModelSetInfo:
     """Write the model set ``name``: the encoders of ``base``, checked, and ``classifier``.
 
-    Large files are linked where the file system can. Quality, calibration and training data are
-    left to the caller.
+    Large files are linked where the file system can. Quality, calibration, contig model and
+    training data are left to the caller.
 
     Raises
     ------
@@ -58,6 +58,7 @@ def write_modelset(
             licence=f"encoders: {info.licence}; classifier: whoever trained it decides",
             quality={},
             calibration=None,
+            contig_model=None,
         ),
     )
 

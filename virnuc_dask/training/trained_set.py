@@ -13,20 +13,25 @@ from numpy.typing import NDArray
 
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.classifier import Classifier
+from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.modelset import ModelSet, load
-from virnuc_dask.modelsets.registry import ModelSetInfo, read_info, write_info
+from virnuc_dask.modelsets.registry import ContigModelSpec, ModelSetInfo, read_info, write_info
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.quality import calibrate
 from virnuc_dask.quality.assessment import level_quality
+from virnuc_dask.quality.scored import Level
+from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.training.classifier_report import ClassifierReport, PartCounts
 from virnuc_dask.training.fit_classifier import ClassifierRecipe, Fitted
 from virnuc_dask.training.frame_features import FrameSet, LabelledRun
 from virnuc_dask.training.groups import PARTS, TEST, VALIDATION, Split
-from virnuc_dask.training.held_out import HeldOut, score_part
+from virnuc_dask.training.held_out import HeldOut, call_part, score_part
 from virnuc_dask.training.new_modelset import write_modelset
 from virnuc_dask.training.training_records import TrainingRecords
 
 log = logging.getLogger(__name__)
+
+_CONTIG_MODEL = ContigModelSpec("contig_model.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,14 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedContigs:
+    """A contig model, and in words what it was learned from."""
+
+    model: ContigModel
+    made_from: str
+
+
+@dataclass(frozen=True, slots=True)
 class Learned:
     """The outcome of learning; ``classifier`` takes features as the encoders give them."""
 
@@ -58,6 +71,7 @@ class Learned:
     fitted: Fitted
     training: FrameSet
     validation: FrameSet
+    contigs: LearnedContigs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +94,16 @@ def write_trained(folder: Path, origin: Origin, material: Material, learned: Lea
     info = write_modelset(origin.base, folder, origin.name, length, learned.classifier)
     models = _classifier_of(folder, info)
     calibration = _calibrate(score_part(material.run, VALIDATION, models))
-    test = score_part(material.run, TEST, models)
-    report = _report(origin, material, learned, test, calibration)
+    levels = _levels(material.run, models, learned.contigs, CallRule(calibration))
+    report = _report(origin, material, learned, levels, calibration)
     (folder / "README.md").write_text(report.card(), encoding="utf-8")
     text = json.dumps(report.as_json(), indent=1) + "\n"
     (folder / "training.json").write_text(text, encoding="utf-8")
+    if learned.contigs is not None:
+        learned.contigs.model.save(folder / _CONTIG_MODEL.file)
     finished = replace(
         info,
+        contig_model=None if learned.contigs is None else _CONTIG_MODEL,
         training_data=report.training_data,
         quality=report.quality,
         calibration=None if calibration is None else {str(length): asdict(calibration)},
@@ -113,17 +130,28 @@ def _calibrate(validation: HeldOut) -> Calibration | None:
     return calibrate.fit(contigs, is_virus)
 
 
+def _levels(
+    run: LabelledRun, models: ModelSet, contigs: LearnedContigs | None, rule: CallRule
+) -> dict[str, Level]:
+    """What is measured on the test part; with a contig model records without it as well."""
+    test = score_part(run, TEST, models)
+    levels = {"frames": test.frames}
+    if test.supported is not None:
+        levels["frames_in_cds"] = test.frames.where(test.supported)
+    levels |= {"chunks": test.chunks, "contigs": test.contigs(rule.calibration)}
+    if contigs is not None:
+        levels["contigs_by_mean"] = levels["contigs"]
+        levels["contigs"] = call_part(run, TEST, models, replace(rule, contig_model=contigs.model))
+    return levels
+
+
 def _report(
     origin: Origin,
     material: Material,
     learned: Learned,
-    test: HeldOut,
+    levels: dict[str, Level],
     calibration: Calibration | None,
 ) -> ClassifierReport:
-    levels = {"frames": test.frames}
-    if test.supported is not None:
-        levels["frames_in_cds"] = test.frames.where(test.supported)
-    levels |= {"chunks": test.chunks, "contigs": test.contigs(calibration)}
     base = read_info(origin.base)
     before = score_part(material.run, TEST, _classifier_of(origin.base, base))
     return ClassifierReport(
@@ -135,8 +163,8 @@ def _report(
         files=material.records.files,
         left_out=material.records.left_out,
         groups=origin.groups,
-        parts=_counts(material, learned, test),
-        cds_only=test.supported is not None,
+        parts=_counts(material, learned, levels["frames"]),
+        cds_only="frames_in_cds" in levels,
         recipe=origin.recipe,
         best=learned.fitted.best,
         history=learned.fitted.history,
@@ -145,11 +173,12 @@ def _report(
         calibration=None if calibration is None else calibration.method,
         test={name: level_quality(level) for name, level in levels.items()},
         base_test_auroc=level_quality(before.chunks)["auroc"],
+        contig_model=None if learned.contigs is None else learned.contigs.made_from,
     )
 
 
-def _counts(material: Material, learned: Learned, test: HeldOut) -> tuple[PartCounts, ...]:
-    frames = (learned.training.is_virus, learned.validation.is_virus, test.frames.is_virus)
+def _counts(material: Material, learned: Learned, test: Level) -> tuple[PartCounts, ...]:
+    frames = (learned.training.is_virus, learned.validation.is_virus, test.is_virus)
     part_of, is_virus = material.split.part, material.records.is_virus
     return tuple(
         PartCounts(groups, _by_class(is_virus[part_of == part]), _by_class(frames[part]))
