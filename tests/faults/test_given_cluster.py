@@ -148,7 +148,7 @@ def test_a_late_worker_with_a_damaged_model_set_is_named_and_computes_nothing(
             wait_for_partitions(job, 1)
             weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
             cluster.worker("damaged")
-            wait_until(lambda: job.events("worker_refused"))
+            wait_until(lambda: job.events("worker_refused") or process.poll() is not None)
             job.hurry()
             _, stderr = process.communicate()
         finally:
@@ -174,7 +174,7 @@ def test_a_worker_killed_beside_a_refused_one_comes_back_and_the_run_ends(
             wait_for_partitions(job, 1)
             weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
             cluster.worker("damaged")
-            wait_until(lambda: job.events("worker_refused"))
+            wait_until(lambda: job.events("worker_refused") or process.poll() is not None)
         finally:
             weights.write_bytes(sound)
         psutil.Process(job.events("modelset_loaded")[0]["pid"]).kill()
@@ -212,7 +212,7 @@ def test_workers_of_another_version_are_refused_with_both(
     with on(cluster, job).start() as process:
         wait_for_partitions(job, 1)
         cluster.worker("older", PYTHONPATH=path)
-        wait_until(lambda: job.events("worker_refused"))
+        wait_until(lambda: job.events("worker_refused") or process.poll() is not None)
         job.hurry()
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
