@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-# One process of pytest a core; tests/conftest.py says which tests share one. A single file is
-# quicker without: .venv/bin/python -m pytest tests/sequences/test_frames.py
-IN_PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
+# One process of pytest a core, and a file's tests in one; tests/conftest.py says which come first.
+# A single file is quicker without: .venv/bin/python -m pytest tests/sequences/test_frames.py
+IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow test-faults check clean
 

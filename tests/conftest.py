@@ -23,7 +23,8 @@ hypothesis.settings.load_profile("unhurried")
 DATA = Path(__file__).parent / "data"
 MOST_PROCESSES = 8  # of pytest; each takes about a gigabyte
 # Files that take longest, for starting their clusters or for waiting: first, or they would be last.
-LONGEST = ("faults/", "tests/test_end_to_end", "fuzz/", "cluster/", "malice/", "tests/test_parity")
+# The last are those of single units.
+LONGEST = ("faults/", "tests/test_end_to_end", "fuzz/", "cluster/", "malice/", "tests/")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -34,12 +35,8 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(int(CPU_COUNT), MOST_PROCESSES)
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share a process and its fixtures; the longest files come first."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(_file(item)))
+    """The longest files come first. Each is one process's, with its fixtures: by the Makefile."""
     items.sort(key=_turn)
 
 

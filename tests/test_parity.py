@@ -1,10 +1,8 @@
 """Agreement with the published tool's recorded results, through the command line."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import dask
 import dnaio
 import numpy as np
 import pyarrow.parquet as pq
@@ -28,20 +26,23 @@ def runs() -> dict[tuple[int, str], Path]:
 
 
 @pytest.fixture(params=RUNS, ids=str)
-def compared(request, runs, parity_dir, parity_modelset, tmp_path_factory) -> tuple[Path, Path]:
+def compared(
+    request, runs, parity_dir, parity_modelset, tmp_path_factory, command, monkeypatch
+) -> tuple[Path, Path]:
     """A run's folder, and the folder of what it should hold."""
     length, way = request.param
     expected = parity_dir / f"expected_{length}"
     if request.param in runs:
         return runs[request.param], expected
     out = runs[request.param] = tmp_path_factory.mktemp("parity") / "out"
-    command = [sys.executable, "-m", "virnuc_dask", "run", str(parity_dir / "input.fa")]
-    command += ["-o", str(out), "--model", str(parity_modelset), "--length", str(length)]
-    command += ["--precision", "fp32"]
     # Several partitions, so that joining them is part of what is compared.
-    environment = os.environ | {"DASK_VIRNUC__PARTITION_CHUNKS": "20"}
-    done = subprocess.run([*command, *WAYS[way]], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setitem(dask.config.config, "virnuc", {"partition_chunks": 20})
+    code, _, err = command(
+        *("run", parity_dir / "input.fa", "-o", out, "--model", parity_modelset),
+        *("--length", length, "--precision", "fp32", *WAYS[way]),
+    )
+    assert code == 0, err
+    assert len(_parts(out, "partitions")) > 1
     return out, expected
 
 
@@ -84,9 +85,12 @@ def test_the_chunk_file_is_equal_byte_for_byte(compared):
     assert ours.read_bytes() == published.read_bytes()
 
 
+def _parts(out: Path, name: str) -> list[Path]:
+    return sorted((out / name).glob("part-*.parquet"))
+
+
 def _rows(out: Path, name: str) -> list[dict]:
-    parts = sorted((out / name).glob("part-*.parquet"))
-    return [row for path in parts for row in pq.read_table(path).to_pylist()]
+    return [row for path in _parts(out, name) for row in pq.read_table(path).to_pylist()]
 
 
 def _fasta(path: Path) -> list[tuple[str, str]]:

@@ -59,8 +59,10 @@ def undisturbed(make_job, tmp_path_factory) -> Job:
 
 @pytest.fixture
 def job(make_job, tmp_path) -> Iterator[Job]:
-    """The same on two workers, slowly: there is time to disturb it."""
-    job = make_job(tmp_path).but(faults={"delay_s": 0.3})
+    """The same on two workers, slowly until told to hurry: there is time to disturb it."""
+    slowly = tmp_path / "slowly"
+    slowly.touch()
+    job = make_job(tmp_path).but(faults={"delay_s": 0.3, "delay_while": str(slowly)})
     yield job
     for process in job.processes():
         process.kill()

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 from uuid import uuid4
 
@@ -28,6 +28,7 @@ NO_CLUSTER = ("--cluster", "none")
 ONE_WORKER = ("--cluster", "cpu", "--workers", "1")
 
 CHUNK_LENGTH = 500
+MARK = "VIRNUC_FAULTS_MARK"  # a variable by which a run's processes are known
 MARKER = "ATGAAATGGTGGATGAAATGGTGGATGCCC"  # as in inside/faulty_encoders.py
 _SENSE = [a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT"]
 for _stop in ("TAA", "TAG", "TGA"):
@@ -47,19 +48,6 @@ def coding_records(count: int, seed: int, marked: Sequence[int] = ()) -> str:
     return "".join(lines)
 
 
-class _Logged(subprocess.Popen):
-    """A process whose standard error goes to a file: a pipe that nobody reads would stop it."""
-
-    def __init__(self, command: list[str], log: Path, environ: dict[str, str]) -> None:
-        self._log = log
-        with log.open("w") as stream:
-            super().__init__(command, env=environ, stdout=subprocess.DEVNULL, stderr=stream)
-
-    def communicate(self, input: None = None, timeout: float | None = None) -> tuple[str, str]:  # noqa: A002
-        self.wait(timeout)
-        return "", self._log.read_text()
-
-
 # A process that has imported what a run imports, and computed nothing: a run that is its fork is as
 # good as a new process, and starts three seconds earlier.
 _WARM = get_context("forkserver")
@@ -68,24 +56,65 @@ _WARM.set_forkserver_preload(
 )
 
 
-def _run_forked(command: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess:
-    with TemporaryDirectory() as folder:
-        outputs = [str(Path(folder, name)) for name in ("stdout", "stderr")]
-        process = _WARM.Process(target=_be, args=(command[2:], environ, outputs))
-        process.start()
-        process.join(280)
-        process.kill()
-        stdout, stderr = (Path(path).read_text() for path in outputs)
-    return subprocess.CompletedProcess(command, process.exitcode, stdout, stderr)
+class Run:
+    """A run that has begun, as `subprocess.Popen` has it; its output goes to files.
+
+    A pipe that nobody reads would stop it.
+    """
+
+    def __init__(self, command: list[str], environ: dict[str, str], folder: Path) -> None:
+        self._command = command
+        self._outputs = [folder / f"{uuid4().hex}.{name}" for name in ("out", "err")]
+        self._process = _WARM.Process(target=_be, args=(command[2:], environ, self._outputs))
+        self._process.start()
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.join()
+
+    @property
+    def returncode(self) -> int | None:
+        """As a shell has it, or minus the signal; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """`returncode`."""
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it, if the run is not over."""
+        if self.returncode is None:
+            with suppress(ProcessLookupError):  # by now it is
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once, if it is not over."""
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self) -> int | None:
+        """Wait for the end; `returncode`."""
+        self._process.join()
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end; standard output and standard error."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self._command, timeout)
+        out, err = (path.read_text() for path in self._outputs)
+        return out, err
 
 
-def _be(module_and_arguments: list[str], environ: dict[str, str], outputs: list[str]) -> None:
+def _be(module_and_arguments: list[str], environ: dict[str, str], outputs: list[Path]) -> None:
     """Be this command: ``python -m`` with its arguments."""
     for number, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
     os.environ.update(environ)
     dask.config.refresh()  # which looks at the environment
-    sys.path.insert(0, str(INSIDE))
+    sys.path[:0] = environ["PYTHONPATH"].split(os.pathsep)
     runpy.run_path(str(INSIDE / "sitecustomize.py"))
     sys.argv[1:] = module_and_arguments[1:]
     runpy.run_module(module_and_arguments[0], run_name="__main__", alter_sys=True)
@@ -102,6 +131,7 @@ class Job:
     environment: dict[str, str] = field(default_factory=dict)
     cluster: tuple[str, ...] = ("--cluster", "cpu", "--workers", "2")
     mark: str = field(default_factory=lambda: uuid4().hex)
+    clients: list[psutil.Process] = field(default_factory=list)  # forks do not show their mark
 
     def command(self, *more: str) -> list[str]:
         """The command line."""
@@ -120,22 +150,25 @@ class Job:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
             "VIRNUC_FAULTS": json.dumps(self.faults),
-            "VIRNUC_FAULTS_MARK": self.mark,
+            MARK: self.mark,
             "DASK_VIRNUC__CLUSTER__DASHBOARD_PORT": "0",
             **self.environment,
         }
 
-    def start(self, *more: str) -> subprocess.Popen:
+    def start(self, *more: str) -> Run:
         """Begin the run."""
-        return _Logged(self.command(*more), self.out.with_name(f"{uuid4().hex}.log"), self.environ)
+        run = Run(self.command(*more), self.environ, self.inputs.parent)
+        self.clients.append(psutil.Process(run.pid))
+        return run
 
     def run(self, *more: str) -> subprocess.CompletedProcess:
         """Run to the end."""
-        if self.cluster == NO_CLUSTER:
-            return _run_forked(self.command(*more), self.environ)
-        return subprocess.run(
-            self.command(*more), env=self.environ, capture_output=True, text=True, timeout=280
-        )
+        run = self.start(*more)
+        try:
+            outputs = run.communicate(timeout=280)
+        finally:
+            run.kill()
+        return subprocess.CompletedProcess(self.command(*more), run.returncode, *outputs)
 
     def but(self, **changes: Any) -> Self:
         """The same run with something changed."""
@@ -145,19 +178,21 @@ class Job:
         """The same run without faults and without workers: the quickest way to its end."""
         return self.but(faults={}, cluster=NO_CLUSTER)
 
+    def hurry(self) -> None:
+        """Let nothing wait any more: what is to be disturbed has been."""
+        Path(self.faults["delay_while"]).unlink()
+
     def processes(self) -> list[psutil.Process]:
         """All processes of this run that are alive, whoever their parents are."""
-        found = []
-        for process in psutil.process_iter():
+        ours = []
+        for process in (*self.clients, *psutil.process_iter()):
             try:
-                if (
-                    process.environ().get("VIRNUC_FAULTS_MARK") == self.mark
-                    and process.status() != psutil.STATUS_ZOMBIE
-                ):
-                    found.append(process)
+                known = process in self.clients or process.environ().get(MARK) == self.mark
+                if known and process not in ours and _is_alive(process):
+                    ours.append(process)
             except psutil.Error:
                 continue
-        return found
+        return ours
 
     def workers(self) -> list[psutil.Process]:
         """Those that compute."""
@@ -189,6 +224,10 @@ class Job:
     def failed(self) -> list[list[str]]:
         """Rows of ``failed.tsv``."""
         return [line.split("\t") for line in (self.out / "failed.tsv").read_text().splitlines()[1:]]
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def wait_until(what: Callable[[], Any], timeout_s: float = 120, poll_s: float = 0.02) -> Any:
@@ -228,7 +267,7 @@ def assert_nothing_half_written(job: Job) -> None:
             pq.read_table(table)
 
 
-def interrupt(process: subprocess.Popen, with_signal: signal.Signals) -> tuple[int, str]:
+def interrupt(process: Run, with_signal: signal.Signals) -> tuple[int, str]:
     """Send a signal and wait; returns exit code and standard error."""
     process.send_signal(with_signal)
     _, stderr = process.communicate(timeout=60)

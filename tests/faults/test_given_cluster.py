@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import psutil
 import pytest
 from faulty_runs import (
     Job,
+    Run,
     assert_same_results,
     wait_for_partitions,
     wait_until,
@@ -21,42 +21,49 @@ from faulty_runs import (
 
 @dataclass
 class Cluster:
-    """A scheduler and workers, each a command of its own."""
+    """A scheduler and workers, each a process of its own."""
 
     folder: Path
     environ: dict[str, str]
-    processes: list[subprocess.Popen] = field(default_factory=list)
+    processes: list[Run | subprocess.Popen] = field(default_factory=list)
 
     @property
     def scheduler_file(self) -> Path:
         return self.folder / "scheduler.json"
 
-    def scheduler(self) -> subprocess.Popen:
+    def scheduler(self) -> Run:
         """Start the scheduler; it is there when this returns."""
-        process = self._start(
-            "scheduler",
-            *("--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
-            *("--scheduler-file", str(self.scheduler_file)),
-        )
+        options = ("--host", "127.0.0.1", "--port", "0")
+        scheduler = self._fork(self._command("scheduler", *options), self.environ)
         wait_until(self.scheduler_file.exists)
-        return process
+        return scheduler
 
-    def worker(self, name: str, **environment: str) -> subprocess.Popen:
-        """Start a worker with its nanny."""
-        return self._start(
-            "worker",
-            *("--scheduler-file", str(self.scheduler_file), "--name", name),
-            *("--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder)),
-            **environment,
-        )
+    def worker(self, name: str, **environment: str) -> Run:
+        """Start a worker without a nanny."""
+        command = self._worker_command("--no-nanny", "--name", name)
+        return self._fork(command, self.environ | environment)
 
-    def _start(self, what: str, *arguments: str, **environment: str) -> subprocess.Popen:
+    def nanny(self, name: str) -> subprocess.Popen:
+        """Start a nanny with its worker, which it starts again when that dies."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "dask", what, *arguments],
-            env=self.environ | environment,
+            self._worker_command("--name", name),
+            env=self.environ,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self.processes.append(process)
+        return process
+
+    def _worker_command(self, *options: str) -> list[str]:
+        place = ("--local-directory", str(self.folder))
+        return self._command("worker", "--nthreads", "1", *place, *options)
+
+    def _command(self, what: str, *options: str) -> list[str]:
+        common = ("--scheduler-file", str(self.scheduler_file), "--no-dashboard")
+        return [sys.executable, "-m", "dask", what, *common, *options]
+
+    def _fork(self, command: list[str], environ: dict[str, str]) -> Run:
+        process = Run(command, environ, self.folder)
         self.processes.append(process)
         return process
 
@@ -88,7 +95,7 @@ def on(cluster: Cluster, job: Job) -> Job:
 def test_a_scheduler_that_is_killed_ends_the_run_and_what_is_done_is_kept(
     job, undisturbed, start_cluster
 ):
-    job = job.but(environment={"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"})
+    job = job.but(environment={"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s"})
     cluster = start_cluster(job)
     cluster.worker("first")
     with on(cluster, job).start() as process:
@@ -105,22 +112,23 @@ def test_a_scheduler_that_is_killed_ends_the_run_and_what_is_done_is_kept(
 
 
 def test_a_cluster_to_which_no_worker_comes_is_told_in_time(job, start_cluster):
-    job = job.but(environment={"DASK_VIRNUC__CLUSTER__WORKER_TIMEOUT_S": "3"})
+    job = job.but(environment={"DASK_VIRNUC__CLUSTER__WORKER_TIMEOUT_S": "1"})
     cluster = start_cluster(job)
     done = on(cluster, job).run()
     assert done.returncode == 6, done.stderr
     assert "no worker came" in done.stderr
-    assert "within 3 s" in done.stderr
+    assert "within 1 s" in done.stderr
 
 
 def test_a_nanny_killed_with_its_worker_and_started_again_goes_on(job, undisturbed, start_cluster):
     cluster = start_cluster(job)
-    nanny = cluster.worker("first")
+    nanny = cluster.nanny("first")
     with on(cluster, job).start() as process:
         wait_for_partitions(job, 2)
-        nanny.send_signal(signal.SIGKILL)
+        nanny.kill()
         nanny.wait()
         cluster.worker("second")
+        job.hurry()
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert_same_results(job, undisturbed)
@@ -132,7 +140,7 @@ def test_a_late_worker_with_a_damaged_model_set_is_named_and_computes_nothing(
 ):
     cluster = start_cluster(job)
     cluster.worker("sound")
-    job = job.but(faults={"delay_s": 1.0})
+    job = job.but(faults=job.faults | {"delay_s": 1.0})
     weights = faulty_modelset / "peptide.safetensors"
     sound = weights.read_bytes()
     with on(cluster, job).start() as process:
@@ -140,6 +148,8 @@ def test_a_late_worker_with_a_damaged_model_set_is_named_and_computes_nothing(
             wait_for_partitions(job, 1)
             weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
             cluster.worker("damaged")
+            wait_until(lambda: job.events("worker_refused") or process.poll() is not None)
+            job.hurry()
             _, stderr = process.communicate()
         finally:
             weights.write_bytes(sound)
@@ -156,7 +166,7 @@ def test_a_worker_killed_beside_a_refused_one_comes_back_and_the_run_ends(
 ):
     """Its nanny starts it under another address: what was bound to the old one goes there."""
     cluster = start_cluster(job)
-    cluster.worker("sound")
+    cluster.nanny("sound")
     weights = faulty_modelset / "peptide.safetensors"
     sound = weights.read_bytes()
     with on(cluster, job).start() as process:
@@ -164,10 +174,11 @@ def test_a_worker_killed_beside_a_refused_one_comes_back_and_the_run_ends(
             wait_for_partitions(job, 1)
             weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
             cluster.worker("damaged")
-            wait_until(lambda: job.events("worker_refused"))
+            wait_until(lambda: job.events("worker_refused") or process.poll() is not None)
         finally:
             weights.write_bytes(sound)
         psutil.Process(job.events("modelset_loaded")[0]["pid"]).kill()
+        job.hurry()
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert len(job.events("modelset_loaded")) == 2, "it came back, and loaded again"
@@ -197,10 +208,12 @@ def test_workers_of_another_version_are_refused_with_both(
         assert "has virnuc_dask 0.0.9, this run 0.1.0" in done.stderr
         return
     cluster.worker("sound")
-    job = job.but(faults={"delay_s": 1.0})
+    job = job.but(faults=job.faults | {"delay_s": 1.0})
     with on(cluster, job).start() as process:
         wait_for_partitions(job, 1)
         cluster.worker("older", PYTHONPATH=path)
+        wait_until(lambda: job.events("worker_refused") or process.poll() is not None)
+        job.hurry()
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
     (refused,) = job.events("worker_refused")

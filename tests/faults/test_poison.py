@@ -1,25 +1,41 @@
 """A chunk that cannot be computed: it alone is lost, and it is named."""
 
+from functools import partial
+
 import pytest
-from faulty_runs import LONG, ONE_WORKER, assert_no_process_left, assert_same_results
+from faulty_runs import (
+    LONG,
+    NO_CLUSTER,
+    ONE_WORKER,
+    assert_no_process_left,
+    assert_same_results,
+)
 
 MARKED = 57  # a record; its first chunk is the poison
 PARTITION_CHUNKS = 64 if LONG else 3
+RECORDS = 120 if LONG else 60
+# Six workers die one after the other: forks are there seconds earlier than new processes.
+FORKED = {} if LONG else {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver"}
 
 
 @pytest.fixture(scope="module")
-def clean(make_job, tmp_path_factory):
+def make_poisoned(make_job):
+    """Makes a run of records of which one has a chunk that is poison."""
+    marked = {"marked": [MARKED], "records": RECORDS, "partition_chunks": PARTITION_CHUNKS}
+    return partial(make_job, **marked)
+
+
+@pytest.fixture(scope="module")
+def clean(make_poisoned, tmp_path_factory):
     """The same records where nothing does harm."""
-    folder = tmp_path_factory.mktemp("clean")
-    job = make_job(folder, marked=[MARKED], partition_chunks=PARTITION_CHUNKS)
-    job = job.but(cluster=("--cluster", "none"))
+    job = make_poisoned(tmp_path_factory.mktemp("clean")).but(cluster=NO_CLUSTER)
     assert job.run().returncode == 0
     return job
 
 
 @pytest.fixture
-def poisoned(make_job, tmp_path):
-    return make_job(tmp_path, marked=[MARKED], partition_chunks=PARTITION_CHUNKS)
+def poisoned(make_poisoned, tmp_path):
+    return make_poisoned(tmp_path)
 
 
 def frames(job):
@@ -65,7 +81,7 @@ def test_a_chunk_that_fails_costs_no_other_chunk(poisoned, clean, harm, reason):
 
 
 def test_a_chunk_that_kills_every_worker_is_found_and_named(poisoned, clean):
-    job = poisoned.but(faults={"harm": "die"}, cluster=ONE_WORKER)
+    job = poisoned.but(faults={"harm": "die"}, cluster=ONE_WORKER, environment=FORKED)
     done = job.run()
     assert done.returncode == 5, done.stderr
     assert_one_chunk_lost(job, clean, "its worker died 2 time(s)")

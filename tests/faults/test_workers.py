@@ -40,7 +40,7 @@ def test_workers_killed_again_and_again_cost_nothing(make_job, tmp_path):
                 victim = draw.choice(alive)
                 victim.kill()
                 victims.add(victim.pid)
-        hunting.unlink()
+        job.hurry()
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert len(victims) == KILLS, "the run ended too early"
@@ -113,7 +113,7 @@ def suspended(job: Job, event: str, after_s: float) -> tuple[int, str]:
         stopped = job.processes()
         for each in stopped:
             each.suspend()
-        time.sleep(7)
+        time.sleep(6)
         for each in stopped:
             each.resume()
         _, stderr = process.communicate(timeout=240)
@@ -122,7 +122,8 @@ def suspended(job: Job, event: str, after_s: float) -> tuple[int, str]:
 
 
 def test_a_suspension_while_the_model_set_loads_is_survived(job, undisturbed):
-    code, stderr = suspended(job.but(faults={"load_s": 3}), "modelset_loading", 1)
+    job = job.but(faults={"load_s": 2}, cluster=ONE_WORKER)
+    code, stderr = suspended(job, "modelset_loading", 0.5)
     assert code == 0, stderr
     assert "Traceback" not in stderr, stderr
     assert_same_results(job, undisturbed)

@@ -274,6 +274,23 @@ sys.addaudithook(refuse)
 """
 
 
+# A process that is all of these commands.
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from virnuc_dask.cli import main
+
+well = 0
+for sys.argv in json.load(sys.stdin):
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    well += 1
+print("ended well:", well, file=sys.stderr)
+"""
+
+
 def test_everything_but_fetching_works_without_a_network(tmp_path, parity_dir):
     (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
     (tmp_path / "in.fa").write_text(f">one\n{DNA}\n>two\n{DNA[::-1]}\n")
@@ -284,17 +301,6 @@ def test_everything_but_fetching_works_without_a_network(tmp_path, parity_dir):
         "HF_HUB_OFFLINE": "1",
     }
 
-    def call(*arguments: object) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "virnuc_dask", *map(str, arguments)],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
     reach = "import socket; socket.create_connection(('192.0.2.1', 80))"
     refused = subprocess.run(
         [sys.executable, "-c", reach], env=environment, capture_output=True, check=False
@@ -302,17 +308,30 @@ def test_everything_but_fetching_works_without_a_network(tmp_path, parity_dir):
     assert refused.returncode != 0
     assert attempts.read_text().splitlines()[-1].endswith(" 192.0.2.1"), "the block blocks"
     attempts.unlink()
-    call("models", "list")
-    call("models", "verify", "mini")
     checkpoints = {
         "--dnabert-s": "dnabert_s_tiny",
         "--esm2": "esm2_tiny.pt",
         "--classifier": "classifier.pth",
     }
     options = [part for option, file in checkpoints.items() for part in (option, parity_dir / file)]
-    call("models", "import", "--name", "tiny", "--out", "tiny", "--length", 500, *options)
-    call("run", "in.fa", "-o", "out", "--model", "tiny", "--cluster", "cpu", "--workers", 1)
-    call("predict", "out", "--cluster", "none")
+    commands = (
+        ("models", "list"),
+        ("models", "verify", "mini"),
+        ("models", "import", "--name", "tiny", "--out", "tiny", "--length", 500, *options),
+        ("run", "in.fa", "-o", "out", "--model", "tiny", "--cluster", "cpu", "--workers", 1),
+        ("predict", "out", "--cluster", "none"),
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER],
+        input=json.dumps([["virnuc-dask", *map(str, command)] for command in commands]),
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == f"ended well: {len(commands)}"
     # Dask asks the system which of its addresses would be used; nothing is sent.
     found = set(attempts.read_text().splitlines()) if attempts.exists() else set()
     assert found <= {"socket.connect 8.8.8.8", "socket.connect 2001:4860:4860::8888"}
