@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.lab.speed.machine import describe, versions
 
 VARIABLE, DASKS_DEFAULT = "MALLOC_TRIM_THRESHOLD_", "65536"
 RESIDUES, PEPTIDES, CHUNKS, TURNS = 166, 72, 1000, 5

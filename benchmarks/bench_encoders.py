@@ -31,17 +31,17 @@ from peers import FairEsm, PlainDnabertS, Transformers
 from virnuc_dask.encoders.cost import layer_of
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.encoders.fp8 import gpu_multiplies_fp8
-from virnuc_dask.measuring.encoder_figures import precisions
-from virnuc_dask.measuring.machine import cores, describe, versions
-from virnuc_dask.measuring.products import gemm_rate
-from virnuc_dask.measuring.random_weights import (
+from virnuc_dask.lab.speed.encoder_figures import precisions
+from virnuc_dask.lab.speed.machine import cores, describe, versions
+from virnuc_dask.lab.speed.products import gemm_rate
+from virnuc_dask.lab.speed.random_weights import (
     DNABERT_S_SIZES,
     ESM2_SIZES,
     write_dnabert_s,
     write_esm2,
 )
-from virnuc_dask.measuring.trials import PEPTIDE, Subject, count_tokens, smallest_cosine
-from virnuc_dask.measuring.turns import rates, ratio, take_turns
+from virnuc_dask.lab.speed.trials import PEPTIDE, Subject, count_tokens, smallest_cosine
+from virnuc_dask.lab.speed.turns import rates, ratio, take_turns
 from virnuc_dask.modelsets.environment import prepare_torch
 from virnuc_dask.modelsets.modelset import limit_threads
 

@@ -29,8 +29,8 @@ from distributed import Client
 
 from virnuc_dask import Run, Settings, load_settings, run
 from virnuc_dask.cluster.connect import FOR_WORKERS
-from virnuc_dask.measuring.machine import describe, versions
-from virnuc_dask.measuring.metagenome import as_fasta, draw_metagenome
+from virnuc_dask.lab.speed.machine import describe, versions
+from virnuc_dask.lab.speed.metagenome import as_fasta, draw_metagenome
 
 CHUNK_LENGTH = 500
 # Workers profile themselves as those that we start ourselves.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from Bio.Seq import Seq
 
-from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.lab.speed.machine import describe, versions
 from virnuc_dask.sequences.chunks import cut
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.sequences.records import Record

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.lab.speed.machine import describe, versions
 from virnuc_dask.sequences.genes import FAST, PYRODIGAL, Genes, gene_caller
 from virnuc_dask.sequences.records import read_records
 

@@ -24,7 +24,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.lab.speed.machine import describe, versions
 
 if TYPE_CHECKING:
     from virnuc_dask.encoders.esm2 import Esm2Sizes
@@ -111,7 +111,7 @@ def own_bytes() -> int:
 def write_modelset(folder: Path, size: str, stored: str) -> None:
     """An ESM-2 with random weights beside the nucleotide encoder of `mini`; whole or not there."""
     from virnuc_dask.encoders.encoder import EncoderSpec
-    from virnuc_dask.measuring.random_weights import ESM2_SIZES
+    from virnuc_dask.lab.speed.random_weights import ESM2_SIZES
     from virnuc_dask.modelsets.classifier import Classifier
     from virnuc_dask.modelsets.published_encoders import write_tensors
     from virnuc_dask.modelsets.registry import (

@@ -29,9 +29,9 @@ from virnuc_dask.encoders import encoder
 from virnuc_dask.encoders.dnabert_s import DnabertS, read_tokenizer
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
 from virnuc_dask.encoders.esm2 import token_ids
-from virnuc_dask.measuring.machine import describe, versions
-from virnuc_dask.measuring.metagenome import as_fasta, draw_metagenome
-from virnuc_dask.measuring.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
+from virnuc_dask.lab.speed.machine import describe, versions
+from virnuc_dask.lab.speed.metagenome import as_fasta, draw_metagenome
+from virnuc_dask.lab.speed.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.registry import write_info
 

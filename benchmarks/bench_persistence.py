@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from virnuc_dask import load_settings, run
-from virnuc_dask.measuring.machine import describe, versions
-from virnuc_dask.measuring.metagenome import as_fasta, draw_metagenome
-from virnuc_dask.measuring.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
-from virnuc_dask.measuring.run_log import DONE, LOADED, read_events
+from virnuc_dask.lab.speed.machine import describe, versions
+from virnuc_dask.lab.speed.metagenome import as_fasta, draw_metagenome
+from virnuc_dask.lab.speed.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
+from virnuc_dask.lab.speed.run_log import DONE, LOADED, read_events
 
 LENGTH = 500
 FIXED = {"cluster.kind": "cpu", "cluster.threads": 1, "cluster.dashboard_port": 0}

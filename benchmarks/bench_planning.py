@@ -27,8 +27,8 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from virnuc_dask.measuring.apart import Tell, in_own_process
-from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.lab.speed.apart import Tell, in_own_process
+from virnuc_dask.lab.speed.machine import describe, versions
 from virnuc_dask.outputs.results import write_results
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import read_records

@@ -22,7 +22,7 @@ import dnaio
 import numpy as np
 import xxhash
 
-from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.lab.speed.machine import describe, versions
 from virnuc_dask.sequences.records import read_records
 
 READ_NT, LONG_NT, CONTIG_NT, LINE = 150, 10_000, 5_000, 80

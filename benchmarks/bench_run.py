@@ -23,11 +23,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from virnuc_dask import load_settings, run
-from virnuc_dask.measuring.machine import describe, versions
-from virnuc_dask.measuring.memory import PeakMemory
-from virnuc_dask.measuring.metagenome import as_fasta, cut_at_random
-from virnuc_dask.measuring.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
-from virnuc_dask.measuring.run_log import phases
+from virnuc_dask.lab.speed.machine import describe, versions
+from virnuc_dask.lab.speed.memory import PeakMemory
+from virnuc_dask.lab.speed.metagenome import as_fasta, cut_at_random
+from virnuc_dask.lab.speed.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
+from virnuc_dask.lab.speed.run_log import phases
 from virnuc_dask.sequences.records import read_records
 
 DEMO = Path(__file__).parents[1] / "tests" / "data" / "demo.fasta.gz"

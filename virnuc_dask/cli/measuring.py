@@ -17,7 +17,7 @@ from virnuc_dask.tables.parquet import write_text
 from virnuc_dask.tables.paths import writing
 
 if TYPE_CHECKING:
-    from virnuc_dask.bench import BenchReport
+    from virnuc_dask.lab.bench import BenchReport
 
 
 class _ManySizes(ManyValues):
@@ -50,7 +50,7 @@ def bench_command(esm2: tuple[str, ...], quick: bool, file: Path | None, **optio
     Takes a few minutes: matrix products, encoders, tokens a batch, then whole runs over a drawn
     metagenome with the cores split among more or fewer workers.
     """
-    from virnuc_dask.bench import BenchOptions, bench
+    from virnuc_dask.lab.bench import BenchOptions, bench
 
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
     # The lines of the runs would drown the figures.
@@ -99,7 +99,7 @@ def _write(file: Path, text: str) -> None:
 
 def report_text(report: BenchReport) -> str:
     """What was found, as YAML with comments: it can be kept as it is as a ``--config`` file."""
-    from virnuc_dask.bench import rate_text
+    from virnuc_dask.lab.bench import rate_text
 
     best, encoders = report.best, report.encoders
     lines = [
