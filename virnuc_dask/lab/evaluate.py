@@ -21,7 +21,7 @@ from virnuc_dask.config import Settings
 from virnuc_dask.errors import OutputExistsError, UsageError
 from virnuc_dask.lab.labelled.files import LabelledFiles, read_labelled
 from virnuc_dask.lab.quality.assessment import assess, difference, side_by_side
-from virnuc_dask.lab.quality.figures import RESAMPLES, SEED
+from virnuc_dask.lab.quality.figures import FIGURES, RESAMPLES, SEED
 from virnuc_dask.lab.quality.scored import Level, ScoredRun, read_scored
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
 from virnuc_dask.planning import chunk_length, decided
@@ -102,21 +102,19 @@ def evaluate(
     labelled = read_labelled([str(file) for file in virus], [str(file) for file in other])
     with writing(out):
         _prepare(out, resume=resume, force=force)
-        read = (*labelled.files, *(find(str(name)) for name in sets), *keep)
-        _refuse_loss(out, read)
+        _refuse_loss(out, (*labelled.files, *(find(str(name)) for name in sets), *keep))
     evaluations: list[dict[str, Any]] = []
     first: dict[int, Level] = {}  # chunks, by their length
     contigs: list[Level] = []
     for trial in trials:
-        done = _compute(trial, labelled, resume=resume, force=force, console=console)
+        how: dict[str, Any] = {"resume": resume, "force": force, "console": console}
+        done = run(labelled.files, trial.folder, settings=trial.settings, **how)
+        done.require_complete()
         length = chunk_length(trial.settings, trial.info)
         scored = read_scored(trial.folder, labelled, trial.info.calibration_for(length))
         contigs.append(scored.contigs)
-        evaluations.append(
-            _described(trial, done, out)
-            | {"difference_to_first": _difference(scored, first)}
-            | assess(scored)
-        )
+        change = {"difference_to_first": _difference(scored, first)}
+        evaluations.append(_described(trial, done, out) | change | assess(scored))
     compared = side_by_side(contigs) if len(contigs) > 1 else [None]
     for evaluation, figures in zip(evaluations, compared, strict=True):
         evaluation["shared_contigs"] = figures
@@ -180,44 +178,31 @@ def _prepare(out: Path, *, resume: bool, force: bool) -> None:
             f"{out}: holds {min(strangers)}, which is no part of an evaluation; choose another "
             "folder."
         )
-    if present and not _is_evaluation(out) and _holds_files(out):
+    # Whether an evaluation of ours lies here, or the runs of one that did not end.
+    if _earlier(out) or any(folder.is_run for folder in _run_folders(out)):
+        if not (resume or force):
+            raise OutputExistsError(
+                f"{out}: there is an evaluation here already. Continue it with --resume, start "
+                "anew with --force, or choose another folder."
+            )
+    elif any(path.is_file() and path.name != ".lock" for path in out.rglob("*")):
         raise OutputExistsError(
             f"{out}: not empty ({min(present)} …) and no evaluation; choose another folder."
         )
-    if _is_evaluation(out) and not (resume or force):
-        raise OutputExistsError(
-            f"{out}: there is an evaluation here already. Continue it with --resume, start anew "
-            "with --force, or choose another folder."
-        )
 
 
-def _holds_files(out: Path) -> bool:
-    return any(path.is_file() and path.name != ".lock" for path in out.rglob("*"))
-
-
-def _is_evaluation(out: Path) -> bool:
-    """Whether an evaluation of ours lies here, or the runs of one that did not end."""
-    return bool(_earlier(out)) or any(folder.is_run for folder in _run_folders(out))
-
-
-def _earlier(out: Path) -> Mapping[str, Any] | None:
-    """The ``evaluation.json`` here; None if there is none of ours."""
+def _earlier(out: Path) -> Mapping[str, Any]:
+    """The ``evaluation.json`` here; nothing if there is none of ours."""
     try:
         content = json.loads((out / _JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return None
+        return {}
     ours = isinstance(content, dict) and {"virnuc_dask", "evaluations"} <= content.keys()
-    return content if ours else None
+    return content if ours and isinstance(content.get("outputs", {}), dict) else {}
 
 
 def _run_folders(out: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted((out / _RUNS).glob("*/"))]
-
-
-def _listed(out: Path) -> Mapping[str, int] | None:
-    """Page and plots of a finished evaluation, with their sizes."""
-    listed = (_earlier(out) or {}).get("outputs")
-    return listed if isinstance(listed, dict) else None
 
 
 def _output_names() -> list[str]:
@@ -226,12 +211,17 @@ def _output_names() -> list[str]:
     return [_HTML, *(f"{_PLOTS}/{name}.{kind}" for name in plot_names() for kind in ("png", "svg"))]
 
 
+def _made(out: Path) -> list[Path]:
+    """Page and plots of an earlier evaluation."""
+    return list(made(out, _output_names(), _earlier(out).get("outputs")))
+
+
 def _refuse_loss(out: Path, read: Sequence[str | Path]) -> None:
     """Check that no file will be lost that no evaluation made, or that is read."""
-    if (out / _JSON).exists() and _earlier(out) is None:
+    if (out / _JSON).exists() and not _earlier(out):
         raise OutputExistsError(f"{out / _JSON}: is no evaluation's; choose another folder.")
-    refuse_others(out, _output_names(), _listed(out), "the evaluation")
-    refuse_loss((out / _JSON, *made(out, _output_names(), _listed(out))), read)
+    refuse_others(out, _output_names(), _earlier(out).get("outputs"), "the evaluation")
+    refuse_loss((out / _JSON, *_made(out)), read)
     for folder in _run_folders(out):
         if folder.is_run:
             folder.refuse_loss(read)
@@ -242,28 +232,11 @@ def _forget_earlier(out: Path, wanted: Sequence[Path] | None) -> None:
 
     All figures are known by now: an earlier evaluation is whole until the new one is written.
     """
-    earlier = list(made(out, _output_names(), _listed(out)))
-    for path in (out / _JSON, *earlier):
+    for path in (*_made(out), out / _JSON):
         path.unlink(missing_ok=True)
-    if wanted is not None:
-        for folder in _run_folders(out):
-            if folder.path not in wanted:
-                folder.remove()
-
-
-def _compute(
-    trial: _Trial, labelled: LabelledFiles, *, resume: bool, force: bool, console: Console | None
-) -> Run:
-    done = run(
-        labelled.files,
-        trial.folder,
-        settings=trial.settings,
-        resume=resume,
-        force=force,
-        console=console,
-    )
-    done.require_complete()
-    return done
+    for folder in _run_folders(out):
+        if wanted is not None and folder.path not in wanted:
+            folder.remove()
 
 
 def _described(trial: _Trial, done: Run, out: Path) -> dict[str, Any]:
@@ -286,29 +259,27 @@ def _described(trial: _Trial, done: Run, out: Path) -> dict[str, Any]:
 
 
 def _content(labelled: LabelledFiles, evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+    warnings = []
+    if shared := labelled.in_both:
+        warnings.append(
+            f"{len(shared)} of the other records have the same DNA as a viral one "
+            f"({shared[0]!r} is the first): they cannot be told apart, and lower every figure."
+        )
     return {
         "virnuc_dask": version("virnuc-dask"),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         "seed": SEED,
         "resamples": RESAMPLES,
         "groups": [asdict(group) for group in labelled.groups],
-        "warnings": list(_warnings(labelled)),
+        "warnings": warnings,
         "evaluations": evaluations,
     }
 
 
-def _warnings(labelled: LabelledFiles) -> Iterator[str]:
-    if shared := labelled.in_both:
-        yield (
-            f"{len(shared)} of the other records have the same DNA as a viral one "
-            f"({shared[0]!r} is the first): they cannot be told apart, and lower every figure."
-        )
-
-
 def _write(content: dict[str, Any], out: Path) -> None:
     """Write plots and page first: the JSON file is there when all is done."""
-    from virnuc_dask.lab.quality.page import page
     from virnuc_dask.lab.quality.plots import draw
+    from virnuc_dask.lab.quality.report import page
 
     plots = list(draw(content))
     (out / _PLOTS).mkdir(exist_ok=True)
@@ -326,21 +297,13 @@ def summary_lines(content: dict[str, Any]) -> Iterator[str]:
 
     ``shared`` are the contigs that all sets score.
     """
-    columns = {
-        "AUROC": "auroc",
-        "avg.prec.": "average_precision",
-        "F1": "f1",
-        "MCC": "mcc",
-        "rec@1%FP": "recall_at_fpr_0.01",
-        "rec@5%FP": "recall_at_fpr_0.05",
-    }
+    shown = [figure for figure in FIGURES if figure.short]
     width = max(len(e["label"]) for e in content["evaluations"])
-    yield f"{'':{width}}  level    {''.join(f'{name:>10}' for name in columns)}"
+    yield f"{'':{width}}  level    {''.join(f'{figure.short:>10}' for figure in shown)}"
     for level in ("frames", "chunks", "contigs", "shared"):
         for e in content["evaluations"]:
-            figures = e["shared_contigs"] if level == "shared" else e["levels"].get(level)
-            if figures is None:
-                continue
-            values = (figures[key] for key in columns.values())
-            cells = "".join(f"{'-' if value is None else f'{value:.4f}':>10}" for value in values)
-            yield f"{e['label']:{width}}  {level:<9}{cells}"
+            found = e["shared_contigs"] if level == "shared" else e["levels"].get(level)
+            if found is not None:
+                values = (found[figure.key] for figure in shown)
+                cells = "".join(f"{'-' if v is None else f'{v:.4f}':>10}" for v in values)
+                yield f"{e['label']:{width}}  {level:<9}{cells}"

@@ -1,12 +1,13 @@
-"""A made-up scored run, for what is measured and shown of one."""
+"""A made-up scored run, and the content of an evaluation of some."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from virnuc_dask.lab.labelled.files import Group, LabelledFiles
+from virnuc_dask.lab.quality.assessment import assess, difference, side_by_side
 from virnuc_dask.lab.quality.scored import Level, ScoredRun
 
 COUNTS = {"phages": 20, "eukaryotic": 15, "bacteria": 30, "shuffled": 12}
@@ -57,3 +58,31 @@ def make_run(*, calibrated: bool, power: float = 1.0, genes: bool = False) -> Sc
 def made_up_run():
     """Makes one: `calibrated` or not, of some `power`, reading `genes` or not."""
     return make_run
+
+
+def make_content(*runs: ScoredRun, label: str = "mini (500 nt)") -> dict:
+    first = runs[0].chunks
+    compared = side_by_side([run.contigs for run in runs]) if len(runs) > 1 else [None]
+    evaluations = [
+        {
+            "label": f"other {place}" if place else label,
+            "modelset": {"name": "mini", "version": "1", "checksum": "c" * 64, "files": {}},
+            "precision": "fp32",
+            "called_by": "score >= 0.5",
+            "difference_to_first": difference(run.chunks, first, run.labelled.is_virus)
+            if place and run.chunks and first
+            else None,
+            "shared_contigs": shared,
+            **assess(run),
+        }
+        for place, (run, shared) in enumerate(zip(runs, compared, strict=True))
+    ]
+    about = {"virnuc_dask": "0", "versions": {"python": "3"}, "seed": 0, "resamples": 200}
+    groups = [asdict(group) for group in runs[0].labelled.groups]
+    return about | {"groups": groups, "warnings": [], "evaluations": evaluations}
+
+
+@pytest.fixture(scope="session")
+def content_of():
+    """Makes what `evaluation.json` holds of runs; the first one has the `label`."""
+    return make_content

@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.lab.quality.calibrate import (
-    FEWEST_CONTIGS,
-    expected_calibration_error,
-    fit,
-    realised_fdr,
-    simulate,
-)
+from virnuc_dask.lab.quality.calibrate import FEWEST_CONTIGS, fit
 from virnuc_dask.lab.quality.evidence_map import upper_limit
+from virnuc_dask.lab.quality.figures import calibration_error, discoveries
 from virnuc_dask.modelsets.calibration import Calibration, interpolate, probability
 
 LENGTHS = (1, 2, 5, 10, 30, 100)
@@ -68,12 +63,12 @@ def heavy_tailed_fresh(heavy_tailed) -> tuple[np.ndarray, np.ndarray]:
 def test_contig_probabilities_hold_at_every_length(calibration, chunks):
     contigs, is_virus = contigs_of(5_000, 5_000, seed=3, chunks=chunks)
     found = probability(evidence_of(calibration, contigs))
-    assert expected_calibration_error(found, is_virus) <= 0.02
+    assert calibration_error(found, is_virus) <= 0.02
 
 
 def test_contig_probabilities_hold_over_all_lengths(fresh):
     evidence, is_virus = fresh
-    assert expected_calibration_error(probability(evidence), is_virus) <= 0.02
+    assert calibration_error(probability(evidence), is_virus) <= 0.02
 
 
 def test_a_sum_would_be_overconfident_and_a_mean_underconfident(calibration):
@@ -83,36 +78,36 @@ def test_a_sum_would_be_overconfident_and_a_mean_underconfident(calibration):
     for pooled in (np.sum, np.mean):
         naive = probability(np.array([pooled(values) for values in chunk_evidence]))
         found = probability(evidence_of(calibration, contigs))
-        error = expected_calibration_error(found, is_virus)
-        assert expected_calibration_error(naive, is_virus) > 1.5 * error
+        error = calibration_error(found, is_virus)
+        assert calibration_error(naive, is_virus) > 1.5 * error
 
 
 def test_chunk_probabilities_hold(calibration):
     contigs, is_virus = contigs_of(4_000, 4_000, seed=5)
     found = probability(calibration.evidence_of_margins(np.concatenate(contigs)))
     label = np.repeat(is_virus, [len(margins) for margins in contigs])
-    assert expected_calibration_error(found, label) <= 0.02
+    assert calibration_error(found, label) <= 0.02
 
 
 @pytest.mark.parametrize("nominal", [0.05, 0.10])
 @pytest.mark.parametrize("prevalence", [0.01, 0.10, 0.50])
 def test_false_discoveries_stay_below_what_is_asked_for(fresh, prevalence, nominal):
-    found = realised_fdr(*fresh, prevalence, nominal, np.random.default_rng(0))
-    assert found <= nominal + 0.02
+    found = discoveries(*fresh, prevalence, nominal)
+    assert found["false_discovery_rate"] <= nominal + 0.02
 
 
 def test_and_yet_viruses_are_found(fresh):
     for prevalence, least in ((0.01, 0.1), (0.10, 0.5), (0.50, 0.8)):
-        found = simulate(*fresh, prevalence, 0.10, np.random.default_rng(0), samples=50)
-        assert found.recall >= least
-        assert found.prevalence == pytest.approx(prevalence, abs=0.02)
+        found = discoveries(*fresh, prevalence, 0.10, samples=50)
+        assert found["recall"] >= least
+        assert found["estimated_prevalence"] == pytest.approx(prevalence, abs=0.02)
 
 
 @pytest.mark.parametrize("prevalence", [0.01, 0.10, 0.50])
 def test_far_outliers_make_it_cautious_and_not_wrong(heavy_tailed_fresh, prevalence):
     for nominal in (0.05, 0.10):
-        found = realised_fdr(*heavy_tailed_fresh, prevalence, nominal, np.random.default_rng(0))
-        assert found <= nominal + 0.02
+        found = discoveries(*heavy_tailed_fresh, prevalence, nominal)
+        assert found["false_discovery_rate"] <= nominal + 0.02
 
 
 def test_far_outliers_lessen_what_is_claimed(calibration, heavy_tailed):
@@ -188,31 +183,6 @@ def test_margins_that_are_no_numbers_and_missing_labels_are_errors():
         fit(contigs, is_virus[:-1])
     with pytest.raises(BadInputError, match="finite"):
         fit([*contigs[:-1], np.array([np.nan])], is_virus)
-
-
-def test_the_calibration_error_is_the_mean_gap_of_the_bins():
-    found = np.array([0.95, 0.95, 0.95, 0.95, 0.05, 0.05, 0.05, 0.05])
-    right = np.array([True, True, True, True, False, False, False, False])
-    assert expected_calibration_error(found, right) == pytest.approx(0.05)
-    assert expected_calibration_error(found, ~right) == pytest.approx(0.95)
-    assert expected_calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0
-
-
-def test_the_calibration_error_weighs_both_classes_the_same():
-    found, label = np.array([0.9, 0.9]), np.array([True, False])
-    many = expected_calibration_error(np.repeat(found, [1, 9]), np.repeat(label, [1, 9]))
-    assert many == pytest.approx(expected_calibration_error(found, label)) == pytest.approx(0.4)
-
-
-def test_claims_without_ground_are_false_discoveries():
-    """The simulation tells a bad calibration from a good one."""
-    rng = np.random.default_rng(1)
-    is_virus = np.arange(60_000) < 10_000
-    honest = 2 * (rng.standard_normal(60_000) + np.where(is_virus, 2, 0)) - 2
-    bad = realised_fdr(3 * honest, is_virus, 0.1, 0.05, np.random.default_rng(2))
-    good = realised_fdr(honest, is_virus, 0.1, 0.05, np.random.default_rng(2))
-    assert good <= 0.07
-    assert bad > 0.15
 
 
 def test_interpolation_never_exceeds_the_outer_knots(calibration):

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from virnuc_dask.lab.labelled.files import LabelledFiles
-from virnuc_dask.lab.quality.calibrate import (
-    FEWEST_CONTIGS,
-    expected_calibration_error,
-    simulate,
-)
+from virnuc_dask.lab.quality.calibrate import FEWEST_CONTIGS
 from virnuc_dask.lab.quality.figures import (
-    SEED,
     Flags,
-    RankedScores,
-    calls_quality,
+    calibration_error,
+    curves,
+    discoveries,
     interval,
-    precision_recall_points,
-    ranking,
+    quality,
+    ranked,
     reliability_bins,
-    resampled_aurocs,
-    roc_points,
+    resampled,
+    rounded,
 )
 from virnuc_dask.lab.quality.scored import Level, ScoredRun
 
@@ -41,62 +36,54 @@ Figures = dict[str, Any]
 def assess(run: ScoredRun) -> Figures:
     """Figures of one run, ready for JSON; None is a figure that is not defined there."""
     levels = {name: level_quality(level) for name, level in run.levels.items()}
-    for name, level in _of_records(run).items():
-        levels[name]["auroc_interval"] = auroc_interval(level, run.labelled.is_virus)
+    everything = np.ones(len(run.labelled.is_virus), np.bool_)
+    # The levels whose figures have an interval, and are told for pairs of groups.
+    of_records = {name: level for name, level in run.levels.items() if name != "frames"}
+    for name, level in of_records.items():
+        levels[name]["auroc_interval"] = auroc_interval(level, run.labelled.is_virus, everything)
     return {
         "levels": levels,
-        "by_length": by_length(run),
-        "pairs": pairs(run),
-        "groups": groups(run),
+        "by_length": {"contigs": list(_by_length(run.contigs))}
+        | {
+            name: list(_by_fullness(level, run.chunk_length))
+            for name, level in run.levels.items()
+            if name != "contigs"
+        },
+        "pairs": {name: list(_pairs(run, level)) for name, level in of_records.items()},
+        "groups": list(_groups(run)),
         "calibration": calibration(run),
         "mistakes": mistakes(run),
-        "curves": {name: curves(level) for name, level in run.levels.items()},
+        "curves": {
+            name: curves(level.scored.score, level.scored.is_virus)
+            for name, level in run.levels.items()
+        },
     }
 
 
 def level_quality(level: Level) -> Figures:
-    """Counts, ranking and calls over the rows with a score, and how many have none.
+    """Counts and quality over the rows with a score, and how many have none.
 
     What the run is unsure of is not called virus; of contigs it is counted, too.
     """
     scored = level.scored
-    return {
-        "n_virus": int(scored.is_virus.sum()),
-        "n_others": int((~scored.is_virus).sum()),
-        "unscored_virus": int((level.is_virus & ~level.is_scored).sum()),
-        "unscored_others": int((~level.is_virus & ~level.is_scored).sum()),
-        **_unsure(level),
-        **ranking(scored.score, scored.is_virus),
-        **calls_quality(scored.called, scored.is_virus),
-    }
+    sides = {"virus": level.is_virus, "others": ~level.is_virus}
+    found = {f"n_{name}": int((side & level.is_scored).sum()) for name, side in sides.items()}
+    found |= {f"unscored_{n}": int((side & ~level.is_scored).sum()) for n, side in sides.items()}
+    if level.unsure is not None:
+        found |= {
+            f"unsure_{name}": int((side & level.unsure).sum()) for name, side in sides.items()
+        }
+    return found | quality(scored.score, scored.called, scored.is_virus)
 
 
-def _unsure(level: Level) -> Figures:
-    """How many of each class the run is unsure of; nothing of levels that know no such call."""
-    if level.unsure is None:
-        return {}
-    return {
-        "unsure_virus": int((level.unsure & level.is_virus).sum()),
-        "unsure_others": int((level.unsure & ~level.is_virus).sum()),
-    }
-
-
-def curves(level: Level) -> Figures:
-    """Points of the ROC curve and of the precision-recall curve."""
-    scored = level.scored
-    return {
-        "roc": roc_points(scored.score, scored.is_virus),
-        "precision_recall": precision_recall_points(scored.score, scored.is_virus),
-    }
-
-
-def auroc_interval(level: Level, is_virus: Flags, among: Flags | None = None) -> list[float] | None:
-    """95 % interval of a level's AUROC over resamples of the records, all or those ``among``.
+def auroc_interval(level: Level, is_virus: Flags, among: Flags) -> list[float] | None:
+    """95 % interval of a level's AUROC over resamples of the records ``among`` all.
 
     ``is_virus`` is the label of every record.
     """
-    among = np.ones(len(is_virus), np.bool_) if among is None else among
-    drawn = resampled_aurocs([_ranked(level, among)], is_virus, among)
+    scored = level.where(among[level.record]).scored
+    auroc = ranked(scored.score, scored.is_virus, scored.record)
+    drawn = resampled([auroc], is_virus, among)
     return None if drawn is None else interval(drawn[0])
 
 
@@ -106,17 +93,13 @@ def difference(level: Level, first: Level, is_virus: Flags) -> Figures | None:
     Both are of runs over the same records, whose labels ``is_virus`` has, and each resample draws
     the same of them for both.
     """
-    everything = np.ones(len(is_virus), np.bool_)
-    ranked = [_ranked(level, everything), _ranked(first, everything)]
-    drawn = resampled_aurocs(ranked, is_virus, everything)
-    once = np.ones(len(is_virus), np.int64)
-    above = ranked[0].auroc(once) - ranked[1].auroc(once)
-    if np.isnan(above):
+    aurocs = [ranked(s.score, s.is_virus, s.record) for s in (level.scored, first.scored)]
+    ours, theirs = (auroc(np.ones(len(is_virus), np.int64)) for auroc in aurocs)
+    if np.isnan(ours - theirs):
         return None
-    return {
-        "auroc": round(above, 6),
-        "interval": None if drawn is None else interval(drawn[0] - drawn[1]),
-    }
+    drawn = resampled(aurocs, is_virus, np.ones(len(is_virus), np.bool_))
+    found = None if drawn is None else interval(drawn[0] - drawn[1])
+    return {"auroc": rounded(ours - theirs), "interval": found}
 
 
 def side_by_side(contigs: Sequence[Level]) -> list[Figures]:
@@ -138,70 +121,44 @@ def side_by_side(contigs: Sequence[Level]) -> list[Figures]:
     ]
 
 
-def by_length(run: ScoredRun) -> Figures:
+def _by_length(contigs: Level) -> Iterator[Figures]:
     """The figures within classes of length; classes without a row are left out."""
-    contigs = []
     for start, end in CONTIG_LENGTHS_NT:
-        length = run.contigs.length_nt
-        inside = (length >= start) & (length < (np.inf if end is None else end))
+        inside = (contigs.length_nt >= start) & (contigs.length_nt < (end or np.inf))
         if inside.any():
-            span: Figures = {"from_nt": start, "below_nt": end}
-            level = run.contigs.where(inside)
-            error = {"expected_calibration_error": calibration_error(level)}
-            contigs.append(span | level_quality(level) | error)
-    pieces = {
-        name: _by_fullness(level, run.chunk_length)
-        for name, level in run.levels.items()
-        if name != "contigs"
-    }
-    return {"contigs": contigs} | pieces
+            level = contigs.where(inside)
+            error = (reliability(level) or {}).get("expected_calibration_error")
+            span = {"from_nt": start, "below_nt": end, "expected_calibration_error": error}
+            yield span | level_quality(level)
 
 
-def _by_fullness(level: Level, chunk_length: int) -> list[Figures]:
+def _by_fullness(level: Level, chunk_length: int) -> Iterator[Figures]:
     full = level.length_nt == chunk_length
-    classes = {"full": full, "shorter": ~full}
-    return [
-        {"chunk": name} | level_quality(level.where(rows))
-        for name, rows in classes.items()
-        if rows.any()
-    ]
+    for name, rows in (("full", full), ("shorter", ~full)):
+        if rows.any():
+            yield {"chunk": name} | level_quality(level.where(rows))
 
 
-def pairs(run: ScoredRun) -> dict[str, list[Figures]]:
-    """The figures of chunks and of contigs, of every viral group against every other group."""
-    return {name: _pairs(level, run.labelled) for name, level in _of_records(run).items()}
-
-
-def _of_records(run: ScoredRun) -> dict[str, Level]:
-    """The levels whose figures have an interval, and are told for pairs of groups."""
-    return {name: level for name, level in run.levels.items() if name != "frames"}
-
-
-def _pairs(level: Level, labelled: LabelledFiles) -> list[Figures]:
-    group_of = labelled.group_of
-    found = []
-    for v, viral in enumerate(labelled.groups):
-        for o, others in enumerate(labelled.groups):
+def _pairs(run: ScoredRun, level: Level) -> Iterator[Figures]:
+    """The figures of every viral group against every other group."""
+    groups, group_of, is_virus = run.labelled.groups, run.labelled.group_of, run.labelled.is_virus
+    for v, viral in enumerate(groups):
+        for o, others in enumerate(groups):
             if viral.is_virus and not others.is_virus:
-                among = (group_of == v) | (group_of == o)
-                figures = level_quality(level.where(among[level.record]))
-                figures["auroc_interval"] = auroc_interval(level, labelled.is_virus, among)
-                found.append({"virus": viral.name, "others": others.name} | figures)
-    return found
+                among = np.isin(group_of, (v, o))
+                found = level_quality(level.where(among[level.record]))
+                found["auroc_interval"] = auroc_interval(level, is_virus, among)
+                yield {"virus": viral.name, "others": others.name} | found
 
 
-def groups(run: ScoredRun) -> list[Figures]:
+def _groups(run: ScoredRun) -> Iterator[Figures]:
     """How much of each group is called virus, at every level."""
     group_of = run.labelled.group_of
-    return [
-        {
-            "name": group.name,
-            "class": "virus" if group.is_virus else "others",
-            **{name: _called(level.where(group_of[level.record] == number))
-               for name, level in run.levels.items()},
+    for number, group in enumerate(run.labelled.groups):
+        yield {"name": group.name, "class": "virus" if group.is_virus else "others"} | {
+            name: _called(level.where(group_of[level.record] == number))
+            for name, level in run.levels.items()
         }
-        for number, group in enumerate(run.labelled.groups)
-    ]  # fmt: skip
 
 
 def _called(level: Level) -> Figures:
@@ -209,45 +166,38 @@ def _called(level: Level) -> Figures:
 
     Of contigs also how many the run is unsure of.
     """
-    total, scored = len(level.score), int(level.is_scored.sum())
-    called = int(level.called.sum())
+    total, scored, called = len(level.score), int(level.is_scored.sum()), int(level.called.sum())
     return {
         "total": total,
         "scored": scored,
         "called_virus": called,
         **({} if level.unsure is None else {"unsure": int(level.unsure.sum())}),
-        "share": round(called / total, 6) if total else None,
-        "share_of_scored": round(called / scored, 6) if scored else None,
+        "share": rounded(called / total) if total else None,
+        "share_of_scored": rounded(called / scored) if scored else None,
     }
 
 
 def calibration(run: ScoredRun) -> Figures | None:
     """How well probabilities and q-values hold; None for a model set without a calibration."""
-    found: Figures = {
-        name: reliability(level)
-        for name, level in run.levels.items()
-        if level.probability is not None
-    }
+    levels = {name: level for name, level in run.levels.items() if level.probability is not None}
+    found: Figures = {name: reliability(level) for name, level in levels.items()}
     if "contigs" in found:
         found["false_discovery"] = false_discoveries(run.contigs)
     return found or None
 
 
 def reliability(level: Level) -> Figures | None:
-    """Expected calibration error and the bins that it is the mean of; None with one class only."""
-    error = calibration_error(level)
-    if error is None:
-        return None
-    bins = reliability_bins(*level.with_probability())
-    return {"expected_calibration_error": error, "bins": bins}
+    """Expected calibration error and the bins that it is the mean of.
 
-
-def calibration_error(level: Level) -> float | None:
-    """Expected calibration error; None unless rows of both classes have a probability."""
+    None unless rows of both classes have a probability.
+    """
     likely, is_virus = level.with_probability()
     if len(np.unique(is_virus)) < 2:
         return None
-    return round(expected_calibration_error(likely, is_virus), 6)
+    return {
+        "expected_calibration_error": rounded(calibration_error(likely, is_virus)),
+        "bins": reliability_bins(likely, is_virus),
+    }
 
 
 def false_discoveries(contigs: Level) -> list[Figures] | None:
@@ -260,20 +210,11 @@ def false_discoveries(contigs: Level) -> list[Figures] | None:
         return None
     likely = np.clip(likely, _NEAREST, 1 - _NEAREST)
     evidence = np.log(likely) - np.log1p(-likely)
-    found = []
-    for prevalence in PREVALENCES:
-        for nominal in NOMINAL_RATES:
-            drawn = simulate(evidence, is_virus, prevalence, nominal, np.random.default_rng(SEED))
-            found.append(
-                {
-                    "prevalence": prevalence,
-                    "q_value": nominal,
-                    "false_discovery_rate": round(drawn.fdr, 6),
-                    "recall": round(drawn.recall, 6),
-                    "estimated_prevalence": round(drawn.prevalence, 6),
-                }
-            )
-    return found
+    return [
+        {"prevalence": share, "q_value": rate} | discoveries(evidence, is_virus, share, rate)
+        for share in PREVALENCES
+        for rate in NOMINAL_RATES
+    ]
 
 
 def mistakes(run: ScoredRun) -> dict[str, list[Figures]]:
@@ -282,27 +223,19 @@ def mistakes(run: ScoredRun) -> dict[str, list[Figures]]:
     wrong = contigs.is_scored & (contigs.called != contigs.is_virus)
     if contigs.unsure is not None:
         wrong &= ~contigs.unsure
-    false, missed = np.flatnonzero(wrong & contigs.called), np.flatnonzero(wrong & ~contigs.called)
-    return {
-        "called_virus": _shown(run, false[np.argsort(-contigs.score[false], kind="stable")]),
-        "missed": _shown(run, missed[np.argsort(contigs.score[missed], kind="stable")]),
-    }
+    worst = np.argsort(contigs.score, kind="stable")
+    missed, false = (worst[(wrong & side)[worst]] for side in (~contigs.called, contigs.called))
+    return {"called_virus": _shown(run, false[::-1]), "missed": _shown(run, missed)}
 
 
 def _shown(run: ScoredRun, records: NDArray[np.int64]) -> list[Figures]:
-    names = [group.name for group in run.labelled.groups]
-    group_of = run.labelled.group_of
+    groups, group_of = run.labelled.groups, run.labelled.group_of
     return [
         {
             "record_id": run.record_ids[record].as_py(),
-            "group": names[group_of[record]],
+            "group": groups[group_of[record]].name,
             "length_nt": int(run.contigs.length_nt[record]),
-            "score": round(float(run.contigs.score[record]), 6),
+            "score": rounded(run.contigs.score[record]),
         }
         for record in records[:_MISTAKES].tolist()
     ]
-
-
-def _ranked(level: Level, among: Flags) -> RankedScores:
-    scored = level.where(among[level.record]).scored
-    return RankedScores(scored.score, scored.is_virus, scored.record)

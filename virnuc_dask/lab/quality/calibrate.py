@@ -1,4 +1,4 @@
-"""Validation contigs → a calibration, and how well it holds on test contigs.
+"""Validation contigs → a calibration.
 
 The classes count the same whatever the number of their contigs.
 """
@@ -6,7 +6,6 @@ The classes count the same whatever the number of their contigs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +22,9 @@ from virnuc_dask.lab.quality.evidence_map import (
 from virnuc_dask.modelsets.calibration import (
     Calibration,
     Floats,
-    estimate_prevalence,
     interpolate,
     pool,
     probability,
-    q_values,
 )
 
 Counts = NDArray[np.int64]
@@ -139,72 +136,3 @@ def _pooling(pieces: Sample, counts: Counts) -> tuple[float, float]:
         "initial_simplex": corners,
     }
     return parameters(minimize(loss, corners[0], method="Nelder-Mead", options=options).x)
-
-
-def expected_calibration_error(probability: Floats, is_virus: Flags, bins: int = 15) -> float:
-    """Mean distance of probabilities from the share of viruses, over ``bins`` of equal width.
-
-    Naeini, Cooper & Hauskrecht, AAAI 2015, 2901-2907. The classes weigh the same, because that is
-    what the probabilities are for.
-    """
-    weight = Sample(probability, is_virus, np.ones(len(probability))).balanced
-    bin_of = np.clip((probability * bins).astype(np.int64), 0, bins - 1)
-    excess = np.bincount(bin_of, weight * (probability - is_virus), bins)
-    return float(np.abs(excess).sum())
-
-
-@dataclass(frozen=True, slots=True)
-class Discoveries:
-    """Means over simulated samples, of the calls at one nominal rate.
-
-    ``fdr`` is the share of others among the calls (0 without a call), ``recall`` the share of the
-    viruses that are called, ``prevalence`` what is estimated.
-    """
-
-    fdr: float
-    recall: float
-    prevalence: float
-
-
-def simulate(
-    evidence: Floats,
-    is_virus: Flags,
-    prevalence: float,
-    nominal: float,
-    rng: np.random.Generator,
-    records: int = 1000,
-    samples: int = 200,
-) -> Discoveries:
-    """Call samples drawn from test contigs, with replacement, as a run calls its records.
-
-    The prevalence of each sample is estimated from it; records of a q-value of at most
-    ``nominal`` are called.
-
-    Parameters
-    ----------
-    evidence
-        Of test contigs, none NaN.
-    prevalence
-        Chance that a drawn record is viral.
-    """
-    virus, others = evidence[is_virus], evidence[~is_virus]
-    found = np.zeros((samples, 3))
-    for row in found:
-        viral = int(rng.binomial(records, prevalence))
-        drawn = np.concatenate([rng.choice(virus, viral), rng.choice(others, records - viral)])
-        estimated = estimate_prevalence(drawn)
-        called = q_values(drawn, estimated) <= nominal
-        right, wrong = int(called[:viral].sum()), int(called[viral:].sum())
-        row[:] = wrong / max(1, right + wrong), right / max(1, viral), estimated
-    return Discoveries(*found.mean(axis=0).tolist())
-
-
-def realised_fdr(
-    evidence: Floats,
-    is_virus: Flags,
-    prevalence: float,
-    nominal: float,
-    rng: np.random.Generator,
-) -> float:
-    """Mean share of others among the calls of a q-value of at most ``nominal``: see `simulate`."""
-    return simulate(evidence, is_virus, prevalence, nominal, rng).fdr

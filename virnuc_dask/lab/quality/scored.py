@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +30,6 @@ _CONTIG_COLUMNS = {
     "probability": pa.float64(),
     "call": pa.string(),
 }
-_NO_FRAMES = pa.schema(
-    [("label", pa.string()), ("score_virus", pa.float32()), ("chunk", pa.int64())]
-).empty_table()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +50,10 @@ class Level:
     probability: Floats | None = None
     unsure: Flags | None = None
 
-    def where(self, rows: Flags) -> Level:
+    def where(self, rows: Flags | Indices) -> Level:
         """Some of the rows."""
-        return Level(
-            self.score[rows],
-            self.called[rows],
-            self.is_virus[rows],
-            self.record[rows],
-            self.length_nt[rows],
-            None if self.probability is None else self.probability[rows],
-            None if self.unsure is None else self.unsure[rows],
-        )
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{n: c[rows] for n, c in columns.items() if c is not None})
 
     @property
     def is_scored(self) -> Flags:
@@ -126,29 +115,21 @@ def read_scored(
     LostRowsError
         If the run has another number of records than the files.
     """
-    plan = read_plan(RunFolder(folder))
+    plan, is_virus = read_plan(RunFolder(folder)), labelled.is_virus
     if plan is None:
         raise BadTableError(f"{folder}: no finished run here.")
-    expected = sum(group.records for group in labelled.groups)
-    if plan.counts.records != expected:
+    if plan.counts.records != len(is_virus):
         raise LostRowsError(
-            f"{folder}: its run has {plan.counts.records} records, the files {expected}; "
+            f"{folder}: its run has {plan.counts.records} records, the files {len(is_virus)}; "
             "start anew with --force."
         )
-    is_virus = labelled.is_virus
     contigs, record_ids = _read_contigs(plan, is_virus)
     frames = chunks = None
     if not plan.decisions.reads_genes:
         chunks = _read_chunks(plan, is_virus, calibration)
         frames = _read_frames(plan, chunks)
-    return ScoredRun(
-        labelled,
-        plan.decisions.chunk_length,
-        record_ids,
-        frames=frames,
-        chunks=chunks,
-        contigs=contigs,
-    )
+    length = plan.decisions.chunk_length
+    return ScoredRun(labelled, length, record_ids, frames, chunks, contigs)
 
 
 def _read_chunks(plan: Plan, is_virus: Flags, calibration: Calibration | None) -> Level:
@@ -173,41 +154,36 @@ def _read_chunks(plan: Plan, is_virus: Flags, calibration: Calibration | None) -
 
 def _read_frames(plan: Plan, chunks: Level) -> Level:
     """Frames in the order of the chunks; the chunk table is all partitions, one after another."""
-    tables = pa.concat_tables(_prediction_tables(plan))
-    chunk = tables["chunk"].to_numpy()
-    return Level(
-        score=tables["score_virus"].to_numpy().astype(np.float64),
-        called=_is_called(tables["label"], VIRUS),
-        is_virus=chunks.is_virus[chunk],
-        record=chunks.record[chunk],
-        length_nt=chunks.length_nt[chunk],
-    )
-
-
-def _prediction_tables(plan: Plan) -> Iterator[pa.Table]:
-    yield _NO_FRAMES
+    score, called, chunk = [np.empty(0)], [np.empty(0, np.bool_)], [np.empty(0, np.int64)]
     first = 0
-    for part in plan.partitions:
-        path, task = plan.folder.predictions(part.index), plan.task(part)
+    for task in plan.tasks():
+        path = plan.folder.predictions(task.index)
         table = read_table(path, task.predictions, ["chunk_row", "label", "score_virus"])
-        chunk = pa.array(table["chunk_row"].to_numpy().astype(np.int64) + first)
-        yield table.drop_columns("chunk_row").append_column("chunk", chunk)
-        first += part.chunks
+        score.append(table["score_virus"].to_numpy())
+        called.append(_is_called(table["label"], VIRUS))
+        chunk.append(table["chunk_row"].to_numpy().astype(np.int64) + first)
+        first += task.chunks
+    of = np.concatenate(chunk)
+    return replace(
+        chunks.where(of),
+        score=np.concatenate(score),
+        called=np.concatenate(called),
+        probability=None,
+    )
 
 
 def _read_contigs(plan: Plan, is_virus: Flags) -> tuple[Level, pa.Array]:
     path = plan.folder.output("contigs.tsv")
+    # Ids may be such text as "nan", which would read as missing.
+    options = pa.csv.ConvertOptions(
+        column_types=_CONTIG_COLUMNS,
+        include_columns=list(_CONTIG_COLUMNS),
+        null_values=[""],
+        strings_can_be_null=False,
+    )
     try:
-        table = pyarrow.csv.read_csv(
-            path,
-            # Ids may be such text as "nan", which would read as missing.
-            parse_options=pyarrow.csv.ParseOptions(delimiter="\t"),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=_CONTIG_COLUMNS,
-                include_columns=list(_CONTIG_COLUMNS),
-                null_values=[""],
-                strings_can_be_null=False,
-            ),
+        table = pa.csv.read_csv(
+            path, parse_options=pa.csv.ParseOptions(delimiter="\t"), convert_options=options
         )
     except (OSError, pa.ArrowException) as error:
         raise BadTableError(
@@ -217,8 +193,7 @@ def _read_contigs(plan: Plan, is_virus: Flags) -> tuple[Level, pa.Array]:
         raise BadTableError(f"{path}: {len(table)} records, not {len(is_virus)}; use --resume.")
     score, likely = table["score"].to_numpy(), table["probability"].to_numpy()
     contigs = Level(
-        # As the run orders them.
-        score=np.where(np.isnan(likely), score, likely),
+        score=np.where(np.isnan(likely), score, likely),  # as the run orders them
         called=_is_called(table["call"], VIRUS),
         is_virus=is_virus,
         record=np.arange(len(is_virus)),
