@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -55,6 +57,19 @@ class Plot(NamedTuple):
     caption: str
     png: bytes
     svg: str
+
+    def inline(self) -> Markup:
+        """The SVG as an element of a page: in the page's colours, its ids its own."""
+
+        def own(tag: re.Match[str]) -> str:
+            found = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{self.name}-", tag[0])
+            return found.replace(INK, "currentColor").replace(FAINT, "var(--line)")
+
+        svg = self.svg[self.svg.index("<svg") :]
+        box = re.search(r'viewBox="[^"]*"', svg)
+        label = Markup.escape(self.caption)
+        head = f'<svg {box[0] if box else ""} role="img" aria-label="{label}">'
+        return Markup(head + re.sub(r"<[^>]+>", own, svg[svg.index(">") + 1 :]))
 
 
 Shown = Sequence[tuple[dict[str, Any], Any]]  # of each evaluation: its colour and dashes, its data

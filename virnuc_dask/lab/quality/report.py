@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from virnuc_dask.lab.quality.figures import FIGURES
-from virnuc_dask.lab.quality.plots import FAINT, INK, Plot
+
+if TYPE_CHECKING:
+    from virnuc_dask.lab.quality.plots import Plot
 
 NONE = "\u2013"  # a figure that is not defined
 _NO_BREAK = "\xa0"  # a space
@@ -47,7 +48,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"form": form, "percent": percent, "inline_svg": inline_svg}
+    environment.filters |= {"form": form, "percent": percent}
     return environment
 
 
@@ -66,17 +67,3 @@ def form(value: float | None, how: str = ".3f") -> str:
 def percent(value: float | None) -> str:
     """A share as a percentage; a dash for None."""
     return NONE if value is None else f"{100 * value:.1f} %"
-
-
-def inline_svg(plot: Plot) -> Markup:
-    """The plot as an element of the page: in the page's colours, its ids its own."""
-
-    def own(tag: re.Match[str]) -> str:
-        found = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{plot.name}-", tag[0])
-        return found.replace(INK, "currentColor").replace(FAINT, "var(--line)")
-
-    svg = plot.svg[plot.svg.index("<svg") :]
-    box = re.search(r'viewBox="[^"]*"', svg)
-    label = Markup.escape(plot.caption)
-    head = f'<svg {box[0] if box else ""} role="img" aria-label="{label}">'
-    return Markup(head + re.sub(r"<[^>]+>", own, svg[svg.index(">") + 1 :]))
