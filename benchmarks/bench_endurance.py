@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import statistics
@@ -26,11 +25,10 @@ from pathlib import Path
 
 import psutil
 from distributed import Client
+from measured import options_of, report, tell, write_metagenome
 
 from virnuc_dask import Run, Settings, load_settings, run
 from virnuc_dask.cluster.connect import FOR_WORKERS
-from virnuc_dask.lab.speed.machine import describe, versions
-from virnuc_dask.lab.speed.metagenome import as_fasta, draw_metagenome
 
 CHUNK_LENGTH = 500
 # Workers profile themselves as those that we start ourselves.
@@ -49,14 +47,9 @@ def main() -> None:
     )
     with (
         tempfile.TemporaryDirectory(dir=options.scratch) as scratch,
-        cluster(Path(scratch)) as (
-            client,
-            processes,
-        ),
+        cluster(Path(scratch)) as (client, processes),
     ):
-        source = Path(scratch) / "input.fa"
-        with source.open("w") as stream:
-            stream.writelines(as_fasta(draw_metagenome(options.chunks, CHUNK_LENGTH, repeated=0.0)))
+        source = write_metagenome(Path(scratch) / "input.fa", options.chunks, CHUNK_LENGTH, 0.0)
         start = time.perf_counter()
         with watched(processes, options.interval_s) as memory:
             runs = list(run_until(start + 60 * options.minutes, source, settings, client))
@@ -73,13 +66,8 @@ def main() -> None:
         "different_results": len({done["digest"] for done in runs}),
         "memory": {name: described(values) for name, values in memory.items()},
         "interval_s": options.interval_s,
-        "machine": describe(),
-        "versions": versions("distributed", "pyarrow"),
     }
-    line = json.dumps(results)
-    if options.out:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    report(results, options, "distributed", "pyarrow")
 
 
 def run_until(
@@ -92,7 +80,7 @@ def run_until(
         done.require_complete()
         yield counted(done)
         shutil.rmtree(folder)
-        print(f"{done.summary['chunks']} chunks in {done.summary['elapsed_s']} s", flush=True)
+        tell(f"{done.summary['chunks']} chunks in {done.summary['elapsed_s']} s")
 
 
 def counted(done: Run) -> dict[str, int | str]:
@@ -172,13 +160,12 @@ def described(values: list[float]) -> dict[str, float | list[float]]:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options_of(__doc__, repeats=None)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--chunks", type=int, default=200_000, help="a run")
     parser.add_argument("--partition-chunks", type=int, default=1000)
     parser.add_argument("--interval-s", type=float, default=5)
     parser.add_argument("--scratch", type=Path, help="where input and run folders lie meanwhile")
-    parser.add_argument("--out", type=Path, help="write the JSON line here too")
     return parser.parse_args()
 
 

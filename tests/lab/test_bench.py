@@ -8,7 +8,7 @@ from virnuc_dask import load_settings
 from virnuc_dask.encoders.esm2 import Esm2Sizes
 from virnuc_dask.lab import bench as bench_module
 from virnuc_dask.lab.bench import BenchOptions, splits
-from virnuc_dask.lab.speed import encoder_figures
+from virnuc_dask.lab.speed import encoders
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def small(monkeypatch):
     """Little is measured, of a small ESM-2, and in this process, for what is patched to hold."""
     monkeypatch.setattr(BenchOptions, "trial_s", 0.05)
     monkeypatch.setattr(BenchOptions, "run_s", 0.1)
-    monkeypatch.setattr(bench_module, "in_own_process", lambda tell, work, plan: work(tell, plan))
-    monkeypatch.setitem(encoder_figures.MAX_TOKENS, "cpu", (None, 512))
-    monkeypatch.setitem(encoder_figures.ESM2_SIZES, "8M", Esm2Sizes(1, 40, 4))
+    monkeypatch.setattr(bench_module, "in_own_process", lambda work, tell, plan: work(tell, plan))
+    monkeypatch.setitem(encoders.MAX_TOKENS, "cpu", (None, 512))
+    monkeypatch.setitem(encoders.ESM2_SIZES, "8M", Esm2Sizes(1, 40, 4))
 
 
 def test_a_bench_ends_in_settings_that_a_run_takes(small, command, parity_modelset, tmp_path):

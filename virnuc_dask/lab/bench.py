@@ -11,11 +11,10 @@ from typing import Any
 from virnuc_dask.cluster.connect import local_workers
 from virnuc_dask.cluster.gpus import count_gpus
 from virnuc_dask.config import Settings, cores
-from virnuc_dask.lab.speed.apart import Tell, in_own_process
-from virnuc_dask.lab.speed.encoder_figures import EncoderFigures, EncoderPlan, measure_encoders
-from virnuc_dask.lab.speed.machine import describe, versions
-from virnuc_dask.lab.speed.memory import PeakMemory
+from virnuc_dask.lab.speed.encoders import EncoderFigures, EncoderPlan, measure_encoders
+from virnuc_dask.lab.speed.machine import PeakMemory, describe, versions
 from virnuc_dask.lab.speed.metagenome import as_fasta, draw_metagenome
+from virnuc_dask.lab.speed.process import Tell, in_own_process
 from virnuc_dask.lab.speed.recommendation import as_yaml, best_split
 from virnuc_dask.lab.speed.run_log import phases
 from virnuc_dask.modelsets.registry import find, read_info
@@ -84,7 +83,7 @@ def bench(settings: Settings, options: BenchOptions, tell: Tell) -> BenchReport:
         ``model`` and ``cluster.device`` say what is measured; ``cluster.workers`` and
         ``cluster.threads``, where given, are not varied.
     tell
-        Told every figure as it comes.
+        A module's function, told every figure as it comes, also from the process that measures.
 
     Raises
     ------
@@ -100,7 +99,7 @@ def bench(settings: Settings, options: BenchOptions, tell: Tell) -> BenchReport:
     threads = settings.cluster.threads or cores()
     source = replace(ModelSource.from_settings(settings, info), threads=threads)
     plan = EncoderPlan(source, length, options.esm2, options.trial_s)
-    figures = in_own_process(tell, measure_encoders, plan)
+    figures = in_own_process(measure_encoders, tell, plan)
     settings = replace(settings, length=length, precision=figures.precision)
     if figures.max_tokens is not None:
         settings = replace(settings, max_tokens=figures.max_tokens)

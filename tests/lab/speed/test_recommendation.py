@@ -4,13 +4,13 @@ import pytest
 
 from virnuc_dask import load_settings
 from virnuc_dask.lab.speed.recommendation import (
+    Trial,
     as_yaml,
     best_max_tokens,
     best_precision,
     best_split,
     seconds_per_frame,
 )
-from virnuc_dask.lab.speed.trials import Trial
 
 DNA = Trial("dna", "dna", "fp32", 4096, 100.0, 100.0, 1.0, 0.0, 0, 0)
 PEPTIDE = Trial("peptide", "peptide", "fp32", 4096, 168.0, 168.0, 1.0, 0.0, 0, 0)
@@ -44,8 +44,8 @@ def test_a_choice_that_one_encoder_could_not_make_is_none():
     ids=["fast and near", "too far from fp32", "not worth it"],
 )
 def test_a_precision_must_be_fast_and_near(rate, cosine, best):
-    trials = [DNA, tried(DNA, precision="bf16", tokens_per_s=rate)]
-    assert best_precision(trials, {("dna", "bf16"): cosine}) == best
+    in_bf16 = tried(DNA, precision="bf16", tokens_per_s=rate, smallest_cosine_to_fp32=cosine)
+    assert best_precision([DNA, in_bf16]) == best
 
 
 @pytest.mark.parametrize(

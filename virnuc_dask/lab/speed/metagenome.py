@@ -1,8 +1,8 @@
-"""Metagenomes to measure with: drawn at random, or cut from genomes."""
+"""Metagenomes to measure with, drawn at random."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -34,60 +34,41 @@ def draw_frames(count: int, chunk_length: int, seed: int = 1) -> list[Frame]:
 
 
 def draw_metagenome(
-    chunks: int, chunk_length: int, seed: int = 1, coding: float = 0.5, repeated: float = 0.1
+    chunks: int, chunk_length: int, seed: int = 1, repeated: float = 0.1
 ) -> Iterator[Record]:
-    """Reads of one chunk each: a share codes for something, the rest is random DNA.
+    """Reads of one chunk each: half of them code for something, the rest is random DNA.
 
     As in a real sample (half of the chunks of bacteria and phages have an open frame), either
-    strand codes, in any phase.
-
-    Parameters
-    ----------
-    coding
-        Share of the chunks with a stop-free reading by design.
-    repeated
-        Share of the chunks that repeat an earlier one, as sequencers do.
+    strand codes, in any phase. ``repeated`` is as in `reads`.
     """
-    rng = np.random.default_rng(seed)
-    seen: list[str] = []
-    for index in range(chunks):
-        if seen and rng.random() < repeated:
-            dna = seen[int(rng.integers(len(seen)))]
-        elif rng.random() < coding:
-            phase = int(rng.integers(3))
-            dna = draw_coding(rng, chunk_length + phase)[phase:]
-            if rng.random() < 0.5:
-                dna = dna.translate(_COMPLEMENT)[::-1]
-            seen.append(dna)
-        else:
-            dna = "".join(rng.choice(_BASES, chunk_length).tolist())
-            seen.append(dna)
-        yield Record(index, f"read{index}", dna)
+
+    def draw(rng: np.random.Generator) -> str:
+        if rng.random() < 0.5:
+            return "".join(rng.choice(_BASES, chunk_length).tolist())
+        phase = int(rng.integers(3))
+        return on_either_strand(draw_coding(rng, chunk_length + phase)[phase:], rng)
+
+    return reads(draw, chunks, seed, repeated)
 
 
-def cut_at_random(
-    genomes: Sequence[Record], chunks: int, chunk_length: int, seed: int = 1, repeated: float = 0.1
+def reads(
+    draw: Callable[[np.random.Generator], str], count: int, seed: int, repeated: float
 ) -> Iterator[Record]:
-    """Reads of one chunk each from anywhere in ``genomes``, long ones more often; either strand.
-
-    ``repeated`` is the share of reads that repeat an earlier one. Genomes shorter than a chunk
-    give none.
-    """
+    """So many drawn reads; a share of them repeats an earlier one, as sequencers do."""
     rng = np.random.default_rng(seed)
-    long_enough = [genome for genome in genomes if len(genome.dna) >= chunk_length]
-    starts = np.array([len(genome.dna) - chunk_length + 1 for genome in long_enough])
     seen: list[str] = []
-    for index in range(chunks):
+    for index in range(count):
         if seen and rng.random() < repeated:
             dna = seen[int(rng.integers(len(seen)))]
         else:
-            genome = int(rng.choice(len(long_enough), p=starts / starts.sum()))
-            start = int(rng.integers(starts[genome]))
-            dna = long_enough[genome].dna[start : start + chunk_length].upper()
-            if rng.random() < 0.5:
-                dna = dna.translate(_COMPLEMENT)[::-1]
+            dna = draw(rng)
             seen.append(dna)
         yield Record(index, f"read{index}", dna)
+
+
+def on_either_strand(dna: str, rng: np.random.Generator) -> str:
+    """Upper-case DNA or its reverse complement, each as likely."""
+    return dna if rng.random() < 0.5 else dna.translate(_COMPLEMENT)[::-1]
 
 
 def as_fasta(records: Iterator[Record]) -> Iterator[str]:

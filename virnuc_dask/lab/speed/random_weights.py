@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import BpeTrainer
 from torch import nn
 
 from virnuc_dask.encoders.attention import inverse_frequencies
@@ -15,7 +21,6 @@ from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
 from virnuc_dask.lab.speed.metagenome import draw_frames
-from virnuc_dask.lab.speed.tokenizer import learn_tokenizer
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.registry import ClassifierSpec, ModelSetInfo, write_info
 
@@ -32,8 +37,9 @@ DNABERT_S_SIZES = {
     "117M": DnabertSSizes(12, 768, 12, 3072, 4096),
     "small": DnabertSSizes(4, 256, 4, 1024, 4096),
 }
-# BERT's own spread of random weights.
-_SPREAD = 0.02
+_SPREAD = 0.02  # of random weights, as BERT's
+# Of the published tokenizer, in its order: Zhou et al. 2024, https://arxiv.org/abs/2306.15006.
+SPECIAL_TOKENS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 _TOKENIZER_FRAMES, _TOKENIZER_LENGTH = 1000, 500
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -61,6 +67,38 @@ def write_dnabert_s(sizes: DnabertSSizes, folder: Path, seed: int = 1) -> Encode
     return EncoderSpec(
         "dnabert_s", sizes.embed_dim, "nucleotide.safetensors", asdict(sizes), "tokenizer.json"
     )
+
+
+def learn_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
+    """Learn a byte-pair tokenizer for DNA that `encoders.dnabert_s` reads as the published one.
+
+    The same texts in the same order always give the same tokenizer.
+
+    Parameters
+    ----------
+    texts
+        Upper-case DNA. Letters other than A, C, G, N, T become ``[UNK]``.
+    vocabulary
+        Tokens, the special ones included. Texts with little variety give fewer.
+    """
+    tokenizer = Tokenizer(BPE(unk_token="[UNK]"))
+    # Not read by mypy: tokenizers sets these properties in Rust.
+    tokenizer.pre_tokenizer = Whitespace()
+    letters = list("ACGNT")
+    trainer = BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
+    )
+    return tokenizer
 
 
 def write_modelset(folder: Path, dnabert_s: DnabertSSizes, esm2: Esm2Sizes) -> ModelSetInfo:

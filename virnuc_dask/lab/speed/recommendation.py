@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import yaml
 
 from virnuc_dask.config import NAMESPACE
-from virnuc_dask.lab.speed.trials import Trial
 
 # The smallest cosine to fp32 that a precision may have.
 ACCURACY = {"fp32": 1.0, "fp16": 0.9999, "bf16": 0.999}
@@ -18,22 +18,47 @@ _WORTH = 0.03
 Choice = TypeVar("Choice")
 
 
-def best_precision(trials: Sequence[Trial], cosines: Mapping[tuple[str, str], float]) -> str:
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One encoder at one placement."""
+
+    label: str
+    kind: str
+    precision: str
+    max_tokens: int | None
+    tokens_per_s: float
+    tokens_per_text: float
+    gflops_per_s: float | None  # of matrix products; None for n-grams
+    load_s: float
+    peak_ram_bytes: int
+    peak_gpu_bytes: int
+    fraction_of_gemm: float | None = None  # the share of the ceiling
+    smallest_cosine_to_fp32: float | None = None
+
+    @property
+    def texts_per_s(self) -> float:
+        """Frames a second, as far as this encoder goes."""
+        return self.tokens_per_s / self.tokens_per_text
+
+    def line(self) -> str:
+        """Its rate, for a terminal."""
+        rate = f"{self.label}, {self.precision}: {self.tokens_per_s:,.0f} tokens/s"
+        if self.fraction_of_gemm is None:
+            return f"{rate} (letters)"
+        return f"{rate}, {self.fraction_of_gemm:.0%} of the matrix products' rate"
+
+
+def best_precision(trials: Sequence[Trial]) -> str:
     """The precision at which both encoders together take least time a frame.
 
-    fp32 stays unless another is worth it; one whose embeddings are too far from fp32's is none.
-
-    Parameters
-    ----------
-    trials
-        Of a model set's encoders, each at every precision.
-    cosines
-        By label of an encoder and precision: the smallest cosine to fp32.
+    ``trials`` are of a model set's encoders, each at every precision. fp32 stays unless another is
+    worth it; one whose embeddings are too far from fp32's is none.
     """
     spent = seconds_per_frame(trials, lambda trial: trial.precision)
-    for (_, precision), cosine in cosines.items():
-        if cosine < ACCURACY[precision]:
-            spent.pop(precision, None)
+    for trial in trials:
+        near = trial.smallest_cosine_to_fp32
+        if near is not None and near < ACCURACY[trial.precision]:
+            spent.pop(trial.precision, None)
     fastest = min(spent, key=lambda precision: spent[precision])
     worth = "fp32" not in spent or spent[fastest] < (1 - _WORTH) * spent["fp32"]
     return fastest if worth else "fp32"
@@ -58,12 +83,9 @@ def best_split(runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return min(good, key=lambda run: run["workers"])
 
 
-def as_yaml(
-    precision: str, max_tokens: int | None, cluster: Mapping[str, Any], model: str | None = None
-) -> str:
+def as_yaml(precision: str, max_tokens: int | None, cluster: Mapping[str, Any]) -> str:
     """Settings as the text of a ``--config`` file; what is None is left out."""
     settings = {
-        "model": model,
         "precision": precision,
         "max_tokens": max_tokens,
         "cluster": {name: value for name, value in cluster.items() if value is not None},

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from virnuc_dask.lab.speed import memory
-from virnuc_dask.lab.speed.memory import PeakMemory
+from virnuc_dask.lab.speed import machine
+from virnuc_dask.lab.speed.machine import PeakMemory
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
@@ -29,7 +29,7 @@ def test_the_peak_is_seen_even_when_it_is_over():
 
 def test_memory_of_gpus_is_looked_at_too(monkeypatch):
     used = [5, 9, 3]
-    monkeypatch.setattr(memory, "gpu_used_bytes", lambda: used.pop() if used else 1)
+    monkeypatch.setattr(machine, "gpu_used_bytes", lambda: used.pop() if used else 1)
     with PeakMemory(interval_s=0.005) as peak:
         wait_until(lambda: not used)
     assert peak.gpu_bytes == 9
