@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the model set")
     parser.add_argument("--size", choices=SIZES, default="3B")
     parser.add_argument("--stored", choices=DTYPES, default="fp16")
-    parser.add_argument("--precision", default="fp16")
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

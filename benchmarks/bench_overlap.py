@@ -75,7 +75,12 @@ class PretendedPeptide(Pretended):
 
 
 def main() -> None:
-    options = parse_options()
+    parser = options_of(__doc__)
+    parser.add_argument("--chunks", type=int, default=12_000)
+    parser.add_argument("--partition-chunks", type=int, default=1000)
+    parser.add_argument("--frames-per-s", type=float, nargs="*", default=[820.0, 3000.0])
+    parser.add_argument("--at-once", type=int, nargs="*", default=[1, 2])
+    options = parser.parse_args()
     encoder.ARCHITECTURES |= {
         "dnabert_s": (__name__, PretendedDna.__name__),
         "esm2": (__name__, PretendedPeptide.__name__),
@@ -136,15 +141,6 @@ def idle_share(folder: Path, at_once: int, options: argparse.Namespace) -> tuple
     computing_s = sum(done.summary["stage_s"][name] for name in ("nucleotide", "peptide"))
     idle_s = done.summary["device_idle_s"]
     return idle_s / (idle_s + computing_s), done.summary["partitions"]["computed"]
-
-
-def parse_options() -> argparse.Namespace:
-    parser = options_of(__doc__)
-    parser.add_argument("--chunks", type=int, default=12_000)
-    parser.add_argument("--partition-chunks", type=int, default=1000)
-    parser.add_argument("--frames-per-s", type=float, nargs="*", default=[820.0, 3000.0])
-    parser.add_argument("--at-once", type=int, nargs="*", default=[1, 2])
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ took, and the workers' memory after their first and their last partition. The la
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import shutil
 import tempfile
@@ -30,7 +29,17 @@ RESULTS = ("prediction_results.txt", "contigs.tsv", "chunks.parquet")
 
 
 def main() -> None:
-    options = parse_options()
+    parser = options_of(__doc__, repeats=None)
+    choices = ["mini", *ESM2_SIZES]
+    parser.add_argument(
+        "--models", nargs="*", choices=choices, default=["mini", "8M", "35M", "150M"]
+    )
+    parser.add_argument("--dnabert-s", choices=DNABERT_S_SIZES, default="117M")
+    parser.add_argument("--chunks", type=int, default=200, help="of an input for transformers")
+    parser.add_argument("--mini-chunks", type=int, default=20_000)
+    parser.add_argument("--partitions", type=int, nargs="*", default=[10, 50])
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -94,20 +103,6 @@ def memory_by_worker(events: Sequence[Mapping[str, Any]]) -> dict[str, list[int]
             held = found.setdefault(event["worker"], [event["memory_after_bytes"]] * 2)
             held[1] = event["memory_after_bytes"]
     return found
-
-
-def parse_options() -> argparse.Namespace:
-    parser = options_of(__doc__, repeats=None)
-    choices = ["mini", *ESM2_SIZES]
-    parser.add_argument(
-        "--models", nargs="*", choices=choices, default=["mini", "8M", "35M", "150M"]
-    )
-    parser.add_argument("--dnabert-s", choices=DNABERT_S_SIZES, default="117M")
-    parser.add_argument("--chunks", type=int, default=200, help="of an input for transformers")
-    parser.add_argument("--mini-chunks", type=int, default=20_000)
-    parser.add_argument("--partitions", type=int, nargs="*", default=[10, 50])
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -41,7 +40,11 @@ STAGES = ("extract", "predict")
 
 
 def main() -> None:
-    options = parse_options()
+    parser = options_of(__doc__, repeats=None)
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 4, 16, 64])
+    parser.add_argument("--partitions", type=int, nargs="*", default=[1000, 10_000])
+    parser.add_argument("--sleep-s", type=float, default=0.0, help="of both stages of a partition")
+    options = parser.parse_args()
     points: list[Figures] = []
     for partitions in options.partitions:
         for workers in options.workers:
@@ -181,14 +184,6 @@ def local_cluster(workers: int) -> LocalCluster:
 
 def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
-
-
-def parse_options() -> argparse.Namespace:
-    parser = options_of(__doc__, repeats=None)
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 4, 16, 64])
-    parser.add_argument("--partitions", type=int, nargs="*", default=[1000, 10_000])
-    parser.add_argument("--sleep-s", type=float, default=0.0, help="of both stages of a partition")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
