@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from virnuc_dask.lab.kmers import KmerIndex, kmers_of
+from virnuc_dask.lab.splits.kmers import KmerIndex, kmers_of, sampled, words_of
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
@@ -20,15 +20,28 @@ def slowly(dna, k):
 @pytest.mark.parametrize("k", [1, 2, 21, 24, 31])
 def test_kmers_are_the_smaller_of_both_strands(k):
     dna = random_dna(200, 1) + "N" + random_dna(60, 2)
-    assert kmers_of(dna, k).tolist() == slowly(dna, k)
+    assert kmers_of([dna], k).number.tolist() == slowly(dna, k)
+    assert kmers_of([dna.lower()], k).number.tolist() == slowly(dna, k)
 
 
 def test_both_strands_have_the_same_kmers_sampled_or_not():
     dna = random_dna(3_000, 3)
-    back = dna[::-1].translate(COMPLEMENT)
+    both = [kmers_of([way], 21).number for way in (dna, dna[::-1].translate(COMPLEMENT))]
     for one_in in (1, 20):
-        assert kmers_of(back, 21, one_in).tolist()[::-1] == kmers_of(dna, 21, one_in).tolist()
-    assert 80 < len(kmers_of(dna, 21, 20)) < 250
+        forward, back = (sampled(kmers, one_in).tolist() for kmers in both)
+        assert forward == back[::-1]
+    assert 80 < len(forward) < 250
+
+
+def test_a_word_is_of_one_text_and_of_known_letters():
+    dna = random_dna(60, 3)
+    words = kmers_of([dna[:30], dna[:31], "", dna[:30] + "N" + dna[:32]], 31)
+    assert words.text.tolist() == [1, 3, 3]
+    assert words.number.tolist() == [*slowly(dna[:31], 31), *slowly(dna[:32], 31)]
+    assert len(kmers_of(["ACGT"], 31).number) == len(kmers_of([], 31).number) == 0
+    peptides = words_of(["MKVA", "XMKV", "mkv"], 3)
+    assert peptides.text.tolist() == [0, 0, 1, 2]
+    assert len(set(peptides.number.tolist())) == 2
 
 
 def test_shared_kmers_are_counted_on_either_strand_and_never_across_sequences():

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from virnuc_dask.lab.genomes import Genome
-from virnuc_dask.lab.kmers import Kmers, kmers_of
 from virnuc_dask.lab.recipe import NOISE, SplitSettings
+from virnuc_dask.lab.splits.kmers import Numbers, kmers_of, sampled
 
 NEW_GROUPS = -1
 NEW_SPECIES = -2
@@ -67,10 +67,10 @@ def _new_species(
     return []
 
 
-def _sample(group: Sequence[Genome], of: Sequence[int]) -> Kmers:
-    return np.unique(np.concatenate([kmers_of(group[row].dna, _K, _ONE_IN) for row in of]))
+def _sample(group: Sequence[Genome], of: Sequence[int]) -> Numbers:
+    return np.unique(sampled(kmers_of([group[row].dna for row in of], _K).number, _ONE_IN))
 
 
-def _most_shared(kmers: Kmers, others: Sequence[Kmers]) -> float:
+def _most_shared(kmers: Numbers, others: Sequence[Numbers]) -> float:
     shared = [np.isin(kmers, other, assume_unique=True).mean() for other in others]
     return float(max(shared, default=0.0))

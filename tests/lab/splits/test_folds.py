@@ -5,7 +5,7 @@ import pytest
 
 from virnuc_dask.lab.genomes import Genome
 from virnuc_dask.lab.recipe import SplitSettings
-from virnuc_dask.lab.splits import NEW_GROUPS, NEW_SPECIES, fold_of, folds_of, place_of
+from virnuc_dask.lab.splits.folds import NEW_GROUPS, NEW_SPECIES, fold_of, folds_of, place_of
 
 SETTINGS = SplitSettings()
 
