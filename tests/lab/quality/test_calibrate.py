@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.lab.quality.calibrate import FEWEST_CONTIGS, fit
-from virnuc_dask.lab.quality.evidence_map import upper_limit
+from virnuc_dask.lab.quality.calibrate import FEWEST_CONTIGS, UNSEEN, fit
 from virnuc_dask.lab.quality.figures import calibration_error, discoveries
 from virnuc_dask.modelsets.calibration import Calibration, interpolate, probability
 
@@ -122,9 +121,9 @@ def test_no_more_is_claimed_than_so_many_contigs_support():
         contigs += [np.array([-9.0 - i / others]) for i in range(others)]
         calibration = fit(contigs, np.arange(len(contigs)) < 50)
         most = evidence_of(calibration, [np.full(100, 12.0)])[0]
-        assert previous < most <= np.log(others / upper_limit(0.0)) + 1e-5
+        assert previous < most <= np.log((50 + UNSEEN) / 50 * others / UNSEEN) + 1e-5
         least = evidence_of(calibration, [np.full(100, -12.0)])[0]
-        assert 0 > least >= -np.log(50 / upper_limit(0.0)) - 1e-5
+        assert 0 > least >= -np.log((others + UNSEEN) / others * 50 / UNSEEN) - 1e-5
         previous = most
 
 
