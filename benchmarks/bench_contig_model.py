@@ -27,8 +27,8 @@ from safetensors.torch import save_file
 from virnuc_dask.config import load_settings
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
-from virnuc_dask.evaluate import evaluate
-from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.lab.evaluate import evaluate
+from virnuc_dask.lab.speed.machine import describe, versions
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.registry import ClassifierSpec, ModelSetInfo, read_info, write_info
 from virnuc_dask.sequences.records import read_records

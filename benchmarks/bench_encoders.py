@@ -16,32 +16,37 @@ are those of the worst embedding to the alternative's in fp32. The last line is 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from measured import medians, options_of, ratio, report, spent, take_turns, tell
 from peers import FairEsm, PlainDnabertS, Transformers
 
+from virnuc_dask.config import cores
 from virnuc_dask.encoders.cost import layer_of
-from virnuc_dask.encoders.encoder import Placement, load_encoder
+from virnuc_dask.encoders.encoder import Placement
 from virnuc_dask.encoders.fp8 import gpu_multiplies_fp8
-from virnuc_dask.measuring.encoder_figures import precisions
-from virnuc_dask.measuring.machine import cores, describe, versions
-from virnuc_dask.measuring.products import gemm_rate
-from virnuc_dask.measuring.random_weights import (
+from virnuc_dask.lab.speed.encoders import (
+    PEPTIDE,
+    Subject,
+    count_tokens,
+    precisions,
+    smallest_cosine,
+)
+from virnuc_dask.lab.speed.products import gemm_rate
+from virnuc_dask.lab.speed.random_weights import (
     DNABERT_S_SIZES,
     ESM2_SIZES,
     write_dnabert_s,
     write_esm2,
 )
-from virnuc_dask.measuring.trials import PEPTIDE, Subject, count_tokens, smallest_cosine
-from virnuc_dask.measuring.turns import rates, ratio, take_turns
 from virnuc_dask.modelsets.environment import prepare_torch
 from virnuc_dask.modelsets.modelset import limit_threads
 
@@ -64,7 +69,6 @@ def main() -> None:
         "benchmark": "encoders",
         "device": options.device,
         "torch_threads": torch.get_num_threads(),
-        "repeats": options.repeats,
         "chunk_length": options.length,
         "busy_processes": options.busy,
     }
@@ -72,14 +76,7 @@ def main() -> None:
         results["esm2"] = {size: bench_esm2(size, options) for size in options.sizes}
         if options.dnabert_s:
             results["dnabert_s"] = {options.dnabert_s: bench_dnabert_s(options)}
-    results |= {
-        "machine": describe(),
-        "versions": versions("fair-esm", "transformers", "tokenizers"),
-    }
-    line = json.dumps(results)
-    if options.out:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    report(results, options, "fair-esm", "transformers", "tokenizers")
 
 
 @contextmanager
@@ -97,29 +94,22 @@ def busy(processes: int) -> Iterator[None]:
 def bench_esm2(size: str, options: argparse.Namespace) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as scratch:
         folder, device = Path(scratch), options.device
-        subject = Subject(
-            f"ESM-2 {size}", write_esm2(ESM2_SIZES[size], folder), folder, options.length
-        )
-        gemm = ceiling(subject, options)
-        variants: dict[str, Embed] = {FAIR: FairEsm(subject.spec, folder, device).embed}
+        spec = write_esm2(ESM2_SIZES[size], folder)
+        subject = Subject(f"ESM-2 {size}", spec, folder, options.length)
+        theirs: dict[str, Embed] = {FAIR: FairEsm(spec, folder, device).embed}
         for precision in sorted({"fp32", "bf16"} & set(precisions(device)), reverse=True):
-            theirs = Transformers(subject.spec, folder, device, precision, options.peer_max_tokens)
-            variants[f"transformers_{precision}"] = theirs.embed
-        variants |= our_variants(subject, options)
-        texts = options.texts or TEXTS[size] * (GPU_FACTOR if device == "cuda" else 1)
-        return compare(subject, variants, gemm, subject.draw_texts(texts), options)
+            peer = Transformers(spec, folder, device, precision, options.peer_max_tokens)
+            theirs[f"transformers_{precision}"] = peer.embed
+        return compare(subject, theirs, TEXTS[size], options)
 
 
 def bench_dnabert_s(options: argparse.Namespace) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as scratch:
-        folder, device = Path(scratch), options.device
-        sizes = DNABERT_S_SIZES[options.dnabert_s]
-        subject = Subject("DNABERT-S", write_dnabert_s(sizes, folder), folder, options.length)
-        gemm = ceiling(subject, options)
-        variants: dict[str, Embed] = {PLAIN: PlainDnabertS(subject.spec, folder, device).embed}
-        variants |= our_variants(subject, options)
-        texts = options.texts or DNABERT_S_TEXTS * (GPU_FACTOR if device == "cuda" else 1)
-        return compare(subject, variants, gemm, subject.draw_texts(texts), options)
+        folder = Path(scratch)
+        spec = write_dnabert_s(DNABERT_S_SIZES[options.dnabert_s], folder)
+        subject = Subject("DNABERT-S", spec, folder, options.length)
+        theirs: dict[str, Embed] = {PLAIN: PlainDnabertS(spec, folder, options.device).embed}
+        return compare(subject, theirs, DNABERT_S_TEXTS, options)
 
 
 def our_variants(subject: Subject, options: argparse.Namespace) -> dict[str, Embed]:
@@ -127,11 +117,9 @@ def our_variants(subject: Subject, options: argparse.Namespace) -> dict[str, Emb
     found: dict[str, Embed] = {}
     for precision in compared(subject, options):
         placement = Placement(options.device, precision, options.max_tokens)
-        encoder = load_encoder(subject.spec, subject.folder, placement)
-        found[f"ours_{precision}"] = encoder.embed
+        found[f"ours_{precision}"] = subject.load(placement).embed
         if options.compile:
-            placement = replace(placement, compile=True)
-            compiled = load_encoder(subject.spec, subject.folder, placement)
+            compiled = subject.load(replace(placement, compile=True))
             found[f"ours_{precision}_compiled"] = compiled.embed
     return found
 
@@ -158,52 +146,45 @@ def ceiling(subject: Subject, options: argparse.Namespace) -> dict[str, float]:
 
 
 def compare(
-    subject: Subject,
-    variants: Mapping[str, Embed],
-    gemm: Mapping[str, float],
-    texts: list[str],
-    options: argparse.Namespace,
+    subject: Subject, theirs: Mapping[str, Embed], count: int, options: argparse.Namespace
 ) -> dict[str, object]:
     """Rates, ratios to the first variant, shares of the ceiling, cosines to the first variant."""
-    wanted = options.variants or list(variants)
+    gemm = ceiling(subject, options)
+    variants = {**theirs, **our_variants(subject, options)}
+    count = options.texts or count * (GPU_FACTOR if options.device == "cuda" else 1)
+    texts = subject.draw_texts(count)
     baseline = next(iter(variants))
-    chosen = {n: embed for n, embed in variants.items() if n == baseline or n in wanted}
+    wanted = {baseline, *(options.variants or variants)}
+    chosen = {name: embed for name, embed in variants.items() if name in wanted}
+    # Embeddings leave the GPU: what is timed has been awaited.
     embeddings = {name: embed(texts) for name, embed in chosen.items()}
-    elapsed_s = take_turns(
-        {name: lambda embed=embed: embed(texts) for name, embed in chosen.items()},
-        options.repeats,
-        options.device,
-        lambda message: tell(f"{subject.label}: {message}"),
-    )
-    counting = load_encoder(subject.spec, subject.folder, Placement(options.device))
-    tokens, layer = count_tokens(counting, texts), layer_of(subject.spec)
+    works = {name: partial(spent, partial(embed, texts)) for name, embed in chosen.items()}
+    turns = take_turns(works, options.repeats)
+    tokens = count_tokens(subject.load(Placement(options.device)), texts)
+    layer = layer_of(subject.spec)
     assert layer is not None
-    report: dict[str, object] = {
-        "gemm_gflops": dict(gemm),
+    gflops = tokens * layer.flops_per_token(tokens / len(texts)) / 1e9
+    found: dict[str, object] = {
+        "gemm_gflops": gemm,
         "tokens_per_text": round(tokens / len(texts), 1),
         "texts": len(texts),
     }
-    for name, rate in rates(elapsed_s, tokens).items():
-        done = rate * layer.flops_per_token(tokens / len(texts)) / 1e9
+    for name, took in turns.items():
+        median_s = medians(took, None)["wall_s"]
         precision = next(p for p in gemm if p in name)
         figures = {
-            "tokens_per_s": round(rate, 1),
-            f"ratio_to_{baseline}": round(ratio(elapsed_s, name, baseline), 3),
-            "fraction_of_gemm": round(done / gemm[precision], 3),
+            "tokens_per_s": round(tokens / median_s, 1),
+            f"ratio_to_{baseline}": ratio(turns[baseline], took, "wall_s"),
+            "fraction_of_gemm": round(gflops / median_s / gemm[precision], 3),
             "smallest_cosine": round(smallest_cosine(embeddings[name], embeddings[baseline]), 7),
-            "turns_s": [round(spent, 4) for spent in elapsed_s[name]],
         }
-        report[name] = figures
-        tell(f"{subject.label}, {name}: { {k: v for k, v in figures.items() if k != 'turns_s'} }")
-    return report
-
-
-def tell(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+        tell(f"{subject.label}, {name}: {figures}")
+        found[name] = figures | {"turns_s": [round(turn["wall_s"], 4) for turn in took]}
+    return found
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options_of(__doc__)
     parser.add_argument("--sizes", nargs="*", choices=ESM2_SIZES, default=["8M", "35M"])
     parser.add_argument("--dnabert-s", choices=DNABERT_S_SIZES, default="117M")
     parser.add_argument("--no-dnabert-s", dest="dnabert_s", action="store_const", const=None)
@@ -212,13 +193,11 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--busy", type=int, default=0, help="busy processes beside it")
     parser.add_argument("--length", type=int, default=CHUNK_LENGTH, help="of the chunks, in nt")
     parser.add_argument("--texts", type=int, help="frames a turn; default: by size and device")
-    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--gemm-s", type=float, default=2.0, help="seconds for each ceiling")
     parser.add_argument("--max-tokens", type=int, help="a batch of ours; default: automatic")
     parser.add_argument("--peer-max-tokens", type=int, default=4096, help="of transformers")
     parser.add_argument("--variants", nargs="*", help="only these, beside the first")
     parser.add_argument("--compile", action="store_true", help="ours compiled too")
-    parser.add_argument("--out", type=Path, help="write the JSON line here too")
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 """An hour on one cluster: run after run of generated DNA, and the memory of every process.
 
-A scheduler and two workers in processes of their own; `virnuc_dask.run` on the same input again and
-again, each time into a new folder, until the time is over. Every run must account for every chunk
+Two workers as a run starts them; `virnuc_dask.run` on the same input again and again, each time
+into a new folder, until the time is over. Every run must account for every chunk
 and give the same bytes. Memory is looked at every few seconds; what counts is how much more a
 process holds in the last quarter of the time than in the second (the first warms up). The last
 line is JSON.
@@ -9,14 +9,10 @@ line is JSON.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,60 +22,50 @@ from pathlib import Path
 
 import psutil
 from distributed import Client
+from measured import options_of, report, tell, write_metagenome
 
 from virnuc_dask import Run, Settings, load_settings, run
-from virnuc_dask.cluster.connect import FOR_WORKERS
-from virnuc_dask.measuring.machine import describe, versions
-from virnuc_dask.measuring.metagenome import as_fasta, draw_metagenome
+from virnuc_dask.cluster.connect import connect
 
 CHUNK_LENGTH = 500
-# Workers profile themselves as those that we start ourselves.
-PROFILES = {
-    f"DASK_{setting.upper().replace('.', '__')}": value
-    for setting, value in FOR_WORKERS.items()
-    if setting.startswith("distributed.worker.profile.")
-}
+TWO = {"kind": "cpu", "workers": 2, "threads": 1, "dashboard_port": 0}
 Series = dict[str, list[float]]
 
 
 def main() -> None:
-    options = parse_options()
+    parser = options_of(__doc__, repeats=None)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--chunks", type=int, default=200_000, help="a run")
+    parser.add_argument("--partition-chunks", type=int, default=1000)
+    parser.add_argument("--interval-s", type=float, default=5)
+    parser.add_argument("--scratch", type=Path, help="where input and run folders lie meanwhile")
+    options = parser.parse_args()
     settings = load_settings(
         flags={"model": "mini", "features": False, "partition_chunks": options.partition_chunks}
     )
     with (
         tempfile.TemporaryDirectory(dir=options.scratch) as scratch,
-        cluster(Path(scratch)) as (
-            client,
-            processes,
-        ),
+        cluster() as (client, processes),
     ):
-        source = Path(scratch) / "input.fa"
-        with source.open("w") as stream:
-            stream.writelines(as_fasta(draw_metagenome(options.chunks, CHUNK_LENGTH, repeated=0.0)))
+        source = write_metagenome(Path(scratch) / "input.fa", options.chunks, CHUNK_LENGTH, 0.0)
         start = time.perf_counter()
         with watched(processes, options.interval_s) as memory:
             runs = list(run_until(start + 60 * options.minutes, source, settings, client))
         elapsed_s = time.perf_counter() - start
+    totals = {name: sum(done[name] for done in runs) for name in ("frames", "partitions")}
     results = {
         "benchmark": "endurance",
         "minutes": round(elapsed_s / 60, 1),
         "runs": len(runs),
         "chunks_a_run": options.chunks,
         "chunks": options.chunks * len(runs),
-        "frames": sum(done["frames"] for done in runs),
-        "partitions": sum(done["partitions"] for done in runs),
+        **totals,
         "failed_partitions": sum(done["failed"] for done in runs),
         "different_results": len({done["digest"] for done in runs}),
         "memory": {name: described(values) for name, values in memory.items()},
         "interval_s": options.interval_s,
-        "machine": describe(),
-        "versions": versions("distributed", "pyarrow"),
     }
-    line = json.dumps(results)
-    if options.out:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    report(results, options, "distributed", "pyarrow")
 
 
 def run_until(
@@ -92,7 +78,7 @@ def run_until(
         done.require_complete()
         yield counted(done)
         shutil.rmtree(folder)
-        print(f"{done.summary['chunks']} chunks in {done.summary['elapsed_s']} s", flush=True)
+        tell(f"{done.summary['chunks']} chunks in {done.summary['elapsed_s']} s")
 
 
 def counted(done: Run) -> dict[str, int | str]:
@@ -110,30 +96,17 @@ def counted(done: Run) -> dict[str, int | str]:
 
 
 @contextmanager
-def cluster(scratch: Path) -> Iterator[tuple[Client, dict[str, psutil.Process]]]:
-    """A scheduler and two workers of one thread, each its own process; and what to look at."""
-    file = scratch / "scheduler.json"
-    dask = [sys.executable, "-m", "dask"]
-    environment = os.environ | PROFILES
-    common = ["--scheduler-file", str(file), "--host", "127.0.0.1"]
-    scheduler = subprocess.Popen([*dask, "scheduler", *common, "--port", "0", "--no-dashboard"])
-    while not file.exists():
-        time.sleep(0.1)
-    alone = ["--no-nanny", "--no-dashboard", "--nthreads", "1"]
-    workers = [
-        subprocess.Popen([*dask, "worker", *common, *alone, "--name", str(number)], env=environment)
-        for number in range(2)
-    ]
-    started = {"scheduler": scheduler, "worker_0": workers[0], "worker_1": workers[1]}
-    try:
-        with Client(scheduler_file=str(file)) as client:
-            client.wait_for_workers(2, timeout=300)
-            watched = {name: psutil.Process(process.pid) for name, process in started.items()}
-            yield client, {"client": psutil.Process(), **watched}
-    finally:
-        for process in reversed(started.values()):
-            process.terminate()
-            process.wait()
+def cluster() -> Iterator[tuple[Client, dict[str, psutil.Process]]]:
+    """Two workers of one thread, started as a run starts them; and the processes to look at."""
+    settings = load_settings(flags={f"cluster.{name}": value for name, value in TWO.items()})
+    with connect(settings.cluster, weight_bytes=0) as connection:
+        client = connection.client
+        assert client is not None
+        workers = {
+            f"worker_{number}": psutil.Process(pid)
+            for number, pid in enumerate(client.run(os.getpid).values())
+        }
+        yield client, {"client_and_scheduler": psutil.Process(), **workers}
 
 
 @contextmanager
@@ -169,17 +142,6 @@ def described(values: list[float]) -> dict[str, float | list[float]]:
         "peak_mb": round(max(values), 1),
         "series_mb": [round(value) for value in values[:: max(1, len(values) // 30)]],
     }
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--chunks", type=int, default=200_000, help="a run")
-    parser.add_argument("--partition-chunks", type=int, default=1000)
-    parser.add_argument("--interval-s", type=float, default=5)
-    parser.add_argument("--scratch", type=Path, help="where input and run folders lie meanwhile")
-    parser.add_argument("--out", type=Path, help="write the JSON line here too")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -7,77 +7,58 @@ median of the turns counts. Rates are megabases of input a second. The last line
 
 from __future__ import annotations
 
-import argparse
-import json
-import random
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
 
+import numpy as np
 from Bio.Seq import Seq
+from measured import medians, options_of, report, spent, take_turns
 
-from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.lab.speed.metagenome import draw_coding, on_either_strand
 from virnuc_dask.sequences.chunks import cut
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.sequences.records import Record
 
-CHUNK_LENGTH = 500
-PARTITION_CHUNKS = 1000
-GENE_CODONS = 300
-STOPS = ("TAA", "TAG", "TGA")
-CODONS = [a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT" if a + b + c not in STOPS]
-
+CHUNK_LENGTH, PARTITION_CHUNKS, GENE_NT = 500, 1000, 900
 Peptides = list[list[str]]
-Translate = Callable[[list[str]], Peptides]
 
 
 def main() -> None:
-    options = parse_options()
+    parser = options_of(__doc__, repeats=5)
+    parser.add_argument("--megabases", type=float, default=10.0, help="input to translate a turn")
+    options = parser.parse_args()
     partitions = make_partitions(round(options.megabases * 1e6))
-    chunks = [chunk for partition in partitions for chunk in partition]
-    megabases = sum(map(len, chunks)) / 1e6
+    megabases = sum(len(chunk) for chunks in partitions for chunk in chunks) / 1e6
     peptides = check_agreement(partitions)
-    rates = take_turns({"virnuc_dask": ours, "biopython": biopython}, partitions, options.repeats)
+    variants = {"virnuc_dask": ours, "biopython": biopython}
+    works = {
+        name: partial(spent, lambda way=way: [way(chunks) for chunks in partitions])
+        for name, way in variants.items()
+    }
+    turns = take_turns(works, options.repeats)
+    found = {name: medians(of, None)["wall_s"] for name, of in turns.items()}
+    chunks = sum(map(len, partitions))
     result = {
         "benchmark": "frames",
         "unit": "Mbp of input a second, one core",
-        "input": {"megabases": megabases, "chunks": len(chunks), "chunk_length": CHUNK_LENGTH},
+        "input": {"megabases": megabases, "chunks": chunks, "chunk_length": CHUNK_LENGTH},
         "frames": peptides,
-        "repeats": options.repeats,
-        **{name: round(megabases / statistics.median(times), 2) for name, times in rates.items()},
-        "ratio": round(
-            statistics.median(rates["biopython"]) / statistics.median(rates["virnuc_dask"]), 2
-        ),
-        "machine": describe(),
-        "versions": versions("biopython"),
+        **{name: round(megabases / spent_s, 2) for name, spent_s in found.items()},
+        "ratio": round(found["biopython"] / found["virnuc_dask"], 2),
     }
-    line = json.dumps(result)
-    if options.out:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--megabases", type=float, default=10.0, help="input to translate a turn")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each")
-    parser.add_argument("--out", type=Path, help="write the JSON line here too")
-    return parser.parse_args()
+    report(result, options, "biopython")
 
 
 def make_partitions(bases: int) -> list[list[str]]:
     """Chunks of a made-up genome: genes on either strand, open throughout, with stops between."""
-    rng = random.Random(1)
-    genes = (gene(rng) for _ in range(bases // (3 * GENE_CODONS) + 1))
+    rng = np.random.default_rng(1)
+    genes = (
+        on_either_strand(draw_coding(rng, GENE_NT - 3) + "TAA", rng)
+        for _ in range(bases // GENE_NT + 1)
+    )
     record = Record(0, "genome", "".join(genes)[:bases])
     chunks = [chunk.sequence for chunk in cut(record, CHUNK_LENGTH)]
     return [chunks[at : at + PARTITION_CHUNKS] for at in range(0, len(chunks), PARTITION_CHUNKS)]
-
-
-def gene(rng: random.Random) -> str:
-    coding = "".join(rng.choices(CODONS, k=GENE_CODONS - 1)) + rng.choice(STOPS)
-    return coding if rng.random() < 0.5 else str(Seq(coding).reverse_complement())
 
 
 def ours(chunks: list[str]) -> Peptides:
@@ -105,20 +86,6 @@ def check_agreement(partitions: list[list[str]]) -> int:
             raise SystemExit("the two translations differ: there is nothing to compare.")
         count += sum(map(len, found))
     return count
-
-
-def take_turns(
-    variants: dict[str, Translate], partitions: list[list[str]], repeats: int
-) -> dict[str, list[float]]:
-    """Seconds of each variant's turns over all partitions."""
-    elapsed_s: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(repeats):
-        for name, translate in variants.items():
-            start = time.perf_counter()
-            for chunks in partitions:
-                translate(chunks)
-            elapsed_s[name].append(time.perf_counter() - start)
-    return elapsed_s
 
 
 if __name__ == "__main__":

@@ -8,20 +8,15 @@ models: of 3' ends (precision, recall), and of starts where 3' ends agree. The l
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from measured import DEMO, Figures, medians, on_one_core, options_of, report, spent, take_turns
 
-from virnuc_dask.measuring.machine import describe, versions
 from virnuc_dask.sequences.genes import FAST, PYRODIGAL, Genes, gene_caller
 from virnuc_dask.sequences.records import read_records
 
-DEMO = Path(__file__).parents[1] / "tests" / "data" / "demo.fasta.gz"
 CHOSEN_16 = (0, 5, 6, 11, 13, 19, 20, 25, 36, 39, 40, 47, 49, 55, 57, 59)
 CHOSEN_24 = tuple(sorted((*CHOSEN_16, 9, 16, 17, 44, 48, 52, 58, 60)))
 CALLERS = {
@@ -33,42 +28,35 @@ CALLERS = {
 
 
 def main() -> None:
-    options = parse_options()
-    machine = describe()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    parser = options_of(__doc__)
+    parser.add_argument("inputs", nargs="*", type=Path, default=[DEMO])
+    parser.add_argument("--length", type=int, help="cut contigs into so many nt")
+    options = parser.parse_args()
     dna = [record.dna for record in read_records(list(map(str, options.inputs)))]
     dna = [piece for whole in dna for piece in cut(whole, options.length)]
-    found, cpu_s = take_turns(dna, options.repeats)
+    callers = {name: gene_caller(*how) for name, how in CALLERS.items()}
+    found: dict[str, Genes] = {}
+
+    def find(name: str) -> None:
+        found[name] = callers[name].find(dna)
+
+    with on_one_core():
+        works = {name: partial(spent, partial(find, name)) for name in callers}
+        turns = take_turns(works, options.repeats)
     megabases = sum(map(len, dna)) / 1e6
-    reference = found[next(iter(CALLERS))]
     result = {
         "benchmark": "genes",
         "contigs": len(dna),
         "megabases": round(megabases, 3),
-        "repeats": options.repeats,
         "callers": {
             name: {
-                "mbp_per_cpu_s": round(megabases / cpu_s[name], 2),
-                **agreement(found[name], reference),
+                "mbp_per_cpu_s": round(megabases / medians(turns[name], None)["cpu_s"], 2),
+                **agreement(found[name], found[next(iter(CALLERS))]),
             }
             for name in CALLERS
         },
-        "machine": machine,
-        "versions": versions("pyrodigal", "pyrodigal-gv", "numpy"),
     }
-    line = json.dumps(result)
-    if options.out:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("inputs", nargs="*", type=Path, default=[DEMO])
-    parser.add_argument("--length", type=int, help="cut contigs into so many nt")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each caller")
-    parser.add_argument("--out", type=Path, help="write the JSON line here too")
-    return parser.parse_args()
+    report(result, options, "pyrodigal", "pyrodigal-gv")
 
 
 def cut(dna: str, length_nt: int | None) -> list[str]:
@@ -78,18 +66,7 @@ def cut(dna: str, length_nt: int | None) -> list[str]:
     return [dna[end - length_nt : end] for end in ends]
 
 
-def take_turns(dna: list[str], repeats: int) -> tuple[dict[str, Genes], dict[str, float]]:
-    callers = {name: gene_caller(*how) for name, how in CALLERS.items()}
-    found, seconds = {}, {name: [] for name in callers}
-    for turn in range(repeats):
-        for name in list(callers)[:: -1 if turn % 2 else 1]:
-            before = time.process_time()
-            found[name] = callers[name].find(dna)
-            seconds[name].append(time.process_time() - before)
-    return found, {name: statistics.median(taken) for name, taken in seconds.items()}
-
-
-def agreement(found: Genes, reference: Genes) -> dict[str, float]:
+def agreement(found: Genes, reference: Genes) -> Figures:
     """Of 3' ends, and of starts where these agree."""
     ours, theirs = ends(found), ends(reference)
     both = ours.keys() & theirs.keys()

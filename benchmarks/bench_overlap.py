@@ -10,7 +10,6 @@ takes of a core: what has to find room beside the device's time. The last line i
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 from distributed import Client, LocalCluster
+from measured import options_of, report, write_metagenome
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
@@ -29,9 +29,7 @@ from virnuc_dask.encoders import encoder
 from virnuc_dask.encoders.dnabert_s import DnabertS, read_tokenizer
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
 from virnuc_dask.encoders.esm2 import token_ids
-from virnuc_dask.measuring.machine import describe, versions
-from virnuc_dask.measuring.metagenome import as_fasta, draw_metagenome
-from virnuc_dask.measuring.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
+from virnuc_dask.lab.speed.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.registry import write_info
 
@@ -77,7 +75,12 @@ class PretendedPeptide(Pretended):
 
 
 def main() -> None:
-    options = parse_options()
+    parser = options_of(__doc__)
+    parser.add_argument("--chunks", type=int, default=12_000)
+    parser.add_argument("--partition-chunks", type=int, default=1000)
+    parser.add_argument("--frames-per-s", type=float, nargs="*", default=[820.0, 3000.0])
+    parser.add_argument("--at-once", type=int, nargs="*", default=[1, 2])
+    options = parser.parse_args()
     encoder.ARCHITECTURES |= {
         "dnabert_s": (__name__, PretendedDna.__name__),
         "esm2": (__name__, PretendedPeptide.__name__),
@@ -85,22 +88,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_pretended_modelset(folder / "model")
-        with (folder / "input.fa").open("w") as stream:
-            stream.writelines(as_fasta(draw_metagenome(options.chunks, LENGTH)))
+        write_metagenome(folder / "input.fa", options.chunks, LENGTH)
         rates = {rate: take_turns(folder, rate, options) for rate in options.frames_per_s}
     result = {
         "benchmark": "overlap",
         "chunks": options.chunks,
         "partition_chunks": options.partition_chunks,
-        "repeats": options.repeats,
         "by_frames_per_s": rates,
-        "machine": describe(),
-        "versions": versions("distributed", "pyarrow"),
     }
-    line = json.dumps(result)
-    if options.out:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    report(result, options, "distributed", "pyarrow")
 
 
 def write_pretended_modelset(folder: Path) -> None:
@@ -133,20 +129,11 @@ def take_turns(folder: Path, rate: float, options: argparse.Namespace) -> dict[s
 
 def idle_share(folder: Path, at_once: int, options: argparse.Namespace) -> tuple[float, int]:
     """What the device stood idle, as a share of its time from first to last; and partitions."""
-    settings = load_settings(
-        flags={
-            "model": str(folder / "model"),
-            "partition_chunks": options.partition_chunks,
-            "cluster.threads": 1,
-        }
-    )
+    flags = {"model": str(folder / "model"), "partition_chunks": options.partition_chunks}
+    settings = load_settings(flags=flags | {"cluster.threads": 1})
+    way = {"processes": False, "dashboard_address": "127.0.0.1:0"}
     with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=at_once,
-            processes=False,
-            dashboard_address="127.0.0.1:0",
-        ) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=at_once, **way) as cluster,
         Client(cluster) as client,
     ):
         out = folder / "out"
@@ -154,17 +141,6 @@ def idle_share(folder: Path, at_once: int, options: argparse.Namespace) -> tuple
     computing_s = sum(done.summary["stage_s"][name] for name in ("nucleotide", "peptide"))
     idle_s = done.summary["device_idle_s"]
     return idle_s / (idle_s + computing_s), done.summary["partitions"]["computed"]
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--chunks", type=int, default=12_000)
-    parser.add_argument("--partition-chunks", type=int, default=1000)
-    parser.add_argument("--frames-per-s", type=float, nargs="*", default=[820.0, 3000.0])
-    parser.add_argument("--at-once", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="file for the JSON line")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

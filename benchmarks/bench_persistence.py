@@ -8,22 +8,19 @@ took, and the workers' memory after their first and their last partition. The la
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from measured import options_of, report, tell, write_metagenome
+
 from virnuc_dask import load_settings, run
-from virnuc_dask.measuring.machine import describe, versions
-from virnuc_dask.measuring.metagenome import as_fasta, draw_metagenome
-from virnuc_dask.measuring.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
-from virnuc_dask.measuring.run_log import DONE, LOADED, read_events
+from virnuc_dask.lab.speed.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
+from virnuc_dask.lab.speed.run_log import DONE, LOADED, read_events
 
 LENGTH = 500
 FIXED = {"cluster.kind": "cpu", "cluster.threads": 1, "cluster.dashboard_port": 0}
@@ -32,7 +29,17 @@ RESULTS = ("prediction_results.txt", "contigs.tsv", "chunks.parquet")
 
 
 def main() -> None:
-    options = parse_options()
+    parser = options_of(__doc__, repeats=None)
+    choices = ["mini", *ESM2_SIZES]
+    parser.add_argument(
+        "--models", nargs="*", choices=choices, default=["mini", "8M", "35M", "150M"]
+    )
+    parser.add_argument("--dnabert-s", choices=DNABERT_S_SIZES, default="117M")
+    parser.add_argument("--chunks", type=int, default=200, help="of an input for transformers")
+    parser.add_argument("--mini-chunks", type=int, default=20_000)
+    parser.add_argument("--partitions", type=int, nargs="*", default=[10, 50])
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -41,8 +48,7 @@ def main() -> None:
             if model in ESM2_SIZES:
                 write_modelset(Path(name), DNABERT_S_SIZES[options.dnabert_s], ESM2_SIZES[model])
             chunks = options.chunks if model in ESM2_SIZES else options.mini_chunks
-            with (folder / "input.fa").open("w") as stream:
-                stream.writelines(as_fasta(draw_metagenome(chunks, LENGTH)))
+            write_metagenome(folder / "input.fa", chunks, LENGTH)
             for partitions, workers in product(options.partitions, options.workers):
                 flags = {"model": name, "partition_chunks": -(-chunks // partitions)}
                 rows.append(
@@ -50,23 +56,9 @@ def main() -> None:
                     | compare(folder, flags | {"cluster.workers": workers})
                 )
                 tell(str(rows[-1]))
-                line = report(rows, options)  # what was measured stays, whatever happens next
-    print(line)
-
-
-def report(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> str:
-    """All rows so far as a line of JSON, which is written to the file that was asked for."""
-    result = {
-        "benchmark": "persistence",
-        "dnabert_s": options.dnabert_s,
-        "runs": rows,
-        "machine": describe(),
-        "versions": versions("distributed"),
-    }
-    line = json.dumps(result)
-    if options.out:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    return line
+                result = {"benchmark": "persistence", "dnabert_s": options.dnabert_s, "runs": rows}
+                # After every row: what was measured stays, whatever happens next.
+                report(result, options, "distributed")
 
 
 def compare(folder: Path, flags: Mapping[str, object]) -> dict[str, Any]:
@@ -111,25 +103,6 @@ def memory_by_worker(events: Sequence[Mapping[str, Any]]) -> dict[str, list[int]
             held = found.setdefault(event["worker"], [event["memory_after_bytes"]] * 2)
             held[1] = event["memory_after_bytes"]
     return found
-
-
-def tell(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    choices = ["mini", *ESM2_SIZES]
-    parser.add_argument(
-        "--models", nargs="*", choices=choices, default=["mini", "8M", "35M", "150M"]
-    )
-    parser.add_argument("--dnabert-s", choices=DNABERT_S_SIZES, default="117M")
-    parser.add_argument("--chunks", type=int, default=200, help="of an input for transformers")
-    parser.add_argument("--mini-chunks", type=int, default=20_000)
-    parser.add_argument("--partitions", type=int, nargs="*", default=[10, 50])
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--out", type=Path, help="write the JSON line here too")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -11,42 +11,57 @@ is shared, trust the rates by processor time. The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import xxhash
+from measured import (
+    DEMO,
+    LINE,
+    Figures,
+    draw_letters,
+    in_lines,
+    medians,
+    on_one_core,
+    options_of,
+    report,
+    spent,
+    tell,
+)
 
-from virnuc_dask.measuring.apart import Tell, in_own_process
-from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.lab.speed.process import in_own_process
+from virnuc_dask.lab.speed.run_log import DONE, read_events
 from virnuc_dask.outputs.results import write_results
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import read_table, write_table
-from virnuc_dask.tables.plan import Decisions, Plan, fingerprint
+from virnuc_dask.tables.plan import Counts, Decisions, Plan, PlannedPartition, fingerprint
 from virnuc_dask.tables.vectors import to_column
 
 CHUNK_LENGTH, PARTITION_CHUNKS = 500, 1000
-CONTIG_NT, READ_NT, LINE = 5_000, 150, 80
+CONTIG_NT, READ_NT = 5_000, 150
 FRAMES_A_READ = 0.55  # what random DNA of 150 nt has
 DIMS = (768, 2560)  # DNABERT-S, ESM-2 3B
-Figures = dict[str, float]
 
 
 def main() -> None:
-    options = parse_options()
+    parser = options_of(__doc__)
+    parser.add_argument("--contigs-mbp", type=float, default=200, help="contigs of about 5 kbp")
+    parser.add_argument("--record-mbp", type=float, default=200, help="a single record")
+    parser.add_argument("--reads", type=int, default=1_000_000, help="reads of 150 nt")
+    parser.add_argument("--frames", type=int, default=2_000, help="frames to store")
+    parser.add_argument("--work", type=Path, help="where inputs and tables are put for the time")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.work) as work:
         folder = Path(work)
         inputs = {
@@ -56,41 +71,16 @@ def main() -> None:
         }
 
         def repeated(work: Callable[..., Figures], *args: object) -> Figures:
-            turns = [in_own_process(tell, work, *args) for _ in range(options.repeats)]
-            return {
-                name: round(statistics.median(turn[name] for turn in turns), 3) for name in turns[0]
-            }
+            return medians([in_own_process(work, *args) for _ in range(options.repeats)])
 
         result = {
             "benchmark": "planning",
-            "repeats": options.repeats,
             "planning": {name: repeated(plan, path) for name, path in inputs.items()},
             "writer": {dtype: repeated(store, dtype, options.frames) for dtype in schemas.DTYPES},
             "finish": repeated(finish, inputs["reads"]),
             "start_up": repeated(start),
-            "machine": describe(),
-            "versions": versions("pyarrow"),
         }
-    line = json.dumps(result)
-    if options.out:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--contigs-mbp", type=float, default=200, help="contigs of about 5 kbp")
-    parser.add_argument("--record-mbp", type=float, default=200, help="a single record")
-    parser.add_argument("--reads", type=int, default=1_000_000, help="reads of 150 nt")
-    parser.add_argument("--frames", type=int, default=2_000, help="frames to store")
-    parser.add_argument("--repeats", type=int, default=3, help="of each measurement")
-    parser.add_argument("--work", type=Path, help="where inputs and tables are put for the time")
-    parser.add_argument("--out", type=Path, help="write the JSON line here too")
-    return parser.parse_args()
-
-
-def tell(message: str) -> None:
-    print(message, file=sys.stderr)
+    report(result, options, "pyarrow")
 
 
 def draw_fasta(path: Path, megabases: float, record_nt: int | None) -> Path:
@@ -105,18 +95,15 @@ def draw_fasta(path: Path, megabases: float, record_nt: int | None) -> Path:
                 length = min(left, max(1, int(rng.lognormal(np.log(record_nt), spread) + 0.5)))
             stream.write(b">record_%d\n" % number)
             for at in range(0, length, LINE * 100_000):
-                dna = rng.choice(
-                    np.frombuffer(b"ACGT", np.uint8), min(LINE * 100_000, length - at)
-                ).tobytes()
-                stream.writelines(dna[i : i + LINE] + b"\n" for i in range(0, len(dna), LINE))
+                dna = draw_letters(rng, b"ACGT", min(LINE * 100_000, length - at))
+                stream.writelines(in_lines(dna))
             left, number = left - length, number + 1
     return path
 
 
-def plan(tell: Tell, fasta: Path) -> Figures:
+def plan(fasta: Path) -> Figures:
     """FASTA → partitions on one core: rates and memory."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    with tempfile.TemporaryDirectory(dir=fasta.parent) as work:
+    with on_one_core(), tempfile.TemporaryDirectory(dir=fasta.parent) as work:
         figures, _ = make_plan(fasta, Path(work))
     tell(f"{fasta.name}: {figures}")
     return figures
@@ -127,21 +114,17 @@ def make_plan(fasta: Path, work: Path) -> tuple[Figures, Plan]:
     folder.prepare(resume=False, force=False)
     digest = xxhash.xxh3_128()
     before = peak_bytes()
-    wall, cpu = time.perf_counter(), time.process_time()
-    counts, partitions = write_partitions(
-        read_records([str(fasta)], digest),
-        folder,
-        CHUNK_LENGTH,
-        PARTITION_CHUNKS,
-        lambda: fingerprint("input", CHUNK_LENGTH),
-    )
-    cpu_s, wall_s = time.process_time() - cpu, time.perf_counter() - wall
+    made: list[tuple[Counts, tuple[PlannedPartition, ...]]] = []
+    records, sizes = read_records([str(fasta)], digest), (CHUNK_LENGTH, PARTITION_CHUNKS)
+    mark = partial(fingerprint, "input", CHUNK_LENGTH)
+    took = spent(lambda: made.append(write_partitions(records, folder, *sizes, mark)))
+    ((counts, partitions),) = made
     figures = {
         "megabases": counts.length_nt / 1e6,
         "records": counts.records,
-        "mbp_per_s": counts.length_nt / 1e6 / wall_s,
-        "mbp_per_cpu_s": counts.length_nt / 1e6 / cpu_s,
-        "records_per_cpu_s": counts.records / cpu_s,
+        "mbp_per_s": counts.length_nt / 1e6 / took["wall_s"],
+        "mbp_per_cpu_s": counts.length_nt / 1e6 / took["cpu_s"],
+        "records_per_cpu_s": counts.records / took["cpu_s"],
         "peak_mb": peak_bytes() / 1e6,
         "peak_before_mb": before / 1e6,
     }
@@ -149,7 +132,7 @@ def make_plan(fasta: Path, work: Path) -> tuple[Figures, Plan]:
     return figures, Plan(folder, decisions, counts, partitions)
 
 
-def store(tell: Tell, dtype: str, frames: int) -> Figures:
+def store(dtype: str, frames: int) -> Figures:
     """Embeddings of ``frames`` frames → a feature table on disk."""
     rng = np.random.default_rng(1)
     embeddings = [rng.standard_normal((frames, dim), np.float32) for dim in DIMS]
@@ -171,34 +154,25 @@ def store(tell: Tell, dtype: str, frames: int) -> Figures:
             write_table(path, table, "fingerprint")
 
         write()
-        wall, cpu = time.perf_counter(), time.process_time()
-        write()
-        cpu_s, wall_s = time.process_time() - cpu, time.perf_counter() - wall
+        took = spent(write)
         megabytes = path.stat().st_size / 1e6
     figures = {
         "megabytes": megabytes,
-        "mb_per_s": megabytes / wall_s,
-        "frames_per_s": frames / wall_s,
-        "frames_per_cpu_s": frames / cpu_s,
+        "mb_per_s": megabytes / took["wall_s"],
+        "frames_per_s": frames / took["wall_s"],
+        "frames_per_cpu_s": frames / took["cpu_s"],
     }
     tell(f"writer, {dtype}: {figures}")
     return figures
 
 
-def finish(tell: Tell, fasta: Path) -> Figures:
+def finish(fasta: Path) -> Figures:
     """All result files of a run over reads, whose scores are drawn."""
     with tempfile.TemporaryDirectory(dir=fasta.parent) as work:
         _, planned = make_plan(fasta, Path(work))
         draw_predictions(planned)
-        wall, cpu = time.perf_counter(), time.process_time()
-        write_results(planned, [])
-        cpu_s, wall_s = time.process_time() - cpu, time.perf_counter() - wall
-    figures = {
-        "records": planned.counts.records,
-        "wall_s": wall_s,
-        "cpu_s": cpu_s,
-        "peak_mb": peak_bytes() / 1e6,
-    }
+        took = spent(lambda: write_results(planned, []))
+    figures = {"records": planned.counts.records, **took, "peak_mb": peak_bytes() / 1e6}
     tell(f"finish: {figures}")
     return figures
 
@@ -222,7 +196,7 @@ def draw_predictions(planned: Plan) -> None:
         write_table(planned.folder.predictions(task.index), table, task.predictions)
 
 
-def start(tell: Tell) -> Figures:
+def start() -> Figures:
     """Seconds of whole commands, and until a run's first partition is done."""
     figures = {
         "python_s": timed("-c", "pass"),
@@ -244,19 +218,11 @@ def timed(*command: str) -> float:
 
 
 def first_partition_s() -> float:
-    demo = Path(__file__).parent.parent / "tests" / "data" / "demo.fasta.gz"
     with tempfile.TemporaryDirectory() as work:
-        out = Path(work) / "out"
-        began = time.time()
-        timed("-m", "virnuc_dask", "run", str(demo), "-o", str(out), "--cluster", "cpu", "--quiet")
-        return next(done_times(out / "run.log.jsonl")) - began
-
-
-def done_times(log: Path) -> Iterator[float]:
-    for line in log.read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
-        if event["event"] == "partition_done":
-            yield datetime.fromisoformat(event["time"]).timestamp()
+        out, began = Path(work) / "out", time.time()
+        timed("-m", "virnuc_dask", "run", str(DEMO), "-o", str(out), "--cluster", "cpu", "--quiet")
+        done = next(event for event in read_events(out) if event["event"] == DONE)
+        return datetime.fromisoformat(done["time"]).timestamp() - began
 
 
 def peak_bytes() -> int:

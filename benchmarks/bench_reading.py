@@ -8,61 +8,41 @@ count. On a machine that is shared, trust the rates by processor time. The last 
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import statistics
 import tempfile
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import dnaio
 import numpy as np
 import xxhash
+from measured import (
+    LINE,
+    Figures,
+    draw_letters,
+    in_lines,
+    medians,
+    on_one_core,
+    options_of,
+    report,
+    spent,
+    take_turns,
+)
 
-from virnuc_dask.measuring.machine import describe, versions
 from virnuc_dask.sequences.records import read_records
 
-READ_NT, LONG_NT, CONTIG_NT, LINE = 150, 10_000, 5_000, 80
-Figures = dict[str, float]
-
-
-class Turn(NamedTuple):
-    """What reading a file once took."""
-
-    records: int
-    wall_s: float
-    cpu_s: float
+READ_NT, LONG_NT, CONTIG_NT = 150, 10_000, 5_000
 
 
 def main() -> None:
-    options = parse_options()
-    machine = describe()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    with tempfile.TemporaryDirectory(dir=options.work) as work:
-        inputs = draw_inputs(Path(work), options.megabytes)
-        result = {
-            "benchmark": "reading",
-            "repeats": options.repeats,
-            "reading": {name: compare(path, options.repeats) for name, path in inputs.items()},
-            "machine": machine,
-            "versions": versions("dnaio", "xopen", "xxhash"),
-        }
-    line = json.dumps(result)
-    if options.out:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options_of(__doc__, repeats=5)
     parser.add_argument("--megabytes", type=float, default=200, help="of each input")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each reader")
     parser.add_argument("--work", type=Path, help="where inputs are put for the time")
-    parser.add_argument("--out", type=Path, help="write the JSON line here too")
-    return parser.parse_args()
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.work) as work, on_one_core():
+        inputs = draw_inputs(Path(work), options.megabytes)
+        read = {name: compare(path, options.repeats) for name, path in inputs.items()}
+    report({"benchmark": "reading", "reading": read}, options, "dnaio", "xopen", "xxhash")
 
 
 def draw_inputs(folder: Path, megabytes: float) -> dict[str, Path]:
@@ -79,13 +59,9 @@ def draw_inputs(folder: Path, megabytes: float) -> dict[str, Path]:
             number = 0
             while stream.tell() < megabytes * 1e6:
                 length = max(1, round(rng.lognormal(np.log(length_nt), spread)))
-                stream.write(entry(number, draw(rng, b"ACGT", length), rng))
+                stream.write(entry(number, draw_letters(rng, b"ACGT", length), rng))
                 number += 1
     return {name: folder / name for name in drawn}
-
-
-def draw(rng: np.random.Generator, letters: bytes, count: int) -> bytes:
-    return rng.choice(np.frombuffer(letters, np.uint8), count).tobytes()
 
 
 def header(number: int) -> bytes:
@@ -95,25 +71,37 @@ def header(number: int) -> bytes:
 
 
 def as_read(number: int, dna: bytes, rng: np.random.Generator) -> bytes:
-    return b"@%s\n%s\n+\n%s\n" % (header(number), dna, draw(rng, b"FFFFFF:,#", len(dna)))
+    qualities = draw_letters(rng, b"FFFFFF:,#", len(dna))
+    return b"@%s\n%s\n+\n%s\n" % (header(number), dna, qualities)
 
 
 def as_fasta(number: int, dna: bytes, _: np.random.Generator) -> bytes:
     width = LINE if len(dna) > READ_NT else READ_NT
-    lines = b"\n".join(dna[at : at + width] for at in range(0, len(dna), width))
-    return b">%s\n%s\n" % (header(number), lines)
+    return b">%s\n%s" % (header(number), b"".join(in_lines(dna, width)))
 
 
 def compare(path: Path, repeats: int) -> dict[str, Figures]:
     """Each reader's rates."""
+    counts: dict[str, int] = {}
+
+    def count(name: str, records: Iterator[object]) -> None:
+        counts[name] = sum(1 for _ in records)
+
     readers = {"ours": ours, "dnaio": another}
-    turns: dict[str, list[Turn]] = {name: [] for name in readers}
-    for number in range(repeats + 1):
-        for name in list(readers)[:: 1 if number % 2 else -1]:
-            turn = timed(readers[name](path))
-            if number:  # the first one warms up
-                turns[name].append(turn)
-    return {name: rates(of_reader, path) for name, of_reader in turns.items()}
+    turns = take_turns(
+        {n: partial(spent, lambda n=n, r=read: count(n, r(path))) for n, read in readers.items()},
+        repeats,
+    )
+    megabytes = path.stat().st_size / 1e6
+    return {
+        name: {
+            "records": counts[name],
+            "mb_per_s": round(megabytes / took["wall_s"], 1),
+            "mb_per_cpu_s": round(megabytes / took["cpu_s"], 1),
+            "records_per_cpu_s": round(counts[name] / took["cpu_s"]),
+        }
+        for name, took in ((name, medians(of, None)) for name, of in turns.items())
+    }
 
 
 def ours(path: Path) -> Iterator[object]:
@@ -123,24 +111,6 @@ def ours(path: Path) -> Iterator[object]:
 def another(path: Path) -> Iterator[object]:
     with dnaio.open(path, open_threads=0) as reader:
         yield from reader
-
-
-def timed(records: Iterator[object]) -> Turn:
-    wall, cpu = time.perf_counter(), time.process_time()
-    count = sum(1 for _ in records)
-    return Turn(count, time.perf_counter() - wall, time.process_time() - cpu)
-
-
-def rates(turns: list[Turn], path: Path) -> Figures:
-    megabytes = path.stat().st_size / 1e6
-    wall_s = statistics.median(turn.wall_s for turn in turns)
-    cpu_s = statistics.median(turn.cpu_s for turn in turns)
-    return {
-        "records": turns[0].records,
-        "mb_per_s": round(megabytes / wall_s, 1),
-        "mb_per_cpu_s": round(megabytes / cpu_s, 1),
-        "records_per_cpu_s": round(turns[0].records / cpu_s),
-    }
 
 
 if __name__ == "__main__":

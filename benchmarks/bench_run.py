@@ -14,101 +14,88 @@ ESM-2 of random weights on frames instead.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-import statistics
-import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from virnuc_dask import load_settings, run
-from virnuc_dask.measuring.machine import describe, versions
-from virnuc_dask.measuring.memory import PeakMemory
-from virnuc_dask.measuring.metagenome import as_fasta, cut_at_random
-from virnuc_dask.measuring.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
-from virnuc_dask.measuring.run_log import phases
-from virnuc_dask.sequences.records import read_records
+from measured import (
+    DEMO,
+    Figures,
+    medians,
+    options_of,
+    ratio,
+    report,
+    take_turns,
+    write_reads_of_the_demo,
+)
 
-DEMO = Path(__file__).parents[1] / "tests" / "data" / "demo.fasta.gz"
+from virnuc_dask import load_settings, run
+from virnuc_dask.lab.speed.machine import PeakMemory
+from virnuc_dask.lab.speed.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
+from virnuc_dask.lab.speed.run_log import phases
+
 LENGTH = 500
 NONE = {"cluster.kind": "none"}
+ONE = {"cluster.kind": "cpu", "cluster.workers": 1}
 WAYS = {
     "none": NONE,
     "none_per_partition": NONE | {"persistent_models": False},
-    "one_worker": {"cluster.kind": "cpu", "cluster.workers": 1},
-    "one_worker_per_partition": {
-        "cluster.kind": "cpu",
-        "cluster.workers": 1,
-        "persistent_models": False,
-    },
-    "two_workers": {"cluster.kind": "cpu", "cluster.workers": 2},
-    "one_worker_two_threads": {
-        "cluster.kind": "cpu",
-        "cluster.workers": 1,
-        "cluster.threads": 2,
-    },
+    "one_worker": ONE,
+    "one_worker_per_partition": ONE | {"persistent_models": False},
+    "two_workers": ONE | {"cluster.workers": 2},
+    "one_worker_two_threads": ONE | {"cluster.threads": 2},
 }
-Figures = dict[str, float]
+# Two ways, which of them counts as 1, and by what time.
+SHARES = {
+    "one_worker_over_none": ("one_worker", "none", "working_s"),
+    "one_worker_over_none_computing": ("one_worker", "none", "computing_s"),
+    "two_workers_speedup": ("one_worker", "two_workers", "working_s"),
+    "two_workers_over_two_threads": ("one_worker_two_threads", "two_workers", "working_s"),
+    "per_partition_over_persistent": ("one_worker_per_partition", "one_worker", "working_s"),
+    "per_partition_over_persistent_none": ("none_per_partition", "none", "working_s"),
+}
 
 
 def main() -> None:
     options = parse_options()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        with (folder / "input.fa").open("w") as stream:
-            genomes = list(read_records([str(DEMO)]))
-            stream.writelines(as_fasta(cut_at_random(genomes, options.chunks, LENGTH)))
+        write_reads_of_the_demo(folder / "input.fa", options.chunks, LENGTH)
         model = "mini"
         if options.random:
             model = str(folder / f"random-{options.random}")
             sizes = DNABERT_S_SIZES[options.dnabert_s], ESM2_SIZES[options.random]
             write_modelset(Path(model), *sizes)
-        turns = take_turns(folder, model, options)
-    ways = {way: medians(measured) for way, measured in turns.items()}
+        flags = {
+            "model": model,
+            "precision": options.precision,
+            "partition_chunks": options.partition_chunks,
+            "cluster.threads": 1,
+            "cluster.device": "cpu",
+            "cluster.dashboard_port": 0,
+        }
+        ways = options.ways or WAYS
+        turns = take_turns(
+            {way: partial(measure, folder, way, flags | WAYS[way]) for way in ways}, options.repeats
+        )
     result = {
         "benchmark": "run",
         "input": {"genomes": DEMO.name, "chunks": options.chunks, "repeated": 0.1},
         "model": describe_model(options),
         "precision": options.precision or load_settings().precision,
         "partition_chunks": options.partition_chunks,
-        "repeats": options.repeats,
-        **ways,
+        **{way: medians(measured) for way, measured in turns.items()},
         "dask": dask_share(turns),
-        "machine": describe(),
-        "versions": versions("distributed", "pyarrow"),
     }
-    line = json.dumps(result)
-    if options.out:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    report(result, options, "distributed", "pyarrow")
 
 
 def describe_model(options: argparse.Namespace) -> str:
     if not options.random:
         return "mini"
     return f"random weights: DNABERT-S {options.dnabert_s}, ESM-2 {options.random}"
-
-
-def take_turns(folder: Path, model: str, options: argparse.Namespace) -> dict[str, list[Figures]]:
-    ways = options.ways or list(WAYS)
-    turns: dict[str, list[Figures]] = {way: [] for way in ways}
-    for turn in range(options.repeats + 1):
-        for way in ways[:: 1 if turn % 2 else -1]:
-            flags = {
-                "model": model,
-                "precision": options.precision,
-                "partition_chunks": options.partition_chunks,
-                "cluster.threads": 1,
-                "cluster.device": "cpu",
-                "cluster.dashboard_port": 0,
-            } | WAYS[way]
-            figures = measure(folder, way, flags)
-            if turn:  # the first one warms up
-                turns[way].append(figures)
-            kind = f"turn {turn}" if turn else "warming up"
-            tell(f"{way}: {figures['whole_s']:.1f} s ({kind})")
-    return turns
 
 
 def measure(folder: Path, way: str, flags: Mapping[str, object]) -> Figures:
@@ -129,52 +116,23 @@ def measure(folder: Path, way: str, flags: Mapping[str, object]) -> Figures:
     }
 
 
-def medians(measured: list[Figures]) -> Figures:
-    return {
-        name: round(statistics.median(figures[name] for figures in measured), 3)
-        for name in measured[0]
-    }
-
-
 def dask_share(turns: Mapping[str, list[Figures]]) -> Figures:
-    """What Dask adds, by pairs of turns: medians of ratios, so that a noisy minute hits both.
-
-    ``one_worker_over_none`` is the working time of one worker beside that of the same work in
-    this process, ``two_workers_speedup`` how many times as fast two are as one,
-    ``two_workers_over_two_threads`` how many times as fast they are as one worker of two threads.
-    """
-
-    def ratio(way: str, baseline: str, name: str = "working_s") -> float | None:
-        if way not in turns or baseline not in turns:
-            return None
-        pairs = zip(turns[way], turns[baseline], strict=True)
-        return round(statistics.median(a[name] / b[name] for a, b in pairs), 3)
-
-    found = {
-        "one_worker_over_none": ratio("one_worker", "none"),
-        "one_worker_over_none_computing": ratio("one_worker", "none", "computing_s"),
-        "two_workers_speedup": ratio("one_worker", "two_workers"),
-        "two_workers_over_two_threads": ratio("one_worker_two_threads", "two_workers"),
-        "per_partition_over_persistent": ratio("one_worker_per_partition", "one_worker"),
-        "per_partition_over_persistent_none": ratio("none_per_partition", "none"),
+    """What Dask adds: medians of the ratios of two ways' times, turn by turn, as `SHARES` says."""
+    return {
+        name: ratio(turns[way], turns[other], time)
+        for name, (way, other, time) in SHARES.items()
+        if way in turns and other in turns
     }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def tell(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options_of(__doc__)
     parser.add_argument("--chunks", type=int, default=20_000)
     parser.add_argument("--partition-chunks", type=int, help="default: by the encoders")
     parser.add_argument("--random", choices=ESM2_SIZES, help="ESM-2 of this size, random weights")
     parser.add_argument("--dnabert-s", choices=DNABERT_S_SIZES, default="small")
     parser.add_argument("--precision", help="of the encoders; default: the settings' own")
     parser.add_argument("--ways", nargs="*", choices=WAYS, help="only these")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="file for the JSON line")
     return parser.parse_args()
 
 

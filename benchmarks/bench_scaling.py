@@ -16,9 +16,6 @@ The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,11 +24,11 @@ from uuid import uuid4
 import psutil
 from dask.delayed import Delayed, delayed
 from distributed import Client, LocalCluster
+from measured import Figures, options_of, report, tell
 
 from virnuc_dask.cluster.execute import execute_on
 from virnuc_dask.cluster.monitor import Journal
-from virnuc_dask.measuring.apart import Tell, in_own_process
-from virnuc_dask.measuring.machine import describe, versions
+from virnuc_dask.lab.speed.process import in_own_process
 from virnuc_dask.stages.ledger import Ledger
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.folder import RunFolder
@@ -40,32 +37,24 @@ from virnuc_dask.tables.plan import Counts, Decisions, PartitionTask, Plan, Plan
 CHUNKS = 1000  # a partition
 IN_FLIGHT = 3  # partitions a worker, as a run's default
 STAGES = ("extract", "predict")
-Point = dict[str, float]
 
 
 def main() -> None:
-    options = parse_options()
-    points: list[Point] = []
+    parser = options_of(__doc__, repeats=None)
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 4, 16, 64])
+    parser.add_argument("--partitions", type=int, nargs="*", default=[1000, 10_000])
+    parser.add_argument("--sleep-s", type=float, default=0.0, help="of both stages of a partition")
+    options = parser.parse_args()
+    points: list[Figures] = []
     for partitions in options.partitions:
         for workers in options.workers:
-            points.append(in_own_process(tell, measure, workers, partitions, options.sleep_s))
-            line = json.dumps(
-                {
-                    "benchmark": "scaling",
-                    "sleep_s": options.sleep_s,
-                    "partitions_in_flight": IN_FLIGHT,
-                    "points": points,
-                    "machine": describe(),
-                    "versions": versions("distributed"),
-                }
-            )
+            points.append(in_own_process(measure, workers, partitions, options.sleep_s))
+            about = {"sleep_s": options.sleep_s, "partitions_in_flight": IN_FLIGHT}
             # After every point: the large ones take an hour, and can be interrupted.
-            if options.out:
-                options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+            report({"benchmark": "scaling", **about, "points": points}, options, "distributed")
 
 
-def measure(tell: Tell, workers: int, partitions: int, sleep_s: float) -> Point:
+def measure(workers: int, partitions: int, sleep_s: float) -> Figures:
     """One point: a run of ``partitions`` on ``workers`` whose two stages take ``sleep_s``."""
     with tempfile.TemporaryDirectory() as scratch:
         before, start = resident_bytes(), time.perf_counter()
@@ -82,7 +71,7 @@ def measure(tell: Tell, workers: int, partitions: int, sleep_s: float) -> Point:
                 started = resident_bytes()
                 idle = idle_share()
                 before_s = time.process_time(), time.thread_time()
-                elapsed_s, peak = compute(client, tasks, sleep_s, journal, tell)
+                elapsed_s, peak = compute(client, tasks, sleep_s, journal)
                 all_s, own_s = time.process_time() - before_s[0], time.thread_time() - before_s[1]
     ideal_s = partitions * sleep_s / min(workers, partitions)
     point = {
@@ -106,7 +95,7 @@ def measure(tell: Tell, workers: int, partitions: int, sleep_s: float) -> Point:
 
 
 def compute(
-    client: Client, tasks: list[PartitionTask], sleep_s: float, journal: Journal, tell: Tell
+    client: Client, tasks: list[PartitionTask], sleep_s: float, journal: Journal
 ) -> tuple[float, int]:
     """Seconds of all partitions, and the most memory this process held."""
     peak, start, told = resident_bytes(), time.perf_counter(), time.perf_counter()
@@ -195,19 +184,6 @@ def local_cluster(workers: int) -> LocalCluster:
 
 def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
-
-
-def tell(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 4, 16, 64])
-    parser.add_argument("--partitions", type=int, nargs="*", default=[1000, 10_000])
-    parser.add_argument("--sleep-s", type=float, default=0.0, help="of both stages of a partition")
-    parser.add_argument("--out", type=Path, help="file for the JSON line")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 
 from virnuc_dask import Run, Settings, load_settings, run
 from virnuc_dask.encoders.fp8 import gpu_multiplies_fp8
-from virnuc_dask.measuring.trials import smallest_cosine
+from virnuc_dask.lab.speed.encoders import smallest_cosine
 
 pytestmark = [
     pytest.mark.gpu,

@@ -22,21 +22,18 @@ FLOORS = [
     {"modelsets"},
     {"stages"},
     {"cluster"},
-    {"outputs", "quality"},
-    {"training"},
-    {"measuring"},
+    {"outputs"},
     {"planning"},
     {"run"},
-    # Makes model sets; nothing of the main job is above it.
-    {"lab"},
-    {"evaluate", "train", "bench"},
+    # Makes and measures; nothing of the main job is above it.
+    {"lab", "training", "train"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ENTRANCES = {"__init__", "__main__"}
 
 DASK_ROOMS = {"cluster"}
-TORCH_ROOMS = {"encoders", "modelsets", "training", "measuring", "lab"}
+TORCH_ROOMS = {"encoders", "modelsets", "training", "lab"}
 # run() takes a client that its caller already has, and names its type.
 DISTRIBUTED_TYPES = {("run.py", "Client")}
 RUNNING_BUILTINS = {"eval", "exec", "compile", "__import__"}
@@ -126,9 +123,9 @@ def test_a_room_imports_only_itself_and_rooms_below():
     assert_none({module: imports_forbidden(module) for module in outside(ENTRANCES)})
 
 
-def test_only_what_makes_model_sets_knows_the_lab():
-    makers = {"lab", "train", "cli"}
-    assert_none({module: rooms_imported(module) & {"lab"} for module in outside(makers)})
+def test_the_main_job_does_not_know_the_lab():
+    above = {"lab", "training", "train", "cli"}
+    assert_none({module: rooms_imported(module) & {"lab"} for module in outside(above)})
 
 
 def distributed_imports(module: Path) -> set[tuple[str, str]]:

@@ -12,8 +12,8 @@ from peers import FairEsm, PlainDnabertS, Transformers
 from virnuc_dask.encoders.dnabert_s import DnabertSSizes
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.encoders.esm2 import Esm2Sizes
-from virnuc_dask.measuring.random_weights import write_dnabert_s, write_esm2
-from virnuc_dask.measuring.trials import Subject
+from virnuc_dask.lab.speed.encoders import Subject
+from virnuc_dask.lab.speed.random_weights import write_dnabert_s, write_esm2
 
 ESM2 = Esm2Sizes(layers=2, embed_dim=40, heads=4)
 DNABERT_S = DnabertSSizes(layers=2, embed_dim=36, heads=6, mlp_dim=48, vocabulary=64)

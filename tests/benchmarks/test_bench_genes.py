@@ -2,6 +2,7 @@ import json
 import sys
 
 import bench_genes
+import measured
 
 from virnuc_dask.sequences.records import read_records
 
@@ -13,7 +14,7 @@ def test_every_caller_is_timed_and_compared(monkeypatch, capsys, tmp_path):
     file = tmp_path / "genes.json"
     command = ["bench_genes.py", fasta, "--length", 9000, "--repeats", 1, "--out", file]
     monkeypatch.setattr(sys, "argv", list(map(str, command)))
-    monkeypatch.setattr(bench_genes.os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(measured.os, "sched_setaffinity", lambda *_: None)
     bench_genes.main()
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert json.loads(file.read_text()) == figures

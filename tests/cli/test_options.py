@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from virnuc_dask import evaluate as evaluation
 from virnuc_dask.cli import running
+from virnuc_dask.lab import evaluate as evaluation
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_folder_without_a_right_to_it_is_told_in_one_line(
 def test_bench_replaces_no_file_but_a_report_of_its_own(command, tmp_path, monkeypatch, content):
     file = tmp_path / "figures.json"
     file.write_text(content)
-    monkeypatch.setattr("virnuc_dask.bench.bench", lambda *_: pytest.fail("it measured"))
+    monkeypatch.setattr("virnuc_dask.lab.bench.bench", lambda *_: pytest.fail("it measured"))
     code, _, err = command("bench", "--json", file)
     assert (code, file.read_text()) == (2, content)
     assert "figures.json: is no report of bench" in err

@@ -10,7 +10,7 @@ from virnuc_dask.cluster import connect as connecting
 from virnuc_dask.cluster.connect import Connection, connect, local_workers
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
-from virnuc_dask.measuring.machine import describe
+from virnuc_dask.lab.speed.machine import describe
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pynvml
 import pytest
 
 from virnuc_dask.cluster.gpus import ask_gpus, count_gpus, gpu_memory_bytes
-from virnuc_dask.measuring.machine import describe, gpu_used_bytes
+from virnuc_dask.lab.speed.machine import describe, gpu_used_bytes
 
 UUIDS = ("GPU-aa11", "GPU-ab22", "GPU-cc33")
 

@@ -12,13 +12,13 @@ from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
 from virnuc_dask.encoders.fp8 import Fp8Linear, check_gpu
 from virnuc_dask.encoders.weights import load_module, weight_bytes
 from virnuc_dask.errors import ModelSetError
-from virnuc_dask.measuring.random_weights import (
+from virnuc_dask.lab.speed.encoders import smallest_cosine
+from virnuc_dask.lab.speed.random_weights import (
     DNABERT_S_SIZES,
     ESM2_SIZES,
     write_dnabert_s,
     write_esm2,
 )
-from virnuc_dask.measuring.trials import smallest_cosine
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from virnuc_dask.lab.genomes import Exclusions
-from virnuc_dask.lab.kmers import KmerIndex
 from virnuc_dask.lab.markers import TEST_BIT, group_of, kind_of, marker_table, read_markers
 from virnuc_dask.lab.recipe import MarkerSettings
+from virnuc_dask.lab.splits.kmers import KmerIndex
 
 SETTINGS = MarkerSettings(others=1.0, transcripts=1.0)
 CODONS = [a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT"]

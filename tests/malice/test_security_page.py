@@ -56,7 +56,7 @@ HELD_BY = {
     },
     "an id that is a path": {"tests/test_input.py": ["test_ids_are_data_and_stay_what_they_are"]},
     "an id that is markup": {
-        "tests/quality/test_page.py": [
+        "tests/lab/quality/test_report.py": [
             "test_whatever_files_hold_is_shown_as_text",
             "test_in_a_browser_nothing_that_files_hold_runs",
         ]

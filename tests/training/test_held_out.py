@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from virnuc_dask import load_settings, run
+from virnuc_dask.lab.quality.scored import Level
 from virnuc_dask.modelsets.calibration import margins
 from virnuc_dask.modelsets.modelset import load_modelset
-from virnuc_dask.quality.scored import Level
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_plan
 from virnuc_dask.training.frame_features import LabelledRun

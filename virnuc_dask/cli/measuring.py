@@ -17,7 +17,7 @@ from virnuc_dask.tables.parquet import write_text
 from virnuc_dask.tables.paths import writing
 
 if TYPE_CHECKING:
-    from virnuc_dask.bench import BenchReport
+    from virnuc_dask.lab.bench import BenchReport
 
 
 class _ManySizes(ManyValues):
@@ -50,7 +50,7 @@ def bench_command(esm2: tuple[str, ...], quick: bool, file: Path | None, **optio
     Takes a few minutes: matrix products, encoders, tokens a batch, then whole runs over a drawn
     metagenome with the cores split among more or fewer workers.
     """
-    from virnuc_dask.bench import BenchOptions, bench
+    from virnuc_dask.lab.bench import BenchOptions, bench
 
     quiet, verbose = options.pop("quiet"), options.pop("verbose")
     # The lines of the runs would drown the figures.
@@ -58,16 +58,21 @@ def bench_command(esm2: tuple[str, ...], quick: bool, file: Path | None, **optio
     flags = {"model": options.pop("model")}
     flags |= {f"cluster.{name}": value for name, value in options.items()}
 
-    def tell(message: str) -> None:
-        if not quiet:
-            say(message, err=True)
-
     if file is not None:
         _refuse_others(file)
+    tell = _keep_quiet if quiet else _tell
     report = bench(load_settings(flags=flags), BenchOptions(esm2, quick), tell)
     if file is not None:
         _write(file, json.dumps(report.as_json()) + "\n")
     say(report_text(report))
+
+
+def _tell(message: str) -> None:
+    say(message, err=True)
+
+
+def _keep_quiet(message: str) -> None:
+    pass
 
 
 def _refuse_others(file: Path) -> None:
@@ -99,7 +104,7 @@ def _write(file: Path, text: str) -> None:
 
 def report_text(report: BenchReport) -> str:
     """What was found, as YAML with comments: it can be kept as it is as a ``--config`` file."""
-    from virnuc_dask.bench import rate_text
+    from virnuc_dask.lab.bench import rate_text
 
     best, encoders = report.best, report.encoders
     lines = [
@@ -109,10 +114,7 @@ def report_text(report: BenchReport) -> str:
     ]
     if best["peak_gpu_bytes"]:
         lines.append(f"GPU memory at most {best['peak_gpu_bytes'] / 1e9:.1f} GB")
-    for trial in encoders.trials:
-        fraction = encoders.fraction(trial)
-        share = "" if fraction is None else f", {fraction:.0%} of the matrix products' rate"
-        lines.append(f"{trial.label}, {trial.precision}: {trial.tokens_per_s:,.0f} tokens/s{share}")
+    lines += [trial.line() for trial in encoders.trials]
     for label in sorted({trial.label for trial in encoders.trials} - set(encoders.labels)):
         trial = encoders.best_for(label)
         tokens = trial.max_tokens or "the automatic number of"

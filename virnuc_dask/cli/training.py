@@ -69,7 +69,7 @@ def evaluate_command(
             "--virus and --other counts as a file of theirs."
         )
     resume, force = take_restart(options)
-    from virnuc_dask.evaluate import evaluate, summary_lines
+    from virnuc_dask.lab.evaluate import evaluate, summary_lines
 
     settings = prepare(options)
     quiet = options["quiet"]

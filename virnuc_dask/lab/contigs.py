@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from virnuc_dask.lab.genomes import Genome
 from virnuc_dask.lab.recipe import VIRUSES, TestSettings
-from virnuc_dask.lab.splits import NEW_GROUPS, NEW_SPECIES, place_of
+from virnuc_dask.lab.splits.folds import NEW_GROUPS, NEW_SPECIES, place_of
 from virnuc_dask.tables.parquet import write_text
 
 NEW_GROUP, SPECIES, PROPHAGE, HOST, READ = "new_group", "new_species", "prophage", "host", "read"

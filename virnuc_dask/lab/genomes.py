@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from xopen import xopen
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.lab.kmers import KmerIndex
 from virnuc_dask.lab.noise import KINDS
 from virnuc_dask.lab.recipe import GENOMES, NOISE, DataSettings
+from virnuc_dask.lab.splits.kmers import KmerIndex
 from virnuc_dask.sequences.records import DAMAGE, Record, read_records
 
 log = logging.getLogger(__name__)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from virnuc_dask.lab.genomes import Exclusions
 from virnuc_dask.lab.recipe import MarkerSettings
-from virnuc_dask.lab.splits import place_of
+from virnuc_dask.lab.splits.folds import place_of
+from virnuc_dask.lab.splits.kmers import words_of
 from virnuc_dask.sequences.frames import translate
 from virnuc_dask.sequences.records import Record, read_records
 
@@ -36,10 +36,7 @@ _TRANSCRIPT = re.compile(r"[XN]M_(\d+)")
 # Viral genes have no accession; those of one genome have neighbouring numbers. So have transcripts.
 _NEIGHBOURS = {VIRUS: 50, TRANSCRIPT: 500}
 _BATCH = 20_000
-_WORD = 8
-_RESIDUES = b"ACDEFGHIKLMNPQRSTVWY"
-_CODE = np.full(256, len(_RESIDUES), np.uint8)
-_CODE[list(_RESIDUES)] = range(len(_RESIDUES))
+_WORD = 8  # residues
 _SCHEMA = pa.schema(
     [
         ("marker", pa.string()),
@@ -93,11 +90,11 @@ def marker_table(
         For each bit of ``similar_to`` (a fold's number, or `TEST_BIT`) the peptides of its
         viruses: the bit is set where a marker shares words with any of them.
     """
-    words, owner = _words([marker.peptide for marker in markers])
+    words = words_of([marker.peptide for marker in markers], _WORD)
     similar = np.zeros(len(markers), np.uint8)
     for bit, peptides in viral:
-        of, _ = _words(peptides)
-        shared = np.bincount(owner[np.isin(words, np.unique(of))], minlength=len(markers))
+        known = np.isin(words.number, words_of(peptides, _WORD).number)
+        shared = np.bincount(words.text[known], minlength=len(markers))
         similar |= (shared >= settings.similar_words).astype(np.uint8) << np.uint8(bit)
     columns = {
         "marker": [marker.name for marker in markers],
@@ -151,18 +148,3 @@ def _open_ones(
             left_out["no open frame, or a short one"] += 1
         elif kind := kind_of(record.id):
             yield Marker(record.id, dna, peptide, kind, group_of(record.id))
-
-
-def _words(peptides: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Words of eight residues as numbers, and the row of the peptide that each is of."""
-    joined = "\n".join(peptides).encode("ascii")
-    codes = _CODE[np.frombuffer(joined, np.uint8)]
-    if len(codes) < _WORD:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    other = np.cumsum(np.concatenate(([0], codes == len(_RESIDUES))), dtype=np.int64)
-    at = np.flatnonzero(other[_WORD:] == other[:-_WORD])
-    word = np.zeros(len(at), np.int64)
-    for place in range(_WORD):
-        word = word * len(_RESIDUES) + codes[at + place]
-    ends = np.cumsum([len(peptide) + 1 for peptide in peptides])
-    return word, np.searchsorted(ends, at, side="right")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from virnuc_dask.lab.contig_figures import PAIRS
+from virnuc_dask.lab.quality.report import render
 from virnuc_dask.lab.recipe import Recipe
 
 _TESTS = {
@@ -20,56 +20,5 @@ _TESTS = {
 
 def card(recipe: Recipe, found: dict[str, Any], called: tuple[tuple[float, float], ...]) -> str:
     """Markdown: what the set is, how it was measured, and how good it is."""
-    lines = [
-        f"# {recipe.name} {recipe.version}",
-        "",
-        "A model set that reads genes. A contig is called virus from a probability on that one in "
-        "a hundred contigs of prokaryotes of its length reaches: "
-        + ", ".join(f"{chance:.2f} at {length:,.0f} nt" for length, chance in called)
-        + ".",
-        "",
-        "All figures are of the recipe, trained without the contigs that it was measured on. The "
-        "set that is here was then trained with the same recipe on everything, these contigs too.",
-        "",
-        *([recipe.notes.strip(), ""] if recipe.notes else []),
-    ]
-    for name, title in _TESTS.items():
-        if name in found:
-            lines += [f"## {title}", "", *_tables(found[name])]
-    return "\n".join(lines)
-
-
-def _tables(of: dict[str, Any]) -> Iterator[str]:
-    yield "| contigs | nt | viruses, others | AUROC | recall at 1 % / 5 % false |"
-    yield "|---|---|---|---|---|"
-    for pair in PAIRS:
-        for length, measured in of["by_length"].items():
-            if pair in measured:
-                m = measured[pair]
-                yield (
-                    f"| {pair} | {length} | {m['viruses']}, {m['others']} | {m['auroc']:.3f} "
-                    f"| {m['recall_at_1']:.2f} / {m['recall_at_5']:.2f} |"
-                )
-    yield ""
-    yield from _q_values(of["by_length"])
-    yield "| kind | contigs | called virus | unsure | called virus a megabase |"
-    yield "|---|---|---|---|---|"
-    for kind, m in of["calls"].items():
-        yield (
-            f"| {kind} | {m['contigs']} | {m['virus']:.1%} | {m['unsure']:.1%} "
-            f"| {m['virus_a_megabase']:.2f} |"
-        )
-    yield ""
-
-
-def _q_values(by_length: dict[str, Any]) -> Iterator[str]:
-    yield "| nt | calibration error | share of viruses | false among q ≤ 0.1 | recall |"
-    yield "|---|---|---|---|---|"
-    for length, measured in by_length.items():
-        for share, m in measured.get("q_values", {}).items():
-            error = measured["calibration_error"]
-            yield (
-                f"| {length} | {error:.3f} | {float(share):.0%} | {m['fdr']:.3f} "
-                f"| {m['recall']:.2f} |"
-            )
-    yield ""
+    values = {"recipe": recipe, "found": found, "called": called}
+    return render("pretrained.md", **values, tests=_TESTS, pairs=PAIRS)

@@ -70,9 +70,3 @@ KINDS: tuple[Callable[[Windows, np.random.Generator], Windows], ...] = (
     random_bases,
     repeats,
 )
-
-
-def noise(windows: Windows, rng: np.random.Generator) -> Windows:
-    """As many windows of noise, every kind as often, made from ``windows``."""
-    parts = np.array_split(windows, len(KINDS))
-    return np.concatenate([make(part, rng) for make, part in zip(KINDS, parts, strict=True)])

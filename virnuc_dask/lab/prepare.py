@@ -37,7 +37,7 @@ from virnuc_dask.lab.genomes import Exclusions, Genome, make_noise, read_genomes
 from virnuc_dask.lab.markers import TEST_BIT, marker_table, read_markers
 from virnuc_dask.lab.prophages import Doubts
 from virnuc_dask.lab.recipe import GENOMES, VIRUSES, Recipe, read_recipe
-from virnuc_dask.lab.splits import folds_of
+from virnuc_dask.lab.splits.folds import folds_of
 from virnuc_dask.sequences.genes import gene_caller
 from virnuc_dask.sequences.records import hash_inputs
 from virnuc_dask.tables.parquet import (

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.quality.figures import Flags, Floats, means
+from virnuc_dask.lab.quality.scored import Level
 from virnuc_dask.modelsets.calibration import Calibration, margins, probability
 from virnuc_dask.modelsets.modelset import ModelSet
-from virnuc_dask.quality.figures import Flags, Floats, means
-from virnuc_dask.quality.scored import Level
 from virnuc_dask.stages.calls import VIRUS, CallRule, call_chunks
 from virnuc_dask.stages.gene_calls import GeneScores
 from virnuc_dask.stages.predict import predict_frames

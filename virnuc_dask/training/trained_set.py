@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.quality import calibrate
+from virnuc_dask.lab.quality.assessment import level_quality
+from virnuc_dask.lab.quality.scored import Level
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.modelset import ModelSet, load
 from virnuc_dask.modelsets.registry import ContigModelSpec, ModelSetInfo, read_info, write_info
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.quality import calibrate
-from virnuc_dask.quality.assessment import level_quality
-from virnuc_dask.quality.scored import Level
 from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.training.classifier_report import ClassifierReport, PartCounts
 from virnuc_dask.training.fit_classifier import ClassifierRecipe, Fitted

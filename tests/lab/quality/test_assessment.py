@@ -1,0 +1,170 @@
+"""Figures of a made-up scored run."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from virnuc_dask.lab.quality.assessment import (
+    assess,
+    difference,
+    false_discoveries,
+    reliability,
+    side_by_side,
+)
+from virnuc_dask.lab.quality.scored import Level
+
+
+@pytest.fixture(scope="module")
+def run(made_up_run):
+    return made_up_run(calibrated=True)
+
+
+@pytest.fixture(scope="module")
+def figures(run):
+    return assess(run)
+
+
+@pytest.fixture(scope="module")
+def of_genes(made_up_run):
+    return made_up_run(calibrated=True, power=0.5, genes=True)
+
+
+def test_it_is_ready_for_json(figures):
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+
+
+def test_what_has_no_score_is_counted_apart(figures):
+    chunks = figures["levels"]["chunks"]
+    assert (chunks["n_virus"], chunks["unscored_virus"]) == (105, 0)
+    assert (chunks["n_others"], chunks["unscored_others"]) == (96, 30)
+    low, high = chunks["auroc_interval"]
+    assert low < chunks["auroc"] < high
+
+
+def test_every_viral_group_meets_every_other_group(run, figures):
+    pairs = {(p["virus"], p["others"]): p for p in figures["pairs"]["chunks"]}
+    assert set(pairs) == {
+        (v, o) for v in ("phages", "eukaryotic") for o in ("bacteria", "shuffled")
+    }
+    pair = pairs["eukaryotic", "bacteria"]
+    assert (pair["n_virus"], pair["n_others"]) == (45, 90)
+    kept = run.chunks.where(np.isin(run.labelled.group_of[run.chunks.record], (1, 2)))
+    assert pair["auroc"] == pytest.approx(roc_auc_score(kept.is_virus, kept.score), abs=1e-6)
+    low, high = pair["auroc_interval"]
+    assert low < pair["auroc"] < high
+
+
+def test_each_group_says_how_much_of_it_is_called_virus(run, figures):
+    shuffled = figures["groups"][3]
+    assert (shuffled["name"], shuffled["class"]) == ("shuffled", "others")
+    called = int(run.chunks.called[run.labelled.group_of[run.chunks.record] == 3].sum())
+    expected = {"total": 36, "scored": 6, "called_virus": called}
+    shares = {"share": called / 36, "share_of_scored": called / 6}
+    assert shuffled["chunks"] == pytest.approx(expected | shares, abs=1e-6)
+
+
+def test_lengths_are_kept_apart(figures):
+    contigs = figures["by_length"]["contigs"]
+    spans = [(c["from_nt"], c["below_nt"]) for c in contigs]
+    assert spans == [(0, 500), (500, 1_000), (1_000, 3_000), (10_000, None)]
+    whole = figures["levels"]["contigs"]
+    for side in ("n_virus", "n_others"):
+        assert sum(c[side] for c in contigs) == whole[side]
+    full, shorter = figures["by_length"]["chunks"]
+    assert (full["chunk"], shorter["chunk"]) == ("full", "shorter")
+    assert (full["n_virus"], shorter["n_virus"]) == (70, 35)
+    assert [f["n_virus"] for f in figures["by_length"]["frames"]] == [140, 70]
+
+
+def test_mistakes_are_the_worst_ones_first(run, figures):
+    contigs = run.contigs
+    false = np.flatnonzero(~contigs.is_virus & contigs.called)
+    worst = false[np.argsort(-contigs.score[false])][:5]
+    shown = figures["mistakes"]["called_virus"]
+    assert [m["record_id"] for m in shown] == [f"r{i}" for i in worst]
+    assert {m["group"] for m in shown} <= {"bacteria", "shuffled"}
+    scores = [m["score"] for m in figures["mistakes"]["missed"]]
+    assert scores == sorted(scores)
+    assert 0 < len(scores) <= 5
+    assert max(scores) < 0.5
+
+
+def test_calibration_is_judged_where_there_are_probabilities(figures, made_up_run):
+    found = figures["calibration"]
+    assert set(found) == {"chunks", "contigs", "false_discovery"}
+    assert 0 < found["contigs"]["expected_calibration_error"] < 0.3
+    assert sum(b["n"] for b in found["chunks"]["bins"]) == 201
+    rates = {(r["prevalence"], r["q_value"]) for r in found["false_discovery"]}
+    assert rates == {(p, q) for p in (0.01, 0.1, 0.5) for q in (0.05, 0.1)}
+    assert assess(made_up_run(calibrated=False))["calibration"] is None
+
+
+def test_false_discoveries_are_those_of_the_probabilities():
+    """Two normal distributions, whose likelihood ratio is known, keep what the q-value says."""
+    is_virus = np.arange(20_000) % 2 == 0
+    evidence = 2 * (np.random.default_rng(0).normal(size=20_000) + np.where(is_virus, 1, -1))
+    likely = 1 / (1 + np.exp(-evidence))
+    rows = np.arange(20_000)
+    level = Level(likely, likely > 0.5, is_virus, rows, rows, likely)
+    assert reliability(level)["expected_calibration_error"] < 0.01
+    for found in false_discoveries(level):
+        if found["prevalence"] >= 0.1:
+            assert found["false_discovery_rate"] == pytest.approx(found["q_value"], abs=0.02)
+
+
+def test_a_better_set_shows_in_the_paired_difference(made_up_run):
+    first, better = (made_up_run(calibrated=False, power=power) for power in (0.5, 1.0))
+    labels = first.labelled.is_virus
+    found = difference(better.chunks, first.chunks, labels)
+    low, high = found["interval"]
+    assert 0 < low < found["auroc"] < high
+    assert difference(first.chunks, first.chunks, labels) == {"auroc": 0.0, "interval": [0.0, 0.0]}
+
+
+def test_a_set_that_reads_genes_is_measured_on_contigs_alone(of_genes):
+    found = assess(of_genes)
+    assert set(found["levels"]) == set(found["curves"]) == set(found["by_length"]) == {"contigs"}
+    assert set(found["calibration"]) == {"contigs", "false_discovery"}
+    assert all(c["expected_calibration_error"] is not None for c in found["by_length"]["contigs"])
+    assert set(found["pairs"]) == {"contigs"}
+    assert set(found["groups"][0]) == {"name", "class", "contigs"}
+
+
+def test_what_a_set_is_unsure_of_is_counted_apart_and_is_no_mistake(of_genes):
+    contigs, found = of_genes.contigs, assess(of_genes)
+    whole = found["levels"]["contigs"]
+    assert whole["unsure_virus"] == (contigs.unsure & contigs.is_virus).sum() > 0
+    assert whole["unsure_others"] == (contigs.unsure & ~contigs.is_virus).sum() > 0
+    recall = contigs.called[contigs.is_virus].mean()
+    assert whole["recall"] == pytest.approx(recall, abs=1e-6), "an unsure virus is not found"
+    assert sum(g["contigs"]["unsure"] for g in found["groups"]) == contigs.unsure.sum()
+    unsure = {f"r{i}" for i in np.flatnonzero(contigs.unsure)}
+    assert not unsure & {m["record_id"] for m in found["mistakes"]["missed"]}
+
+
+def test_records_without_a_probability_are_left_out_of_calibration(of_genes):
+    likely = of_genes.contigs.probability.copy()
+    likely[::5] = np.nan
+    fewer = replace(of_genes.contigs, probability=likely)
+    kept = of_genes.contigs.where(~np.isnan(likely))
+    assert reliability(fewer) == reliability(kept)
+    assert false_discoveries(fewer) == false_discoveries(kept)
+
+
+def test_sets_are_compared_on_the_records_that_all_of_them_score(made_up_run, of_genes):
+    by_frames = made_up_run(calibrated=True).contigs
+    by_genes = replace(of_genes.contigs, score=np.nan_to_num(of_genes.contigs.score, nan=0.9))
+    both = by_frames.is_scored & by_genes.is_scored
+    assert by_genes.is_scored.all()
+    assert not both.all()
+    first, second = side_by_side([by_frames, by_genes])
+    counts = [int((both & (by_frames.is_virus == side)).sum()) for side in (1, 0)]
+    for found in (first, second):
+        assert [found["n_virus"], found["n_others"]] == counts
+    assert first["difference_to_first"] is None
+    found = second["difference_to_first"]
+    assert found["auroc"] == pytest.approx(second["auroc"] - first["auroc"], abs=2e-6)
+    assert found["interval"][0] < found["auroc"] < found["interval"][1]

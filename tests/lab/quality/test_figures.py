@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from virnuc_dask.lab.quality.figures import (
+    FIGURES,
+    auroc,
+    calibration_error,
+    curves,
+    discoveries,
+    interval,
+    means,
+    quality,
+    ranked,
+    reliability_bins,
+    resampled,
+)
+
+# Three viruses and four others: by falling score v o v o o v o.
+SCORES = np.array([0.9, 0.7, 0.4, 0.8, 0.6, 0.5, 0.1])
+LABELS = np.arange(7) < 3
+CALLED = np.array([True, True, False, True, False, False, False])
+
+
+@pytest.mark.parametrize("decimals", [1, 8])
+def test_an_auroc_is_counted_to_the_last_bit(decimals):
+    rng = np.random.default_rng(9)  # for which integrating the curve is off by a bit
+    is_virus = rng.random(200) < 0.3
+    scores = np.round(rng.random(200) + 0.3 * is_virus, decimals)
+    above = np.sign(scores[is_virus][:, None] - scores[~is_virus])
+    assert auroc(scores, is_virus) == (above / 2 + 0.5).mean()
+    assert np.isnan(auroc(scores, np.ones(200, bool)))
+
+
+def test_figures_are_those_of_the_definitions():
+    found = quality(SCORES, CALLED, LABELS)
+    assert list(found) == [figure.key for figure in FIGURES]
+    expected = {
+        "auroc": 8 / 12,  # the viruses are above 4, 3 and 1 others
+        "average_precision": (1 + 2 / 3 + 3 / 6) / 3,
+        "f1": 2 / 3,
+        "mcc": 5 / 12,  # (2 * 3 - 1 * 1) / sqrt(3 * 3 * 4 * 4)
+        # No other is called above 0.8, where one virus is found; one of four would be 25 %.
+        "recall_at_fpr_0.01": 1 / 3,
+        "recall_at_fpr_0.05": 1 / 3,
+        "recall": 2 / 3,
+        "precision": 2 / 3,
+        "false_positive_rate": 0.25,
+    }
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_recall_at_few_false_positives_calls_ties_together():
+    scores = np.concatenate([[0.95, 0.9, 0.9], np.linspace(0, 0.9, 100)])
+    is_virus = np.arange(103) < 3
+    assert quality(scores, is_virus, is_virus)["recall_at_fpr_0.01"] == 1  # one of a hundred
+    scores[-2] = 0.9
+    assert quality(scores, is_virus, is_virus)["recall_at_fpr_0.01"] == pytest.approx(1 / 3)
+
+
+def test_with_one_class_only_no_figure_is_made_up():
+    scores, others = np.array([0.2, 0.8]), np.zeros(2, bool)
+    found = quality(scores, scores > 0.5, others)
+    assert (found.pop("precision"), found.pop("false_positive_rate")) == (0, 0.5)
+    assert set(found.values()) == {None}
+    assert curves(scores, others) == {"roc": [[], []], "precision_recall": [[], []]}
+
+
+def test_thinned_curves_keep_their_shape_and_both_ends():
+    rng = np.random.default_rng(0)
+    is_virus = rng.random(50_000) < 0.3
+    scores = rng.normal(size=50_000) + is_virus
+    found = curves(scores, is_virus)
+    false, recall = map(np.array, found["roc"])
+    assert len(false) < 1_000
+    assert (false[0], recall[0], false[-1], recall[-1]) == (0, 0, 1, 1)
+    area = metrics.roc_auc_score(is_virus, scores)
+    assert np.trapezoid(recall, false) == pytest.approx(area, abs=1e-3)
+    recall, precision = map(np.array, found["precision_recall"])
+    assert (np.diff(recall) >= 0).all()
+    area = metrics.average_precision_score(is_virus, scores)
+    assert np.trapezoid(precision, recall) == pytest.approx(area, abs=5e-3)
+    assert precision[-1] == pytest.approx(is_virus.mean(), abs=1e-5), "the share of viruses"
+
+
+def test_means_by_group_leave_out_what_has_no_score():
+    scores = np.array([1.0, np.nan, 3.0, np.nan])
+    expected = [2.0, np.nan, np.nan]
+    np.testing.assert_array_equal(means(scores, np.array([0, 1, 0, 0]), 3), expected)
+
+
+def test_reliability_weighs_both_classes_the_same():
+    # One virus and three others at 0.1, one virus at 0.95: half a virus against one in weight.
+    probability = np.array([0.1, 0.1, 0.1, 0.1, 0.95])
+    is_virus = np.array([True, False, False, False, True])
+    low, high = reliability_bins(probability, is_virus, bins=2)
+    assert low == {"n": 4, "mean_probability": 0.1, "share_virus": pytest.approx(1 / 3, abs=1e-6)}
+    assert high == {"n": 1, "mean_probability": 0.95, "share_virus": 1.0}
+    assert reliability_bins(np.array([1.0, 0.0]), np.array([True, False]))[-1]["n"] == 1
+
+
+@pytest.mark.parametrize(
+    ("probability", "is_virus", "error"),
+    [
+        ([0.95, 0.95, 0.05, 0.05], [1, 1, 0, 0], 0.05),
+        ([0.95, 0.95, 0.05, 0.05], [0, 0, 1, 1], 0.95),
+        ([1.0, 0.0], [1, 0], 0.0),
+        ([0.9] * 10, [1] + [0] * 9, 0.4),
+    ],
+)
+def test_the_calibration_error_is_the_mean_gap_of_the_bins(probability, is_virus, error):
+    found = calibration_error(np.array(probability), np.array(is_virus, bool))
+    assert found == pytest.approx(error)
+
+
+def test_claims_without_ground_are_false_discoveries():
+    """The simulation tells a bad calibration from a good one."""
+    rng = np.random.default_rng(1)
+    is_virus = np.arange(60_000) < 10_000
+    honest = 3 * (rng.standard_normal(60_000) + np.where(is_virus, 3, 0)) - 4.5
+    good, bad = (discoveries(e, is_virus, 0.1, 0.05) for e in (honest, 3 * honest))
+    assert good["false_discovery_rate"] <= 0.07
+    assert bad["false_discovery_rate"] > 0.15
+
+
+def everyone(is_virus):
+    return np.ones(len(is_virus), bool)
+
+
+def test_a_resample_counts_a_record_as_often_as_it_is_drawn():
+    found = ranked(SCORES, LABELS, np.array([0, 0, 1, 2, 2, 3, 3]))
+    assert found(np.ones(4, int)) == pytest.approx(8 / 12)
+    # Record 0 is drawn twice, 1 not at all; 2 once, 3 once.
+    assert found(np.array([2, 0, 1, 1])) == pytest.approx((4 + 3) / 8)
+    assert np.isnan(found(np.array([0, 0, 1, 1])))
+
+
+def test_an_interval_holds_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    is_virus, record, held = np.arange(120) < 60, np.arange(120), 0
+    for _ in range(40):
+        scores = rng.normal(size=120) + is_virus
+        drawn = resampled([ranked(scores, is_virus, record)], is_virus, everyone(is_virus))
+        low, high = interval(drawn[0])
+        held += low < 0.7602 < high  # the standard normal distribution at 1 / sqrt(2)
+    assert held >= 34
+
+
+def test_copies_do_not_narrow_an_interval_and_differences_are_paired():
+    is_virus = np.arange(60) < 30
+    scores = np.random.default_rng(2).normal(size=60) + is_virus
+    found = []
+    for copies in (1, 20):
+        record = np.repeat(np.arange(60), copies)
+        found.append(ranked(np.repeat(2 * scores, copies), is_virus[record], record))
+    once, twenty = resampled(found, is_virus, everyone(is_virus))
+    np.testing.assert_allclose(once, twenty)
+    assert once.std() > 0.01
+
+
+def test_few_records_give_no_interval():
+    is_virus = np.arange(30) < 9
+    found = ranked(np.arange(30.0), is_virus, np.arange(30))
+    assert resampled([found], is_virus, everyone(is_virus)) is None
+    assert interval(np.array([np.nan])) is None

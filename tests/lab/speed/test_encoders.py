@@ -1,0 +1,129 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from virnuc_dask import Settings
+from virnuc_dask.encoders.dnabert_s import DnabertSSizes
+from virnuc_dask.encoders.encoder import Placement
+from virnuc_dask.encoders.esm2 import Esm2Sizes
+from virnuc_dask.encoders.processor import Processor, this_processor
+from virnuc_dask.errors import ModelSetError
+from virnuc_dask.lab.speed import encoders
+from virnuc_dask.lab.speed.encoders import (
+    DNA,
+    EncoderPlan,
+    Subject,
+    agreement,
+    count_tokens,
+    measure,
+    measure_encoders,
+    smallest_cosine,
+)
+from virnuc_dask.lab.speed.random_weights import write_dnabert_s, write_esm2
+from virnuc_dask.modelsets.registry import find, read_info
+from virnuc_dask.modelsets.source import ModelSource
+
+LENGTH = 60
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(encoders.MAX_TOKENS, "cpu", (None, 128, 256))
+    monkeypatch.setitem(encoders.ESM2_SIZES, "8M", Esm2Sizes(1, 40, 4))
+
+
+@pytest.fixture(params=["esm2", "dnabert_s"])
+def subject(request, tmp_path):
+    if request.param == "esm2":
+        spec = write_esm2(Esm2Sizes(layers=2, embed_dim=32, heads=4), tmp_path)
+    else:
+        sizes = DnabertSSizes(layers=2, embed_dim=32, heads=4, mlp_dim=64, vocabulary=64)
+        spec = write_dnabert_s(sizes, tmp_path)
+    return Subject("tiny", spec, tmp_path, LENGTH)
+
+
+def test_an_encoder_gets_the_texts_it_reads_and_its_tokens_are_counted(subject):
+    texts = subject.draw_texts(6)
+    assert len(texts) == 6
+    assert (set("".join(texts)) <= set("ACGT")) == (subject.kind == DNA)
+    encoder, seen = subject.load(Placement()), []
+    encoder.module.register_forward_hook(lambda module, args, out: seen.append(args[0].numel()))
+    encoder.embed(texts)
+    assert count_tokens(encoder, texts) == sum(seen)
+
+
+def test_a_trial_tells_rate_memory_and_what_was_tried(subject):
+    trial = measure(subject, Placement(precision="bf16", max_tokens=256), budget_s=0.1)
+    assert (trial.label, trial.precision, trial.max_tokens) == ("tiny", "bf16", 256)
+    assert trial.tokens_per_s > 0
+    assert trial.texts_per_s == pytest.approx(trial.tokens_per_s / trial.tokens_per_text)
+    assert trial.gflops_per_s > 0
+    assert trial.peak_ram_bytes > 1e7
+
+
+def test_bf16_is_near_fp32_but_not_the_same(subject):
+    assert 0.99 < agreement(subject, Placement(precision="bf16")) < 1
+
+
+def test_the_smallest_cosine_is_that_of_the_worst_row():
+    ours = np.array([[2, 0, 0], [0, 1, 0], [0, 1, 1]], np.float32)
+    assert smallest_cosine(ours, np.eye(3, dtype=np.float32)) == pytest.approx(2**-0.5)
+
+
+@pytest.fixture(params=[False, True], ids=["fp32", "bf16"])
+def has_bf16(request, monkeypatch):
+    processor = Processor(this_processor().instructions, multiplies_bf16=request.param)
+    monkeypatch.setattr(encoders, "this_processor", lambda: processor)
+    return request.param
+
+
+def plan_for(model, **more):
+    source = ModelSource.from_settings(Settings(model=str(model)), read_info(find(str(model))))
+    return EncoderPlan(source, chunk_length=LENGTH, trial_s=0.05, **more)
+
+
+def test_transformers_are_compared_with_the_rate_of_their_products(parity_modelset, has_bf16):
+    told: list[str] = []
+    figures = measure_encoders(told.append, plan_for(parity_modelset, esm2=("8M",)))
+    assert "matrix products" in told[0], "the ceiling comes first"
+    labels = {trial.label for trial in figures.trials}
+    assert set(figures.gemm_gflops) == labels
+    assert (len(labels), len(figures.trials)) == (3, 3 * (1 + has_bf16))
+    assert len(figures.swept) == 3 * 3
+    assert figures.precision in ("fp32", "bf16")[: 1 + has_bf16]
+    assert figures.max_tokens in (None, 128, 256)
+    assert figures.frames_per_s > 0
+    for described in figures.as_json()["encoders"]:
+        assert described["fraction_of_gemm"] > 0
+        near = described["smallest_cosine_to_fp32"]
+        assert near is None if described["precision"] == "fp32" else near > 0.99
+
+
+@pytest.mark.parametrize("model", ["frames_modelset", "mini"])
+def test_n_grams_and_words_have_a_rate_but_no_ceiling(model, request):
+    model = request.getfixturevalue(model) if model.endswith("_modelset") else model
+    figures = measure_encoders(lambda _: None, plan_for(model))
+    assert (figures.max_tokens, figures.precision) == (None, "fp32")
+    assert [trial.fraction_of_gemm for trial in figures.trials] == [None, None]
+    assert [trial.kind for trial in figures.trials] == ["dna", "peptide"]
+    assert list(figures.gemm_gflops) == ["products of ESM-2 8M"]
+
+
+def test_a_sweep_ends_where_memory_does(parity_modelset, monkeypatch):
+    def little_memory(subject, placement, budget_s):
+        if (placement.max_tokens or 0) > 200:
+            raise torch.OutOfMemoryError("too much")
+        return measure(subject, placement, budget_s)
+
+    monkeypatch.setattr(encoders, "measure", little_memory)
+    figures = measure_encoders(lambda _: None, plan_for(parity_modelset))
+    assert {trial.max_tokens for trial in figures.swept} == {None, 128}
+
+
+def test_a_gpu_that_is_not_there_is_told(parity_modelset, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    plan = plan_for(parity_modelset)
+    with pytest.raises(ModelSetError, match="--device cpu"):
+        measure_encoders(print, replace(plan, source=replace(plan.source, device="cuda")))

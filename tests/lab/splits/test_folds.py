@@ -1,0 +1,76 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from virnuc_dask.lab.genomes import Genome
+from virnuc_dask.lab.recipe import SplitSettings
+from virnuc_dask.lab.splits.folds import NEW_GROUPS, NEW_SPECIES, fold_of, folds_of, place_of
+
+SETTINGS = SplitSettings()
+
+
+def random_dna(length, seed):
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
+
+
+def genome(record, group, dna="ACGT" * 30, kind="phage"):
+    return Genome(record, kind, group, "somewhere", 0, dna)
+
+
+def group_to_train_on(kind="phage"):
+    names = (f"group {number}" for number in range(100))
+    return next(name for name in names if fold_of(f"{name}|{kind}", SETTINGS) >= 0)
+
+
+def test_places_are_the_same_for_ever():
+    assert place_of("AY939844.2|phage") == pytest.approx(0.235531493, abs=1e-9)
+
+
+def test_a_fifth_of_the_groups_is_the_test_and_the_rest_in_folds_alike():
+    counts = Counter(fold_of(f"group {number}", SETTINGS) for number in range(5_000))
+    assert set(counts) == {NEW_GROUPS, 0, 1, 2, 3, 4}
+    assert 900 < counts.pop(NEW_GROUPS) < 1_100
+    assert all(700 < count < 900 for count in counts.values())
+
+
+def test_a_group_stays_together_but_not_with_its_namesakes_of_another_class():
+    genomes = [
+        genome(f"r{n}", f"g{n % 40}", kind=k) for n in range(80) for k in ("phage", "plasmid")
+    ]
+    folds = folds_of(genomes, SplitSettings(genomes=100))
+    by_group = {}
+    for one, fold in zip(genomes, folds, strict=True):
+        assert by_group.setdefault((one.kind, one.group), fold) == fold
+    assert any(by_group["phage", f"g{n}"] != by_group["plasmid", f"g{n}"] for n in range(40))
+
+
+def test_noise_is_where_the_genome_is_that_it_was_made_from():
+    one = genome("r", "g", kind="plasmid")
+    noise = genome("n", one.split_by, kind="noise")
+    assert folds_of([one, noise], SETTINGS)[0] == folds_of([one, noise], SETTINGS)[1]
+
+
+def test_a_species_unlike_the_others_of_its_group_is_held_out_with_all_its_records():
+    group = group_to_train_on()
+    same = random_dna(4_000, 1)
+    parts = [random_dna(3_000, seed) for seed in (2, 3)]
+    alike = [genome("A1.1", group, same), genome("B1.1", group, same)]
+    new = [genome(f"C1.1:{n}-{n + 1}", group, dna) for n, dna in enumerate(parts)]
+    folds = folds_of([*alike, *new], SETTINGS)
+    assert folds[2:] == [NEW_SPECIES, NEW_SPECIES]
+    assert NEW_SPECIES not in folds[:2]
+
+
+def test_no_species_is_held_out_where_all_resemble_each_other_or_are_few():
+    group = group_to_train_on()
+    same = random_dna(4_000, 1)
+    assert min(folds_of([genome(f"{n}.1", group, same) for n in "ABCD"], SETTINGS)) >= 0
+    two = [genome(f"{n}.1", group, random_dna(4_000, seed)) for seed, n in enumerate("AB")]
+    assert min(folds_of(two, SETTINGS)) >= 0
+
+
+def test_contigs_of_a_draft_are_one_genome():
+    assert genome("NZ_QAHA01000003.1:30000-60000", "g").genome == "QAHA01"
+    assert genome("NC_018347.1:0-16500", "g").genome == "NC_018347"
+    assert genome("AY939844.2", "g").genome == "AY939844"

@@ -1,0 +1,309 @@
+"""``evaluate``: model sets over labelled files, by the same runs that users make."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from virnuc_dask.cluster.connect import reached
+from virnuc_dask.cluster.hardware import hardware_of
+from virnuc_dask.config import Settings
+from virnuc_dask.errors import OutputExistsError, UsageError
+from virnuc_dask.lab.labelled.files import LabelledFiles, read_labelled
+from virnuc_dask.lab.quality.assessment import assess, difference, side_by_side
+from virnuc_dask.lab.quality.figures import FIGURES, RESAMPLES, SEED
+from virnuc_dask.lab.quality.scored import Level, ScoredRun, read_scored
+from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
+from virnuc_dask.planning import chunk_length, decided
+from virnuc_dask.run import Run, run
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.ownership import made, refuse_loss, refuse_others, sizes
+from virnuc_dask.tables.parquet import write_text, written_whole
+from virnuc_dask.tables.paths import writing
+
+_EXTRA = {"sklearn": "scikit-learn", "matplotlib": "matplotlib"}
+_PACKAGES = ("numpy", "pyarrow", "torch", "scikit-learn", "matplotlib")
+_RUNS, _PLOTS, _JSON, _HTML = "runs", "plots", "evaluation.json", "evaluation.html"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One model set at one chunk length."""
+
+    label: str
+    info: ModelSetInfo
+    settings: Settings
+    folder: Path  # of its run
+
+
+def evaluate(
+    sets: Sequence[str | Path],
+    virus: Sequence[str | Path],
+    other: Sequence[str | Path],
+    out: Path,
+    settings: Settings | None = None,
+    lengths: Sequence[int] = (),
+    *,
+    resume: bool = False,
+    force: bool = False,
+    console: Console | None = None,
+    keep: Sequence[str | Path] = (),
+) -> dict[str, Any]:
+    """Measure how well model sets tell the records of some files from those of others.
+
+    Each set makes a run over all files, in ``out/runs``; the figures are read from its tables. They
+    are written to ``evaluation.json``, ``evaluation.html`` and ``plots/`` and returned as they
+    stand in the JSON file. A set that reads genes is measured on records alone; sets of either
+    reading are compared on the records that all of them score.
+
+    Parameters
+    ----------
+    sets
+        Names or folders of model sets; the others are compared with the first.
+    virus, other
+        FASTA or FASTQ files of viral and of other records. Each file is a group of its own.
+    out
+        Folder of the evaluation. One that holds an evaluation already needs ``resume`` or
+        ``force``.
+    settings
+        Where and how to compute; ``model``, ``length`` and ``features`` are not looked at, and
+        ``gene_caller`` only for sets that read genes.
+    lengths
+        Chunk lengths, each a run of its own; default: the first of each set. A set that reads genes
+        has one run, whatever they are.
+    console
+        Where to draw progress bars.
+    keep
+        Files that must not be replaced, besides model sets and files of records.
+
+    Raises
+    ------
+    UsageError
+        If scikit-learn or matplotlib is missing, a set or file is given twice, a set was not made
+        for a chunk length, or lengths are given and all sets read genes.
+    BadInputError
+        If a file cannot be read or holds no records.
+    OutputExistsError
+        If ``out`` is not empty and neither ``resume`` nor ``force`` is set, or a file would be lost
+        that no evaluation made, or that is read.
+    """
+    _require_extra()
+    trials = list(_trials([str(name) for name in sets], lengths, out, settings or Settings()))
+    labelled = read_labelled([str(file) for file in virus], [str(file) for file in other])
+    with writing(out):
+        _prepare(out, resume=resume, force=force)
+        _refuse_loss(out, (*labelled.files, *(find(str(name)) for name in sets), *keep))
+    evaluations: list[dict[str, Any]] = []
+    first: dict[int, Level] = {}  # chunks, by their length
+    contigs: list[Level] = []
+    for trial in trials:
+        how: dict[str, Any] = {"resume": resume, "force": force, "console": console}
+        done = run(labelled.files, trial.folder, settings=trial.settings, **how)
+        done.require_complete()
+        length = chunk_length(trial.settings, trial.info)
+        scored = read_scored(trial.folder, labelled, trial.info.calibration_for(length))
+        contigs.append(scored.contigs)
+        change = {"difference_to_first": _difference(scored, first)}
+        evaluations.append(_described(trial, done, out) | change | assess(scored))
+    compared = side_by_side(contigs) if len(contigs) > 1 else [None]
+    for evaluation, figures in zip(evaluations, compared, strict=True):
+        evaluation["shared_contigs"] = figures
+    content = _content(labelled, evaluations)
+    _forget_earlier(out, [trial.folder for trial in trials] if force else None)
+    _write(content, out)
+    return content
+
+
+def _difference(scored: ScoredRun, first: dict[int, Level]) -> dict[str, Any] | None:
+    """Of its chunks to those of the first run with chunks of that length; None for the first."""
+    if scored.chunks is None:
+        return None
+    compared = first.setdefault(scored.chunk_length, scored.chunks)
+    if scored.chunks is compared:
+        return None
+    return difference(scored.chunks, compared, scored.labelled.is_virus)
+
+
+def _require_extra() -> None:
+    if missing := [name for module, name in _EXTRA.items() if find_spec(module) is None]:
+        raise UsageError(
+            f"evaluate needs {' and '.join(missing)}: pip install 'virnuc-dask[training]'."
+        )
+
+
+def _trials(
+    sets: Sequence[str], lengths: Sequence[int], out: Path, settings: Settings
+) -> Iterator[_Trial]:
+    """Every set at every length; all of them are checked before the first one computes."""
+    if len({find(name) for name in sets}) < len(sets) or not sets:
+        raise UsageError("name one model set, or several different ones.")
+    found = {name: read_info(find(name)) for name in sets}
+    if lengths and all(info.reads_genes for info in found.values()):
+        raise UsageError("--length is for sets that read frames; none of these does. Leave it out.")
+    names = Counter(info.name for info in found.values())
+    with reached(settings.cluster) as client:
+        hardware = hardware_of(settings.cluster, client)
+    for place, (source, info) in enumerate(found.items(), start=1):
+        name = info.name if names[info.name] == 1 else f"{info.name}-{place}"
+        wanted = () if info.reads_genes else dict.fromkeys(lengths)
+        for length in wanted or (info.chunk_lengths[0],):
+            own = replace(settings, model=source, length=length, features=False)
+            if not info.reads_genes:
+                own = replace(own, gene_caller=None)
+            chunk_length(own, info)
+            own = decided(own, info, hardware)
+            kind = ("genes", "genes") if info.reads_genes else (f"{length} nt", str(length))
+            folder = out / _RUNS / f"{re.sub(r'[^0-9A-Za-z._-]', '_', name)}-{kind[1]}"
+            yield _Trial(f"{name} ({kind[0]})", info, own, folder)
+
+
+def _prepare(out: Path, *, resume: bool, force: bool) -> None:
+    """Make the folder; one with anything in it is used only if it is an evaluation's."""
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"{out}: is a file; choose another name.")
+    out.mkdir(parents=True, exist_ok=True)
+    present = {entry.name for entry in out.iterdir()}
+    if strangers := present - {_RUNS, _PLOTS, _JSON, _HTML}:
+        raise OutputExistsError(
+            f"{out}: holds {min(strangers)}, which is no part of an evaluation; choose another "
+            "folder."
+        )
+    # Whether an evaluation of ours lies here, or the runs of one that did not end.
+    if _earlier(out) or any(folder.is_run for folder in _run_folders(out)):
+        if not (resume or force):
+            raise OutputExistsError(
+                f"{out}: there is an evaluation here already. Continue it with --resume, start "
+                "anew with --force, or choose another folder."
+            )
+    elif any(path.is_file() and path.name != ".lock" for path in out.rglob("*")):
+        raise OutputExistsError(
+            f"{out}: not empty ({min(present)} …) and no evaluation; choose another folder."
+        )
+
+
+def _earlier(out: Path) -> Mapping[str, Any]:
+    """The ``evaluation.json`` here; nothing if there is none of ours."""
+    try:
+        content = json.loads((out / _JSON).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    ours = isinstance(content, dict) and {"virnuc_dask", "evaluations"} <= content.keys()
+    return content if ours and isinstance(content.get("outputs", {}), dict) else {}
+
+
+def _run_folders(out: Path) -> list[RunFolder]:
+    return [RunFolder(path) for path in sorted((out / _RUNS).glob("*/"))]
+
+
+def _output_names() -> list[str]:
+    from virnuc_dask.lab.quality.plots import plot_names
+
+    return [_HTML, *(f"{_PLOTS}/{name}.{kind}" for name in plot_names() for kind in ("png", "svg"))]
+
+
+def _made(out: Path) -> list[Path]:
+    """Page and plots of an earlier evaluation."""
+    return list(made(out, _output_names(), _earlier(out).get("outputs")))
+
+
+def _refuse_loss(out: Path, read: Sequence[str | Path]) -> None:
+    """Check that no file will be lost that no evaluation made, or that is read."""
+    if (out / _JSON).exists() and not _earlier(out):
+        raise OutputExistsError(f"{out / _JSON}: is no evaluation's; choose another folder.")
+    refuse_others(out, _output_names(), _earlier(out).get("outputs"), "the evaluation")
+    refuse_loss((out / _JSON, *_made(out)), read)
+    for folder in _run_folders(out):
+        if folder.is_run:
+            folder.refuse_loss(read)
+
+
+def _forget_earlier(out: Path, wanted: Sequence[Path] | None) -> None:
+    """Remove page and plots of an earlier evaluation, and its runs, if only some are ``wanted``.
+
+    All figures are known by now: an earlier evaluation is whole until the new one is written.
+    """
+    for path in (*_made(out), out / _JSON):
+        path.unlink(missing_ok=True)
+    for folder in _run_folders(out):
+        if wanted is not None and folder.path not in wanted:
+            folder.remove()
+
+
+def _described(trial: _Trial, done: Run, out: Path) -> dict[str, Any]:
+    info = trial.info
+    return {
+        "label": trial.label,
+        "modelset": {
+            "name": info.name,
+            "version": info.version,
+            "checksum": info.checksum,
+            "files": dict(info.files),
+        },
+        "reading": info.reading,
+        "gene_caller": trial.settings.gene_caller,
+        "chunk_length": trial.settings.length,
+        "precision": trial.settings.precision,
+        "called_by": done.summary["called_by"],
+        "run": str(done.folder.relative_to(out)),
+    }
+
+
+def _content(labelled: LabelledFiles, evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+    warnings = []
+    if shared := labelled.in_both:
+        warnings.append(
+            f"{len(shared)} of the other records have the same DNA as a viral one "
+            f"({shared[0]!r} is the first): they cannot be told apart, and lower every figure."
+        )
+    return {
+        "virnuc_dask": version("virnuc-dask"),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "seed": SEED,
+        "resamples": RESAMPLES,
+        "groups": [asdict(group) for group in labelled.groups],
+        "warnings": warnings,
+        "evaluations": evaluations,
+    }
+
+
+def _write(content: dict[str, Any], out: Path) -> None:
+    """Write plots and page first: the JSON file is there when all is done."""
+    from virnuc_dask.lab.quality.plots import draw
+    from virnuc_dask.lab.quality.report import page
+
+    plots = list(draw(content))
+    (out / _PLOTS).mkdir(exist_ok=True)
+    for plot in plots:
+        with written_whole(out / _PLOTS / f"{plot.name}.png") as stream:
+            stream.write(plot.png)
+        write_text(out / _PLOTS / f"{plot.name}.svg", plot.svg)
+    write_text(out / _HTML, page(content, plots))
+    content["outputs"] = sizes(out, _output_names())
+    write_text(out / _JSON, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def summary_lines(content: dict[str, Any]) -> Iterator[str]:
+    """The most wanted figures as a table for a terminal.
+
+    ``shared`` are the contigs that all sets score.
+    """
+    shown = [figure for figure in FIGURES if figure.short]
+    width = max(len(e["label"]) for e in content["evaluations"])
+    yield f"{'':{width}}  level    {''.join(f'{figure.short:>10}' for figure in shown)}"
+    for level in ("frames", "chunks", "contigs", "shared"):
+        for e in content["evaluations"]:
+            found = e["shared_contigs"] if level == "shared" else e["levels"].get(level)
+            if found is not None:
+                values = (found[figure.key] for figure in shown)
+                cells = "".join(f"{'-' if v is None else f'{v:.4f}':>10}" for v in values)
+                yield f"{e['label']:{width}}  {level:<9}{cells}"

@@ -1,0 +1,1 @@
+"""Labelled files: whose records are viral, and whose are not."""

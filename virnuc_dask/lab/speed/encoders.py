@@ -1,0 +1,288 @@
+"""All that is measured of encoders: the ceiling, rates by precision and by tokens a batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from virnuc_dask.encoders.cost import Layer, layer_of
+from virnuc_dask.encoders.encoder import Encoder, EncoderSpec, Placement, load_encoder
+from virnuc_dask.encoders.processor import this_processor
+from virnuc_dask.encoders.transformer import TransformerEncoder
+from virnuc_dask.lab.speed.machine import PeakMemory
+from virnuc_dask.lab.speed.metagenome import draw_frames
+from virnuc_dask.lab.speed.process import Tell
+from virnuc_dask.lab.speed.products import gemm_rate, timed
+from virnuc_dask.lab.speed.random_weights import ESM2_SIZES, write_esm2
+from virnuc_dask.lab.speed.recommendation import (
+    Trial,
+    best_max_tokens,
+    best_precision,
+    seconds_per_frame,
+)
+from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
+from virnuc_dask.modelsets.registry import find, read_info, verify
+from virnuc_dask.modelsets.source import ModelSource
+
+MAX_TOKENS = {
+    "cpu": (None, 512, 1024, 2048, 4096, 8192),
+    "cuda": (None, 8192, 16384, 32768, 65536, 131072),
+}
+# So many texts are embedded at once at least, so that batches fill, and at most, so that it ends.
+_FEWEST, _MOST = 8, 20_000
+_COMPARED = 16  # texts on which precisions are compared
+DNA, PEPTIDE = "dna", "peptide"
+_OF_DNA = {"dnabert_s", "dna_ngrams", "dna_words"}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An encoder to measure, and what to feed it."""
+
+    label: str
+    spec: EncoderSpec
+    folder: Path
+    chunk_length: int
+
+    @property
+    def kind(self) -> str:
+        """Whether it reads DNA or peptides."""
+        return DNA if self.spec.architecture in _OF_DNA else PEPTIDE
+
+    def draw_texts(self, count: int, seed: int = 1) -> list[str]:
+        """So many frames of random genes, all different, as this encoder reads them."""
+        frames = draw_frames(count, self.chunk_length, seed)
+        return [frame.dna if self.kind == DNA else frame.peptide for frame in frames]
+
+    def load(self, placement: Placement) -> Encoder:
+        """The encoder, there."""
+        return load_encoder(self.spec, self.folder, placement)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPlan:
+    """What to measure."""
+
+    source: ModelSource
+    chunk_length: int
+    esm2: tuple[str, ...] = ()  # sizes with random weights, beside the model set's encoders
+    trial_s: float = 3.0  # for each rate
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFigures:
+    """What came out. Rates of matrix products are GFLOP/s, by encoder and precision.
+
+    ``trials`` are by precision, ``swept`` by tokens a batch; ``precision`` and ``max_tokens`` are
+    the best for the model set's two encoders together.
+    """
+
+    device: str
+    threads: int
+    gemm_gflops: Mapping[str, Mapping[str, float]]
+    trials: Sequence[Trial]
+    swept: Sequence[Trial]
+    labels: Sequence[str]  # of the model set's own encoders
+    precision: str
+    max_tokens: int | None
+
+    def best_for(self, label: str) -> Trial:
+        """The fastest of an encoder's trials by tokens a batch, or its only one."""
+        swept = [trial for trial in self.swept if trial.label == label]
+        rates = swept or [trial for trial in self.trials if trial.label == label]
+        return max(rates, key=lambda trial: trial.tokens_per_s)
+
+    @property
+    def frames_per_s(self) -> float:
+        """Frames a second that the model set's encoders do at their best, one after the other."""
+        own = [trial for trial in self.trials if trial.label in self.labels]
+        return 1 / seconds_per_frame(own, lambda trial: trial.precision)[self.precision]
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures, for a file."""
+        return {
+            "device": self.device,
+            "threads": self.threads,
+            "gemm_gflops": self.gemm_gflops,
+            "encoders": [asdict(trial) for trial in self.trials],
+            "max_tokens": [asdict(trial) for trial in self.swept],
+        }
+
+
+def precisions(device: str) -> tuple[str, ...]:
+    """The precisions that a device has instructions for, without fp8."""
+    if device == "cuda":
+        return "fp32", "fp16", "bf16"
+    return ("fp32", "bf16") if this_processor().multiplies_bf16 else ("fp32",)
+
+
+def measure_encoders(tell: Tell, plan: EncoderPlan) -> EncoderFigures:
+    """Measure the encoders of a model set, and ESM-2 of other sizes, with all threads of the plan.
+
+    Raises
+    ------
+    ModelSetError
+        If the model set is missing or damaged, or its device is not there.
+    """
+    device = resolve_device(plan.source)
+    limit_threads(plan.source.threads)
+    with TemporaryDirectory(prefix="virnuc-bench-") as scratch:
+        own = _own_encoders(plan)
+        subjects = own + [_random_esm2(size, Path(scratch), plan) for size in plan.esm2]
+        ceilings = _ceilings(subjects, device, plan, tell)
+        trials: dict[str, list[Trial]] = {}
+        for subject in subjects:
+            rates = ceilings.get(subject.label, {})
+            trials[subject.label] = list(_by_precision(subject, device, rates, plan, tell))
+        tried = [trial for subject in own for trial in trials[subject.label]]
+        precision = best_precision(tried)
+        swept = []
+        for subject in subjects:
+            best = precision if subject in own else best_precision(trials[subject.label])
+            swept += _sweep(subject, Placement(device, best), plan, tell)
+    labels = [subject.label for subject in own]
+    mine = [trial for trial in swept if trial.label in labels]
+    return EncoderFigures(
+        device=device,
+        threads=torch.get_num_threads(),
+        gemm_gflops=ceilings,
+        trials=[trial for of_one in trials.values() for trial in of_one],
+        swept=swept,
+        labels=labels,
+        precision=precision,
+        max_tokens=best_max_tokens(mine) if mine else None,
+    )
+
+
+def measure(subject: Subject, placement: Placement, budget_s: float) -> Trial:
+    """Load an encoder and find how fast it embeds, in about ``budget_s`` seconds once warm."""
+    with PeakMemory() as memory:
+        if placement.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        start = time.perf_counter()
+        encoder = subject.load(placement)
+        load_s = time.perf_counter() - start
+        texts = subject.draw_texts(_FEWEST)
+        while True:
+            spent = timed(lambda of=texts: encoder.embed(of), 0)  # type: ignore[misc]
+            if spent.median >= budget_s / 8 or len(texts) == _MOST:
+                break
+            texts = subject.draw_texts(min(_MOST, 4 * len(texts)))
+        spent = timed(lambda: encoder.embed(texts), budget_s)
+    tokens = count_tokens(encoder, texts)
+    layer = layer_of(subject.spec)
+    rate, per_text = tokens / spent.median, tokens / len(texts)
+    on_gpu = placement.device == "cuda"
+    return Trial(
+        label=subject.label,
+        kind=subject.kind,
+        precision=placement.precision,
+        max_tokens=placement.max_tokens,
+        tokens_per_s=rate,
+        tokens_per_text=per_text,
+        gflops_per_s=None if layer is None else rate * layer.flops_per_token(per_text) / 1e9,
+        load_s=load_s,
+        peak_ram_bytes=memory.ram_bytes,
+        peak_gpu_bytes=torch.cuda.max_memory_reserved() if on_gpu else 0,
+    )
+
+
+def agreement(subject: Subject, placement: Placement) -> float:
+    """The smallest cosine between an embedding at ``placement`` and the same one in fp32."""
+    texts = subject.draw_texts(_COMPARED, seed=2)
+    exact = subject.load(replace(placement, precision="fp32")).embed(texts)
+    return smallest_cosine(subject.load(placement).embed(texts), exact)
+
+
+def smallest_cosine(ours: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
+    """The smallest cosine between rows of the same place; shapes (texts, dim)."""
+    ours, exact = ours.astype(np.float64), exact.astype(np.float64)
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(exact, axis=1)
+    return float(((ours * exact).sum(1) / lengths).min())
+
+
+def count_tokens(encoder: Encoder, texts: Sequence[str]) -> int:
+    """Tokens that an encoder sees of ``texts``; letters where it has no tokens."""
+    seen = encoder.tokenise(texts) if isinstance(encoder, TransformerEncoder) else texts
+    return sum(map(len, seen))
+
+
+def _own_encoders(plan: EncoderPlan) -> list[Subject]:
+    folder = find(plan.source.name)
+    info = read_info(folder)
+    verify(folder, info)
+    return [
+        Subject(f"{role} encoder ({spec.architecture})", spec, folder, plan.chunk_length)
+        for role, spec in (("nucleotide", info.nucleotide), ("peptide", info.peptide))
+    ]
+
+
+def _random_esm2(size: str, scratch: Path, plan: EncoderPlan) -> Subject:
+    folder = scratch / size
+    folder.mkdir()
+    spec = write_esm2(ESM2_SIZES[size], folder)
+    return Subject(f"ESM-2 {size}, random weights", spec, folder, plan.chunk_length)
+
+
+def _ceilings(
+    subjects: Sequence[Subject], device: str, plan: EncoderPlan, tell: Tell
+) -> dict[str, dict[str, float]]:
+    """GFLOP/s of each encoder's matrix products; of ESM-2 8M's where no encoder has any."""
+    layers = {subject.label: layer_of(subject.spec) for subject in subjects}
+    found = {label: layer for label, layer in layers.items() if layer is not None}
+    if not found:
+        dim = ESM2_SIZES["8M"].embed_dim
+        shapes = ((dim, 3 * dim), (dim, dim), (dim, 4 * dim), (4 * dim, dim))
+        found = {"products of ESM-2 8M": Layer(shapes, dim, ESM2_SIZES["8M"].layers)}
+    ceilings: dict[str, dict[str, float]] = {}
+    for label, layer in found.items():
+        rates = {
+            precision: round(gemm_rate(layer, precision, device, plan.trial_s / 2) / 1e9, 1)
+            for precision in precisions(device)
+        }
+        ceilings[label] = rates
+        shown = ", ".join(f"{precision} {rate:,.0f}" for precision, rate in rates.items())
+        tell(f"matrix products, width {layer.width}: {shown} GFLOP/s")
+    return ceilings
+
+
+def _by_precision(
+    subject: Subject, device: str, ceiling: Mapping[str, float], plan: EncoderPlan, tell: Tell
+) -> Iterator[Trial]:
+    """A trial for each precision; n-grams compute alike in all of them and have one, fp32."""
+    for precision in precisions(device) if ceiling else ("fp32",):
+        placement = Placement(device, precision)
+        trial = measure(subject, placement, plan.trial_s)
+        if trial.gflops_per_s is not None:
+            near = None if precision == "fp32" else agreement(subject, placement)
+            share = trial.gflops_per_s / ceiling[precision]
+            trial = replace(trial, fraction_of_gemm=share, smallest_cosine_to_fp32=near)
+        tell(trial.line())
+        yield trial
+
+
+def _sweep(subject: Subject, placement: Placement, plan: EncoderPlan, tell: Tell) -> list[Trial]:
+    """A transformer at several numbers of tokens a batch, until one does not fit into memory.
+
+    N-grams have no such choice.
+    """
+    trials: list[Trial] = []
+    for tokens in MAX_TOKENS[placement.device] if layer_of(subject.spec) else ():
+        try:
+            tried = replace(placement, max_tokens=tokens)
+            trials.append(measure(subject, tried, plan.trial_s / 2))
+        except torch.OutOfMemoryError:
+            break
+    if trials:
+        shown = ", ".join(f"{t.max_tokens or 'automatic'}: {t.tokens_per_s:,.0f}" for t in trials)
+        tell(f"{subject.label}, {placement.precision}, tokens/s by tokens a batch: {shown}")
+    return trials

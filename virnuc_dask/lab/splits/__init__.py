@@ -1,0 +1,1 @@
+"""What belongs together: by groups that are named, or by what sequences share."""

@@ -1,0 +1,91 @@
+"""k-mers of DNA on both strands, words of peptides, and which sequences share them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.uint64]
+
+_BASES, _RESIDUES = b"ACGT", b"ACDEFGHIKLMNPQRSTVWY"
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Words(NamedTuple):
+    """Stretches of some letters as numbers, in the order of the texts that they are of."""
+
+    number: Numbers
+    text: NDArray[np.int64]  # its place among the texts
+
+
+def kmers_of(sequences: Sequence[str], k: int) -> Words:
+    """The k-mers of DNA, on whichever strand is the smaller number; k is at most 31.
+
+    Those with a letter other than A, C, G and T are left out.
+    """
+    return _words(sequences, _BASES, k, both_strands=True)
+
+
+def words_of(peptides: Sequence[str], length: int) -> Words:
+    """Words of so many residues, at most 14; those with a letter that is no amino acid left out."""
+    return _words(peptides, _RESIDUES, length)
+
+
+def sampled(kmers: Numbers, one_in: int) -> Numbers:
+    """Those whose hash is among the smallest, about one in so many: the same of all sequences."""
+    chosen: Numbers = kmers[kmers * _MULTIPLIER < np.uint64((2**64 - 1) // one_in)]
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class KmerIndex:
+    """The k-mers of some sequences."""
+
+    k: int
+    kmers: Numbers  # sorted, each once
+
+    @classmethod
+    def of(cls, sequences: Iterable[str], k: int) -> Self:
+        """All of the ``sequences``' k-mers, on either strand."""
+        kmers = [kmers_of([dna], k).number for dna in sequences]
+        return cls(k, np.unique(np.concatenate([np.empty(0, np.uint64), *kmers])))
+
+    def shared(self, sequences: Sequence[str]) -> NDArray[np.int64]:
+        """How many places of each sequence have a k-mer of the index."""
+        words = kmers_of(sequences, self.k)
+        place = np.searchsorted(self.kmers, words.number)
+        known = np.append(self.kmers, np.uint64(2**64 - 1))[place] == words.number
+        return np.bincount(words.text[known], minlength=len(sequences))
+
+
+def _words(
+    texts: Sequence[str], letters: bytes, length: int, *, both_strands: bool = False
+) -> Words:
+    """All words, two texts joined by a letter that no word has."""
+    code = np.full(256, len(letters), np.uint8)
+    for case in (letters, letters.lower()):
+        code[list(case)] = range(len(letters))
+    codes = code[np.frombuffer("\n".join(texts).encode("ascii"), np.uint8)]
+    if len(codes) < length:
+        return Words(np.empty(0, np.uint64), np.empty(0, np.int64))
+    other = np.cumsum(np.concatenate(([0], codes == len(letters))), dtype=np.int64)
+    at = np.flatnonzero(other[length:] == other[:-length])
+    number = _numbers(codes, len(letters), length)
+    if both_strands:
+        turned = _numbers(codes[::-1] ^ np.uint8(3), len(letters), length)
+        number = np.minimum(number, turned[::-1])
+    ends = np.cumsum([len(text) + 1 for text in texts])
+    return Words(number[at], np.searchsorted(ends, at, side="right"))
+
+
+def _numbers(codes: NDArray[np.uint8], base: int, length: int) -> Numbers:
+    """The word at every place as a number, its first letter highest."""
+    number = np.zeros(len(codes) - length + 1, np.uint64)
+    for place in range(length):
+        number *= np.uint64(base)
+        number += codes[place : place + len(number)]
+    return number
