@@ -12,7 +12,6 @@ from virnuc_dask.lab.calibrate_contigs import calibrate, familiarity
 from virnuc_dask.lab.contig_fit import Weighers, fit
 from virnuc_dask.lab.recipe import (
     NOISE,
-    PROPHAGE,
     VIRUSES,
     CalibrationSettings,
     ContigSettings,
@@ -73,7 +72,7 @@ def learn_reader(
 ) -> Learnt:
     """Fit both models to the contigs that are taught, calibrated by those without each part.
 
-    Prophages are not taught, and count when it is said what a score is worth.
+    Those that are not taught, prophages among them, are judged by models without their part too.
 
     Parameters
     ----------
@@ -98,9 +97,8 @@ def learn_reader(
         log.info("contig model without part %d", left_out)
     judged = chances(np.where(np.isnan(score), "", kind), group, asdict(calibration.shares))
     rows = np.flatnonzero(judged)
-    is_virus = np.isin(kind[rows], (*VIRUSES, PROPHAGE))
-    lengths = calibration.lengths_nt
-    curve = calibrate(score[rows], length[rows], is_virus, judged[rows] * len(rows), lengths)
+    lengths, heavy = calibration.lengths_nt, judged[rows] * len(rows)
+    curve = calibrate(score[rows], length[rows], viral[rows], heavy, lengths)
     # Noise is no example of what is familiar.
     real = np.where(kind == NOISE, 0, chance)
     drawn = np.random.default_rng(seed).choice(len(of), _FAMILIAR, p=real / real.sum())

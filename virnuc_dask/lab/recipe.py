@@ -241,9 +241,8 @@ class ContigSettings(Section):
 class CalibrationShares(Section):
     """Of the viruses, and of the others, that probabilities are for: as in metagenomes."""
 
-    phage: float = 0.75
+    phage: float = 0.85
     eukaryotic_virus: float = 0.15
-    prophage: float = 0.10
     prokaryote: float = 0.85
     plasmid: float = 0.09
     eukaryote: float = 0.05
