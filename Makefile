@@ -7,7 +7,7 @@ DEMO := demo
 # A single file is quicker without: .venv/bin/python -m pytest tests/sequences/test_frames.py
 IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
-# What `make test` runs; "not slow and not faults" where processes are ended otherwise than on Linux.
+# What `make test` runs. On macOS "not slow and not faults": processes end otherwise there.
 MARKS ?= not slow
 
 .PHONY: demo test test-slow test-faults check docs clean

@@ -7,7 +7,7 @@ name in `MAKERS` returns. Nothing here needs MkDocs or torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,7 @@ def _on_site(link: re.Match[str]) -> str:
     return text
 
 
-MAKERS = {
+MAKERS: Mapping[str, Callable[..., str]] = {
     "columns": columns,
     "commands": commands,
     "errors": errors,
