@@ -7,14 +7,17 @@ DEMO := demo
 # A single file is quicker without: .venv/bin/python -m pytest tests/sequences/test_frames.py
 IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-faults check clean
+# What `make test` runs. On macOS "not slow and not faults": processes end otherwise there.
+MARKS ?= not slow
+
+.PHONY: demo test test-slow test-faults check docs clean
 
 demo: .venv/ready
 	$(BIN)/python -m virnuc_dask run tests/data/demo.fasta.gz -o $(DEMO) --config configs/laptop.yaml --force
 	@$(BIN)/python tests/data/demo_truth.py $(DEMO)
 
 test: .venv/ready
-	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow" --durations 15
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "$(MARKS)" --durations 15
 
 # What takes too long for every change: large inputs, long fuzzing, trainings of transformers.
 test-slow: .venv/ready
@@ -30,12 +33,16 @@ check: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The documentation's site, in docs/site; whatever MkDocs warns of is an error.
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file docs/mkdocs.yml
+
 # dask-cuda is installed without its dependencies: what it pins cannot be had everywhere, and its
 # code is imported and tested without a GPU.
 .venv/ready: pyproject.toml constraints.txt tests/cuda-requirements.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,jobqueue]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,docs,jobqueue]"
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps -r tests/cuda-requirements.txt
 	touch $@
 

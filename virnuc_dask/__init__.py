@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from virnuc_dask.modelsets.modelset import load_modelset
     from virnuc_dask.run import Run, run
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Run",
     "Settings",

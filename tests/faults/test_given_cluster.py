@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -205,7 +206,7 @@ def test_workers_of_another_version_are_refused_with_both(
         cluster.worker("older", PYTHONPATH=path)
         done = on(cluster, job).run()
         assert done.returncode == 6, done.stderr
-        assert "has virnuc_dask 0.0.9, this run 0.1.0" in done.stderr
+        assert f"has virnuc_dask 0.0.9, this run {version('virnuc-dask')}" in done.stderr
         return
     cluster.worker("sound")
     job = job.but(faults=job.faults | {"delay_s": 1.0})
@@ -217,5 +218,5 @@ def test_workers_of_another_version_are_refused_with_both(
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
     (refused,) = job.events("worker_refused")
-    assert "has virnuc_dask 0.0.9, this run 0.1.0" in refused["reason"]
+    assert f"has virnuc_dask 0.0.9, this run {version('virnuc-dask')}" in refused["reason"]
     assert json.loads((job.out / "run.json").read_text())["summary"]["chunks_failed"] == 0
