@@ -29,12 +29,12 @@ from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
 from virnuc_dask.lab.evaluate import evaluate
 from virnuc_dask.lab.speed.machine import describe, versions
+from virnuc_dask.lab.train import train
+from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe
+from virnuc_dask.lab.training.training_options import TrainingOptions
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.registry import ClassifierSpec, ModelSetInfo, read_info, write_info
 from virnuc_dask.sequences.records import read_records
-from virnuc_dask.train import train
-from virnuc_dask.training.fit_classifier import ClassifierRecipe
-from virnuc_dask.training.training_options import TrainingOptions
 
 KINDS = {"phage": "virus", "prokaryote": "other"}
 FEW_24MERS = 5  # of phages, in a tile: above, it holds a prophage

@@ -20,11 +20,11 @@ from virnuc_dask.errors import (
     PlanChangedError,
     UsageError,
 )
+from virnuc_dask.lab.train import train
 from virnuc_dask.modelsets.registry import ContigModelSpec, read_info, write_info
 from virnuc_dask.run import predict
 from virnuc_dask.sequences.genes import gene_caller
 from virnuc_dask.sequences.records import read_records
-from virnuc_dask.train import train
 
 DEMO = Path(__file__).parent / "data" / "demo.fasta.gz"
 STOPS = "TTAGTTAATTAACTAA"  # in every frame

@@ -26,7 +26,7 @@ FLOORS = [
     {"planning"},
     {"run"},
     # Makes and measures; nothing of the main job is above it.
-    {"lab", "training", "train"},
+    {"lab"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -124,7 +124,7 @@ def test_a_room_imports_only_itself_and_rooms_below():
 
 
 def test_the_main_job_does_not_know_the_lab():
-    above = {"lab", "training", "train", "cli"}
+    above = {"lab", "cli"}
     assert_none({module: rooms_imported(module) & {"lab"} for module in outside(above)})
 
 

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pytest
 
 from virnuc_dask.lab.frame_contigs import Drawn, Labelled, contigs_of, draw, learn
+from virnuc_dask.lab.training.unseen_frames import ScoredFrames
 from virnuc_dask.modelsets.contig_features import contig_feature_names, contig_features
 from virnuc_dask.modelsets.gene_sums import GeneColumns, GeneSums
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.stages.gene_calls import rows_of_frames
 from virnuc_dask.tables import schemas
-from virnuc_dask.training.unseen_frames import ScoredFrames
 
 CHUNK_NT = 500
 

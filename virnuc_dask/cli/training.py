@@ -124,8 +124,8 @@ def train_command(
     --virus and --other take FASTA, FASTQ or GenBank files, plain or compressed.
     """
     resume, force = take_restart(options)
-    from virnuc_dask.train import train
-    from virnuc_dask.training.training_options import parse_options
+    from virnuc_dask.lab.train import train
+    from virnuc_dask.lab.training.training_options import parse_options
 
     how = parse_options(**{name: options.pop(name) for name in _TRAINING})
     settings = prepare(options)

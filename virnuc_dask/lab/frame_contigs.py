@@ -13,11 +13,11 @@ from virnuc_dask.lab.read_contigs import Contigs, learn_reader
 from virnuc_dask.lab.recipe import VIRUSES, CalibrationSettings, ContigSettings
 from virnuc_dask.lab.short_pieces import frame_columns
 from virnuc_dask.lab.taught import Flags, Fragments
+from virnuc_dask.lab.training.unseen_frames import ScoredFrames
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.gene_sums import GeneColumns, IntArray
 from virnuc_dask.modelsets.registry import FRAMES
 from virnuc_dask.sequences.chunks import span_arrays
-from virnuc_dask.training.unseen_frames import ScoredFrames
 
 _FEWEST_CHUNKS = 3  # a record of fewer says little of how chunks add up
 _LONGEST_CHUNKS = 40

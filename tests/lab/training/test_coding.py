@@ -9,10 +9,10 @@ from Bio.Seq import Seq
 from Bio.SeqFeature import BeforePosition, CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
 
+from virnuc_dask.lab.training.coding import CodingIndex, CodingSpans, FrameSpans
+from virnuc_dask.lab.training.genbank import CodingSpan, read_genbank
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.sequences.frames import find_frames
-from virnuc_dask.training.coding import CodingIndex, CodingSpans, FrameSpans
-from virnuc_dask.training.genbank import CodingSpan, read_genbank
 
 CHUNK = 60
 

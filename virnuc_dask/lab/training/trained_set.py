@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 from virnuc_dask.lab.quality import calibrate
 from virnuc_dask.lab.quality.assessment import level_quality
 from virnuc_dask.lab.quality.scored import Level
+from virnuc_dask.lab.training.classifier_report import ClassifierReport, PartCounts
+from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe, Fitted
+from virnuc_dask.lab.training.frame_features import FrameSet, LabelledRun
+from virnuc_dask.lab.training.groups import PARTS, TEST, VALIDATION, Split
+from virnuc_dask.lab.training.held_out import HeldOut, call_part, score_part
+from virnuc_dask.lab.training.new_modelset import write_modelset
+from virnuc_dask.lab.training.training_records import TrainingRecords
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.contig_model import ContigModel
@@ -21,13 +28,6 @@ from virnuc_dask.modelsets.modelset import ModelSet, load
 from virnuc_dask.modelsets.registry import ContigModelSpec, ModelSetInfo, read_info, write_info
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.calls import CallRule
-from virnuc_dask.training.classifier_report import ClassifierReport, PartCounts
-from virnuc_dask.training.fit_classifier import ClassifierRecipe, Fitted
-from virnuc_dask.training.frame_features import FrameSet, LabelledRun
-from virnuc_dask.training.groups import PARTS, TEST, VALIDATION, Split
-from virnuc_dask.training.held_out import HeldOut, call_part, score_part
-from virnuc_dask.training.new_modelset import write_modelset
-from virnuc_dask.training.training_records import TrainingRecords
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 import random
 
-from virnuc_dask.training.similar import K, kmers_of
+from virnuc_dask.lab.training.similar import K, kmers_of
 
 
 def random_dna(length, seed):

@@ -13,12 +13,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError
+from virnuc_dask.lab.training.coding import CodingIndex, FrameSpans
+from virnuc_dask.lab.training.groups import PARTS, TRAINING, VALIDATION
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import read_table
 from virnuc_dask.tables.plan import Plan
 from virnuc_dask.tables.vectors import from_column
-from virnuc_dask.training.coding import CodingIndex, FrameSpans
-from virnuc_dask.training.groups import PARTS, TRAINING, VALIDATION
 
 Floats = NDArray[np.float64]
 

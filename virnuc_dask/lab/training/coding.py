@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from virnuc_dask.training.genbank import CodingSpan
+from virnuc_dask.lab.training.genbank import CodingSpan
 
 Ints = NDArray[np.int64]
 

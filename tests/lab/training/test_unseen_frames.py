@@ -3,10 +3,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from virnuc_dask.lab.training.frame_features import FrameSet, PartitionFrames
+from virnuc_dask.lab.training.unseen_frames import score_unseen
 from virnuc_dask.stages.predict import viral_logit
 from virnuc_dask.tables.vectors import to_column
-from virnuc_dask.training.frame_features import FrameSet, PartitionFrames
-from virnuc_dask.training.unseen_frames import score_unseen
 
 # Of each record: its fold; the last one is not used.
 FOLD = np.array([1, 0, 1, -1], np.int8)

@@ -3,13 +3,13 @@ import pytest
 
 from virnuc_dask import load_settings, run
 from virnuc_dask.lab.quality.scored import Level
+from virnuc_dask.lab.training.frame_features import LabelledRun
+from virnuc_dask.lab.training.groups import TEST
+from virnuc_dask.lab.training.held_out import MOST_CHUNKS, HeldOut, score_part
 from virnuc_dask.modelsets.calibration import margins
 from virnuc_dask.modelsets.modelset import load_modelset
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_plan
-from virnuc_dask.training.frame_features import LabelledRun
-from virnuc_dask.training.groups import TEST
-from virnuc_dask.training.held_out import MOST_CHUNKS, HeldOut, score_part
 
 
 def held_out(score, record, is_virus) -> HeldOut:

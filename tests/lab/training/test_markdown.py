@@ -2,7 +2,7 @@
 
 import pytest
 
-from virnuc_dask.training.markdown import number, percent, table
+from virnuc_dask.lab.training.markdown import number, percent, table
 
 
 def test_a_table_has_as_many_cells_in_every_line():

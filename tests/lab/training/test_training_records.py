@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from virnuc_dask.errors import BadInputError, UsageError
+from virnuc_dask.lab.training.training_records import LeftOut, gather_records, read_groups
 from virnuc_dask.sequences.records import read_records
-from virnuc_dask.training.training_records import LeftOut, gather_records, read_groups
 
 A, B, C, D = "ATGGCTGAACGT", "ATGTTTCCCGGA", "ATGAAACGTTAC", "GGGGATTACAGG"
 GENBANK = f"""LOCUS       G1                        12 bp    DNA     linear   VRL 01-JAN-2020

@@ -21,6 +21,26 @@ from virnuc_dask.errors import (
     OutputExistsError,
     UsageError,
 )
+from virnuc_dask.lab.training.fit_classifier import Epoch, fit_classifier, folded
+from virnuc_dask.lab.training.frame_features import FrameSet, LabelledRun, store_frames
+from virnuc_dask.lab.training.groups import (
+    PARTS,
+    TRAINING,
+    Split,
+    similar_groups,
+    split_groups,
+)
+from virnuc_dask.lab.training.trained_set import (
+    Learned,
+    LearnedContigs,
+    Material,
+    Origin,
+    TrainedSet,
+    write_trained,
+)
+from virnuc_dask.lab.training.training_options import TrainingOptions
+from virnuc_dask.lab.training.training_records import TrainingRecords, gather_records, read_groups
+from virnuc_dask.lab.training.unseen_frames import score_unseen
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.folders import own_files, put_in_place
 from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
@@ -35,26 +55,6 @@ from virnuc_dask.tables.ownership import refuse_loss
 from virnuc_dask.tables.parquet import is_half_written
 from virnuc_dask.tables.paths import writing
 from virnuc_dask.tables.plan import read_plan
-from virnuc_dask.training.fit_classifier import Epoch, fit_classifier, folded
-from virnuc_dask.training.frame_features import FrameSet, LabelledRun, store_frames
-from virnuc_dask.training.groups import (
-    PARTS,
-    TRAINING,
-    Split,
-    similar_groups,
-    split_groups,
-)
-from virnuc_dask.training.trained_set import (
-    Learned,
-    LearnedContigs,
-    Material,
-    Origin,
-    TrainedSet,
-    write_trained,
-)
-from virnuc_dask.training.training_options import TrainingOptions
-from virnuc_dask.training.training_records import TrainingRecords, gather_records, read_groups
-from virnuc_dask.training.unseen_frames import score_unseen
 
 log = logging.getLogger(__name__)
 

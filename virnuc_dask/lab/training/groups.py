@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import UsageError
-from virnuc_dask.training.similar import K, kmers_of
+from virnuc_dask.lab.training.similar import K, kmers_of
 
 PARTS = ("training", "validation", "test")
 TRAINING, VALIDATION, TEST = range(len(PARTS))

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from virnuc_dask.training.fit_classifier import ClassifierRecipe, Epoch
-from virnuc_dask.training.groups import PARTS
-from virnuc_dask.training.markdown import number, table
-from virnuc_dask.training.training_records import DataFile, LeftOut
+from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe, Epoch
+from virnuc_dask.lab.training.groups import PARTS
+from virnuc_dask.lab.training.markdown import number, table
+from virnuc_dask.lab.training.training_records import DataFile, LeftOut
 
 Figures = Mapping[str, Any]
 

@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy
 
 from virnuc_dask.errors import BadSettingError
 from virnuc_dask.lab.quality.figures import auroc
+from virnuc_dask.lab.training.frame_features import FrameSet, Scaling
 from virnuc_dask.modelsets.classifier import Classifier
-from virnuc_dask.training.frame_features import FrameSet, Scaling
 
 _FRAMES_AT_ONCE = 8_192
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from virnuc_dask.lab.quality.figures import Flags, Floats, means
 from virnuc_dask.lab.quality.scored import Level
+from virnuc_dask.lab.training.frame_features import LabelledRun, PartitionFrames
 from virnuc_dask.modelsets.calibration import Calibration, margins, probability
 from virnuc_dask.modelsets.modelset import ModelSet
 from virnuc_dask.stages.calls import VIRUS, CallRule, call_chunks
 from virnuc_dask.stages.gene_calls import GeneScores
 from virnuc_dask.stages.predict import predict_frames
-from virnuc_dask.training.frame_features import LabelledRun, PartitionFrames
 
 # Longer records count as several contigs when a calibration is made.
 MOST_CHUNKS = 100

@@ -19,16 +19,16 @@ from virnuc_dask.errors import (
     PlanChangedError,
     UsageError,
 )
+from virnuc_dask.lab.train import train
+from virnuc_dask.lab.training.classifier_report import ClassifierReport
+from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe, fit_classifier
+from virnuc_dask.lab.training.frame_features import LabelledRun, store_frames
+from virnuc_dask.lab.training.groups import PARTS, TEST, TRAINING
+from virnuc_dask.lab.training.training_options import TrainingOptions, parse_options
+from virnuc_dask.lab.training.unseen_frames import score_unseen
 from virnuc_dask.modelsets.registry import read_info, verify, write_info
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_plan
-from virnuc_dask.train import train
-from virnuc_dask.training.classifier_report import ClassifierReport
-from virnuc_dask.training.fit_classifier import ClassifierRecipe, fit_classifier
-from virnuc_dask.training.frame_features import LabelledRun, store_frames
-from virnuc_dask.training.groups import PARTS, TEST, TRAINING
-from virnuc_dask.training.training_options import TrainingOptions, parse_options
-from virnuc_dask.training.unseen_frames import score_unseen
 
 # Codons that each class prefers; none is a stop codon on either strand.
 CODONS = {
@@ -217,7 +217,7 @@ def test_an_interrupted_training_is_resumed_and_a_changed_one_refused(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("virnuc_dask.train.fit_classifier", interrupted)
+        patch.setattr("virnuc_dask.lab.train.fit_classifier", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(virus, other, out, **way)
     with pytest.raises(OutputExistsError, match="--resume"):
@@ -252,7 +252,7 @@ def trained_on_long(long_files, settings, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained") / "long"
     virus, other = [long_files["virus"]], [long_files["other"]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("virnuc_dask.train.score_unseen", spy)
+        patch.setattr("virnuc_dask.lab.train.score_unseen", spy)
         return train(virus, other, out, settings=settings, options=options), given
 
 
@@ -300,7 +300,7 @@ def with_model(settings, folder: Path):
 
 
 def test_short_records_teach_none_and_that_is_said(files, settings, tmp_path, caplog):
-    with caplog.at_level("INFO", logger="virnuc_dask.train"):
+    with caplog.at_level("INFO", logger="virnuc_dask.lab.train"):
         done = train(
             [files["virus.fa"]],
             [files["other.fa"]],
@@ -450,7 +450,7 @@ def test_mistakes_end_with_their_exit_code_and_leave_nothing(
 
 
 def test_without_scikit_learn_it_says_what_to_install(files, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr("virnuc_dask.train.find_spec", lambda _: None)
+    monkeypatch.setattr("virnuc_dask.lab.train.find_spec", lambda _: None)
     with pytest.raises(
         UsageError, match=r"scikit-learn, lightgbm, numba: pip install 'virnuc-dask\[training\]'"
     ):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.training.frame_features import FrameSet, LabelledRun, PartitionFrames
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.stages.predict import viral_logit
-from virnuc_dask.training.frame_features import FrameSet, LabelledRun, PartitionFrames
 
 Indices = NDArray[np.int64]
 
