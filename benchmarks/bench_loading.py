@@ -113,14 +113,14 @@ def write_modelset(folder: Path, size: str, stored: str) -> None:
     from virnuc_dask.encoders.encoder import EncoderSpec
     from virnuc_dask.measuring.random_weights import ESM2_SIZES
     from virnuc_dask.modelsets.classifier import Classifier
-    from virnuc_dask.modelsets.published_encoders import write_tensors
-    from virnuc_dask.modelsets.registry import (
+    from virnuc_dask.modelsets.manifest import (
         FRAMES,
         ClassifierSpec,
         find,
         read_info,
         write_info,
     )
+    from virnuc_dask.modelsets.published_encoders import write_tensors
 
     mini = find("mini")
     sizes = ESM2_SIZES[size]

@@ -19,7 +19,7 @@ from virnuc_dask.errors import (
     PlanChangedError,
     UsageError,
 )
-from virnuc_dask.modelsets.registry import read_info, verify
+from virnuc_dask.modelsets.manifest import read_info, verify
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_plan
 from virnuc_dask.train import train

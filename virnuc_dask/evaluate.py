@@ -19,7 +19,7 @@ from virnuc_dask.cluster.connect import reached
 from virnuc_dask.cluster.hardware import hardware_of
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import OutputExistsError, UsageError
-from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
+from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info
 from virnuc_dask.planning import chunk_length, decided
 from virnuc_dask.quality.assessment import assess, difference, side_by_side
 from virnuc_dask.quality.figures import RESAMPLES, SEED

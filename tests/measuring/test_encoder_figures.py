@@ -6,7 +6,7 @@ from virnuc_dask.encoders.processor import Processor, this_processor
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.measuring import encoder_figures
 from virnuc_dask.measuring.encoder_figures import EncoderPlan, measure_encoders
-from virnuc_dask.modelsets.registry import find, read_info
+from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.modelsets.source import ModelSource
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.classifier import Classifier
+from virnuc_dask.modelsets.manifest import ModelSetInfo, read_info, write_info
 from virnuc_dask.modelsets.modelset import ModelSet, load
-from virnuc_dask.modelsets.registry import ModelSetInfo, read_info, write_info
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.quality import calibrate
 from virnuc_dask.quality.assessment import level_quality

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError, UsageError
-from virnuc_dask.modelsets.registry import sha256
+from virnuc_dask.modelsets.manifest import sha256
 from virnuc_dask.quality.labelled import check_classes, dna_digest
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.parquet import written_whole

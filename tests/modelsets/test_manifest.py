@@ -10,7 +10,7 @@ import pytest
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.calibration import Calibration
-from virnuc_dask.modelsets.registry import (
+from virnuc_dask.modelsets.manifest import (
     EMBEDDED,
     MANIFEST,
     ClassifierSpec,
