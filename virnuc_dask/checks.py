@@ -1,0 +1,141 @@
+"""Dataclasses that check what people and files say, and what is told when they refuse it.
+
+A field's type and limits are all there is to say about it: the check, the message and the JSON
+schema (``TypeAdapter(kind).json_schema()``) follow from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from textwrap import shorten
+from typing import Any, TypeVar
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from virnuc_dask.errors import BadSettingError
+
+# For `pydantic.dataclasses.dataclass`: a text is no number and 1 is not true, but 1 is 1.0; nothing
+# unknown is taken, no NaN or infinity. The checks are made when they are first needed.
+CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+_KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "a text",
+    "boolean": "true or false",
+    "array": "a list",
+    "null": "null",
+}
+_LIMITS = {
+    "minimum": "of at least",
+    "exclusiveMinimum": "above",
+    "maximum": "of at most",
+    "exclusiveMaximum": "below",
+    "multipleOf": "a multiple of",
+    "minItems": "of at least",
+    "maxItems": "of at most",
+}
+_LONGEST_SHOWN = 200
+Kind = TypeVar("Kind")
+_Schema = Mapping[str, Any]
+
+
+class Section:
+    """A group of settings: raises `BadSettingError` where one is made in Python, too."""
+
+    __slots__ = ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refused(
+        cls, values: Any, handler: ModelWrapValidatorHandler[Any], info: ValidationInfo
+    ) -> Any:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            if info.mode == "json":  # part of a whole, of which `build` knows the full names
+                raise
+            raise BadSettingError(explain(error, cls, cls.__name__)) from error
+
+
+def setting(default: Any, description: str, **limits: Any) -> Any:
+    """A field with its default and limits, as `pydantic.Field` names them."""
+    return Field(default, description=description, **limits)
+
+
+def build(kind: type[Kind], values: object, root: str) -> Kind:
+    """Make a dataclass from plain values, such as those of a JSON or YAML file.
+
+    Raises
+    ------
+    ValueError
+        Naming the first value that is refused, below ``root``, and what it may be.
+    """
+    # In JSON alone strictness lets a list be a tuple, and an object a dataclass.
+    text = json.dumps(values, default=str)
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise ValueError(explain(error, kind, root)) from error
+
+
+def explain(error: ValidationError, kind: type, root: str) -> str:
+    """What is wrong with the first value of a ``kind`` that was refused, in one sentence."""
+    first = error.errors(include_url=False)[0]
+    name, schema = _place(TypeAdapter(kind).json_schema(), first["loc"], root)
+    if first["type"] == "unexpected_keyword_argument":
+        return _unknown(name, str(first["loc"][-1]), sorted(schema["properties"]))
+    if first["type"] == "missing":
+        return f"{name} is missing."
+    if first["type"] == "value_error":
+        return f"{name} {first['ctx']['error']}."
+    return (
+        f"{name} must be {_allowed(schema)}, not {shorten(repr(first['input']), _LONGEST_SHOWN)}."
+    )
+
+
+def _place(whole: _Schema, path: Sequence[int | str], name: str) -> tuple[str, _Schema]:
+    """Full name and schema of the value at ``path``, or of the group that does not know its end."""
+    schema = _group(whole, whole)
+    found = schema
+    for part in path:
+        if isinstance(part, int):
+            inner = schema.get("items") or schema.get("prefixItems", [None])[0]
+        else:
+            inner = schema.get("properties", {}).get(part) or schema.get("additionalProperties")
+        if not inner:
+            break
+        name += f"[{part}]" if isinstance(part, int) else f".{part}"
+        found, schema = inner, _group(inner, whole)
+    return name, found if "properties" not in schema else schema
+
+
+def _group(schema: _Schema, whole: _Schema) -> _Schema:
+    """The schema itself, but for null, and not a reference to it."""
+    option: _Schema = next(
+        option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"
+    )
+    return whole["$defs"][option["$ref"].rpartition("/")[2]] if "$ref" in option else option
+
+
+def _unknown(group: str, name: str, known: Sequence[str]) -> str:
+    nearest = "".join(f"did you mean {each}? " for each in get_close_matches(name, known, 1))
+    return f"unknown setting {group}.{name}; {nearest}known: {', '.join(known)}."
+
+
+def _allowed(schema: _Schema) -> str:
+    if "anyOf" in schema:
+        return " or ".join(map(_allowed, schema["anyOf"]))
+    if choices := schema.get("enum", [schema["const"]] if "const" in schema else []):
+        return f"one of {', '.join(choices)}"
+    limits = [f"{word} {schema[limit]}" for limit, word in _LIMITS.items() if limit in schema]
+    return f"{_KINDS.get(schema.get('type', ''), 'named values')} {' and '.join(limits)}".rstrip()
