@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 from pydantic import (
     ConfigDict,
     Field,
+    GetPydanticSchema,
     ModelWrapValidatorHandler,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     model_validator,
 )
+from pydantic_core import core_schema
 
 from virnuc_dask.errors import BadSettingError
 
@@ -64,12 +66,17 @@ class Section:
         except ValidationError as error:
             if info.mode == "json":  # part of a whole, of which `build` knows the full names
                 raise
-            raise BadSettingError(explain(error, cls, cls.__name__)) from error
+            raise BadSettingError(explain(error, cls, cls.__name__) + ".") from error
 
 
 def setting(default: Any, description: str, **limits: Any) -> Any:
     """A field with its default and limits, as `pydantic.Field` names them."""
     return Field(default, description=description, **limits)
+
+
+def one_of(*choices: str) -> GetPydanticSchema:
+    """For ``Annotated[str, one_of("a", "b")]``: one of ``choices``, and a text for who uses it."""
+    return GetPydanticSchema(lambda *_: core_schema.literal_schema(list(choices)))
 
 
 def build(kind: type[Kind], values: object, root: str) -> Kind:
@@ -89,34 +96,32 @@ def build(kind: type[Kind], values: object, root: str) -> Kind:
 
 
 def explain(error: ValidationError, kind: type, root: str) -> str:
-    """What is wrong with the first value of a ``kind`` that was refused, in one sentence."""
+    """What is wrong with the first value of a ``kind`` that was refused; without a full stop."""
     first = error.errors(include_url=False)[0]
     name, schema = _place(TypeAdapter(kind).json_schema(), first["loc"], root)
     if first["type"] == "unexpected_keyword_argument":
         return _unknown(name, str(first["loc"][-1]), sorted(schema["properties"]))
     if first["type"] == "missing":
-        return f"{name} is missing."
+        return f"{name} is missing"
     if first["type"] == "value_error":
-        return f"{name} {first['ctx']['error']}."
-    return (
-        f"{name} must be {_allowed(schema)}, not {shorten(repr(first['input']), _LONGEST_SHOWN)}."
-    )
+        return f"{name} {first['ctx']['error']}"
+    return f"{name} must be {_allowed(schema)}, not {shorten(repr(first['input']), _LONGEST_SHOWN)}"
 
 
 def _place(whole: _Schema, path: Sequence[int | str], name: str) -> tuple[str, _Schema]:
     """Full name and schema of the value at ``path``, or of the group that does not know its end."""
-    schema = _group(whole, whole)
-    found = schema
+    found = whole
     for part in path:
+        group = _group(found, whole)
         if isinstance(part, int):
-            inner = schema.get("items") or schema.get("prefixItems", [None])[0]
+            inner = dict(enumerate(group.get("prefixItems", []))).get(part, group.get("items"))
         else:
-            inner = schema.get("properties", {}).get(part) or schema.get("additionalProperties")
+            inner = group.get("properties", {}).get(part, group.get("additionalProperties"))
         if not inner:
-            break
+            return name, group if "properties" in group else found
         name += f"[{part}]" if isinstance(part, int) else f".{part}"
-        found, schema = inner, _group(inner, whole)
-    return name, found if "properties" not in schema else schema
+        found = inner
+    return name, found
 
 
 def _group(schema: _Schema, whole: _Schema) -> _Schema:
@@ -129,7 +134,7 @@ def _group(schema: _Schema, whole: _Schema) -> _Schema:
 
 def _unknown(group: str, name: str, known: Sequence[str]) -> str:
     nearest = "".join(f"did you mean {each}? " for each in get_close_matches(name, known, 1))
-    return f"unknown setting {group}.{name}; {nearest}known: {', '.join(known)}."
+    return f"unknown setting {group}.{name}; {nearest}known: {', '.join(known)}"
 
 
 def _allowed(schema: _Schema) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, TypeVar
 
 import dask.config
 import dask.system
@@ -18,14 +18,12 @@ import yaml
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from virnuc_dask.checks import CHECKED, Section, build, setting
+from virnuc_dask.checks import CHECKED, Section, build, one_of, setting
 from virnuc_dask.errors import BadInputError, BadSettingError
 
 NAMESPACE = "virnuc"
 Group = TypeVar("Group")
-Device = Literal["auto", "cpu", "cuda"]
-GeneCaller = Literal["pyrodigal-gv", "fast"]
-GENE_CALLERS: tuple[str, ...] = get_args(GeneCaller)
+GENE_CALLERS = ("pyrodigal-gv", "fast")
 
 
 def cores() -> int:
@@ -44,7 +42,9 @@ def _address(host: str) -> str:
 class ClusterSettings(Section):
     """Where the work is done."""
 
-    kind: Literal["auto", "none", "cpu", "cuda"] = setting("auto", "Workers; none: no others.")
+    kind: Annotated[str, one_of("auto", "none", "cpu", "cuda")] = setting(
+        "auto", "Workers; none: no others."
+    )
     scheduler: str | None = setting(None, "Address of a cluster that is already running.")
     scheduler_file: str | None = setting(None, "The file in which it wrote its address.")
     tls_ca_file: str | None = setting(None, "Certificate authority of a protected cluster.")
@@ -56,7 +56,9 @@ class ClusterSettings(Section):
     threads: int | None = setting(
         None, "Torch threads of a worker; default: its share of the cores.", ge=1
     )
-    device: Device = setting("auto", "What workers compute on; auto: a GPU where there is one.")
+    device: Annotated[str, one_of("auto", "cpu", "cuda")] = setting(
+        "auto", "What workers compute on; auto: a GPU where there is one."
+    )
     worker_timeout_s: float = setting(120.0, "How long to wait for the first worker.", gt=0)
     scheduler_timeout_s: float = setting(10.0, "How long to knock at a running cluster.", gt=0)
     host: Annotated[str, AfterValidator(_address)] = setting(
@@ -86,7 +88,7 @@ class MemorySettings(Section):
     clear_cache_every: int = setting(
         50, "Partitions between two releases of cached GPU memory.", ge=1
     )
-    residency: Literal["auto", "together", "in_turn"] = setting(
+    residency: Annotated[str, one_of("auto", "together", "in_turn")] = setting(
         "auto", "How encoders are in memory; auto: together if they fit."
     )
 
@@ -97,7 +99,7 @@ class Settings(Section):
 
     model: str = setting("mini", "Model set: an embedded one, or a folder.")
     length: int | None = setting(None, "Chunk length in nt; default: the model set's own.", ge=3)
-    precision: Literal["auto", "fp32", "bf16", "fp16", "fp8"] = setting(
+    precision: Annotated[str, one_of("auto", "fp32", "bf16", "fp16", "fp8")] = setting(
         "auto", "auto: the fastest that device and encoders have, but never fp8."
     )
     max_tokens: int | None = setting(
@@ -112,10 +114,12 @@ class Settings(Section):
         "The same in nucleotides, which also ends a partition of a set that reads genes.",
         ge=1,
     )
-    gene_caller: GeneCaller | None = setting(None, "Default: the model set's own.")
+    gene_caller: Annotated[str, one_of(*GENE_CALLERS)] | None = setting(
+        None, "Default: the model set's own."
+    )
     persistent_models: bool = setting(True, "False: load and release for every partition.")
     features: bool = setting(True, "Keep the feature tables.")
-    features_dtype: Literal["float32", "float16"] = setting(
+    features_dtype: Annotated[str, one_of("float32", "float16")] = setting(
         "float32", "float16: half as large, scores from rounded values."
     )
     fdr: float | None = setting(
@@ -156,7 +160,7 @@ def settings_of(group: type[Group], values: Mapping[str, Any], where: str) -> Gr
     try:
         return build(group, values, where)
     except ValueError as error:
-        raise BadSettingError(str(error)) from error
+        raise BadSettingError(f"{error}.") from error
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
+from pydantic.dataclasses import dataclass as checked
 
+from virnuc_dask.checks import CHECKED, build
 from virnuc_dask.errors import PlanChangedError
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
@@ -21,7 +23,7 @@ def fingerprint(*parts: object) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps([schemas.VERSION, *parts]).encode())
 
 
-@dataclass(frozen=True, slots=True)
+@checked(frozen=True, slots=True, config=CHECKED)
 class Decisions:
     """All that decides the results of a run. Paths, dates, workers and batches do not."""
 
@@ -66,7 +68,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@checked(frozen=True, slots=True, config=CHECKED)
 class Counts:
     """How much the input holds."""
 
@@ -78,18 +80,13 @@ class Counts:
     rna_records: int = 0  # records that had U, read as T
 
 
-@dataclass(frozen=True, slots=True)
+@checked(frozen=True, slots=True, config=CHECKED)
 class PlannedPartition:
     """A partition file: its number, its chunks, the hash of its content."""
 
     index: int
     chunks: int
     content: str
-
-    def __post_init__(self) -> None:
-        # File names are made of the number, and run.json may come from elsewhere.
-        if (type(self.index), type(self.chunks), type(self.content)) != (int, int, str):
-            raise TypeError(f"not a partition: {self.index!r}, {self.chunks!r}, {self.content!r}")
 
 
 Rows = tuple[int, int]
@@ -168,6 +165,15 @@ class PartitionTask:
         )
 
 
+@checked(frozen=True, slots=True, config=CHECKED)
+class _Planned:
+    """What `Plan.as_json` makes."""
+
+    decisions: Decisions
+    counts: Counts
+    partitions: tuple[PlannedPartition, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything `execute` and `finish` need to know."""
@@ -223,15 +229,10 @@ class Plan:
 def read_plan(folder: RunFolder) -> Plan | None:
     """The plan of an earlier run in ``folder``; None if there is none, or no readable one."""
     try:
-        content = read_run_json(folder)["plan"]
-        return Plan(
-            folder=folder,
-            decisions=Decisions(**content["decisions"]),
-            counts=Counts(**content["counts"]),
-            partitions=tuple(PlannedPartition(**part) for part in content["partitions"]),
-        )
+        planned = build(_Planned, read_run_json(folder)["plan"], "plan")
     except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    return Plan(folder, planned.decisions, planned.counts, planned.partitions)
 
 
 def read_run_json(folder: RunFolder) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +89,7 @@ def write_trained(folder: Path, origin: Origin, material: Material, learned: Lea
         info,
         training_data=report.training_data,
         quality=report.quality,
-        calibration=None if calibration is None else {str(length): asdict(calibration)},
+        calibration=None if calibration is None else {str(length): calibration},
     )
     return TrainedSet(folder, write_info(folder, finished), report)
 
