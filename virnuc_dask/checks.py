@@ -10,25 +10,22 @@ import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from textwrap import shorten
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, dataclass_transform
 
 from pydantic import (
     ConfigDict,
     Field,
     GetPydanticSchema,
-    ModelWrapValidatorHandler,
     TypeAdapter,
     ValidationError,
-    ValidationInfo,
-    model_validator,
 )
+from pydantic.dataclasses import dataclass
 from pydantic_core import core_schema
 
 from virnuc_dask.errors import BadSettingError
 
-# For `pydantic.dataclasses.dataclass`: a text is no number and 1 is not true, but 1 is 1.0; nothing
-# unknown is taken, no NaN or infinity. The checks are made when they are first needed.
-CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+# A text is no number and 1 is not true, but 1 is 1.0. Made when first needed, not at import.
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 _KINDS = {
     "integer": "a whole number",
     "number": "a number",
@@ -51,22 +48,24 @@ Kind = TypeVar("Kind")
 _Schema = Mapping[str, Any]
 
 
-class Section:
-    """A group of settings: raises `BadSettingError` where one is made in Python, too."""
+@dataclass_transform(frozen_default=True)
+def checked(cls: type[Kind]) -> type[Kind]:
+    """A frozen dataclass that refuses what its types and limits do not say: with a `ValueError`."""
+    return cast(type[Kind], dataclass(cls, frozen=True, slots=True, config=_STRICT))
+
+
+class _Told(type):
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise BadSettingError(f"{explain(error, cls, cls.__name__)}.") from error
+
+
+class Section(metaclass=_Told):
+    """A group of settings: making one in Python raises `BadSettingError`."""
 
     __slots__ = ()
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _refused(
-        cls, values: Any, handler: ModelWrapValidatorHandler[Any], info: ValidationInfo
-    ) -> Any:
-        try:
-            return handler(values)
-        except ValidationError as error:
-            if info.mode == "json":  # part of a whole, of which `build` knows the full names
-                raise
-            raise BadSettingError(explain(error, cls, cls.__name__) + ".") from error
 
 
 def setting(default: Any, description: str, **limits: Any) -> Any:

@@ -16,9 +16,8 @@ import dask.config
 import dask.system
 import yaml
 from pydantic import AfterValidator, Field
-from pydantic.dataclasses import dataclass
 
-from virnuc_dask.checks import CHECKED, Section, build, one_of, setting
+from virnuc_dask.checks import Section, build, checked, one_of, setting
 from virnuc_dask.errors import BadInputError, BadSettingError
 
 NAMESPACE = "virnuc"
@@ -38,7 +37,7 @@ def _address(host: str) -> str:
         raise ValueError(f"must be an IPv4 address of this machine, not {host!r}") from None
 
 
-@dataclass(frozen=True, slots=True, config=CHECKED)
+@checked
 class ClusterSettings(Section):
     """Where the work is done."""
 
@@ -80,7 +79,7 @@ class ClusterSettings(Section):
             raise ValueError(f"needs {', '.join(missing)} as well, for TLS")
 
 
-@dataclass(frozen=True, slots=True, config=CHECKED)
+@checked
 class MemorySettings(Section):
     """How a worker uses its GPU's memory. Without a GPU only ``residency`` applies, if set."""
 
@@ -93,7 +92,7 @@ class MemorySettings(Section):
     )
 
 
-@dataclass(frozen=True, slots=True, config=CHECKED)
+@checked
 class Settings(Section):
     """All settings of a run."""
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from pydantic.dataclasses import dataclass as checked
 
-from virnuc_dask.checks import CHECKED
+from virnuc_dask.checks import checked
 from virnuc_dask.encoders.processor import this_processor
 from virnuc_dask.errors import ModelSetError
 
@@ -40,7 +39,7 @@ Tokens = Sequence[Any]
 """What an encoder makes of texts before it computes: one item a text, of its own kind."""
 
 
-@checked(frozen=True, slots=True, config=CHECKED)
+@checked
 class EncoderSpec:
     """One encoder as ``modelset.json`` describes it.
 

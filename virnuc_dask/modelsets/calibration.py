@@ -13,9 +13,8 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
-from pydantic.dataclasses import dataclass
 
-from virnuc_dask.checks import CHECKED
+from virnuc_dask.checks import checked
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +37,7 @@ Knots = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, config=CHECKED)
+@checked
 class Calibration:
     """What a model set's scores are worth, for one chunk length.
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, WithJsonSchema
-from pydantic.dataclasses import dataclass
 
-from virnuc_dask.checks import CHECKED, build, one_of
+from virnuc_dask.checks import build, checked, one_of
 from virnuc_dask.encoders.encoder import LARGEST_SIZE, EncoderSpec, Size
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.calibration import Calibration
@@ -38,7 +37,7 @@ _Share = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, config=CHECKED)
+@checked
 class ClassifierSpec:
     """The classifier's file and the width of its hidden layer."""
 
@@ -47,7 +46,7 @@ class ClassifierSpec:
     architecture: Annotated[str, one_of("mlp")] = "mlp"
 
 
-@dataclass(frozen=True, slots=True, config=CHECKED)
+@checked
 class GenesSpec:
     """How genes are found: the caller, its models, and the long pieces that records are cut into.
 
@@ -66,7 +65,7 @@ class GenesSpec:
             raise ValueError(f"cannot share {self.overlap_nt} nt of {self.piece_nt}: half at most")
 
 
-@dataclass(frozen=True, slots=True, config=CHECKED)
+@checked
 class ContigModelSpec:
     """The contig model's file, what it looks at, and what follows from what it says.
 
@@ -93,7 +92,7 @@ class Units(NamedTuple):
     scored: str = "frames"
 
 
-@dataclass(frozen=True, slots=True, config=CHECKED)
+@checked
 class ModelSetInfo:
     """The content of a ``modelset.json``.
 

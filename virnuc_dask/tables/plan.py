@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
-from pydantic.dataclasses import dataclass as checked
 
-from virnuc_dask.checks import CHECKED, build
+from virnuc_dask.checks import build, checked
 from virnuc_dask.errors import PlanChangedError
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
@@ -23,7 +22,7 @@ def fingerprint(*parts: object) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps([schemas.VERSION, *parts]).encode())
 
 
-@checked(frozen=True, slots=True, config=CHECKED)
+@checked
 class Decisions:
     """All that decides the results of a run. Paths, dates, workers and batches do not."""
 
@@ -68,7 +67,7 @@ _NAMES = {
 }
 
 
-@checked(frozen=True, slots=True, config=CHECKED)
+@checked
 class Counts:
     """How much the input holds."""
 
@@ -80,7 +79,7 @@ class Counts:
     rna_records: int = 0  # records that had U, read as T
 
 
-@checked(frozen=True, slots=True, config=CHECKED)
+@checked
 class PlannedPartition:
     """A partition file: its number, its chunks, the hash of its content."""
 
@@ -165,7 +164,7 @@ class PartitionTask:
         )
 
 
-@checked(frozen=True, slots=True, config=CHECKED)
+@checked
 class _Planned:
     """What `Plan.as_json` makes."""
 
