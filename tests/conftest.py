@@ -150,17 +150,12 @@ def frames_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Its scores say nothing of viruses, but differ between frames, and its features tell enough to
     be trained on.
     """
+    from virnuc_dask.modelsets.calibration import Calibration
     from virnuc_dask.modelsets.manifest import write_info
 
     folder = tmp_path_factory.mktemp("modelsets") / "frames"
-    knots = [[-8.0, -4.0], [8.0, 4.0]]
-    calibration = {
-        "chunk_knots": knots,
-        "correlation": 0.2,
-        "offset": 0.0,
-        "contig_knots": knots,
-        "method": "drawn",
-    }
+    knots = ((-8.0, -4.0), (8.0, 4.0))
+    calibration = Calibration(knots, 0.2, 0.0, knots, "drawn")
     write_info(
         folder,
         replace(
