@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from virnuc_dask.lab.genomes import Genome
-from virnuc_dask.lab.kmers import Kmers, kmers_of
+from virnuc_dask.lab.kmers import sampled
 from virnuc_dask.lab.recipe import NOISE, SplitSettings
+from virnuc_dask.sequences.bases import Kmers
 
 NEW_GROUPS = -1
 NEW_SPECIES = -2
@@ -68,7 +69,7 @@ def _new_species(
 
 
 def _sample(group: Sequence[Genome], of: Sequence[int]) -> Kmers:
-    return np.unique(np.concatenate([kmers_of(group[row].dna, _K, _ONE_IN) for row in of]))
+    return np.unique(np.concatenate([sampled(group[row].dna, _K, _ONE_IN) for row in of]))
 
 
 def _most_shared(kmers: Kmers, others: Sequence[Kmers]) -> float:

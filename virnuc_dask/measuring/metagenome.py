@@ -6,20 +6,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from virnuc_dask.sequences.bases import BASES, CODONS, STOPS, reverse_complement
 from virnuc_dask.sequences.frames import Frame, find_frames
 from virnuc_dask.sequences.records import Record
 
-_STOPS = ("TAA", "TAG", "TGA")
-_CODONS = np.array(
-    [a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT" if a + b + c not in _STOPS]
-)
-_BASES = np.array(list("ACGT"))
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
+_OPEN_CODONS = np.array([codon for codon in CODONS if codon not in STOPS])
 
 
 def draw_coding(rng: np.random.Generator, length_nt: int) -> str:
     """DNA whose first reading is free of stops, every other codon as likely as any."""
-    codons = rng.choice(_CODONS, -(-length_nt // 3))
+    codons = rng.choice(_OPEN_CODONS, -(-length_nt // 3))
     return "".join(codons.tolist())[:length_nt]
 
 
@@ -57,10 +53,10 @@ def draw_metagenome(
             phase = int(rng.integers(3))
             dna = draw_coding(rng, chunk_length + phase)[phase:]
             if rng.random() < 0.5:
-                dna = dna.translate(_COMPLEMENT)[::-1]
+                dna = reverse_complement(dna)
             seen.append(dna)
         else:
-            dna = "".join(rng.choice(_BASES, chunk_length).tolist())
+            dna = "".join(rng.choice(list(BASES), chunk_length).tolist())
             seen.append(dna)
         yield Record(index, f"read{index}", dna)
 
@@ -85,7 +81,7 @@ def cut_at_random(
             start = int(rng.integers(starts[genome]))
             dna = long_enough[genome].dna[start : start + chunk_length].upper()
             if rng.random() < 0.5:
-                dna = dna.translate(_COMPLEMENT)[::-1]
+                dna = reverse_complement(dna)
             seen.append(dna)
         yield Record(index, f"read{index}", dna)
 
