@@ -209,7 +209,7 @@ def test_a_calibration_changes_no_checksum(folder):
 def test_sizes_that_are_no_numbers_are_refused_when_loading(folder):
     edit(folder, lambda content: content["peptide"]["config"].update(layers="x"))
     info = read_info(folder)
-    with pytest.raises(ModelSetError, match="layers is 'x'"):
+    with pytest.raises(ModelSetError, match=r"config\.layers must be a whole number .* not 'x'"):
         load_encoder(info.peptide, folder, Placement())
 
 
