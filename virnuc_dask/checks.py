@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from textwrap import shorten
 from typing import Any, TypeVar, cast, dataclass_transform
 
@@ -132,6 +131,8 @@ def _group(schema: _Schema, whole: _Schema) -> _Schema:
 
 
 def _unknown(group: str, name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # here, because most runs do without
+
     nearest = "".join(f"did you mean {each}? " for each in get_close_matches(name, known, 1))
     return f"unknown setting {group}.{name}; {nearest}known: {', '.join(known)}"
 
