@@ -33,7 +33,7 @@ from virnuc_dask.lab.train import train
 from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe
 from virnuc_dask.lab.training.training_options import TrainingOptions
 from virnuc_dask.modelsets.classifier import Classifier
-from virnuc_dask.modelsets.registry import ClassifierSpec, ModelSetInfo, read_info, write_info
+from virnuc_dask.modelsets.manifest import ClassifierSpec, ModelSetInfo, read_info, write_info
 from virnuc_dask.sequences.records import read_records
 
 KINDS = {"phage": "virus", "prokaryote": "other"}

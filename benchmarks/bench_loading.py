@@ -94,7 +94,7 @@ def write_modelset(folder: Path, size: str, stored: str) -> None:
     from virnuc_dask.encoders.encoder import EncoderSpec
     from virnuc_dask.lab.speed.random_weights import ESM2_SIZES
     from virnuc_dask.modelsets.classifier import Classifier
-    from virnuc_dask.modelsets.registry import (
+    from virnuc_dask.modelsets.manifest import (
         FRAMES,
         ClassifierSpec,
         find,

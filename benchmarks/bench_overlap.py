@@ -31,7 +31,7 @@ from virnuc_dask.encoders.encoder import EncoderSpec, Placement
 from virnuc_dask.encoders.esm2 import token_ids
 from virnuc_dask.lab.speed.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
 from virnuc_dask.modelsets.classifier import Classifier
-from virnuc_dask.modelsets.registry import write_info
+from virnuc_dask.modelsets.manifest import write_info
 
 DNA_DIM, PEPTIDE_DIM = 768, 2560
 SHARE_OF_DNA = 0.08  # of the computing: DNABERT-S beside ESM-2 3B

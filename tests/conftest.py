@@ -125,7 +125,7 @@ def contig_model() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def genes_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny model set that reads genes, in short pieces; its weights are drawn."""
-    from virnuc_dask.modelsets.registry import ContigModelSpec, GenesSpec, write_info
+    from virnuc_dask.modelsets.manifest import ContigModelSpec, GenesSpec, write_info
 
     folder = tmp_path_factory.mktemp("modelsets") / "genes"
     drawn = _draw_ngrams(folder, width=2)
@@ -147,17 +147,12 @@ def frames_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Its scores say nothing of viruses, but differ between frames, and its features tell enough to
     be trained on.
     """
-    from virnuc_dask.modelsets.registry import write_info
+    from virnuc_dask.modelsets.calibration import Calibration
+    from virnuc_dask.modelsets.manifest import write_info
 
     folder = tmp_path_factory.mktemp("modelsets") / "frames"
-    knots = [[-8.0, -4.0], [8.0, 4.0]]
-    calibration = {
-        "chunk_knots": knots,
-        "correlation": 0.2,
-        "offset": 0.0,
-        "contig_knots": knots,
-        "method": "drawn",
-    }
+    knots = ((-8.0, -4.0), (8.0, 4.0))
+    calibration = Calibration(knots, 0.2, 0.0, knots, "drawn")
     write_info(
         folder,
         replace(
@@ -177,7 +172,7 @@ def _draw_ngrams(folder: Path, width: int) -> Any:
     from virnuc_dask.encoders.encoder import EncoderSpec
     from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
     from virnuc_dask.modelsets.classifier import Classifier
-    from virnuc_dask.modelsets.registry import ClassifierSpec, ModelSetInfo
+    from virnuc_dask.modelsets.manifest import ClassifierSpec, ModelSetInfo
 
     folder.mkdir()
     draw = torch.Generator().manual_seed(5)

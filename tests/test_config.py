@@ -1,15 +1,17 @@
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, asdict
+from dataclasses import FrozenInstanceError, asdict, replace
 from pathlib import Path
 
 import dask.config
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
-from virnuc_dask.config import Settings, load_settings
+from virnuc_dask.config import ClusterSettings, Settings, load_settings
 from virnuc_dask.errors import BadInputError, BadSettingError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -105,6 +107,50 @@ def test_an_unknown_setting_is_refused_and_the_known_ones_named(flag, known):
         load_settings(flags={flag: 1})
 
 
+def test_the_nearest_name_is_told():
+    with pytest.raises(BadSettingError, match=r"virnuc\.cluster\.wrokers; did you mean workers\?"):
+        load_settings(flags={"cluster.wrokers": 1})
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("length", 2, "length must be a whole number of at least 3 or null, not 2."),
+        ("precision", "fp7", "precision must be one of auto, fp32, bf16, fp16, fp8, not 'fp7'."),
+        ("cluster.worker_timeout_s", "1", "cluster.worker_timeout_s must be a number above 0"),
+        ("cluster.worker_timeout_s", float("nan"), "must be a number above 0, not nan."),
+        ("memory.gpu_fraction", 2, "memory.gpu_fraction must be a number above 0 and of at most 1"),
+        ("features", "no", "virnuc.features must be true or false, not 'no'."),
+        ("length", "x" * 10_000, "not [...]"),
+        ("cluster.tls_key", "key.pem", "virnuc.cluster needs tls_ca_file, tls_cert as well"),
+    ],
+)
+def test_a_refusal_tells_all_that_a_setting_may_be(flag, value, message):
+    with pytest.raises(BadSettingError, match=re.escape(message)):
+        load_settings(flags={flag: value})
+
+
+def test_settings_made_in_python_are_checked_as_well():
+    for made, message in (
+        (lambda: Settings(length="500"), r"^Settings\.length must be a whole number"),
+        (lambda: ClusterSettings(host="node7"), r"^ClusterSettings\.host must be an IPv4"),
+        (lambda: ClusterSettings(wrokers=2), r"ClusterSettings\.wrokers; did you mean workers"),
+        (lambda: replace(Settings(), max_tokens=0), r"^Settings\.max_tokens must be"),
+    ):
+        with pytest.raises(BadSettingError, match=message):
+            made()
+
+
+def test_every_setting_is_described_in_the_schema():
+    schema = TypeAdapter(Settings).json_schema()
+    groups = {"Settings": schema} | schema["$defs"]
+    assert groups.keys() == {"Settings", "ClusterSettings", "MemorySettings"}
+    for name, group in groups.items():
+        assert group["description"]
+        for setting, said in group["properties"].items():
+            assert "$ref" in said or said.get("description"), f"{name}.{setting}"
+
+
 def test_an_unknown_setting_in_a_file_or_the_environment_is_refused(preset, monkeypatch):
     with pytest.raises(BadSettingError, match=r"virnuc\.lenght"):
         load_settings(preset("virnuc: {lenght: 500}"))
@@ -165,7 +211,7 @@ def test_a_whole_number_serves_where_a_fraction_is_wanted():
 
 @pytest.mark.parametrize("fdr", [0, 1, -0.1, 1.5, float("nan"), float("inf")])
 def test_a_false_discovery_rate_lies_between_0_and_1(fdr):
-    with pytest.raises(BadSettingError, match="fdr must lie between 0 and 1"):
+    with pytest.raises(BadSettingError, match=r"virnuc\.fdr must be a number above 0 and below 1"):
         load_settings(flags={"fdr": fdr})
     assert load_settings(flags={"fdr": 0.05}).fdr == 0.05
     assert Settings().fdr is None

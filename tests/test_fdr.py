@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from virnuc_dask import Settings, load_settings, run
-from virnuc_dask.modelsets.registry import MANIFEST
+from virnuc_dask.modelsets.manifest import MANIFEST
 from virnuc_dask.run import Run, predict
 
 # Made by hand for the tiny transformers, whose margins lie near 0.

@@ -21,7 +21,7 @@ from virnuc_dask.errors import (
     UsageError,
 )
 from virnuc_dask.lab.train import train
-from virnuc_dask.modelsets.registry import ContigModelSpec, read_info, write_info
+from virnuc_dask.modelsets.manifest import ContigModelSpec, read_info, write_info
 from virnuc_dask.run import predict
 from virnuc_dask.sequences.genes import gene_caller
 from virnuc_dask.sequences.records import read_records

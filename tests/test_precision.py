@@ -11,7 +11,7 @@ from virnuc_dask.config import ClusterSettings, Settings
 from virnuc_dask.encoders.processor import AVX2, AVX512, Processor
 from virnuc_dask.errors import BadSettingError
 from virnuc_dask.lab.speed.random_weights import DNABERT_S_SIZES, ESM2_SIZES
-from virnuc_dask.modelsets.registry import find, read_info
+from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.planning import chunks_a_partition, decided, source_of
 from virnuc_dask.run import run
 from virnuc_dask.tables.folder import RunFolder

@@ -1,4 +1,4 @@
-"""Every setting once, with its default.
+"""Every setting once, with its default, its limits and what it is for.
 
 Settings live in Dask's configuration under ``virnuc:``, so ``~/.config/dask/*.yaml``,
 ``DASK_VIRNUC__…`` and a ``--config`` file all work as people know them. A flag beats the
@@ -8,19 +8,20 @@ environment, the environment beats the file, the file beats the defaults.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import dask.config
 import dask.system
 import yaml
+from pydantic import AfterValidator, Field
 
+from virnuc_dask.checks import Section, build, checked, one_of, setting
 from virnuc_dask.errors import BadInputError, BadSettingError
 
 NAMESPACE = "virnuc"
+Group = TypeVar("Group")
 GENE_CALLERS = ("pyrodigal-gv", "fast")
 
 
@@ -29,124 +30,102 @@ def cores() -> int:
     return int(dask.system.CPU_COUNT)
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A group of settings that refuses what it does not know."""
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any], where: str = NAMESPACE) -> Self:
-        """Build from plain values.
-
-        Raises
-        ------
-        BadSettingError
-            Naming the first setting that is unknown or has a value of the wrong kind.
-        """
-        hints = get_type_hints(cls)
-        known = {f.name for f in fields(cls) if f.init}
-        built = {}
-        for key, value in values.items():
-            name = key.replace("-", "_")
-            if name not in known:
-                raise BadSettingError(
-                    f"unknown setting {where}.{key}; known: {', '.join(sorted(known))}."
-                )
-            built[name] = _checked(hints[name], value, f"{where}.{name}")
-        return cls(**built)
+def _address(host: str) -> str:
+    try:
+        return str(IPv4Address(host))
+    except ValueError:
+        raise ValueError(f"must be an IPv4 address of this machine, not {host!r}") from None
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class ClusterSettings(Section):
     """Where the work is done."""
 
-    kind: str = "auto"  # auto, none, cpu, cuda
-    scheduler: str | None = None  # address of a cluster that is already running
-    scheduler_file: str | None = None
-    tls_ca_file: str | None = None  # these three for a cluster that asks for certificates
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    workers: int | None = None  # default: one per GPU, or what cores and memory allow
-    threads: int | None = None  # torch threads of a worker; default: its share of the cores
-    device: str = "auto"  # auto, cpu, cuda
-    worker_timeout_s: float = 120.0  # how long to wait for the first worker
-    scheduler_timeout_s: float = 10.0  # how long to knock at a cluster that is already running
-    host: str = "127.0.0.1"  # IPv4 address on which a cluster that we start listens
-    dashboard_port: int = 8787  # 0: any free port
-    partitions_in_flight: int = 3  # per worker, submitted
-    # Per worker, in work; one of them computes. Default: 1, on a GPU 3, and 16 where it holds
-    # one encoder at a time. On a cluster that is already running: the threads of its workers.
-    partitions_at_once: int | None = None
+    kind: Annotated[str, one_of("auto", "none", "cpu", "cuda")] = setting(
+        "auto", "Workers; none: no others."
+    )
+    scheduler: str | None = setting(None, "Address of a cluster that is already running.")
+    scheduler_file: str | None = setting(None, "The file in which it wrote its address.")
+    tls_ca_file: str | None = setting(None, "Certificate authority of a protected cluster.")
+    tls_cert: str | None = setting(None, "Own certificate, for a protected cluster.")
+    tls_key: str | None = setting(None, "Its private key.")
+    workers: int | None = setting(
+        None, "Default: one per GPU, or what cores and memory allow.", ge=1
+    )
+    threads: int | None = setting(
+        None, "Torch threads of a worker; default: its share of the cores.", ge=1
+    )
+    device: Annotated[str, one_of("auto", "cpu", "cuda")] = setting(
+        "auto", "What workers compute on; auto: a GPU where there is one."
+    )
+    worker_timeout_s: float = setting(120.0, "How long to wait for the first worker.", gt=0)
+    scheduler_timeout_s: float = setting(10.0, "How long to knock at a running cluster.", gt=0)
+    host: Annotated[str, AfterValidator(_address)] = setting(
+        "127.0.0.1", "IPv4 address on which a cluster that we start listens."
+    )
+    dashboard_port: int = setting(8787, "0: any free port.", ge=0)
+    partitions_in_flight: int = setting(3, "Per worker, submitted.", ge=1)
+    partitions_at_once: int | None = setting(
+        None,
+        "Per worker, in work; one of them computes. Default: 1, on a GPU 3, and 16 where it holds "
+        "one encoder at a time. On a cluster that is already running: the threads of its workers.",
+        ge=1,
+    )
 
     def __post_init__(self) -> None:
-        one_of("cluster.kind", self.kind, ("auto", "none", "cpu", "cuda"))
-        one_of("cluster.device", self.device, ("auto", "cpu", "cuda"))
         tls = {name: getattr(self, name) for name in ("tls_ca_file", "tls_cert", "tls_key")}
-        missing = [f"cluster.{name}" for name, value in tls.items() if value is None]
+        missing = [name for name, value in tls.items() if value is None]
         if missing and len(missing) < len(tls):
-            raise BadSettingError(f"TLS needs {', '.join(missing)} as well.")
-        try:
-            IPv4Address(self.host)
-        except ValueError as error:
-            raise BadSettingError(
-                f"cluster.host must be an IPv4 address of this machine, not {self.host!r}."
-            ) from error
-        at_least("cluster.workers", self.workers, 1)
-        at_least("cluster.threads", self.threads, 1)
-        at_least("cluster.partitions_in_flight", self.partitions_in_flight, 1)
-        at_least("cluster.partitions_at_once", self.partitions_at_once, 1)
-        at_least("cluster.dashboard_port", self.dashboard_port, 0)
-        for name in ("worker_timeout_s", "scheduler_timeout_s"):
-            if not 0 < (value := getattr(self, name)) < float("inf"):
-                raise BadSettingError(f"cluster.{name} must be seconds, not {value}.")
+            raise ValueError(f"needs {', '.join(missing)} as well, for TLS")
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class MemorySettings(Section):
     """How a worker uses its GPU's memory. Without a GPU only ``residency`` applies, if set."""
 
-    gpu_fraction: float = 0.9  # of the GPU's memory that torch may take
-    clear_cache_every: int = 50  # partitions between two releases of cached GPU memory
-    residency: str = "auto"  # encoders in memory: together, in_turn; auto: together if they fit
-
-    def __post_init__(self) -> None:
-        one_of("memory.residency", self.residency, ("auto", "together", "in_turn"))
-        if not 0 < self.gpu_fraction <= 1:
-            raise BadSettingError(f"memory.gpu_fraction must be in (0, 1], not {self.gpu_fraction}")
-        at_least("memory.clear_cache_every", self.clear_cache_every, 1)
+    gpu_fraction: float = setting(0.9, "Of the GPU's memory that torch may take.", gt=0, le=1)
+    clear_cache_every: int = setting(
+        50, "Partitions between two releases of cached GPU memory.", ge=1
+    )
+    residency: Annotated[str, one_of("auto", "together", "in_turn")] = setting(
+        "auto", "How encoders are in memory; auto: together if they fit."
+    )
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class Settings(Section):
     """All settings of a run."""
 
-    model: str = "mini"
-    length: int | None = None  # chunk length in nt; default: the model set's own
-    # fp32, bf16, fp16, fp8; auto: the fastest that device and encoders have, but never fp8
-    precision: str = "auto"
-    max_tokens: int | None = None  # tokens a batch; default: what cache or GPU memory holds
-    compile: bool = False  # GPU: fuse what lies between matrix products; for long runs
-    partition_chunks: int | None = None  # one task, one file a table; default: some seconds of work
-    # The same in nucleotides, which also ends a partition of a set that reads genes.
-    partition_nt: int | None = None
-    gene_caller: str | None = None  # pyrodigal-gv, fast; default: the model set's own
-    persistent_models: bool = True  # false: load and release for every partition
-    features: bool = True  # keep the feature tables
-    features_dtype: str = "float32"  # or float16: half as large, scores from rounded values
-    fdr: float | None = None  # call records up to this q-value; default: by their probability
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    memory: MemorySettings = field(default_factory=MemorySettings)
-
-    def __post_init__(self) -> None:
-        one_of("precision", self.precision, ("auto", "fp32", "bf16", "fp16", "fp8"))
-        one_of("features_dtype", self.features_dtype, ("float32", "float16"))
-        if self.gene_caller is not None:
-            one_of("gene_caller", self.gene_caller, GENE_CALLERS)
-        if self.fdr is not None and not 0 < self.fdr < 1:
-            raise BadSettingError(f"fdr must lie between 0 and 1, not {self.fdr}.")
-        at_least("length", self.length, 3)
-        at_least("max_tokens", self.max_tokens, 1)
-        at_least("partition_chunks", self.partition_chunks, 1)
-        at_least("partition_nt", self.partition_nt, 1)
+    model: str = setting("mini", "Model set: an embedded one, or a folder.")
+    length: int | None = setting(None, "Chunk length in nt; default: the model set's own.", ge=3)
+    precision: Annotated[str, one_of("auto", "fp32", "bf16", "fp16", "fp8")] = setting(
+        "auto", "auto: the fastest that device and encoders have, but never fp8."
+    )
+    max_tokens: int | None = setting(
+        None, "Tokens a batch; default: what cache or GPU memory holds.", ge=1
+    )
+    compile: bool = setting(False, "GPU: fuse what lies between matrix products; for long runs.")
+    partition_chunks: int | None = setting(
+        None, "Chunks of one task, one file a table; default: some seconds of work.", ge=1
+    )
+    partition_nt: int | None = setting(
+        None,
+        "The same in nucleotides, which also ends a partition of a set that reads genes.",
+        ge=1,
+    )
+    gene_caller: Annotated[str, one_of(*GENE_CALLERS)] | None = setting(
+        None, "Default: the model set's own."
+    )
+    persistent_models: bool = setting(True, "False: load and release for every partition.")
+    features: bool = setting(True, "Keep the feature tables.")
+    features_dtype: Annotated[str, one_of("float32", "float16")] = setting(
+        "float32", "float16: half as large, scores from rounded values."
+    )
+    fdr: float | None = setting(
+        None, "Call records up to this q-value; default: by their probability.", gt=0, lt=1
+    )
+    cluster: ClusterSettings = Field(default_factory=ClusterSettings)
+    memory: MemorySettings = Field(default_factory=MemorySettings)
 
 
 def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -169,9 +148,18 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     layers = [dask.config.get(NAMESPACE, None)]
     if file is not None:
         layers += [read_preset(file), dask.config.collect_env().get(NAMESPACE)]
-    layers = [_section(layer) for layer in layers]
-    layers.append(_nested({k: v for k, v in (flags or {}).items() if v is not None}))
-    return Settings.of(dask.config.merge(*map(_underscored, layers)))
+    given: dict[str, Any] = {}
+    dask.config.set({k: v for k, v in (flags or {}).items() if v is not None}, config=given)
+    layers = [_section(layer) for layer in (*layers, given)]
+    return settings_of(Settings, dask.config.merge(*map(_underscored, layers)), NAMESPACE)
+
+
+def settings_of(group: type[Group], values: Mapping[str, Any], where: str) -> Group:
+    """Build a `Section`; `BadSettingError` names what is refused, below ``where``."""
+    try:
+        return build(group, values, where)
+    except ValueError as error:
+        raise BadSettingError(f"{error}.") from error
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -214,49 +202,3 @@ def _underscored(values: Mapping[str, Any]) -> dict[str, Any]:
         str(key).replace("-", "_"): _underscored(value) if isinstance(value, Mapping) else value
         for key, value in values.items()
     }
-
-
-def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for name, value in dotted.items():
-        *sections, key = name.split(".")
-        place = nested
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[key] = value
-    return nested
-
-
-def _checked(kind: Any, value: Any, where: str) -> Any:
-    """``value`` if it is of ``kind``, an int where a float is wanted, a section built."""
-    if is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Section):
-        if not isinstance(value, Mapping):
-            raise BadSettingError(f"{where} must hold settings, not {value!r}.")
-        return kind.of(value, where)
-    if get_origin(kind) is tuple:
-        return _listed(get_args(kind)[0], value, where)
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) not in kinds:
-        names = " or ".join("null" if k is NoneType else k.__name__ for k in kinds)
-        raise BadSettingError(f"{where} must be {names}, not {value!r}.")
-    return value
-
-
-def _listed(kind: type, value: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple) or any(type(item) is not kind for item in value):
-        raise BadSettingError(f"{where} must be a list of {kind.__name__}, not {value!r}.")
-    return tuple(value)
-
-
-def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a setting that is none of ``choices``."""
-    if value not in choices:
-        raise BadSettingError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
-
-
-def at_least(name: str, value: int | None, least: int) -> None:
-    """Refuse a setting below ``least``; None passes."""
-    if value is not None and value < least:
-        raise BadSettingError(f"{name} must be at least {least}, not {value}.")

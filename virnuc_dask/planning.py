@@ -20,7 +20,7 @@ from virnuc_dask.errors import (
     UsageError,
 )
 from virnuc_dask.modelsets.contig_model import ContigModel
-from virnuc_dask.modelsets.registry import GenesSpec, ModelSetInfo, find, verified
+from virnuc_dask.modelsets.manifest import GenesSpec, ModelSetInfo, find, verified
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.sequences.chunks import Pieces
 from virnuc_dask.sequences.partitions import write_partitions

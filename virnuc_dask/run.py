@@ -21,7 +21,7 @@ from virnuc_dask.cluster.monitor import Journal, ProgressBar, logger
 from virnuc_dask.cluster.plugin import ResidenceSettings
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadTableError, LostRowsError, PlanChangedError, UsageError
-from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
+from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.outputs.results import Totals, write_results
 from virnuc_dask.outputs.run_json import record_run

@@ -24,7 +24,7 @@ from virnuc_dask.errors import (
     NoClusterError,
     WorkerRefusedError,
 )
-from virnuc_dask.modelsets.registry import read_info
+from virnuc_dask.modelsets.manifest import read_info
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.attempt import attempt
 from virnuc_dask.stages.ledger import Ledger

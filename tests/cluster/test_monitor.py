@@ -6,7 +6,7 @@ from rich.console import Console
 
 from virnuc_dask.cluster import monitor
 from virnuc_dask.cluster.monitor import ProgressBar, show_log
-from virnuc_dask.modelsets.registry import Units
+from virnuc_dask.modelsets.manifest import Units
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from virnuc_dask.cluster.monitor import Journal
 from virnuc_dask.cluster.plugin import ModelPlugin, ResidenceSettings, check_workers, run_stage
 from virnuc_dask.encoders.processor import AVX2, AVX512, PLAIN, Processor
 from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
-from virnuc_dask.modelsets.registry import read_info
+from virnuc_dask.modelsets.manifest import read_info
 from virnuc_dask.modelsets.residence import Residence
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.receipt import Receipt

@@ -11,7 +11,7 @@ import torch
 from virnuc_dask.encoders.dnabert_s import DnabertS, read_tokenizer
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.errors import ModelSetError
-from virnuc_dask.modelsets.registry import read_info
+from virnuc_dask.modelsets.manifest import read_info
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def faulty_modelset(frames_modelset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set that reads frames, its DNA encoder replaced by one that has faults on demand."""
-    from virnuc_dask.modelsets.registry import read_info, write_info
+    from virnuc_dask.modelsets.manifest import read_info, write_info
 
     folder = tmp_path_factory.mktemp("modelsets") / "faulty"
     folder.mkdir()

@@ -24,8 +24,8 @@ from torch._weights_only_unpickler import Unpickler
 with atheris.instrument_imports(include=["virnuc_dask"]):
     from virnuc_dask.encoders import dnabert_s, esm2, weights  # noqa: F401
     from virnuc_dask.modelsets import importers, published_encoders
+    from virnuc_dask.modelsets.manifest import MANIFEST, read_info, sha256
     from virnuc_dask.modelsets.modelset import load
-    from virnuc_dask.modelsets.registry import MANIFEST, read_info, sha256
     from virnuc_dask.modelsets.sizes import encoder_bytes
     from virnuc_dask.modelsets.source import ModelSource
 

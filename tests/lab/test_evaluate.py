@@ -21,7 +21,7 @@ from virnuc_dask.errors import (
 )
 from virnuc_dask.lab import evaluate as evaluation
 from virnuc_dask.lab.evaluate import evaluate, summary_lines
-from virnuc_dask.modelsets.registry import ContigModelSpec, read_info, write_info
+from virnuc_dask.modelsets.manifest import ContigModelSpec, read_info, write_info
 from virnuc_dask.sequences.records import read_records
 
 SETTINGS = Settings(cluster=ClusterSettings(kind="none", threads=1))

@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from virnuc_dask.config import settings_of
 from virnuc_dask.errors import BadInputError, BadSettingError
 from virnuc_dask.lab.genomes import Exclusions, Genome, make_noise, read_genomes
 from virnuc_dask.lab.recipe import DataSettings
@@ -96,7 +97,7 @@ def test_settings_need_genomes_and_know_their_names(folder):
     with pytest.raises(BadSettingError, match="needs `phage`"):
         settings(folder, phage=())
     with pytest.raises(BadSettingError, match=r"data\.fage"):
-        DataSettings.of({"fage": []}, "data")
+        settings_of(DataSettings, {"fage": []}, "data")
 
 
 def test_noise_is_of_every_kind_and_stays_with_what_it_was_made_from():

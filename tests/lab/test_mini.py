@@ -21,7 +21,7 @@ from virnuc_dask.lab.recipe import (
     WordSettings,
 )
 from virnuc_dask.modelsets.contig_model import ContigModel
-from virnuc_dask.modelsets.registry import FRAMES, GENES, read_info, verify
+from virnuc_dask.modelsets.manifest import FRAMES, GENES, read_info, verify
 from virnuc_dask.sequences.gene_columns import CALL
 from virnuc_dask.sequences.records import read_records
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from virnuc_dask.config import settings_of
 from virnuc_dask.errors import BadInputError, BadSettingError
 from virnuc_dask.lab import prepare as preparing
 from virnuc_dask.lab.prepare import prepare
@@ -50,7 +51,7 @@ def recipe(tmp_path_factory, request):
     }
     tests = {"lengths_nt": [500, 3_000], "prophage_lengths_nt": [3_000]}
     values = {"data": data, "fragments": fragments, "tests": tests, "threads": 1}
-    return Recipe.of(values, "pretrain")
+    return settings_of(Recipe, values, "pretrain")
 
 
 @pytest.fixture(scope="module")
@@ -158,5 +159,5 @@ def test_the_recipe_of_mini_is_one_and_unknown_settings_are_refused(request, tmp
     with pytest.raises(BadSettingError, match=r"pretrain\.data\.phages"):
         read_recipe(path)
     path.write_text("pretrain:\n  seed: 1\n")
-    with pytest.raises(BadSettingError, match="needs `data`"):
+    with pytest.raises(BadSettingError, match=r"pretrain\.data is missing"):
         read_recipe(path)

@@ -26,7 +26,7 @@ from virnuc_dask.lab.training.frame_features import LabelledRun, store_frames
 from virnuc_dask.lab.training.groups import PARTS, TEST, TRAINING
 from virnuc_dask.lab.training.training_options import TrainingOptions, parse_options
 from virnuc_dask.lab.training.unseen_frames import score_unseen
-from virnuc_dask.modelsets.registry import read_info, verify, write_info
+from virnuc_dask.modelsets.manifest import read_info, verify, write_info
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_plan
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from virnuc_dask.modelsets.registry import MANIFEST, sha256
+from virnuc_dask.modelsets.manifest import MANIFEST, sha256
 from virnuc_dask.tables.parquet import FINGERPRINT, write_table
 
 DNA = "ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGT" * 20

@@ -16,7 +16,7 @@ from pathlib import Path
 from virnuc_dask.cluster.hardware import Hardware
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.processor import this_processor
-from virnuc_dask.modelsets.registry import find, read_info
+from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.planning import decided, make_plan
 from virnuc_dask.tables.folder import RunFolder
 

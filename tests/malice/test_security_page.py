@@ -33,7 +33,7 @@ HELD_BY = {
             "test_a_manifest_that_points_outside_its_folder_is_refused",
             "test_a_manifest_that_names_a_symbolic_link_is_refused",
         ],
-        "tests/modelsets/test_registry.py": [
+        "tests/modelsets/test_manifest.py": [
             "test_a_manifest_that_names_a_file_outside_its_folder_is_refused",
             "test_a_symbolic_link_is_refused",
             "test_one_damaged_byte_of_any_file_is_found",

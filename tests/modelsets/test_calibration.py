@@ -1,10 +1,10 @@
-import json
 import math
 from dataclasses import FrozenInstanceError, asdict
 
 import numpy as np
 import pytest
 
+from virnuc_dask.checks import build
 from virnuc_dask.modelsets.calibration import (
     Calibration,
     estimate_prevalence,
@@ -14,7 +14,6 @@ from virnuc_dask.modelsets.calibration import (
     posterior,
     probability,
     q_values,
-    read_calibrations,
 )
 
 CONTENT = {
@@ -28,17 +27,12 @@ CONTENT = {
 
 @pytest.fixture
 def calibration() -> Calibration:
-    return Calibration.of(CONTENT)
+    return build(Calibration, CONTENT, "calibration")
 
 
 def test_a_calibration_comes_back_from_json_as_it_was(calibration):
-    assert Calibration.of(json.loads(json.dumps(asdict(calibration)))) == calibration
+    assert build(Calibration, asdict(calibration), "") == calibration
     assert calibration.chunk_knots == ((-4.0, -2.0), (0.0, 0.0), (4.0, 3.0))
-
-
-def test_a_model_set_has_a_calibration_for_each_chunk_length_or_none(calibration):
-    assert read_calibrations(None, (500, 300)) == {}
-    assert read_calibrations({"300": CONTENT}, (500, 300)) == {300: calibration}
 
 
 def changed(**values: object) -> dict[str, object]:
@@ -48,49 +42,43 @@ def changed(**values: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "no chunk_knots, contig_knots, correlation, method, offset"),
-        ({**CONTENT, "threshold": 0.5}, "unknown threshold"),
-        ({"contig_threshold": 0.5, "method": "m"}, "unknown contig_threshold"),
-        ([], "not an object"),
-        (None, "not an object"),
-        (changed(method=None), "not a text"),
-        (changed(correlation="0.5"), "not a number"),
-        (changed(correlation=True), "not a number"),
-        (changed(correlation=None), "not a number"),
-        (changed(correlation=1.01), "not in"),
-        (changed(correlation=-0.01), "not in"),
-        (changed(correlation=math.nan), "not a number of its size"),
-        (changed(offset=math.inf), "not a number of its size"),
-        (changed(offset=10**400), "not a number of its size"),
-        (changed(offset=[1]), "not a number"),
-        (changed(chunk_knots=3), "not a list"),
-        (changed(chunk_knots="ab"), "not a list"),
-        (changed(chunk_knots={"0": 1}), "not a list"),
-        (changed(chunk_knots=[]), "two pairs"),
-        (changed(contig_knots=[[0, 0]]), "two pairs"),
-        (changed(contig_knots=[[0, 0], [1]]), "not a pair"),
-        (changed(contig_knots=[[0, 0], [1, 2, 3]]), "not a pair"),
-        (changed(contig_knots=[[0, 0], "12"]), "not a pair"),
-        (changed(contig_knots=[[0, 0], [1, "2"]]), "not a number"),
-        (changed(contig_knots=[[0, 0], [1, True]]), "not a number"),
-        (changed(contig_knots=[[0, 0], [1, None]]), "not a number"),
-        (changed(contig_knots=[[0, 0], [math.nan, 1]]), "not a number of its size"),
-        (changed(contig_knots=[[0, 0], [1, math.inf]]), "not a number of its size"),
-        (changed(contig_knots=[[-math.inf, 0], [1, 1]]), "not a number of its size"),
+        ({}, "chunk_knots is missing"),
+        ({**CONTENT, "threshold": 0.5}, "unknown setting calibration.threshold"),
+        ({"contig_threshold": 0.5, **CONTENT}, "contig_threshold; known: chunk_knots"),
+        ([], "must be named values"),
+        (None, "must be named values"),
+        (changed(method=None), "must be a text, not None"),
+        (changed(correlation="0.5"), "must be a number"),
+        (changed(correlation=True), "must be a number"),
+        (changed(correlation=None), "must be a number"),
+        (changed(correlation=1.01), "must be a number of at least 0 and of at most 1"),
+        (changed(correlation=-0.01), "must be a number of at least 0 and of at most 1"),
+        (changed(correlation=math.nan), "must be a number of at least"),
+        (changed(offset=math.inf), "must be a number of at least"),
+        (changed(offset=10**400), "must be a number of at least"),
+        (changed(offset=[1]), "must be a number"),
+        (changed(chunk_knots=3), "must be a list"),
+        (changed(chunk_knots="ab"), "must be a list"),
+        (changed(chunk_knots={"0": 1}), "must be a list"),
+        (changed(chunk_knots=[]), "must be a list of at least 2"),
+        (changed(contig_knots=[[0, 0]]), "must be a list of at least 2"),
+        (changed(contig_knots=[[0, 0], [1]]), r"contig_knots\[1\]\[1\] is missing"),
+        (changed(contig_knots=[[0, 0], [1, 2, 3]]), r"contig_knots\[1\] must be a list"),
+        (changed(contig_knots=[[0, 0], "12"]), r"contig_knots\[1\] must be a list"),
+        (changed(contig_knots=[[0, 0], [1, "2"]]), "must be a number"),
+        (changed(contig_knots=[[0, 0], [1, True]]), "must be a number"),
+        (changed(contig_knots=[[0, 0], [1, None]]), "must be a number"),
+        (changed(contig_knots=[[0, 0], [math.nan, 1]]), "must be a number of at least"),
+        (changed(contig_knots=[[0, 0], [1, math.inf]]), "must be a number of at least"),
+        (changed(contig_knots=[[-math.inf, 0], [1, 1]]), "must be a number of at least"),
         (changed(contig_knots=[[1, 0], [0, 1]]), "must ascend"),
         (changed(contig_knots=[[0, 0], [0, 1]]), "must ascend"),
         (changed(chunk_knots=[[0, 0], [1, 2], [2, 1]]), "never fall"),
     ],
 )
 def test_what_is_no_calibration_is_refused(content, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        Calibration.of(content)
-
-
-@pytest.mark.parametrize("content", [{"400": CONTENT}, {500: CONTENT}, [CONTENT], 0.5, "x"])
-def test_calibrations_of_other_chunk_lengths_or_none_at_all_are_refused(content):
-    with pytest.raises((TypeError, ValueError), match="calibration"):
-        read_calibrations(content, (500, 300))
+    with pytest.raises(ValueError, match=message):
+        build(Calibration, content, "calibration")
 
 
 def test_a_calibration_made_in_python_is_checked_as_well():

@@ -29,7 +29,7 @@ from virnuc_dask.modelsets.importers import (
     import_esm2,
     import_modelset,
 )
-from virnuc_dask.modelsets.registry import read_info, verify
+from virnuc_dask.modelsets.manifest import read_info, verify
 
 INPUTS = 176
 

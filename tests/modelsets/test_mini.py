@@ -9,7 +9,7 @@ import pytest
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.lab.recipe import read_recipe
 from virnuc_dask.modelsets.contig_model import ContigModel
-from virnuc_dask.modelsets.registry import GENES, find, read_info, verify, write_info
+from virnuc_dask.modelsets.manifest import GENES, find, read_info, verify, write_info
 
 ROOT = Path(__file__).parents[2]
 MOST_BYTES = 20_000_000

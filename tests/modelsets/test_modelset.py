@@ -13,6 +13,7 @@ import torch
 
 from virnuc_dask.config import load_settings
 from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.manifest import MANIFEST, read_info
 from virnuc_dask.modelsets.modelset import (
     clear_cache,
     limit_threads,
@@ -22,7 +23,6 @@ from virnuc_dask.modelsets.modelset import (
     release,
     resolve_device,
 )
-from virnuc_dask.modelsets.registry import MANIFEST, read_info
 from virnuc_dask.modelsets.source import ModelSource
 
 DNA = ["ACGTACGTTGCA", "GGC", "ACGTACGTTGCATTTG"]

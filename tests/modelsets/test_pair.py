@@ -8,9 +8,9 @@ import pytest
 from virnuc_dask.encoders.encoder import Placement
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets import modelset
+from virnuc_dask.modelsets.manifest import read_info
 from virnuc_dask.modelsets.modelset import load
 from virnuc_dask.modelsets.pair import EncoderPair, Memory, load_pair
-from virnuc_dask.modelsets.registry import read_info
 from virnuc_dask.modelsets.source import ModelSource
 
 DNA, PEPTIDES = ["ACGTACGTACGTA", "GGGTTTAAACCCG"], ["MKV", "ACDEF"]

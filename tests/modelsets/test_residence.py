@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from virnuc_dask.errors import ModelSetError
-from virnuc_dask.modelsets.registry import read_info
+from virnuc_dask.modelsets.manifest import read_info
 from virnuc_dask.modelsets.residence import Residence
 from virnuc_dask.modelsets.source import ModelSource
 

@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.manifest import read_info
 from virnuc_dask.modelsets.modelset import load_modelset
-from virnuc_dask.modelsets.registry import read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes, weight_bytes
 
 
@@ -26,7 +26,7 @@ def test_a_damaged_file_is_named(tmp_path):
 
 def test_the_client_asks_without_torch():
     code = (
-        "import sys; from virnuc_dask.modelsets.registry import find, read_info; "
+        "import sys; from virnuc_dask.modelsets.manifest import find, read_info; "
         "from virnuc_dask.modelsets.sizes import encoder_bytes; "
         "assert encoder_bytes(find('mini'), read_info(find('mini')), 'fp32') > 1000; "
         "assert 'torch' not in sys.modules"

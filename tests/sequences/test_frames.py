@@ -7,8 +7,9 @@ from Bio.Seq import Seq
 from hypothesis import given
 from hypothesis import strategies as st
 
+from virnuc_dask.sequences.bases import translate
 from virnuc_dask.sequences.chunks import cut
-from virnuc_dask.sequences.frames import find_frames, translate
+from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.sequences.records import Record
 
 CODONS = {**standard_dna_table.forward_table, **dict.fromkeys(standard_dna_table.stop_codons, "*")}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virnuc_dask.modelsets.registry import GenesSpec
+from virnuc_dask.modelsets.manifest import GenesSpec
 from virnuc_dask.sequences.chunks import Pieces
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.sequences.genes import CALL, Genes, genes_of

@@ -8,7 +8,7 @@ import click
 
 from virnuc_dask.cli.options import InputPath, InputText, OutputPath
 from virnuc_dask.cli.terminal import say
-from virnuc_dask.modelsets import registry
+from virnuc_dask.modelsets import manifest
 
 
 @click.group()
@@ -19,8 +19,8 @@ def models() -> None:
 @models.command("list")
 def models_list() -> None:
     """Name the embedded model sets."""
-    for name in registry.EMBEDDED:
-        info = registry.read_info(registry.find(name))
+    for name in manifest.EMBEDDED:
+        info = manifest.read_info(manifest.find(name))
         lengths = ", ".join(map(str, info.chunk_lengths))
         reads = "genes" if info.reads_genes else f"chunks of {lengths} nt"
         encoders = f"{info.nucleotide.architecture} + {info.peptide.architecture}"
@@ -31,8 +31,8 @@ def models_list() -> None:
 @click.argument("name", type=InputText())
 def models_show(name: str) -> None:
     """Print the model card and the checksums of a model set."""
-    folder = registry.find(name)
-    info = registry.read_info(folder)
+    folder = manifest.find(name)
+    info = manifest.read_info(folder)
     card = folder / "README.md"
     if card.is_file():
         say(card.read_text(encoding="utf-8"))
@@ -45,9 +45,9 @@ def models_show(name: str) -> None:
 @click.argument("name", type=InputText())
 def models_verify(name: str) -> None:
     """Compare every file of a model set with its SHA-256."""
-    folder = registry.find(name)
-    info = registry.read_info(folder)
-    registry.verify(folder, info)
+    folder = manifest.find(name)
+    info = manifest.read_info(folder)
+    manifest.verify(folder, info)
     say(f"{info.name} {info.version}: {len(info.files)} files are what they should be.")
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from virnuc_dask.cluster.monitor import show_log
 from virnuc_dask.config import ClusterSettings, Settings, load_settings
 from virnuc_dask.encoders.precision import AUTO, PRECISIONS
-from virnuc_dask.modelsets.registry import EMBEDDED, MANIFEST
+from virnuc_dask.modelsets.manifest import EMBEDDED, MANIFEST
 from virnuc_dask.tables.paths import STDIN, given_output, reading, writing
 
 Command = TypeVar("Command", bound=Callable[..., None])

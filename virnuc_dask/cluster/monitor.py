@@ -22,7 +22,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from virnuc_dask.errors import VirnucError, harmless
-from virnuc_dask.modelsets.registry import Units
+from virnuc_dask.modelsets.manifest import Units
 from virnuc_dask.tables.paths import writing
 
 logger = logging.getLogger("virnuc_dask")

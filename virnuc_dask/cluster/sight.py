@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
-from virnuc_dask.modelsets.registry import EMBEDDED, MANIFEST
+from virnuc_dask.modelsets.manifest import EMBEDDED, MANIFEST
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import write_text
 

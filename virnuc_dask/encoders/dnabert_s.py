@@ -10,23 +10,25 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from virnuc_dask.checks import checked
 from virnuc_dask.encoders.attention import AlibiBias, attend
 from virnuc_dask.encoders.cpu_kernels import products_for
-from virnuc_dask.encoders.encoder import EncoderSpec, Placement
+from virnuc_dask.encoders.encoder import EncoderSpec, Placement, Size
 from virnuc_dask.encoders.transformer import TransformerEncoder
-from virnuc_dask.encoders.weights import load_module, read_sizes
+from virnuc_dask.encoders.weights import EncoderSizes, load_module, read_sizes
 from virnuc_dask.errors import ModelSetError
 
 _BEGIN, _END = "[CLS]", "[SEP]"
@@ -40,16 +42,13 @@ _TOKENIZER_PARTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DnabertSSizes:
+@checked
+class DnabertSSizes(EncoderSizes):
     """The sizes of a DNABERT-S; the published one is 12 x 768, 12 heads, 3072, 4096 tokens."""
 
-    layers: int
-    embed_dim: int
-    heads: int
-    mlp_dim: int
-    vocabulary: int
-    layer_norm_eps: float = 1e-12
+    mlp_dim: Size
+    vocabulary: Size
+    layer_norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-12
 
 
 class DnabertS(TransformerEncoder):

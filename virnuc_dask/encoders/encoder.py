@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from virnuc_dask.checks import checked
 from virnuc_dask.encoders.processor import this_processor
 from virnuc_dask.errors import ModelSetError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 # What a manifest calls a size ends here: a number of a stranger's must not take all memory.
 LARGEST_SIZE = 1 << 20
+Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 
 # Architecture name in modelset.json → where its class lives. Imported when asked for, so that
 # a model set without ESM-2 never imports fair-esm.
@@ -36,7 +39,7 @@ Tokens = Sequence[Any]
 """What an encoder makes of texts before it computes: one item a text, of its own kind."""
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class EncoderSpec:
     """One encoder as ``modelset.json`` describes it.
 
@@ -45,19 +48,10 @@ class EncoderSpec:
     """
 
     architecture: str
-    dim: int
+    dim: Size
     file: str
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = Field(default_factory=dict)
     tokenizer: str | None = None
-
-    def __post_init__(self) -> None:
-        texts = (self.architecture, self.file, self.tokenizer or "")
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("an encoder's architecture, file and tokenizer must be texts")
-        if type(self.dim) is not int or not 1 <= self.dim <= LARGEST_SIZE:
-            raise ValueError(f"an encoder's dim must be a positive number, not {self.dim!r}")
-        if not isinstance(self.config, Mapping):
-            raise TypeError(f"an encoder's config must hold sizes, not {self.config!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ https://doi.org/10.1126/science.ade2574).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -19,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from virnuc_dask.checks import checked
 from virnuc_dask.encoders.attention import RotaryTables, attend, rotate
 from virnuc_dask.encoders.cpu_kernels import products_for
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
 from virnuc_dask.encoders.fp8 import Fp8Linear, check_gpu
 from virnuc_dask.encoders.transformer import TransformerEncoder
-from virnuc_dask.encoders.weights import load_module, read_sizes
+from virnuc_dask.encoders.weights import EncoderSizes, load_module, read_sizes
 
 ALPHABET = esm.Alphabet.from_architecture("ESM-1b")
 # In training 15 % of the tokens were hidden, 80 % of those as zeros; at inference all tokens are
@@ -34,13 +34,10 @@ TOKEN_DROPOUT_SCALE = 1 - 0.15 * 0.8
 _BEGIN, _END = 128, 129
 
 
-@dataclass(frozen=True, slots=True)
-class Esm2Sizes:
+@checked
+class Esm2Sizes(EncoderSizes):
     """The sizes of an ESM-2; the published ones run from 6 x 320 (8M) to 48 x 5120 (15B)."""
 
-    layers: int
-    embed_dim: int
-    heads: int
     token_dropout: bool = True
 
 

@@ -23,8 +23,8 @@ from torch.nn.functional import embedding_bag
 
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
 from virnuc_dask.errors import ModelSetError
+from virnuc_dask.sequences.bases import BASES
 
-BASES = "ACGT"
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 
 # Rows of each table, which is how many n-grams there are of its kind.

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from virnuc_dask.encoders.encoder import LARGEST_SIZE, EncoderSpec, Placement
+from virnuc_dask.checks import build, checked
+from virnuc_dask.encoders.encoder import EncoderSpec, Placement, Size
 from virnuc_dask.encoders.precision import FOR_GPUS
 from virnuc_dask.errors import ModelSetError
 
-_MOST_LAYERS = 1024
 
-Sizes = TypeVar("Sizes")
+@checked
+class EncoderSizes:
+    """What transformers have in common; none so large that a stranger's file takes all memory."""
+
+    layers: Annotated[int, Field(ge=1, le=1024)]
+    embed_dim: Size
+    heads: Size
+
+    def __post_init__(self) -> None:
+        if self.embed_dim % self.heads:
+            raise ValueError(f"has {self.embed_dim} values, which {self.heads} heads cannot share")
+
+
+Sizes = TypeVar("Sizes", bound=EncoderSizes)
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -29,21 +43,14 @@ def read_sizes(spec: EncoderSpec, sizes: type[Sizes]) -> Sizes:
         If one is missing or unknown, or if they make other embeddings than ``spec.dim``.
     """
     try:
-        read = sizes(**spec.config)
-        if wrong := [name for name, value in spec.config.items() if not _is_size(name, value)]:
-            raise TypeError(f"{wrong[0]} is {spec.config[wrong[0]]!r}")
-        if spec.dim % read.heads:  # type: ignore[attr-defined]
-            raise TypeError(f"{spec.dim} values do not split evenly into heads")
-    except TypeError as error:
+        read = build(sizes, spec.config, "config")
+        if read.embed_dim != spec.dim:
+            raise ValueError(f"dim {spec.dim} and embed_dim {read.embed_dim} differ")
+    except ValueError as error:
         raise ModelSetError(
             f"encoder {spec.architecture!r}: its sizes in modelset.json are wrong ({error}). "
             "Import the model set again."
         ) from error
-    if read.embed_dim != spec.dim:  # type: ignore[attr-defined]
-        raise ModelSetError(
-            f"encoder {spec.architecture!r}: dim {spec.dim} and embed_dim of its sizes differ. "
-            "Import the model set again."
-        )
     return read
 
 
@@ -87,17 +94,6 @@ def load_module(build: Callable[[], Module], path: Path, placement: Placement) -
 def weight_bytes(module: nn.Module) -> int:
     """Memory of a module's parameters and buffers, in bytes."""
     return sum(tensor.nbytes for tensor in module.state_dict().values())
-
-
-def _is_size(name: str, value: object) -> bool:
-    """Whether a value can be a size: sizes from a file must not make a module without end."""
-    if isinstance(value, bool):
-        return name == "token_dropout"
-    if isinstance(value, float):
-        return name == "layer_norm_eps" and 0 < value < 1
-    return isinstance(value, int) and 0 < value <= (
-        _MOST_LAYERS if name == "layers" else LARGEST_SIZE
-    )
 
 
 def _read_tensors(path: Path, dtypes: Mapping[str, torch.dtype], device: str) -> dict[str, Any]:

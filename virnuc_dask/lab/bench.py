@@ -17,7 +17,7 @@ from virnuc_dask.lab.speed.metagenome import as_fasta, draw_metagenome
 from virnuc_dask.lab.speed.process import Tell, in_own_process
 from virnuc_dask.lab.speed.recommendation import as_yaml, best_split
 from virnuc_dask.lab.speed.run_log import phases
-from virnuc_dask.modelsets.registry import find, read_info
+from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.planning import chunk_length

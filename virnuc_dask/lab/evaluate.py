@@ -23,7 +23,7 @@ from virnuc_dask.lab.labelled.files import LabelledFiles, read_labelled
 from virnuc_dask.lab.quality.assessment import assess, difference, side_by_side
 from virnuc_dask.lab.quality.figures import FIGURES, RESAMPLES, SEED
 from virnuc_dask.lab.quality.scored import Level, ScoredRun, read_scored
-from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
+from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info
 from virnuc_dask.planning import chunk_length, decided
 from virnuc_dask.run import Run, run
 from virnuc_dask.tables.folder import RunFolder

@@ -16,7 +16,7 @@ from virnuc_dask.lab.taught import Flags, Fragments
 from virnuc_dask.lab.training.unseen_frames import ScoredFrames
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.gene_sums import GeneColumns, IntArray
-from virnuc_dask.modelsets.registry import FRAMES
+from virnuc_dask.modelsets.manifest import FRAMES
 from virnuc_dask.sequences.chunks import span_arrays
 
 _FEWEST_CHUNKS = 3  # a record of fewer says little of how chunks add up

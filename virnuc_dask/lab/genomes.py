@@ -17,6 +17,7 @@ from virnuc_dask.errors import BadInputError
 from virnuc_dask.lab.noise import KINDS
 from virnuc_dask.lab.recipe import GENOMES, NOISE, DataSettings
 from virnuc_dask.lab.splits.kmers import KmerIndex
+from virnuc_dask.sequences.bases import BASES, numbers_of
 from virnuc_dask.sequences.records import DAMAGE, Record, read_records
 
 log = logging.getLogger(__name__)
@@ -24,9 +25,7 @@ log = logging.getLogger(__name__)
 EXCLUDED_KMER = 24
 _NOISE_NT = 20_000  # of a record of noise
 _NEEDED = ("record", "class", "group", "source", "phage_24mers")
-_LETTERS = np.frombuffer(b"ACGT", np.uint8)
-_CODES = np.zeros(256, np.uint8)
-_CODES[list(b"ACGT")] = range(4)
+_LETTERS = np.frombuffer(BASES.encode(), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,7 @@ def _stretch(
     genome = genomes[int(rng.integers(len(genomes)))]
     first = int(rng.integers(len(genome.dna) - _NOISE_NT + 1))
     dna = genome.dna[first : first + _NOISE_NT]
-    return genome, _CODES[np.frombuffer(dna.encode("ascii"), np.uint8)]
+    return genome, numbers_of(dna.encode("ascii")) & np.uint8(3)
 
 
 def _noise_records(

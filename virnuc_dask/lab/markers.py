@@ -21,7 +21,7 @@ from virnuc_dask.lab.genomes import Exclusions
 from virnuc_dask.lab.recipe import MarkerSettings
 from virnuc_dask.lab.splits.folds import place_of
 from virnuc_dask.lab.splits.kmers import words_of
-from virnuc_dask.sequences.frames import translate
+from virnuc_dask.sequences.bases import translate
 from virnuc_dask.sequences.records import Record, read_records
 
 log = logging.getLogger(__name__)

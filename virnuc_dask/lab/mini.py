@@ -44,7 +44,7 @@ from virnuc_dask.modelsets.calibration import probability
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.folders import own_files, put_in_place
-from virnuc_dask.modelsets.registry import (
+from virnuc_dask.modelsets.manifest import (
     FRAMES,
     GENES,
     ClassifierSpec,

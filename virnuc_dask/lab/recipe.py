@@ -5,11 +5,13 @@ Paths are relative to where the command is run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from virnuc_dask.config import Section, at_least, read_preset
-from virnuc_dask.errors import BadSettingError
+from pydantic import Field
+
+from virnuc_dask.checks import Section, checked, setting
+from virnuc_dask.config import read_preset, settings_of
 
 # Kinds of genome, as the table of genomes and the settings name them; the first two are viruses.
 GENOMES = ("phage", "eukaryotic_virus", "prokaryote", "plasmid", "eukaryote")
@@ -17,38 +19,40 @@ VIRUSES = GENOMES[:2]
 NOISE = "noise"  # the class of DNA that no organism has
 PROPHAGE = "prophage"  # the class of stretches of prokaryotes that are viral
 
+_Share = Annotated[float, Field(gt=0, le=1)]
+_Coverage = Annotated[float, Field(gt=0, le=20)]
+_Length = Annotated[int, Field(ge=60)]
+_Count = Annotated[int, Field(ge=1)]
+_Files = tuple[str, ...]
+_Lengths = tuple[int, ...]
 
-def _shares(where: str, section: Section, names: tuple[str, ...], most: float = 1.0) -> None:
-    for name in names:
-        if not 0 < getattr(section, name) <= most:
-            raise BadSettingError(f"{where}.{name} must be above 0 and at most {most:g}.")
 
-
-@dataclass(frozen=True, slots=True)
+@checked
 class DataSettings(Section):
     """Where genomes and genes come from, and which may not be used."""
 
-    table: str = ""  # record, class, group, source, length_nt, phage_24mers: tab-separated
-    phage: tuple[str, ...] = ()  # FASTA files, as are the next four
-    eukaryotic_virus: tuple[str, ...] = ()
-    prokaryote: tuple[str, ...] = ()
-    plasmid: tuple[str, ...] = ()
-    eukaryote: tuple[str, ...] = ()
-    markers: str | None = None  # MetaPhlAn's markers.fasta: names tell the labels
-    sha256: tuple[str, ...] = ()  # of these files, in this order; none: not compared
-    exclude_names: str | None = None  # names never to be used, one a line
-    exclude_similar: tuple[str, ...] = ()  # FASTA: what shares 24-mers with them is never used
-    exclude_shared: int = 3  # so many 24-mers are enough
+    table: str = setting(
+        "", "record, class, group, source, length_nt, phage_24mers: tab-separated."
+    )
+    phage: _Files = setting((), "FASTA files, as are the next four.")
+    eukaryotic_virus: _Files = ()
+    prokaryote: _Files = ()
+    plasmid: _Files = ()
+    eukaryote: _Files = ()
+    markers: str | None = setting(None, "MetaPhlAn's markers.fasta: names tell the labels.")
+    sha256: _Files = setting((), "Of these files, in this order; none: not compared.")
+    exclude_names: str | None = setting(None, "Names never to be used, one a line.")
+    exclude_similar: _Files = setting((), "FASTA: what shares 24-mers with them is never used.")
+    exclude_shared: _Count = setting(3, "So many 24-mers are enough.")
 
     def __post_init__(self) -> None:
-        at_least("data.exclude_shared", self.exclude_shared, 1)
         needed = ("table", "phage", "prokaryote")
         if missing := [name for name in needed if not getattr(self, name)]:
-            raise BadSettingError(f"data needs {', '.join(f'`{name}`' for name in missing)}.")
+            raise ValueError(f"needs {', '.join(f'`{name}`' for name in missing)}")
 
     def files(self, kind: str) -> tuple[str, ...]:
         """The FASTA files of a kind of genome."""
-        files: tuple[str, ...] = getattr(self, kind)
+        files: _Files = getattr(self, kind)
         return files
 
     @property
@@ -58,111 +62,94 @@ class DataSettings(Section):
         return (self.table, *genomes, *([self.markers] if self.markers else ()))
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class CoverageSettings(Section):
     """How often each base of a kind of genome is in a fragment, on average."""
 
-    phage: float = 4.0
-    eukaryotic_virus: float = 2.0
-    prokaryote: float = 1.0
-    plasmid: float = 0.8
-    eukaryote: float = 0.4
-    noise: float = 1.0
-
-    def __post_init__(self) -> None:
-        _shares("fragments.coverage", self, (*GENOMES, NOISE), 20.0)
+    phage: _Coverage = 4.0
+    eukaryotic_virus: _Coverage = 2.0
+    prokaryote: _Coverage = 1.0
+    plasmid: _Coverage = 0.8
+    eukaryote: _Coverage = 0.4
+    noise: _Coverage = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class FragmentSettings(Section):
     """How genomes are cut into contigs, and who finds genes in them."""
 
-    shortest_nt: int = 300
-    longest_nt: int = 20_000  # lengths are drawn evenly on a scale of logarithms
-    coverage: CoverageSettings = field(default_factory=CoverageSettings)
-    noise_nt: int = 8_000_000  # shuffled, of the same dinucleotides, random, repeated: in all
+    shortest_nt: _Length = 300
+    longest_nt: int = setting(20_000, "Lengths are drawn evenly on a scale of logarithms.")
+    coverage: CoverageSettings = Field(default_factory=CoverageSettings)
+    noise_nt: int = setting(
+        8_000_000, "Shuffled, of the same dinucleotides, random, repeated: in all.", ge=0
+    )
     caller: str = "pyrodigal-gv"
-    models: tuple[int, ...] = ()  # of the caller; none: all
+    models: tuple[int, ...] = setting((), "Of the caller; none: all.")
 
     def __post_init__(self) -> None:
-        at_least("fragments.shortest_nt", self.shortest_nt, 60)
-        at_least("fragments.longest_nt", self.longest_nt, self.shortest_nt)
-        at_least("fragments.noise_nt", self.noise_nt, 0)
+        if self.longest_nt < self.shortest_nt:
+            raise ValueError(f"needs a longest_nt of at least shortest_nt, {self.shortest_nt}")
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class ProphageSettings(Section):
     """Which stretches of prokaryotes and plasmids may be viral: genes that resemble phages'."""
 
-    sensitivity: float = 3.5  # of MMseqs2
+    sensitivity: float = setting(3.5, "Of MMseqs2.")
     e_value: float = 1e-5
-    coverage: float = 0.5  # of the shorter protein
+    coverage: _Share = setting(0.5, "Of the shorter protein.")
     bits: int = 60
-    shortest_residues: int = 40  # a shorter protein is not compared
-    window: int = 13  # neighbouring genes
-    doubtful: int = 3  # so many hits of a window: neither taught nor tested as others
-    prophage: int = 5  # so many: a virus
-    phage_24mers: int = 5  # a record that has more of them is doubtful
+    shortest_residues: int = setting(40, "A shorter protein is not compared.")
+    window: int = setting(13, "Neighbouring genes.")
+    doubtful: int = setting(3, "So many hits of a window: neither taught nor tested as others.")
+    prophage: int = setting(5, "So many: a virus.")
+    phage_24mers: int = setting(5, "A record that has more of them is doubtful.")
 
     def __post_init__(self) -> None:
-        _shares("prophages", self, ("coverage",))
         if self.window % 2 == 0:
-            raise BadSettingError("prophages.window must be odd: a gene and as many on each side.")
+            raise ValueError("needs an odd window: a gene and as many on each side")
         if not 1 <= self.doubtful <= self.prophage <= self.window:
-            raise BadSettingError("prophages needs 1 <= doubtful <= prophage <= window.")
+            raise ValueError("needs 1 <= doubtful <= prophage <= window")
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class SplitSettings(Section):
     """How groups are held out."""
 
-    test: float = 0.2  # of the groups
-    folds: int = 5  # that the rest is in
-    genomes: int = 3  # a group of so many gives one to the test of new species
-    shared: float = 0.5  # if less of its 21-mers are in any other of the group
-
-    def __post_init__(self) -> None:
-        _shares("splits", self, ("shared",))
-        at_least("splits.genomes", self.genomes, 2)
-        if not 0 < self.test < 1:
-            raise BadSettingError("splits.test must be between 0 and 1.")
-        # A marker's similarities are kept in the bits of a byte, one of them the test's.
-        if not 2 <= self.folds <= 5:
-            raise BadSettingError("splits.folds must be from 2 to 5.")
+    test: float = setting(0.2, "Of the groups.", gt=0, lt=1)
+    # A marker's similarities are kept in the bits of a byte, one of them the test's.
+    folds: int = setting(5, "That the rest is in.", ge=2, le=5)
+    genomes: int = setting(3, "A group of so many gives one to the test of new species.", ge=2)
+    shared: _Share = setting(0.5, "If less of its 21-mers are in any other of the group.")
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class MarkerSettings(Section):
     """Which marker genes are used: all of viruses, some of others."""
 
-    others: float = 0.08
-    transcripts: float = 0.5
+    others: _Share = 0.08
+    transcripts: _Share = 0.5
     shortest_residues: int = 30
-    similar_words: int = 3  # so many 8-mers of residues shared with viruses of a fold
-
-    def __post_init__(self) -> None:
-        _shares("markers", self, ("others", "transcripts"))
-        at_least("markers.similar_words", self.similar_words, 1)
+    similar_words: _Count = setting(3, "So many 8-mers of residues shared with viruses of a fold.")
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class TestSettings(Section):
     """The contigs to measure on."""
 
-    lengths_nt: tuple[int, ...] = (500, 1_000, 3_000, 5_000, 10_000, 20_000)
-    prophage_lengths_nt: tuple[int, ...] = (3_000, 10_000)
-    reads_nt: int = 300
-    most: int = 3_000  # contigs of one class, length and kind of test
-    most_nt: int = 9_000_000  # likewise
+    lengths_nt: _Lengths = (500, 1_000, 3_000, 5_000, 10_000, 20_000)
+    prophage_lengths_nt: _Lengths = (3_000, 10_000)
+    reads_nt: _Length = 300
+    most: _Count = setting(3_000, "Contigs of one class, length and kind of test.")
+    most_nt: int = setting(9_000_000, "Likewise.")
 
     def __post_init__(self) -> None:
-        at_least("tests.most", self.most, 1)
-        at_least("tests.reads_nt", self.reads_nt, 60)
         if not self.lengths_nt or min(*self.lengths_nt, *self.prophage_lengths_nt) < self.reads_nt:
-            raise BadSettingError("tests.lengths_nt must be lengths, none below tests.reads_nt.")
+            raise ValueError("needs lengths_nt, none below reads_nt")
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class GeneShares(Section):
     """Of the genes that are drawn to learn words, how many are of each kind."""
 
@@ -176,7 +163,7 @@ class GeneShares(Section):
     transcript: float = 0.02
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class ContigShares(Section):
     """Of the weight of all fragments, what is each kind's."""
 
@@ -188,28 +175,22 @@ class ContigShares(Section):
     noise: float = 0.03
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class WordSettings(Section):
     """How weighed words are learnt."""
 
-    rounds: int = 5
-    draws: int = 400_000  # genes, in each round
+    rounds: _Count = 5
+    draws: _Count = setting(400_000, "Genes, in each round.")
     first_rate: float = 0.25
     last_rate: float = 0.05
-    word_dropout: float = 0.2
+    word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     label_smoothing: float = 0.03
-    cropped: float = 0.5  # of the draws
-    shortest_crop: float = 0.3  # of a gene
-    shares: GeneShares = field(default_factory=GeneShares)
-
-    def __post_init__(self) -> None:
-        at_least("fit.words.rounds", self.rounds, 1)
-        at_least("fit.words.draws", self.draws, 1)
-        if not 0 <= self.word_dropout < 1:
-            raise BadSettingError("fit.words.word_dropout must be from 0 to 1.")
+    cropped: float = setting(0.5, "Of the draws.")
+    shortest_crop: float = setting(0.3, "Of a gene.")
+    shares: GeneShares = Field(default_factory=GeneShares)
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class ClassifierSettings(Section):
     """How the classifier of genes is learnt."""
 
@@ -220,7 +201,7 @@ class ClassifierSettings(Section):
     label_smoothing: float = 0.02
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class ContigSettings(Section):
     """How contigs' evidence is learnt: a logistic regression and boosted trees, averaged."""
 
@@ -234,56 +215,43 @@ class ContigSettings(Section):
     subsample: float = 0.7
     columns: float = 0.5
     ridge: float = 5.0
-    shares: ContigShares = field(default_factory=ContigShares)
+    shares: ContigShares = Field(default_factory=ContigShares)
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class CalibrationShares(Section):
     """Of the viruses, and of the others, that probabilities are for: as in metagenomes."""
 
-    phage: float = 0.85
-    eukaryotic_virus: float = 0.15
-    prokaryote: float = 0.85
-    plasmid: float = 0.09
-    eukaryote: float = 0.05
-    noise: float = 0.01
+    phage: _Share = 0.85
+    eukaryotic_virus: _Share = 0.15
+    prokaryote: _Share = 0.85
+    plasmid: _Share = 0.09
+    eukaryote: _Share = 0.05
+    noise: _Share = 0.01
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class CalibrationSettings(Section):
     """How evidence becomes a probability, by length."""
 
-    lengths_nt: tuple[int, ...] = (300, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000)
-    shares: CalibrationShares = field(default_factory=CalibrationShares)
-    others_called: float = 0.008  # of prokaryote contigs, in each class of length
+    lengths_nt: _Lengths = (300, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000)
+    shares: CalibrationShares = Field(default_factory=CalibrationShares)
+    others_called: _Share = setting(0.008, "Of prokaryote contigs, in each class of length.")
     # Between two neighbours is a class.
-    called_bounds_nt: tuple[int, ...] = (
-        300,
-        700,
-        1_500,
-        3_000,
-        4_500,
-        7_000,
-        12_000,
-        16_000,
-        20_001,
-    )
-
-    def __post_init__(self) -> None:
-        _shares("fit.calibration", self, ("others_called",))
+    called_bounds_nt: _Lengths = (300, 700, 1_500, 3_000, 4_500, 7_000, 12_000, 16_000, 20_001)
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class FitSettings(Section):
     """All that is learnt from the fragments' genes."""
 
-    words: WordSettings = field(default_factory=WordSettings)
-    classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
-    contigs: ContigSettings = field(default_factory=ContigSettings)
-    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    words: WordSettings = Field(default_factory=WordSettings)
+    classifier: ClassifierSettings = Field(default_factory=ClassifierSettings)
+    contigs: ContigSettings = Field(default_factory=ContigSettings)
+    calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class Recipe(Section):
     """A whole training."""
 
@@ -291,21 +259,19 @@ class Recipe(Section):
     name: str = "mini"
     version: str = "0.0.0"
     out: str = "mini"
-    work: str = "mini-work"  # what is done so far; a training that was stopped goes on from there
+    work: str = setting(
+        "mini-work", "What is done so far; a training that was stopped goes on from there."
+    )
     licence: str = ""
-    notes: str = ""  # Markdown for the model card
-    seed: int = 1
-    threads: int | None = None  # default: all cores
-    fragments: FragmentSettings = field(default_factory=FragmentSettings)
-    prophages: ProphageSettings = field(default_factory=ProphageSettings)
-    splits: SplitSettings = field(default_factory=SplitSettings)
-    markers: MarkerSettings = field(default_factory=MarkerSettings)
-    tests: TestSettings = field(default_factory=TestSettings)
-    fit: FitSettings = field(default_factory=FitSettings)
-
-    def __post_init__(self) -> None:
-        at_least("threads", self.threads, 1)
-        at_least("seed", self.seed, 0)
+    notes: str = setting("", "Markdown for the model card.")
+    seed: Annotated[int, Field(ge=0)] = 1
+    threads: _Count | None = setting(None, "Default: all cores.")
+    fragments: FragmentSettings = Field(default_factory=FragmentSettings)
+    prophages: ProphageSettings = Field(default_factory=ProphageSettings)
+    splits: SplitSettings = Field(default_factory=SplitSettings)
+    markers: MarkerSettings = Field(default_factory=MarkerSettings)
+    tests: TestSettings = Field(default_factory=TestSettings)
+    fit: FitSettings = Field(default_factory=FitSettings)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -318,7 +284,4 @@ def read_recipe(path: Path) -> Recipe:
     BadSettingError
         If it is no YAML file, holds unknown settings or settings that make no sense.
     """
-    values = read_preset(path, "pretrain")
-    if "data" not in values:
-        raise BadSettingError(f"{path}: pretrain needs `data`: where genomes come from.")
-    return Recipe.of(values, "pretrain")
+    return settings_of(Recipe, read_preset(path, "pretrain"), "pretrain")

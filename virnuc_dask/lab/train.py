@@ -43,8 +43,8 @@ from virnuc_dask.lab.training.training_records import TrainingRecords, gather_re
 from virnuc_dask.lab.training.unseen_frames import score_unseen
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.folders import own_files, put_in_place
+from virnuc_dask.modelsets.manifest import MANIFEST, ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
-from virnuc_dask.modelsets.registry import MANIFEST, ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.planning import chunk_length, decided, require_frames
 from virnuc_dask.run import run

@@ -7,25 +7,37 @@ records of a sample follows from their prevalence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
+
+from virnuc_dask.checks import checked
 
 Floats = NDArray[np.float64]
-Knots = tuple[tuple[float, float], ...]
 
 # Scores are float32: nearer to 0 and 1 their logit is rounding.
 _NEAREST = 1e-6
-_LARGEST = 1e6  # any number of a calibration
 _PSEUDO_COUNT = 1.0  # of viruses and of others, when the prevalence is estimated
 _MOST_STEPS, _SMALLEST_STEP, _DECIMALS = 10_000, 1e-9, 2
 
 
-@dataclass(frozen=True, slots=True)
+def _ascending(knots: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    for (one, height), (next_one, next_height) in pairwise(knots):
+        if next_one <= one or next_height < height:
+            raise ValueError(f"must ascend, and never fall, as from {height} to {next_height}")
+    return knots
+
+
+_Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Knots = Annotated[
+    tuple[tuple[_Number, _Number], ...], Field(min_length=2), AfterValidator(_ascending)
+]
+
+
+@checked
 class Calibration:
     """What a model set's scores are worth, for one chunk length.
 
@@ -36,38 +48,11 @@ class Calibration:
     """
 
     chunk_knots: Knots
-    correlation: float  # of the evidence of two chunks of one record, in [0, 1]
-    offset: float  # added to a record's mean chunk evidence
+    # Of the evidence of two chunks of one record.
+    correlation: Annotated[float, Field(ge=0, le=1)]
+    offset: _Number  # added to a record's mean chunk evidence
     contig_knots: Knots
     method: str
-
-    def __post_init__(self) -> None:
-        for name in ("chunk_knots", "contig_knots"):
-            _check_knots(name, getattr(self, name))
-        _check_number("correlation", self.correlation)
-        _check_number("offset", self.offset)
-        if not 0 <= self.correlation <= 1:
-            raise ValueError(f"calibration: correlation is {self.correlation}, not in [0, 1].")
-        if not isinstance(self.method, str):
-            raise TypeError(f"calibration: method is {self.method!r}, not a text.")
-
-    @classmethod
-    def of(cls, content: object) -> Self:
-        """Check one chunk length's ``calibration`` of a ``modelset.json``.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a key is unknown or missing, or a value is not what it must be.
-        """
-        if not isinstance(content, Mapping):
-            raise TypeError(f"calibration: is {content!r}, not an object.")
-        names = {field.name for field in fields(cls)}
-        for problem, keys in (("unknown", set(content) - names), ("no", names - set(content))):
-            if keys:
-                raise ValueError(f"calibration: {problem} {', '.join(sorted(map(str, keys)))}.")
-        knots = {name: _pairs(name, content[name]) for name in ("chunk_knots", "contig_knots")}
-        return cls(**{**content, **knots})
 
     def chunk_evidence(self, score_virus: NDArray[Any], score_others: NDArray[Any]) -> Floats:
         """Evidence of chunks, from their two scores."""
@@ -90,25 +75,6 @@ class Calibration:
         pooled = pool(total, np.maximum(chunks, 1), self.correlation, self.offset)
         evidence: Floats = np.where(chunks > 0, interpolate(pooled, self.contig_knots), np.nan)
         return evidence
-
-
-def read_calibrations(content: object, chunk_lengths: Sequence[int]) -> dict[int, Calibration]:
-    """Check the ``calibration`` of a ``modelset.json``: an object by chunk length, or null.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If it is neither, names a chunk length that the model set is not for, or one of its
-        calibrations is refused.
-    """
-    if content is None:
-        return {}
-    if not isinstance(content, Mapping):
-        raise TypeError(f"calibration: is {content!r}, not an object.")
-    known = {str(length): length for length in chunk_lengths}
-    if unknown := sorted(str(key) for key in content if key not in known):
-        raise ValueError(f"calibration: for chunks of {', '.join(unknown)} nt; the set is not.")
-    return {known[key]: Calibration.of(value) for key, value in content.items()}
 
 
 def margins(score_virus: NDArray[Any], score_others: NDArray[Any]) -> Floats:
@@ -196,30 +162,3 @@ def q_values(evidence: Floats, prevalence: float) -> Floats:
 def _logit(score: NDArray[Any]) -> Floats:
     clipped = np.clip(score.astype(np.float64), _NEAREST, 1 - _NEAREST)
     return np.log(clipped) - np.log1p(-clipped)
-
-
-def _pairs(name: str, content: object) -> Knots:
-    if not isinstance(content, list | tuple):
-        raise TypeError(f"calibration: {name} is {content!r}, not a list.")
-    for pair in content:
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise TypeError(f"calibration: {name} holds {pair!r}, not a pair of numbers.")
-    return tuple((pair[0], pair[1]) for pair in content)
-
-
-def _check_knots(name: str, knots: Knots) -> None:
-    for number in (number for pair in knots for number in pair):
-        _check_number(name, number)
-    steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(knots)]
-    if not steps:
-        raise ValueError(f"calibration: {name} needs two pairs or more.")
-    if not all(along > 0 and up >= 0 for along, up in steps):
-        raise ValueError(f"calibration: {name} must ascend, and never fall.")
-
-
-def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"calibration: {name} holds {value!r}, not a number.")
-    # False for NaN, too.
-    if not -_LARGEST <= value <= _LARGEST:
-        raise ValueError(f"calibration: {name} holds {value}, not a number of its size.")

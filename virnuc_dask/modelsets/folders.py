@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from virnuc_dask.errors import ModelSetError, OutputExistsError
-from virnuc_dask.modelsets.registry import MANIFEST, read_info
+from virnuc_dask.modelsets.manifest import MANIFEST, read_info
 
 _BESIDE = (MANIFEST, "README.md", "training.json")  # what a model set has besides what is loaded
 

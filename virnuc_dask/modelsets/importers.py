@@ -21,17 +21,17 @@ from virnuc_dask.modelsets.checkpoints import (
     weight_files,
 )
 from virnuc_dask.modelsets.classifier import Classifier
-from virnuc_dask.modelsets.published_encoders import (
-    import_dnabert_s,
-    import_esm2,
-    write_tensors,
-)
-from virnuc_dask.modelsets.registry import (
+from virnuc_dask.modelsets.manifest import (
     MANIFEST,
     ClassifierSpec,
     ModelSetInfo,
     sha256,
     write_info,
+)
+from virnuc_dask.modelsets.published_encoders import (
+    import_dnabert_s,
+    import_esm2,
+    write_tensors,
 )
 from virnuc_dask.tables.locks import locked
 from virnuc_dask.tables.paths import writing

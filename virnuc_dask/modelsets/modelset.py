@@ -14,8 +14,8 @@ from virnuc_dask.encoders.encoder import Encoder, Placement
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.classifier import Classifier, load_classifier
 from virnuc_dask.modelsets.environment import prepare_torch
+from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info, verified
 from virnuc_dask.modelsets.pair import Memory, OnLoad, load_pair
-from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info, verified
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.modelsets.turns import Turns
 from virnuc_dask.sequences.genes import GeneCaller, gene_caller

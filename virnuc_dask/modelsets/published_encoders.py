@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from virnuc_dask.checks import build
 from virnuc_dask.encoders.attention import inverse_frequencies
 from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes, read_tokenizer
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.esm2 import ALPHABET, Esm2Module, Esm2Sizes
+from virnuc_dask.encoders.weights import EncoderSizes
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.checkpoints import (
     Inert,
@@ -55,8 +57,7 @@ DNABERT_S_LAYER = {
 STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _EXACT = "inverse_frequencies"  # no weight: rounded, it turns the rotary embedding
 
-Sizes = TypeVar("Sizes")
-_LARGEST_SIZE = 1 << 20
+Sizes = TypeVar("Sizes", bound=EncoderSizes)
 
 
 def import_dnabert_s(source: Path, folder: Path, weights: str | None = None) -> EncoderSpec:
@@ -218,17 +219,14 @@ def _plain(options: object) -> Mapping[str, Any]:
     return options if isinstance(options, dict) else {}
 
 
-def _sizes(
-    path: Path, config: Mapping[str, Any], sizes: Callable[..., Sizes], **names: str
-) -> Sizes:
+def _sizes(path: Path, config: Mapping[str, Any], sizes: type[Sizes], **names: str) -> Sizes:
     """``sizes`` filled from ``config``, where each size stands under a published name."""
     found = {ours: config.get(name) for ours, name in names.items()}
-    for ours, value in found.items():
-        if not isinstance(value, int | float) or not 0 <= value <= _LARGEST_SIZE:
-            raise ModelSetError(f"{path}: says {names[ours]} = {value!r}; another kind of model?")
-    if not found["heads"] or found["embed_dim"] % found["heads"]:
-        raise ModelSetError(f"{path}: {found['embed_dim']} values do not split evenly into heads.")
-    return sizes(**found)
+    try:
+        return build(sizes, found, "sizes")
+    except ValueError as error:
+        read = ", ".join(f"{ours} from {name}" for ours, name in names.items())
+        raise ModelSetError(f"{path}: another kind of model? {error} ({read}).") from error
 
 
 def _layers(

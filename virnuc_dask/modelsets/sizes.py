@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from virnuc_dask.errors import ModelSetError
-from virnuc_dask.modelsets.registry import ModelSetInfo
+from virnuc_dask.modelsets.manifest import ModelSetInfo
 
 # Weights in 8 bits are made from bf16 ones: while they load they take two bytes.
 _VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from virnuc_dask.config import Settings
-from virnuc_dask.modelsets.registry import EMBEDDED, ModelSetInfo
+from virnuc_dask.modelsets.manifest import EMBEDDED, ModelSetInfo
 
 
 @dataclass(frozen=True, slots=True)

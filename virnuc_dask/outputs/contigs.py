@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
-from virnuc_dask.modelsets.registry import FRAMES, GENES
+from virnuc_dask.modelsets.manifest import FRAMES, GENES
 from virnuc_dask.outputs.fields import fields
 from virnuc_dask.stages.calls import ContigCalls
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from virnuc_dask.config import Settings
-from virnuc_dask.modelsets.registry import ModelSetInfo
+from virnuc_dask.modelsets.manifest import ModelSetInfo
 from virnuc_dask.tables.plan import Plan, write_run_json
 
 _PACKAGES = ("dask", "distributed", "torch", "numpy", "pyarrow", "tokenizers", "fair-esm")

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from virnuc_dask.sequences import bases
 from virnuc_dask.sequences.gene_columns import CALL, START_TYPES
 
 IntArray = NDArray[np.int64]
@@ -31,7 +32,7 @@ Floats = NDArray[np.float32]
 
 MODELS = "gene_models.npz"
 GC_BINS, LOWEST_GC, HIGHEST_GC = 12, 0.2, 0.8
-CODONS = 65  # the last one stands for all with another letter than A, C, G, T
+CODONS = bases.UNKNOWN_CODON + 1
 PAIR_UNIT = 1 / 32  # nats
 SPACERS = np.arange(3, 13)  # nt between a motif of six bases and the start
 UPSTREAM_NT = 24  # before a start, which its score reads
@@ -45,13 +46,9 @@ _LEAST_CODING, _LEAST_SCORE = -8.0, -4.0
 _ODDS_UNIT = np.float32(4.35)  # pyrodigal's, of scores that make its confidence
 
 _APART = b"N" * 30  # between sequences: no score reads over it
-_CODE = np.full(256, 4, np.uint8)
-_CODE[list(b"ACGT")] = range(4)
-_COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)
-_UNKNOWN = CODONS - 1
 ATG, GTG, TTG, EDGE = map(START_TYPES.index, ("ATG", "GTG", "TTG", "edge"))
-_STARTS = {14: ATG, 46: GTG, 62: TTG}
-_STOPS = [48, 50, 56]  # TAA, TAG, TGA
+_STARTS = {bases.CODONS.index(START_TYPES[start]): start for start in (ATG, GTG, TTG)}
+_STOPS = [bases.CODONS.index(stop) for stop in bases.STOPS]
 _START, _STOP = 1, 2
 _KIND = np.zeros(CODONS, np.uint8)
 _KIND[list(_STARTS)] = _START
@@ -133,17 +130,13 @@ def strands_of(sequences: Sequence[str]) -> tuple[Strand, Strand]:
     text += b"N" * (-len(text) % 3)
     length = np.fromiter(map(len, sequences), np.int64, len(sequences))
     last = np.cumsum(length + len(_APART))
-    code = _CODE[np.frombuffer(text, np.uint8)]
+    code = bases.numbers_of(text)
     mirrored = (len(code) - last)[::-1], (len(code) - last + length)[::-1]
-    return _strand(code, last - length, last), _strand(_COMPLEMENT[code[::-1]], *mirrored)
+    return _strand(code, last - length, last), _strand(bases.other_strand(code), *mirrored)
 
 
 def _strand(code: Bytes, first: IntArray, last: IntArray) -> Strand:
-    codon = np.empty_like(code)
-    codon[:-2] = (code[:-2] << 4) + (code[1:-1] << 2) + code[2:]
-    unknown = np.flatnonzero(code > 3)
-    for back in range(3):
-        codon[np.maximum(unknown - back, 0)] = _UNKNOWN
+    codon = bases.codons_of(code)
     layout = np.concatenate([codon[phase::3] for phase in range(3)])
     kind = _KIND[layout]
     # A codon that is not whole, at the ends of a sequence: a stop in each phase.
@@ -207,12 +200,12 @@ def open_frames(strand: Strand, total: NDArray[np.int32]) -> Frames:
     stops = np.flatnonzero(strand.kind == _STOP)
     wide = np.flatnonzero(np.diff(stops) > _SHORTEST_AT_EDGE)
     before, stop = stops[wide], stops[wide + 1]
-    cut = strand.layout[stop] == _UNKNOWN
+    cut = strand.layout[stop] == bases.UNKNOWN_CODON
     starts = np.flatnonzero(strand.kind == _START)
     frame = np.searchsorted(before, starts, "right") - 1
     inside = np.flatnonzero(frame >= 0)
     inside = inside[starts[inside] < stop[frame[inside]]]
-    begun = np.flatnonzero(strand.layout[before] == _UNKNOWN)
+    begun = np.flatnonzero(strand.layout[before] == bases.UNKNOWN_CODON)
     frame = np.concatenate([frame[inside], begun])
     start = np.concatenate([starts[inside], before[begun] + 1])
     edge = np.repeat([False, True], [len(inside), len(begun)])
@@ -248,7 +241,7 @@ def motif_rows(strand: Strand, place: IntArray) -> IntArray:
     """The six bases so many `SPACERS` before each place, as rows of the motifs."""
     at = place[:, None] - 6 - SPACERS
     one, two = strand.codon[at].astype(np.int64), strand.codon[at + 3]
-    return np.where((one < _UNKNOWN) & (two < _UNKNOWN), one * 64 + two, 4096)
+    return np.where((one < bases.UNKNOWN_CODON) & (two < bases.UNKNOWN_CODON), one * 64 + two, 4096)
 
 
 def bases_before(strand: Strand, place: IntArray) -> Bytes:

@@ -14,23 +14,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from virnuc_dask.sequences.bases import codons_of, numbers_of, residues_of
+
 IntArray = NDArray[np.int64]
 
-# The standard code, codons in the order of NCBI's tables: TTT, TTC, TTA, TTG, TCT, ...
-_BASES = b"TCAG"
-_STANDARD = b"FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG"
-# Codes of bacteria and viruses that read a stop of the standard code, by NCBI's number.
-_RECODED = {4: (14, "W"), 15: (11, "Q"), 25: (14, "G")}  # TGA, TAG, TGA
 _STOP, _AMBIGUOUS = ord("*"), ord("X")
-_INVALID = 64  # added by any letter but A, C, G, T: lifts a codon's number out of the table's 64
 
 # DNA that is translated together: its arrays stay in the processor's cache.
 _BLOCK_NT = 1 << 16
 
-_CODE = np.full(256, _INVALID, np.uint16)
-_CODE[list(_BASES)] = range(4)
-_AMINO_ACID = np.full(_INVALID * (16 + 4 + 1) + 1, _AMBIGUOUS, np.uint8)
-_AMINO_ACID[:64] = list(_STANDARD)
+# Not ambiguous letters: the published tool leaves them as they are.
 _COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
 
 
@@ -76,23 +69,6 @@ def find_frames(chunks: Sequence[str]) -> list[list[Frame]]:
         One list per chunk, chunk order kept.
     """
     return [frames for block in _blocks(chunks) for frames in _find_in_block(block)]
-
-
-def translate(dna: str) -> str:
-    """Amino acids of the whole codons of ``dna``, stops as ``*``, ambiguous codons as ``X``."""
-    code = _CODE[np.frombuffer(dna.encode("ascii").upper(), np.uint8)]
-    codons = code[: len(code) // 3 * 3].reshape(-1, 3)
-    return _AMINO_ACID[codons @ np.array([16, 4, 1], np.uint16)].tobytes().decode()
-
-
-def translate_codons(dna: str, tables: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """As `translate`, of upper-case letters, each codon by the NCBI table named for it."""
-    code = _CODE[np.frombuffer(dna.encode("ascii"), np.uint8)]
-    codons = code.reshape(-1, 3) @ np.array([16, 4, 1], np.uint16)
-    letters = _AMINO_ACID[codons]
-    for table, (codon, letter) in _RECODED.items():
-        letters[(codons == codon) & (tables == table)] = ord(letter)
-    return letters
 
 
 def _blocks(chunks: Sequence[str]) -> Iterator[list[str]]:
@@ -143,11 +119,7 @@ def _frames_of_strand(
 
 def _read(dna: bytes, starts: IntArray, ends: IntArray) -> _Readings:
     """Translate three readings of every chunk [start, end) of ``dna``."""
-    code = _CODE[np.frombuffer(dna, np.uint8)]
-    codon = code[:-2] * 16
-    codon += code[1:-1] * 4
-    codon += code[2:]
-    at_position = _AMINO_ACID[codon]
+    at_position = residues_of(codons_of(numbers_of(dna))[:-2])
     phases = [at_position[phase::3] for phase in range(3)]
     letters = np.concatenate(phases)
     phase_base = np.cumsum([0, *map(len, phases)], dtype=np.int64)

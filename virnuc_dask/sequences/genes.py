@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadSettingError, ModelSetError
+from virnuc_dask.sequences.bases import reverse_complement, translate_codons
 from virnuc_dask.sequences.chunks import Pieces
 from virnuc_dask.sequences.fast_genes import GeneModels, call_genes
-from virnuc_dask.sequences.frames import translate_codons
 from virnuc_dask.sequences.gene_columns import CALL
 from virnuc_dask.sequences.gene_columns import START_TYPES as START_TYPES
 
@@ -37,7 +37,6 @@ PYRODIGAL, FAST = "pyrodigal-gv", "fast"
 _BLOCK_NT = 1 << 17  # of the fast caller: its arrays stay in the processor's cache
 _SHORTEST_GAP = 50
 _GAP = re.compile(f"[^ACGT]{{{_SHORTEST_GAP},}}")
-_COMPLEMENT = str.maketrans("ACGTRYKMBVDH", "TGCAYRMKVBHD")  # N, S, W and gaps stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,9 +277,7 @@ def _coding_dna(sequences: Sequence[str], sequence: IntArray, found: NDArray[np.
     columns = (sequence, found["start"], found["end"], found["strand"])
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [
-        sequences[row][start:end]
-        if strand > 0
-        else sequences[row][start:end].translate(_COMPLEMENT)[::-1]
+        sequences[row][start:end] if strand > 0 else reverse_complement(sequences[row][start:end])
         for row, start, end, strand in rows
     ]
 

@@ -6,12 +6,13 @@ pack; inverted ones are the ends of many linear viruses.
 
 from __future__ import annotations
 
+from virnuc_dask.sequences.bases import BASES, reverse_complement
+
 DIRECT, INVERTED = "direct_repeat", "inverted_repeat"
 
 _SHORTEST_NT, _LONGEST_NT = 20, 1000
 _WORD = 3
 _FEWEST_WORDS = 10  # a microsatellite has as many as its unit is long; 20 random bases have 16
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 def terminal_repeat(dna: str) -> str | None:
@@ -27,7 +28,7 @@ def terminal_repeat(dna: str) -> str | None:
     first, last = dna[:reach].upper(), dna[-reach:].upper()
     if _is_telling(_shared(first, last)):
         return DIRECT
-    backwards = last.translate(_COMPLEMENT)[::-1]
+    backwards = reverse_complement(last)
     return INVERTED if _is_telling(_beginning(first, backwards)) else None
 
 
@@ -54,7 +55,7 @@ def _beginning(first: str, other: str) -> str:
 
 def _is_telling(repeat: str) -> bool:
     """Whether a repeat is long enough, known to its last letter, and no repeat of a short unit."""
-    if len(repeat) < _SHORTEST_NT or repeat.strip("ACGT"):
+    if len(repeat) < _SHORTEST_NT or repeat.strip(BASES):
         return False
     words = {repeat[place : place + _WORD] for place in range(len(repeat) - _WORD + 1)}
     if len(words) < _FEWEST_WORDS:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from virnuc_dask.modelsets.calibration import Floats, probability
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.gene_sums import GeneColumns, GeneSums
-from virnuc_dask.modelsets.registry import FRAMES, GENES
+from virnuc_dask.modelsets.manifest import FRAMES, GENES
 from virnuc_dask.stages.calls import (
     OTHERS,
     UNSCORED,

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from virnuc_dask.modelsets.registry import FRAMES, GENES
+from virnuc_dask.modelsets.manifest import FRAMES, GENES
 from virnuc_dask.sequences.chunks import Chunks, Pieces
 from virnuc_dask.sequences.frames import Frame, find_frames
 from virnuc_dask.sequences.genes import START_TYPES, GeneCaller, owned
@@ -22,7 +22,7 @@ from virnuc_dask.sequences.genes import Genes as FoundGenes
 from virnuc_dask.tables import schemas
 
 if TYPE_CHECKING:
-    from virnuc_dask.modelsets.registry import ModelSetInfo
+    from virnuc_dask.modelsets.manifest import ModelSetInfo
 
 IntArray = NDArray[np.int64]
 

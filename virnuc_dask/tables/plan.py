@@ -10,6 +10,7 @@ from typing import Any
 
 import xxhash
 
+from virnuc_dask.checks import build, checked
 from virnuc_dask.errors import PlanChangedError
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
@@ -21,7 +22,7 @@ def fingerprint(*parts: object) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps([schemas.VERSION, *parts]).encode())
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class Decisions:
     """All that decides the results of a run. Paths, dates, workers and batches do not."""
 
@@ -66,7 +67,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class Counts:
     """How much the input holds."""
 
@@ -78,18 +79,13 @@ class Counts:
     rna_records: int = 0  # records that had U, read as T
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class PlannedPartition:
     """A partition file: its number, its chunks, the hash of its content."""
 
     index: int
     chunks: int
     content: str
-
-    def __post_init__(self) -> None:
-        # File names are made of the number, and run.json may come from elsewhere.
-        if (type(self.index), type(self.chunks), type(self.content)) != (int, int, str):
-            raise TypeError(f"not a partition: {self.index!r}, {self.chunks!r}, {self.content!r}")
 
 
 Rows = tuple[int, int]
@@ -168,6 +164,15 @@ class PartitionTask:
         )
 
 
+@checked
+class _Planned:
+    """What `Plan.as_json` makes."""
+
+    decisions: Decisions
+    counts: Counts
+    partitions: tuple[PlannedPartition, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything `execute` and `finish` need to know."""
@@ -223,15 +228,10 @@ class Plan:
 def read_plan(folder: RunFolder) -> Plan | None:
     """The plan of an earlier run in ``folder``; None if there is none, or no readable one."""
     try:
-        content = read_run_json(folder)["plan"]
-        return Plan(
-            folder=folder,
-            decisions=Decisions(**content["decisions"]),
-            counts=Counts(**content["counts"]),
-            partitions=tuple(PlannedPartition(**part) for part in content["partitions"]),
-        )
+        planned = build(_Planned, read_run_json(folder)["plan"], "plan")
     except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    return Plan(folder, planned.decisions, planned.counts, planned.partitions)
 
 
 def read_run_json(folder: RunFolder) -> dict[str, Any]:

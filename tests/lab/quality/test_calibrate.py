@@ -3,6 +3,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from virnuc_dask.checks import build
 from virnuc_dask.errors import BadInputError
 from virnuc_dask.lab.quality.calibrate import FEWEST_CONTIGS, UNSEEN, fit
 from virnuc_dask.lab.quality.figures import calibration_error, discoveries
@@ -138,7 +139,7 @@ def test_the_same_contigs_give_the_same_calibration_again(calibration):
 
 
 def test_a_fitted_calibration_passes_its_own_checks(calibration):
-    assert Calibration.of(asdict(calibration)) == calibration
+    assert build(Calibration, asdict(calibration), "") == calibration
     assert calibration.method == "2000 viral and 16000 other validation contigs"
 
 

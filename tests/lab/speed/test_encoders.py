@@ -22,7 +22,7 @@ from virnuc_dask.lab.speed.encoders import (
     smallest_cosine,
 )
 from virnuc_dask.lab.speed.random_weights import write_dnabert_s, write_esm2
-from virnuc_dask.modelsets.registry import find, read_info
+from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.modelsets.source import ModelSource
 
 LENGTH = 60

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from virnuc_dask.lab.training.new_modelset import write_modelset
 from virnuc_dask.modelsets.classifier import Classifier
-from virnuc_dask.modelsets.registry import ContigModelSpec, read_info, verify, write_info
+from virnuc_dask.modelsets.manifest import ContigModelSpec, read_info, verify, write_info
 
 
 def test_a_new_classifier_does_not_keep_the_contig_model_of_another(

@@ -12,11 +12,11 @@ import xxhash
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError, UsageError
+from virnuc_dask.sequences.bases import reverse_complement
 from virnuc_dask.sequences.records import STDIN, read_records
 
 _COMPRESSION = {".gz", ".bz2", ".xz", ".zst"}
 _FORMATS = {".fa", ".fasta", ".fna", ".ffn", ".fas", ".fq", ".fastq"}
-_COMPLEMENT = bytes.maketrans(b"ACGTRYKMBDHV", b"TGCAYRMKVHDB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,5 @@ def _read_group(
 
 def dna_digest(dna: str) -> int:
     """64 bits, the same for both strands, for upper and lower case, for T and U."""
-    forward = dna.upper().encode().replace(b"U", b"T")
-    reverse = forward.translate(_COMPLEMENT)[::-1]
-    return xxhash.xxh3_64_intdigest(min(forward, reverse))
+    forward = dna.upper().replace("U", "T")
+    return xxhash.xxh3_64_intdigest(min(forward, reverse_complement(forward)).encode())

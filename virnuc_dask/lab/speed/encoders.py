@@ -28,8 +28,8 @@ from virnuc_dask.lab.speed.recommendation import (
     best_precision,
     seconds_per_frame,
 )
+from virnuc_dask.modelsets.manifest import find, read_info, verify
 from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
-from virnuc_dask.modelsets.registry import find, read_info, verify
 from virnuc_dask.modelsets.source import ModelSource
 
 MAX_TOKENS = {

@@ -6,20 +6,16 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from virnuc_dask.sequences.bases import BASES, CODONS, STOPS, reverse_complement
 from virnuc_dask.sequences.frames import Frame, find_frames
 from virnuc_dask.sequences.records import Record
 
-_STOPS = ("TAA", "TAG", "TGA")
-_CODONS = np.array(
-    [a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT" if a + b + c not in _STOPS]
-)
-_BASES = np.array(list("ACGT"))
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
+_OPEN_CODONS = np.array([codon for codon in CODONS if codon not in STOPS])
 
 
 def draw_coding(rng: np.random.Generator, length_nt: int) -> str:
     """DNA whose first reading is free of stops, every other codon as likely as any."""
-    codons = rng.choice(_CODONS, -(-length_nt // 3))
+    codons = rng.choice(_OPEN_CODONS, -(-length_nt // 3))
     return "".join(codons.tolist())[:length_nt]
 
 
@@ -44,7 +40,7 @@ def draw_metagenome(
 
     def draw(rng: np.random.Generator) -> str:
         if rng.random() < 0.5:
-            return "".join(rng.choice(_BASES, chunk_length).tolist())
+            return "".join(rng.choice(list(BASES), chunk_length).tolist())
         phase = int(rng.integers(3))
         return on_either_strand(draw_coding(rng, chunk_length + phase)[phase:], rng)
 
@@ -68,7 +64,7 @@ def reads(
 
 def on_either_strand(dna: str, rng: np.random.Generator) -> str:
     """Upper-case DNA or its reverse complement, each as likely."""
-    return dna if rng.random() < 0.5 else dna.translate(_COMPLEMENT)[::-1]
+    return dna if rng.random() < 0.5 else reverse_complement(dna)
 
 
 def as_fasta(records: Iterator[Record]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
 from virnuc_dask.lab.speed.metagenome import draw_frames
 from virnuc_dask.modelsets.classifier import Classifier
-from virnuc_dask.modelsets.registry import ClassifierSpec, ModelSetInfo, write_info
+from virnuc_dask.modelsets.manifest import ClassifierSpec, ModelSetInfo, write_info
 
 # The published sizes: https://github.com/facebookresearch/esm
 ESM2_SIZES = {

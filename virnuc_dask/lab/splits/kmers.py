@@ -9,9 +9,15 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from virnuc_dask.sequences import bases
+
 Numbers = NDArray[np.uint64]
 
-_BASES, _RESIDUES = b"ACGT", b"ACDEFGHIKLMNPQRSTVWY"
+_RESIDUES = b"ACDEFGHIKLMNPQRSTVWY"
+_RESIDUE = np.full(256, len(_RESIDUES), np.uint8)
+for _letters in (_RESIDUES, _RESIDUES.lower()):
+    _RESIDUE[list(_letters)] = range(len(_RESIDUES))
+_BORDER = "\n"  # between texts: no word has it
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -27,12 +33,22 @@ def kmers_of(sequences: Sequence[str], k: int) -> Words:
 
     Those with a letter other than A, C, G and T are left out.
     """
-    return _words(sequences, _BASES, k, both_strands=True)
+    number, at = bases.kmers_of(_BORDER.join(sequences), k)
+    return Words(number, _text_of(at, sequences))
 
 
 def words_of(peptides: Sequence[str], length: int) -> Words:
     """Words of so many residues, at most 14; those with a letter that is no amino acid left out."""
-    return _words(peptides, _RESIDUES, length)
+    codes = _RESIDUE[np.frombuffer(_BORDER.join(peptides).encode("ascii"), np.uint8)]
+    if len(codes) < length:
+        return Words(np.empty(0, np.uint64), np.empty(0, np.int64))
+    other = np.cumsum(np.concatenate(([0], codes == len(_RESIDUES))), dtype=np.int64)
+    at = np.flatnonzero(other[length:] == other[:-length])
+    number = np.zeros(len(codes) - length + 1, np.uint64)
+    for place in range(length):
+        number *= np.uint64(len(_RESIDUES))
+        number += codes[place : place + len(number)]
+    return Words(number[at], _text_of(at, peptides))
 
 
 def sampled(kmers: Numbers, one_in: int) -> Numbers:
@@ -62,30 +78,8 @@ class KmerIndex:
         return np.bincount(words.text[known], minlength=len(sequences))
 
 
-def _words(
-    texts: Sequence[str], letters: bytes, length: int, *, both_strands: bool = False
-) -> Words:
-    """All words, two texts joined by a letter that no word has."""
-    code = np.full(256, len(letters), np.uint8)
-    for case in (letters, letters.lower()):
-        code[list(case)] = range(len(letters))
-    codes = code[np.frombuffer("\n".join(texts).encode("ascii"), np.uint8)]
-    if len(codes) < length:
-        return Words(np.empty(0, np.uint64), np.empty(0, np.int64))
-    other = np.cumsum(np.concatenate(([0], codes == len(letters))), dtype=np.int64)
-    at = np.flatnonzero(other[length:] == other[:-length])
-    number = _numbers(codes, len(letters), length)
-    if both_strands:
-        turned = _numbers(codes[::-1] ^ np.uint8(3), len(letters), length)
-        number = np.minimum(number, turned[::-1])
+def _text_of(at: NDArray[np.int64], texts: Sequence[str]) -> NDArray[np.int64]:
+    """Which of the joined texts each place is in."""
     ends = np.cumsum([len(text) + 1 for text in texts])
-    return Words(number[at], np.searchsorted(ends, at, side="right"))
-
-
-def _numbers(codes: NDArray[np.uint8], base: int, length: int) -> Numbers:
-    """The word at every place as a number, its first letter highest."""
-    number = np.zeros(len(codes) - length + 1, np.uint64)
-    for place in range(length):
-        number *= np.uint64(base)
-        number += codes[place : place + len(number)]
-    return number
+    of: NDArray[np.int64] = np.searchsorted(ends, at, side="right")
+    return of

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from virnuc_dask.errors import BadSettingError
+from virnuc_dask.checks import Section, checked, setting
 from virnuc_dask.lab.quality.figures import auroc
 from virnuc_dask.lab.training.frame_features import FrameSet, Scaling
 from virnuc_dask.modelsets.classifier import Classifier
@@ -22,31 +22,18 @@ from virnuc_dask.modelsets.classifier import Classifier
 _FRAMES_AT_ONCE = 8_192
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifierRecipe:
-    """Settings of a training; ``epochs`` is the most there can be."""
+@checked
+class ClassifierRecipe(Section):
+    """Settings of a training."""
 
-    hidden: int = 512
+    hidden: int = setting(512, "Width of the hidden layer.", ge=1)
     dropout: float = 0.5
     learning_rate: float = 3e-4
     weight_decay: float = 1e-2
-    batch: int = 256  # frames
-    epochs: int = 100
-    patience: int = 8  # epochs without a better validation before it stops
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("hidden", 1),
-            ("epochs", 1),
-            ("patience", 1),
-            ("batch", 2),
-            ("seed", 0),
-        ):
-            if getattr(self, name) < least:
-                raise BadSettingError(
-                    f"{name} must be at least {least}, not {getattr(self, name)}."
-                )
+    batch: int = setting(256, "Frames.", ge=2)
+    epochs: int = setting(100, "The most there can be.", ge=1)
+    patience: int = setting(8, "Epochs without a better validation before it stops.", ge=1)
+    seed: int = setting(1, "Of all that is drawn.", ge=0)
 
 
 @dataclass(frozen=True, slots=True)

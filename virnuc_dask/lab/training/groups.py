@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import UsageError
-from virnuc_dask.lab.training.similar import K, kmers_of
+from virnuc_dask.sequences.bases import Kmers, kmers_of
 
 PARTS = ("training", "validation", "test")
 TRAINING, VALIDATION, TEST = range(len(PARTS))
 UNUSED = -1
+K = 31
 
 # 31-mers that are held at once, at about 40 bytes each.
 _KMERS_AT_ONCE = 1 << 25
 # Nucleotides whose 31-mers are packed together.
 _PIECE_NT = 1 << 21
-_BITS = np.uint64(2 * K)
 _MULTIPLIER = np.uint64(0xD6E8FEB86659FD93)
 # Share of the smallest part from which on a group is placed by its size.
 _LARGE_GROUP = 0.25
@@ -27,7 +27,6 @@ _LARGE_GROUP = 0.25
 _LONGEST_PERIOD = 6
 
 Ints = NDArray[np.int64]
-Kmers = NDArray[np.uint64]
 
 
 def similar_groups(
@@ -93,25 +92,14 @@ def _kmers_of_pass(
     """Those of the records' 31-mers whose hash falls to pass ``number``, and their records."""
     found, records = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for pieces, record_of in batches:
-        kmers, at, starts = kmers_of(pieces)
-        kmers = np.minimum(kmers, _reverse_complement(kmers))
+        kmers, at = kmers_of("\n".join(pieces), K)
+        starts = np.cumsum([0, *(len(piece) + 1 for piece in pieces)])[:-1]
         hashed = (kmers * _MULTIPLIER) >> np.uint64(32)
         kept = np.flatnonzero(hashed % np.uint64(passes) == number)
         kept = kept[~_is_tandem_repeat(kmers[kept])]
         found.append(kmers[kept])
         records.append(record_of[np.searchsorted(starts, at[kept], side="right") - 1])
     return np.concatenate(found), np.concatenate(records)
-
-
-def _reverse_complement(kmers: Kmers) -> Kmers:
-    """Of packed 31-mers: complement is 3 - code; groups of two bits are turned round by halves."""
-    turned = ~kmers
-    for width, mask in ((2, 0x3333333333333333), (4, 0x0F0F0F0F0F0F0F0F)):
-        shift, low = np.uint64(width), np.uint64(mask)
-        turned = ((turned >> shift) & low) | ((turned & low) << shift)
-    turned = turned.byteswap()
-    result: Kmers = turned >> (np.uint64(64) - _BITS)
-    return result
 
 
 def _is_tandem_repeat(kmers: Kmers) -> NDArray[np.bool_]:

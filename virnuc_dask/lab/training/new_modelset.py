@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import save
 
 from virnuc_dask.modelsets.classifier import Classifier
-from virnuc_dask.modelsets.registry import (
+from virnuc_dask.modelsets.manifest import (
     ClassifierSpec,
     ModelSetInfo,
     read_info,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,8 @@ from virnuc_dask.lab.training.training_records import TrainingRecords
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.contig_model import ContigModel
+from virnuc_dask.modelsets.manifest import ContigModelSpec, ModelSetInfo, read_info, write_info
 from virnuc_dask.modelsets.modelset import ModelSet, load
-from virnuc_dask.modelsets.registry import ContigModelSpec, ModelSetInfo, read_info, write_info
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.calls import CallRule
 
@@ -106,7 +106,7 @@ def write_trained(folder: Path, origin: Origin, material: Material, learned: Lea
         contig_model=None if learned.contigs is None else _CONTIG_MODEL,
         training_data=report.training_data,
         quality=report.quality,
-        calibration=None if calibration is None else {str(length): asdict(calibration)},
+        calibration=None if calibration is None else {str(length): calibration},
     )
     return TrainedSet(folder, write_info(folder, finished), report)
 

@@ -17,7 +17,7 @@ from virnuc_dask.errors import BadInputError, UsageError
 from virnuc_dask.lab.labelled.files import check_classes, dna_digest
 from virnuc_dask.lab.training.coding import CodingIndex, CodingSpans, FrameSpans
 from virnuc_dask.lab.training.genbank import CodingSpan, is_genbank, read_genbank, require_biopython
-from virnuc_dask.modelsets.registry import sha256
+from virnuc_dask.modelsets.manifest import sha256
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.parquet import written_whole
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from virnuc_dask.checks import build
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.calibration import Calibration
-from virnuc_dask.modelsets.registry import (
+from virnuc_dask.modelsets.manifest import (
     EMBEDDED,
     MANIFEST,
     ClassifierSpec,
@@ -194,9 +195,9 @@ def test_a_calibration_is_for_one_chunk_length(folder):
     assert read_info(folder).calibration_for(500) is None
     edit(folder, lambda content: content.update(calibration={"500": CALIBRATION}))
     info = read_info(folder)
-    assert info.calibration_for(500) == Calibration.of(CALIBRATION)
+    assert info.calibration_for(500) == build(Calibration, CALIBRATION, "")
     assert info.calibration_for(300) is None
-    assert write_info(folder, info).calibration_for(500) == Calibration.of(CALIBRATION)
+    assert write_info(folder, info).calibration_for(500) == build(Calibration, CALIBRATION, "")
 
 
 def test_a_calibration_changes_no_checksum(folder):
@@ -208,7 +209,7 @@ def test_a_calibration_changes_no_checksum(folder):
 def test_sizes_that_are_no_numbers_are_refused_when_loading(folder):
     edit(folder, lambda content: content["peptide"]["config"].update(layers="x"))
     info = read_info(folder)
-    with pytest.raises(ModelSetError, match="layers is 'x'"):
+    with pytest.raises(ModelSetError, match=r"config\.layers must be a whole number .* not 'x'"):
         load_encoder(info.peptide, folder, Placement())
 
 
@@ -358,29 +359,45 @@ def test_a_checksum_covers_what_decides(genes_folder, change, features, scores, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.update(reading="codons"), "'codons' is unknown"),
-        (lambda content: content.update(reading="frames"), "and no other"),
-        (lambda content: content.pop("reading"), "and no other"),
-        (lambda content: content.pop("genes"), "says how they are found"),
-        (lambda content: content.pop("contig_model"), "needs a contig model"),
-        (lambda content: content.update(chunk_lengths=[500, 300]), "one chunk length"),
+        (
+            lambda content: content.update(reading="codons"),
+            "reading must be one of frames, genes, not 'codons'",
+        ),
+        (lambda content: content.update(reading="frames"), "if it reads genes, only then"),
+        (lambda content: content.pop("reading"), "if it reads genes, only then"),
+        (lambda content: content.pop("genes"), "says how genes are found"),
+        (lambda content: content.pop("contig_model"), "needs a contig_model"),
+        (lambda content: content.update(chunk_lengths=[500, 300]), "only one chunk length"),
         (lambda content: content["genes"].update(models="2"), "must be a list"),
-        (lambda content: content["genes"].update(models=[None]), "numbers or names"),
+        (
+            lambda content: content["genes"].update(models=[None]),
+            r"models\[0\] must be a whole number or a text, not None",
+        ),
         (lambda content: content["genes"].update(caller=1), "must be a text"),
-        (lambda content: content["genes"].update(overlap_nt=7), "cannot share 7"),
-        (lambda content: content["genes"].update(piece_nt=1 << 40), "at most"),
-        (lambda content: content["genes"].update(piece_nt=True), "positive numbers"),
+        (
+            lambda content: content["genes"].update(overlap_nt=7),
+            "overlap_nt must be a whole number .* multiple of 2, not 7",
+        ),
+        (lambda content: content["genes"].update(overlap_nt=8000), "cannot share 8000 nt of 8000"),
+        (lambda content: content["genes"].update(piece_nt=1 << 40), "of at most 67108864, not"),
+        (lambda content: content["genes"].update(piece_nt=True), "piece_nt must be a whole number"),
         (lambda content: content["genes"].update(colour=1), "colour"),
         (lambda content: content["contig_model"].update(evidence=[8]), "8 features"),
-        (lambda content: content["contig_model"].update(evidence=[-1]), "places in the features"),
+        (
+            lambda content: content["contig_model"].update(evidence=[-1]),
+            r"evidence\[0\] must be a whole number of at least 0",
+        ),
         (lambda content: content["contig_model"].update(file=1), "must be a text"),
         (
             lambda content: content["contig_model"].update(called=[[1, 2]]),
-            "called must lie between",
+            r"called\[0\]\[1\] must be a number of at least 0 and of at most 1, not 2",
         ),
         (lambda content: content["contig_model"].update(called=[[9, 0.5], [9, 0.6]]), "ascending"),
         (lambda content: content["contig_model"].update(called=[[9]]), "damaged"),
-        (lambda content: content["contig_model"].update(reliable=None), "reliable must lie"),
+        (
+            lambda content: content["contig_model"].update(reliable=None),
+            "reliable must be a number .* not None",
+        ),
         (lambda content: content["files"].pop("contig_model.safetensors"), "no checksum for"),
         (lambda content: content.update(genes=[]), "damaged"),
     ],

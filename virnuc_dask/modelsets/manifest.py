@@ -4,57 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple
 
-from virnuc_dask.encoders.encoder import LARGEST_SIZE, EncoderSpec
+from pydantic import Field, WithJsonSchema
+
+from virnuc_dask.checks import build, checked, one_of
+from virnuc_dask.encoders.encoder import LARGEST_SIZE, EncoderSpec, Size
 from virnuc_dask.errors import ModelSetError
-from virnuc_dask.modelsets.calibration import Calibration, read_calibrations
+from virnuc_dask.modelsets.calibration import Calibration
 
 FORMAT = 1
 MANIFEST = "modelset.json"
 EMBEDDED = ("mini",)
 _HERE = Path(__file__).parent
 _HASHING_THREADS = 4
-_LONGEST_PIECE = 1 << 26  # nt
-_Spec = TypeVar("_Spec")
 _LARGEST_MANIFEST = 1 << 24  # bytes
 FRAMES, GENES = "frames", "genes"  # what a model set reads
-# What a manifest that is no manifest raises: depth and numbers without end among it.
-_DAMAGE = (
-    OSError,
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
+# What a manifest that is no manifest raises: depth without end among it.
+_DAMAGE = (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
+_ChunkLength = Annotated[int, Field(ge=3, le=LARGEST_SIZE)]
+# Whole numbers stay whole: checksums are made of them.
+_NUMBER = {"type": "number"}
+_Length = Annotated[int | float, Field(ge=1), WithJsonSchema(_NUMBER | {"minimum": 1})]
+_Share = Annotated[
+    int | float, Field(ge=0, le=1), WithJsonSchema(_NUMBER | {"minimum": 0, "maximum": 1})
+]
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class ClassifierSpec:
     """The classifier's file and the width of its hidden layer."""
 
     file: str
-    hidden: int
-    architecture: str = "mlp"
-
-    def __post_init__(self) -> None:
-        if self.architecture != "mlp":
-            raise ValueError(f"classifier architecture {self.architecture!r} is unknown")
-        if not isinstance(self.file, str):
-            raise TypeError("the classifier's file must be a text")
-        if type(self.hidden) is not int or not 1 <= self.hidden <= LARGEST_SIZE:
-            raise ValueError(f"the classifier's width cannot be {self.hidden!r}")
+    hidden: Size
+    architecture: Annotated[str, one_of("mlp")] = "mlp"
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class GenesSpec:
     """How genes are found: the caller, its models, and the long pieces that records are cut into.
 
@@ -64,26 +56,16 @@ class GenesSpec:
 
     caller: str
     models: tuple[int | str, ...] = ()
-    piece_nt: int = 200_000
-    overlap_nt: int = 20_000
-    shortest_nt: int = 300
+    piece_nt: Annotated[int, Field(ge=4, le=1 << 26)] = 200_000
+    overlap_nt: Annotated[int, Field(ge=2, multiple_of=2)] = 20_000
+    shortest_nt: Annotated[int, Field(ge=1)] = 300
 
     def __post_init__(self) -> None:
-        if not isinstance(self.caller, str):
-            raise TypeError(f"a gene caller must be a text, not {self.caller!r}")
-        if any(type(model) not in (int, str) for model in self.models):
-            raise TypeError("a gene caller's models must be numbers or names")
-        for size in (self.piece_nt, self.overlap_nt, self.shortest_nt):
-            if type(size) is not int or size < 1:
-                raise ValueError(f"sizes of pieces must be positive numbers, not {size!r}")
-        if self.overlap_nt % 2 or not 2 * self.overlap_nt <= self.piece_nt <= _LONGEST_PIECE:
-            raise ValueError(
-                f"pieces of {self.piece_nt} nt cannot share {self.overlap_nt}: an even number, no "
-                f"more than half of at most {_LONGEST_PIECE}"
-            )
+        if 2 * self.overlap_nt > self.piece_nt:
+            raise ValueError(f"cannot share {self.overlap_nt} nt of {self.piece_nt}: half at most")
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class ContigModelSpec:
     """The contig model's file, what it looks at, and what follows from what it says.
 
@@ -94,21 +76,13 @@ class ContigModelSpec:
     """
 
     file: str
-    evidence: tuple[int, ...] = ()
-    called: tuple[tuple[float, float], ...] = ((1, 0.5),)
-    reliable: float = 0.0
+    evidence: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    called: Annotated[tuple[tuple[_Length, _Share], ...], Field(min_length=1)] = ((1, 0.5),)
+    reliable: _Share = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.file, str):
-            raise TypeError("the contig model's file must be a text")
-        if any(type(place) is not int or place < 0 for place in self.evidence):
-            raise ValueError(f"evidence must be places in the features, not {self.evidence!r}")
-        for name, value in (("reliable", self.reliable), *(("called", p) for _, p in self.called)):
-            if type(value) not in (int, float) or not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1, not {value!r}")
-        lengths = [length for length, _ in self.called]
-        if not lengths or lengths[0] < 1 or any(b <= a for a, b in pairwise(lengths)):
-            raise ValueError(f"called needs ascending lengths in nt, not {lengths!r}")
+        if any(later <= one for (one, _), (later, _) in pairwise(self.called)):
+            raise ValueError("needs ascending lengths in called")
 
 
 class Units(NamedTuple):
@@ -118,7 +92,7 @@ class Units(NamedTuple):
     scored: str = "frames"
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class ModelSetInfo:
     """The content of a ``modelset.json``.
 
@@ -130,38 +104,29 @@ class ModelSetInfo:
 
     name: str
     version: str
-    chunk_lengths: tuple[int, ...]
+    chunk_lengths: Annotated[tuple[_ChunkLength, ...], Field(min_length=1)]
     nucleotide: EncoderSpec
     peptide: EncoderSpec
     classifier: ClassifierSpec
     licence: str
     training_data: str
-    quality: Mapping[str, Any] = field(default_factory=dict)
-    calibration: Mapping[str, Any] | None = None
-    files: Mapping[str, str] = field(default_factory=dict)
-    reading: str = FRAMES
+    quality: Mapping[str, Any] = Field(default_factory=dict)
+    calibration: Mapping[str, Calibration] | None = None
+    files: Mapping[str, str] = Field(default_factory=dict)
+    reading: Annotated[str, one_of(FRAMES, GENES)] = FRAMES
     genes: GenesSpec | None = None
     contig_model: ContigModelSpec | None = None
 
     def __post_init__(self) -> None:
-        if not self.chunk_lengths or min(self.chunk_lengths) < 3:
-            raise ValueError(f"chunk lengths must be 3 nt or more, not {self.chunk_lengths}")
-        if max(self.chunk_lengths) > LARGEST_SIZE:
-            raise ValueError(f"chunk lengths end at {LARGEST_SIZE} nt, not {self.chunk_lengths}")
-        if not isinstance(self.files, Mapping):
-            raise TypeError("files must map names to checksums")
-        if self.reading not in (FRAMES, GENES):
-            raise ValueError(f"reading {self.reading!r} is unknown")
-        if (self.reading == GENES) != (self.genes is not None):
-            raise ValueError("a set that reads genes, and no other, says how they are found")
-        if self.reading == GENES and self.contig_model is None:
-            raise ValueError("a set that reads genes needs a contig model")
-        if self.reading == GENES and len(self.chunk_lengths) > 1:
-            raise ValueError("a set that reads genes has one chunk length, for what has no gene")
-        if self.contig_model is not None and any(
-            place >= self.feature_dim for place in self.contig_model.evidence
-        ):
-            raise ValueError(f"evidence: there are {self.feature_dim} features")
+        if (self.reading == GENES) != self.reads_genes:
+            raise ValueError("says how genes are found if it reads genes, only then")
+        if self.reads_genes and (self.contig_model is None or len(self.chunk_lengths) > 1):
+            raise ValueError("reads genes: it needs a contig_model, and only one chunk length")
+        if max(self.evidence, default=-1) >= self.feature_dim:
+            raise ValueError(f"has evidence beyond its {self.feature_dim} features")
+        lengths = {str(length) for length in self.chunk_lengths}
+        if others := ", ".join((self.calibration or {}).keys() - lengths):
+            raise ValueError(f"has a calibration for chunks of {others} nt, which it is not for")
 
     @property
     def reads_genes(self) -> bool:
@@ -216,7 +181,7 @@ class ModelSetInfo:
 
     def calibration_for(self, chunk_length: int) -> Calibration | None:
         """What the scores of chunks of this length are worth; None where nobody measured it."""
-        return read_calibrations(self.calibration, self.chunk_lengths).get(chunk_length)
+        return (self.calibration or {}).get(str(chunk_length))
 
     @property
     def feature_dim(self) -> int:
@@ -261,22 +226,9 @@ def read_info(folder: Path) -> ModelSetInfo:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise ModelSetError(f"{path}: made for another version of virnuc_dask; update it.")
-        info = ModelSetInfo(
-            **{
-                **content,
-                "chunk_lengths": tuple(int(length) for length in content["chunk_lengths"]),
-                "nucleotide": EncoderSpec(**content["nucleotide"]),
-                "peptide": EncoderSpec(**content["peptide"]),
-                "classifier": ClassifierSpec(**content["classifier"]),
-                "genes": _optional(GenesSpec, content.get("genes"), "models"),
-                "contig_model": _optional(
-                    ContigModelSpec, content.get("contig_model"), "evidence", "called"
-                ),
-            }
-        )
+        info = build(ModelSetInfo, content, "modelset")
         for name in info.files:
             _check_inside(folder, name)
-        read_calibrations(info.calibration, info.chunk_lengths)
     except FileNotFoundError as error:
         raise ModelSetError(f"{folder}: no {MANIFEST} here, so no model set.") from error
     except _DAMAGE as error:
@@ -357,21 +309,6 @@ def _verify_file(path: Path, info: ModelSetInfo) -> None:
             f"{path}: damaged, its SHA-256 is not the one in {MANIFEST}. "
             f"Import or download model set {info.name!r} again."
         )
-
-
-def _optional(kind: Callable[..., _Spec], content: Any, *listed: str) -> _Spec | None:
-    """A part of a manifest that need not be there; ``listed`` names its lists, also of lists."""
-    if content is None:
-        return None
-    lists = {name: content[name] for name in listed if name in content}
-    for name, values in lists.items():
-        if not isinstance(values, list):
-            raise TypeError(f"{name} must be a list, not {values!r}")
-    fixed = {
-        name: tuple(tuple(v) if isinstance(v, list) else v for v in values)
-        for name, values in lists.items()
-    }
-    return kind(**{**content, **fixed})
 
 
 def _check_inside(folder: Path, name: str) -> None:

@@ -1,0 +1,80 @@
+import random
+
+import numpy as np
+import pytest
+from Bio.Data.CodonTable import standard_dna_table, unambiguous_dna_by_id
+from Bio.Seq import Seq
+
+from virnuc_dask.sequences.bases import (
+    BASES,
+    CODONS,
+    STOPS,
+    UNKNOWN,
+    UNKNOWN_CODON,
+    codons_of,
+    kmers_of,
+    numbers_of,
+    other_strand,
+    reverse_complement,
+    translate,
+    translate_codons,
+)
+
+TABLE = {**standard_dna_table.forward_table, **dict.fromkeys(standard_dna_table.stop_codons, "*")}
+IUPAC = "ACGTRYSWKMBDHVN-"
+
+
+def drawn(length, letters=BASES, seed=1):
+    return "".join(random.Random(seed).choices(letters, k=length))
+
+
+def test_letters_have_numbers_in_either_case_and_all_others_one():
+    known = {letter: BASES.index(letter.upper()) for letter in "ACGTacgt"}
+    every = bytes(range(256))
+    assert numbers_of(every).tolist() == [known.get(chr(byte), UNKNOWN) for byte in every]
+
+
+def test_the_other_strand_is_biopythons():
+    dna = drawn(500, IUPAC)
+    assert reverse_complement(dna) == str(Seq(dna).reverse_complement())
+    bases = drawn(200, "ACGTN")
+    turned = other_strand(numbers_of(bases.encode()))
+    assert turned.tolist() == numbers_of(reverse_complement(bases).encode()).tolist()
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 100])
+@pytest.mark.parametrize("letters", [BASES, "ACGTN", "N"])
+def test_a_codon_begins_at_each_place_but_the_last_two(length, letters):
+    dna = drawn(length, letters, seed=length)
+    number = {codon: place for place, codon in enumerate(CODONS)}
+    expected = [number.get(dna[at : at + 3], UNKNOWN_CODON) for at in range(length)]
+    assert codons_of(numbers_of(dna.encode())).tolist() == expected
+
+
+def test_every_codon_is_translated_by_the_standard_code():
+    assert translate("".join(CODONS)) == "".join(TABLE[codon] for codon in CODONS)
+    assert {codon for codon in CODONS if TABLE[codon] == "*"} == set(STOPS)
+    assert translate("atgNAATGa") == "MX*"
+
+
+@pytest.mark.parametrize("table", [4, 11, 15, 25])
+def test_every_codon_is_translated_by_its_own_code(table):
+    forward = unambiguous_dna_by_id[table].forward_table if table != 15 else TABLE | {"TAG": "Q"}
+    tables = np.full(64, table, np.int8)
+    found = translate_codons("".join(CODONS), tables).tobytes().decode()
+    assert found == "".join(forward.get(codon, "*") for codon in CODONS)
+
+
+def slowly(dna, k):
+    number = {base: str(code) for code, base in enumerate(BASES)}
+    texts = {at: dna[at : at + k].upper() for at in range(len(dna) - k + 1)}
+    bases = {at: text for at, text in texts.items() if set(text) <= set(BASES)}
+    both = [(text, reverse_complement(text)) for text in bases.values()]
+    return [min(int("".join(map(number.get, t)), 4) for t in two) for two in both], list(bases)
+
+
+@pytest.mark.parametrize("k", [1, 2, 21, 24, 31])
+def test_kmers_are_the_smaller_of_both_strands(k):
+    for dna in ("", "ACGT", drawn(200) + "N" + drawn(60, seed=2), drawn(100).lower() + "\n"):
+        kmers, at = kmers_of(dna, k)
+        assert (kmers.tolist(), at.tolist()) == slowly(dna, k)

@@ -1,0 +1,106 @@
+"""The four bases: their letters, numbers and complements; codons, peptides and k-mers of them."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.uint8]
+Kmers = NDArray[np.uint64]
+
+BASES = "ACGT"
+"""A base's number is its place here; 3 less it is that of the complement."""
+CODONS = ["".join(bases) for bases in product(BASES, repeat=3)]
+"""A codon's number is its place here."""
+UNKNOWN, UNKNOWN_CODON = len(BASES), len(CODONS)
+STOPS = ("TAA", "TAG", "TGA")
+
+# IUPAC's letters; N, S, W and gaps stay.
+_COMPLEMENT = str.maketrans("ACGTRYKMBVDH", "TGCAYRMKVBHD")
+_NUMBER = bytes(BASES.find(chr(byte).upper()) % 5 for byte in range(256))  # none: -1, so 4
+_OTHER_STRAND = bytes.maketrans(b"\0\1\2\3", b"\3\2\1\0")
+# The standard code, in the order of `CODONS`.
+_PEPTIDE = b"KNKNTTTTRSRSIIMIQHQHPPPPRRRRLLLLEDEDAAAAGGGGVVVV*Y*YSSSS*CWCLFLF" + b"X" * 192
+# Codes of bacteria and viruses that read a stop of the standard code, by NCBI's number.
+_RECODED = {4: ("TGA", "W"), 15: ("TAG", "Q"), 25: ("TGA", "G")}
+
+
+def reverse_complement(dna: str) -> str:
+    """The other strand of upper-case letters, ambiguous ones too."""
+    return dna.translate(_COMPLEMENT)[::-1]
+
+
+def numbers_of(dna: bytes) -> Numbers:
+    """The number of each base, upper or lower case; `UNKNOWN` for any other letter."""
+    return np.frombuffer(dna.translate(_NUMBER), np.uint8)
+
+
+def other_strand(numbers: Numbers) -> Numbers:
+    """As `reverse_complement`, of numbers."""
+    return np.frombuffer(numbers[::-1].tobytes().translate(_OTHER_STRAND), np.uint8)
+
+
+def codons_of(numbers: Numbers) -> Numbers:
+    """The number of the codon that begins at each place; `UNKNOWN_CODON` if not of three bases."""
+    codons = np.full(len(numbers), UNKNOWN_CODON, np.uint8)
+    whole = codons[:-2]
+    np.left_shift(numbers[:-2], 4, out=whole)
+    whole += numbers[1:-1] << 2
+    whole += numbers[2:]
+    unknown = np.flatnonzero(numbers >= UNKNOWN)
+    for back in range(3):
+        codons[np.maximum(unknown - back, 0)] = UNKNOWN_CODON
+    return codons
+
+
+def residues_of(codons: Numbers) -> Numbers:
+    """Letters of amino acids in the standard code; ``*`` for a stop, ``X`` for `UNKNOWN_CODON`."""
+    return np.frombuffer(codons.tobytes().translate(_PEPTIDE), np.uint8)
+
+
+def translate(dna: str) -> str:
+    """Amino acids of the whole codons of ``dna``, stops as ``*``, ambiguous codons as ``X``."""
+    codons = codons_of(numbers_of(dna.encode("ascii")))
+    return residues_of(codons[: len(codons) // 3 * 3 : 3]).tobytes().decode()
+
+
+def translate_codons(dna: str, tables: NDArray[np.int8]) -> Numbers:
+    """As `translate`, each codon by the NCBI table named for it."""
+    codons = codons_of(numbers_of(dna.encode("ascii")))[::3]
+    letters = residues_of(codons).copy()
+    for table, (codon, letter) in _RECODED.items():
+        letters[(codons == CODONS.index(codon)) & (tables == table)] = ord(letter)
+    return letters
+
+
+def kmers_of(dna: str, k: int) -> tuple[Kmers, NDArray[np.int64]]:
+    """k-mers of bases alone, and where they begin; k is at most 31.
+
+    Each is a number of two bits a base, the first one highest: that of the strand where it is
+    smaller.
+    """
+    numbers = numbers_of(dna.encode("ascii"))
+    if len(numbers) < k:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    unknown = np.cumsum(np.concatenate(([0], numbers >= UNKNOWN)), dtype=np.int64)
+    at = np.flatnonzero(unknown[k:] == unknown[:-k])
+    bases = numbers & np.uint8(3)
+    forward, reverse = _packed(bases, k), _packed(other_strand(bases), k)[::-1]
+    return np.minimum(forward, reverse)[at], at
+
+
+def _packed(bases: Numbers, k: int) -> Kmers:
+    """The k-mer at every place, by runs of 1, 2, 4, … bases."""
+    run, length = bases.astype(np.uint64), 1
+    packed, done = np.zeros(len(bases) + 1, np.uint64), 0
+    while True:
+        if k & length:
+            tail = run[done:] if done else run
+            packed = (packed[: len(tail)] << np.uint64(2 * length)) | tail
+            done += length
+        if done == k:
+            return packed
+        run = (run[:-length] << np.uint64(2 * length)) | run[length:]
+        length *= 2
