@@ -28,11 +28,11 @@ import psutil
 from dask.delayed import Delayed, delayed
 from distributed import Client, LocalCluster
 
-from virnuc_dask.cluster.execute import execute_on
 from virnuc_dask.cluster.monitor import Journal
+from virnuc_dask.cluster.retries import Ledger
+from virnuc_dask.cluster.submit import execute_on
 from virnuc_dask.measuring.apart import Tell, in_own_process
 from virnuc_dask.measuring.machine import describe, versions
-from virnuc_dask.stages.ledger import Ledger
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import Counts, Decisions, PartitionTask, Plan, PlannedPartition

@@ -15,10 +15,10 @@ from distributed import Client
 from rich.console import Console
 
 from virnuc_dask.cluster.connect import Connection, connect, reached, refuse_impossible
-from virnuc_dask.cluster.execute import executing
 from virnuc_dask.cluster.hardware import Hardware, hardware_of
 from virnuc_dask.cluster.monitor import Journal, ProgressBar, logger
-from virnuc_dask.cluster.plugin import ResidenceSettings
+from virnuc_dask.cluster.plugin import LifetimeSettings
+from virnuc_dask.cluster.submit import executing
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadTableError, LostRowsError, PlanChangedError, UsageError
 from virnuc_dask.modelsets.registry import ModelSetInfo, find, read_info
@@ -316,7 +316,7 @@ def finish(plan: Plan, tally: Tally, job: _Job) -> Run:
 def _compute(
     plan: Plan, tasks: Sequence[PartitionTask], connection: Connection, job: _Job, tally: Tally
 ) -> None:
-    mode = ResidenceSettings.of(job.settings)
+    mode = LifetimeSettings.of(job.settings)
     settings = replace(job.settings, cluster=connection.settings)
     source = source_of(settings, job.info, job.hardware, encoders=job.encoders)
     chunks_left = sum(task.chunks for task in tasks)

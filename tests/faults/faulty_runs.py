@@ -64,7 +64,7 @@ class _Logged(subprocess.Popen):
 # good as a new process, and starts three seconds earlier.
 _WARM = get_context("forkserver")
 _WARM.set_forkserver_preload(
-    ["virnuc_dask.cli.running", "virnuc_dask.run", "virnuc_dask.modelsets.residence"]
+    ["virnuc_dask.cli.running", "virnuc_dask.run", "virnuc_dask.modelsets.lifetime"]
 )
 
 

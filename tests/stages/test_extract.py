@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from virnuc_dask.errors import BadTableError, LostRowsError
+from virnuc_dask.modelsets.device_lock import DeviceClock, DeviceLock
 from virnuc_dask.modelsets.modelset import load_modelset
-from virnuc_dask.modelsets.turns import DeviceClock, Turns
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.stages.extract import extract, extract_features
 from virnuc_dask.stages.receipt import Stopwatch
@@ -56,7 +56,9 @@ def partition_of(sequences: list[str]) -> pa.Table:
 def models() -> SimpleNamespace:
     """A model set of two length encoders."""
     encoders = LengthEncoder(3), LengthEncoder(2)
-    return SimpleNamespace(encoders=encoders, turns=Turns(), memory_bytes=lambda: 5, caller=None)
+    return SimpleNamespace(
+        encoders=encoders, device_lock=DeviceLock(), memory_bytes=lambda: 5, caller=None
+    )
 
 
 @pytest.fixture
@@ -258,7 +260,7 @@ class Watching(LengthEncoder):
 class FourSeconds(DeviceClock):
     """Says of every computation that the device had nothing to do for so long before it."""
 
-    def begin(self) -> float:
+    def idle_s(self) -> float:
         return 4
 
 
@@ -275,14 +277,20 @@ def test_while_one_partition_computes_another_is_prepared_or_written(task, chunk
     seen: list[str] = []
     encoders = Watching(3, task.folder, seen), Watching(2, task.folder, seen)
     models = SimpleNamespace(
-        encoders=encoders, turns=Turns(clock=FourSeconds()), memory_bytes=int, caller=None
+        encoders=encoders,
+        device_lock=DeviceLock(clock=FourSeconds()),
+        memory_bytes=int,
+        caller=None,
     )
     with ThreadPoolExecutor(2) as pool:
         receipts = list(pool.map(extract, (task, other), (models, models)))
     assert sum(receipt.elapsed_s["wait"] for receipt in receipts) > 0
     assert [receipt.device_idle_s for receipt in receipts] == [8, 8], "before each encoder"
     alone = SimpleNamespace(
-        encoders=(LengthEncoder(3), LengthEncoder(2)), turns=Turns(), memory_bytes=int, caller=None
+        encoders=(LengthEncoder(3), LengthEncoder(2)),
+        device_lock=DeviceLock(),
+        memory_bytes=int,
+        caller=None,
     )
     for partition in (task, other):
         path = partition.folder.features(partition.index)

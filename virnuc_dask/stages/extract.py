@@ -20,8 +20,8 @@ from virnuc_dask.tables.plan import PartitionTask
 from virnuc_dask.tables.vectors import to_column
 
 if TYPE_CHECKING:
+    from virnuc_dask.modelsets.device_lock import DeviceUse
     from virnuc_dask.modelsets.modelset import ModelSet
-    from virnuc_dask.modelsets.turns import Turn
 
 
 def extract(task: PartitionTask, models: ModelSet) -> Receipt:
@@ -92,11 +92,11 @@ def extract_features(
     LostRowsError
         If an encoder gives back another number of embeddings than it was given texts.
     """
-    with models.turns.partition() as turn:
+    with models.device_lock.partition() as use:
         with watch.time("frames"):
             rows, frames = _flatten(find_frames(chunks["sequence"].to_pylist()))
         texts = [frame.dna for frame in frames], [frame.peptide for frame in frames]
-        dna, peptides = _embed(*texts, models, turn, watch)
+        dna, peptides = _embed(*texts, models, use, watch)
     schema = schemas.features(dna.shape[1], peptides.shape[1], dtype)
     vectors = [to_column(dna, dtype), to_column(peptides, dtype)]
     return pa.table([*_names(chunks, rows, frames), *vectors], schema=schema)
@@ -116,17 +116,17 @@ def extract_genes(
     """
     if models.caller is None or models.info.genes is None:
         raise ValueError("extracting genes needs a model set with its gene caller loaded")
-    with models.turns.partition() as turn:
+    with models.device_lock.partition() as use:
         with watch.time("genes"):
             found = find_readings(chunks, models.info, models.caller, models.threads)
-        dna, peptides = _embed(found.dna, found.peptides, models, turn, watch)
+        dna, peptides = _embed(found.dna, found.peptides, models, use, watch)
     schema = schemas.gene_features(dna.shape[1], peptides.shape[1], dtype)
     vectors = [to_column(dna, dtype), to_column(peptides, dtype)]
     return pa.table([*found.names.columns, *vectors], schema=schema)
 
 
 def _embed(
-    dna: Sequence[str], peptides: Sequence[str], models: ModelSet, turn: Turn, watch: Stopwatch
+    dna: Sequence[str], peptides: Sequence[str], models: ModelSet, use: DeviceUse, watch: Stopwatch
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Both embeddings of many texts, each distinct one embedded once."""
     if models.encoders is None:
@@ -137,12 +137,12 @@ def _embed(
         peptide_texts, peptide_rows = _distinct(peptides)
         dna_tokens = nucleotide.tokenise(dna_texts)
         peptide_tokens = peptide.tokenise(peptide_texts)
-    with turn.computing("nucleotide"), watch.time("nucleotide"):
+    with use.computing("nucleotide"), watch.time("nucleotide"):
         dna_embeddings = nucleotide.embed_tokens(dna_tokens)
-    with turn.computing("peptide"), watch.time("peptide"):
+    with use.computing("peptide"), watch.time("peptide"):
         peptide_embeddings = peptide.embed_tokens(peptide_tokens)
-    watch.elapsed_s["wait"] = turn.waited_s
-    watch.device_idle_s = turn.device_idle_s
+    watch.elapsed_s["wait"] = use.waited_s
+    watch.device_idle_s = use.device_idle_s
     watch.embedded.update(frames=len(dna), nucleotide=len(dna_texts), peptide=len(peptide_texts))
     return _spread(dna_embeddings, dna_rows), _spread(peptide_embeddings, peptide_rows)
 

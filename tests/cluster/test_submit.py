@@ -11,11 +11,12 @@ import pytest
 from dask.delayed import Delayed, delayed
 from distributed import Client, LocalCluster, get_worker
 
-from virnuc_dask.cluster import execute
+from virnuc_dask.cluster import submit
 from virnuc_dask.cluster.connect import Connection
-from virnuc_dask.cluster.execute import execute_on, executing
 from virnuc_dask.cluster.monitor import Journal
-from virnuc_dask.cluster.plugin import ResidenceSettings
+from virnuc_dask.cluster.plugin import LifetimeSettings
+from virnuc_dask.cluster.retries import Ledger
+from virnuc_dask.cluster.submit import execute_on, executing
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import (
     BadTableError,
@@ -26,8 +27,7 @@ from virnuc_dask.errors import (
 )
 from virnuc_dask.modelsets.registry import read_info
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.stages.attempt import attempt
-from virnuc_dask.stages.ledger import Ledger
+from virnuc_dask.stages.crash_marks import attempt
 from virnuc_dask.stages.receipt import Failure, Receipt
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import PartitionTask
@@ -242,7 +242,7 @@ def never_begins(task: PartitionTask) -> Receipt:
 
 
 def test_workers_that_die_before_they_compute_anything_end_the_run(journal, tmp_path, monkeypatch):
-    monkeypatch.setattr(execute, "_LIVES", 2)
+    monkeypatch.setattr(submit, "_LIVES", 2)
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),  # as `connect` does
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
@@ -268,7 +268,7 @@ def test_a_receipt_that_does_not_come_is_made_again(tmp_path):
     ledger = Ledger([task])
     assert ledger.take() == task
     future = SimpleNamespace(result=result, status="finished")
-    assert list(execute._settle(future, task, ledger, watch=None)) == []
+    assert list(submit._settle(future, task, ledger, watch=None)) == []
     assert ledger.take() == task
 
 
@@ -294,7 +294,7 @@ def test_the_model_set_is_released_when_a_run_ends_with_an_error(
 ):
     connection = Connection(None if kind == "none" else client, kind, ClusterSettings())
     source = ModelSource.of(str(parity_modelset), read_info(parity_modelset))
-    mode = ResidenceSettings(persistent=True, clear_cache_every=50)
+    mode = LifetimeSettings(persistent=True, clear_cache_every=50)
 
     def run_into_an_error(journal: Journal) -> None:
         with executing([], connection, source, mode, journal):

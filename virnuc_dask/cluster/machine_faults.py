@@ -17,7 +17,7 @@ import numpy as np
 
 from virnuc_dask.errors import BadTableError, LostRowsError, ModelSetError, NoClusterError
 from virnuc_dask.sequences.frames import find_frames
-from virnuc_dask.stages.attempt import WorkerDiedError
+from virnuc_dask.stages.crash_marks import WorkerDiedError
 from virnuc_dask.stages.pieces import failed_before
 from virnuc_dask.stages.receipt import CHUNK_FAILURES, Receipt
 from virnuc_dask.tables.parquet import read_table

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from virnuc_dask.cluster import machine_faults
+from virnuc_dask.cluster.retries import Ledger
 from virnuc_dask.errors import BadTableError, LostRowsError, ModelSetError, NoClusterError
-from virnuc_dask.stages import doubt
-from virnuc_dask.stages.attempt import WorkerDiedError, WorkerLostError
-from virnuc_dask.stages.ledger import Ledger
+from virnuc_dask.stages.crash_marks import WorkerDiedError, WorkerLostError
 from virnuc_dask.stages.pieces import without
 from virnuc_dask.stages.receipt import Failure, Receipt
 from virnuc_dask.tables import schemas
@@ -229,7 +229,7 @@ def test_where_nothing_can_be_computed_and_the_cause_is_known_it_is_named(
 
 def test_partitions_of_bad_chunks_are_no_reason_to_end(folder, monkeypatch):
     with_frames = [row for row in range(CHUNKS) if row % 3]
-    monkeypatch.setattr(doubt, "_rows_to_try", lambda _: with_frames)
+    monkeypatch.setattr(machine_faults, "_rows_to_try", lambda _: with_frames)
     tasks = tasks_of(folder, 6)
     poison = everything(3)
     outcomes = work(Ledger(tasks), poison)

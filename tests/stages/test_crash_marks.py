@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from virnuc_dask.stages.attempt import (
+from virnuc_dask.stages.crash_marks import (
     WorkerDiedError,
     attempt,
     count_deaths,

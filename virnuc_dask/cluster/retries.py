@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from traceback import clear_frames
 
+from virnuc_dask.cluster.machine_faults import Cause, Doubt, Strike, fault_behind
 from virnuc_dask.errors import BadTableError, LostRowsError
-from virnuc_dask.stages.attempt import WorkerLostError, forget_attempts
-from virnuc_dask.stages.doubt import Cause, Doubt, Strike, fault_behind
+from virnuc_dask.stages.crash_marks import WorkerLostError, forget_attempts
 from virnuc_dask.stages.pieces import assemble, failed_before, forget_pieces, pieces_to_do
 from virnuc_dask.stages.receipt import Failure, Outcome, Receipt
 from virnuc_dask.tables.plan import PartitionTask, Rows

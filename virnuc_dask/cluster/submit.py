@@ -21,22 +21,22 @@ from virnuc_dask.cluster.graph import chain
 from virnuc_dask.cluster.hardware import check_versions
 from virnuc_dask.cluster.monitor import Journal, subscribed, wait_for_releases
 from virnuc_dask.cluster.plugin import (
+    LifetimeSettings,
     ModelPlugin,
-    ResidenceSettings,
     check_workers,
-    count_resident,
+    count_loaded,
 )
+from virnuc_dask.cluster.retries import Ledger
 from virnuc_dask.cluster.sight import Sight
 from virnuc_dask.errors import NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.stages.attempt import WorkerDiedError, WorkerLostError, refuse_deadly
-from virnuc_dask.stages.ledger import Ledger
+from virnuc_dask.stages.crash_marks import WorkerDiedError, WorkerLostError, refuse_deadly
 from virnuc_dask.stages.predict import extract_and_predict
 from virnuc_dask.stages.receipt import BUGS, PARTITION_FAILURES, Outcome
 from virnuc_dask.tables.plan import PartitionTask
 
 if TYPE_CHECKING:
-    from virnuc_dask.modelsets.residence import Residence
+    from virnuc_dask.modelsets.lifetime import Lifetime
 
 _KEPT = "What is done is kept: continue with --resume."
 HERE = "client"  # what the log calls the worker where there is no cluster
@@ -52,7 +52,7 @@ def executing(
     tasks: Sequence[PartitionTask],
     connection: Connection,
     source: ModelSource,
-    residence: ResidenceSettings,
+    lifetime: LifetimeSettings,
     journal: Journal,
     sound: PartitionTask | None = None,
 ) -> Iterator[Iterator[Outcome]]:
@@ -62,10 +62,10 @@ def executing(
     """
     ledger = Ledger(tasks, lambda task, reason: journal.write(_halved(task, reason)), sound)
     if connection.client is None:
-        with _models_here(source, residence, journal) as models:
+        with _models_here(source, lifetime, journal) as models:
             yield execute_here(ledger, models)
     else:
-        plugin = ModelPlugin(source, residence, topic=f"virnuc-{uuid4().hex[:8]}")
+        plugin = ModelPlugin(source, lifetime, topic=f"virnuc-{uuid4().hex[:8]}")
         with (
             Sight.of(tasks[0].folder) if tasks else nullcontext() as plugin.sight,
             _models_on(connection.client, plugin, journal) as plugin_name,
@@ -73,7 +73,7 @@ def executing(
             outcomes = execute_on(
                 connection.client,
                 ledger,
-                lambda task: chain(task, plugin_name, persistent=residence.persistent),
+                lambda task: chain(task, plugin_name, persistent=lifetime.persistent),
                 journal,
                 in_flight=connection.in_flight,
                 worker_timeout_s=connection.settings.worker_timeout_s,
@@ -86,23 +86,23 @@ def executing(
 
 @contextmanager
 def _models_here(
-    source: ModelSource, settings: ResidenceSettings, journal: Journal
-) -> Iterator[Residence]:
+    source: ModelSource, settings: LifetimeSettings, journal: Journal
+) -> Iterator[Lifetime]:
     # Imported only here: a client with a cluster never needs torch.
-    from virnuc_dask.modelsets.residence import Residence
+    from virnuc_dask.modelsets.lifetime import Lifetime
 
     identity = {"worker": HERE, "pid": os.getpid()}
-    residence = Residence(
+    lifetime = Lifetime(
         source,
         persistent=settings.persistent,
         clear_cache_every=settings.clear_cache_every,
         emit=lambda event: journal.write({**event, **identity}),
     )
     try:
-        residence.open()
-        yield residence
+        lifetime.open()
+        yield lifetime
     finally:
-        residence.close()
+        lifetime.close()
 
 
 @contextmanager
@@ -119,16 +119,16 @@ def _models_on(client: Client, plugin: ModelPlugin, journal: Journal) -> Iterato
         finally:
             # A worker, or a whole cluster, that is gone has nothing to give back.
             with suppress(KeyError, NoClusterError):
-                expected = journal.released + count_resident(client, plugin.name)
+                expected = journal.released + count_loaded(client, plugin.name)
                 answer(client, client.unregister_worker_plugin, plugin.name)
                 wait_for_releases(journal, expected)
 
 
-def execute_here(ledger: Ledger, residence: Residence) -> Iterator[Outcome]:
+def execute_here(ledger: Ledger, lifetime: Lifetime) -> Iterator[Outcome]:
     """Run the stages in this process, without Dask."""
     while (task := ledger.take()) is not None:
         try:
-            with residence.models() as models:
+            with lifetime.models() as models:
                 receipt = extract_and_predict(task, models)
         except BUGS:
             raise
@@ -136,7 +136,7 @@ def execute_here(ledger: Ledger, residence: Residence) -> Iterator[Outcome]:
             yield from ledger.failed(task, error)
         else:
             yield from ledger.done(task, replace(receipt, worker=HERE))
-        residence.partition_done()
+        lifetime.partition_done()
 
 
 def execute_on(
