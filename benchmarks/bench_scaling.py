@@ -28,7 +28,7 @@ import psutil
 from dask.delayed import Delayed, delayed
 from distributed import Client, LocalCluster
 
-from virnuc_dask.cluster.monitor import Journal
+from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.retries import Ledger
 from virnuc_dask.cluster.submit import execute_on
 from virnuc_dask.measuring.apart import Tell, in_own_process

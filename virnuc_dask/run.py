@@ -16,8 +16,9 @@ from rich.console import Console
 
 from virnuc_dask.cluster.connect import Connection, connect, reached, refuse_impossible
 from virnuc_dask.cluster.hardware import Hardware, hardware_of
-from virnuc_dask.cluster.monitor import Journal, ProgressBar, logger
+from virnuc_dask.cluster.journal import Journal, logger
 from virnuc_dask.cluster.plugin import LifetimeSettings
+from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.submit import executing
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadTableError, LostRowsError, PlanChangedError, UsageError

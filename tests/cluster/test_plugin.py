@@ -10,7 +10,7 @@ import pytest
 from distributed import Client
 
 from virnuc_dask.cluster import plugin as plugin_module
-from virnuc_dask.cluster.monitor import Journal
+from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.plugin import LifetimeSettings, ModelPlugin, check_workers, run_stage
 from virnuc_dask.encoders.processor import AVX2, AVX512, PLAIN, Processor
 from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError

@@ -13,7 +13,7 @@ from distributed import Client, LocalCluster, get_worker
 
 from virnuc_dask.cluster import submit
 from virnuc_dask.cluster.connect import Connection
-from virnuc_dask.cluster.monitor import Journal
+from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.plugin import LifetimeSettings
 from virnuc_dask.cluster.retries import Ledger
 from virnuc_dask.cluster.submit import execute_on, executing

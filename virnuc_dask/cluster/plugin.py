@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 from distributed import Client, Reschedule, Worker, WorkerPlugin, get_worker
 
 from virnuc_dask.cluster.hardware import DISTRIBUTION, ask_workers, skew
-from virnuc_dask.cluster.monitor import Journal
+from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.sight import Sight
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.processor import INSTRUCTION_SETS, this_processor

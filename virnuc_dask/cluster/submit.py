@@ -19,7 +19,7 @@ from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.graph import chain
 from virnuc_dask.cluster.hardware import check_versions
-from virnuc_dask.cluster.monitor import Journal, subscribed, wait_for_releases
+from virnuc_dask.cluster.journal import Journal, subscribed, wait_for_releases
 from virnuc_dask.cluster.plugin import (
     LifetimeSettings,
     ModelPlugin,
