@@ -46,14 +46,14 @@ _LINES = {
     "partition_done": "partition {partition} done on worker {worker}: {chunks} {parts}, "
     "{frames} {scored}, {total_s} s; memory {memory_before_bytes} → {memory_after_bytes}, "
     "{mode}",
-    "partition_halved": "partition {partition}: {reason}; looking for the cause among {chunks} "
-    "{parts}",
+    "partition_deadly": "partition {partition}: {reason}; it is computed while nothing else is, to "
+    "find the cause among {chunks} {parts}",
     "partition_failed": "partition {partition}: {chunks} {parts} failed: {reason}",
     "run_done": "done in {elapsed_s} s",
 }
 # Shown as lines even beside a progress bar.
 _HEADLINES = {"run_started", "planned", "note", "cluster", "modelset_loading", "modelset_loaded"}
-_WARNINGS = {"partition_failed", "partition_halved", "warning", "worker_refused"}
+_WARNINGS = {"partition_failed", "partition_deadly", "warning", "worker_refused"}
 
 
 class Journal:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from distributed import Client, Reschedule, Worker, WorkerPlugin, get_worker
 
@@ -20,7 +20,6 @@ from virnuc_dask.encoders.processor import INSTRUCTION_SETS, this_processor
 from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.device_lock import ReleasedError
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.stages.crash_marks import attempt
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.plan import PartitionTask
 
@@ -32,7 +31,8 @@ _PAUSE_S = 0.05  # between two looks at a plugin that loads
 _LOOK_S = 2.0  # that the client waits for a plugin that loads before it asks again
 
 P = ParamSpec("P")
-Stage = Callable[Concatenate[PartitionTask, "ModelSet", P], Receipt]
+R = TypeVar("R")
+Stage = Callable[Concatenate[PartitionTask, "ModelSet", P], R]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +166,8 @@ class ModelPlugin(WorkerPlugin):
 
 
 def run_stage(
-    stage: Stage[P], plugin_name: str, task: PartitionTask, *args: P.args, **kwargs: P.kwargs
-) -> Receipt:
+    stage: Stage[P, R], plugin_name: str, task: PartitionTask, *args: P.args, **kwargs: P.kwargs
+) -> R:
     """Run a stage in a worker, with the model set its plugin holds.
 
     Raises
@@ -175,28 +175,24 @@ def run_stage(
     ModelSetError
         If this worker has no such model set: none was registered, or it could not be loaded.
     """
-    return _run_in(_lifetime(plugin_name), stage, task, *args, **kwargs)
+    try:
+        with _lifetime(plugin_name).models() as models:
+            return stage(task, models, *args, **kwargs)
+    except ReleasedError:
+        # This worker goes, or the run does: another one may want the task, or none.
+        raise Reschedule from None
 
 
 def run_last_stage(
-    stage: Stage[P], plugin_name: str, task: PartitionTask, *args: P.args, **kwargs: P.kwargs
+    stage: Stage[P, Receipt],
+    plugin_name: str,
+    task: PartitionTask,
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> Receipt:
     """Run the stage that ends a partition, and count the partition."""
-    lifetime = _lifetime(plugin_name)
-    receipt = _run_in(lifetime, stage, task, *args, **kwargs)
-    lifetime.partition_done()
-    return receipt
-
-
-def _run_in(
-    lifetime: Lifetime, stage: Stage[P], task: PartitionTask, *args: P.args, **kwargs: P.kwargs
-) -> Receipt:
-    try:
-        with lifetime.models() as models, attempt(task):
-            receipt = stage(task, models, *args, **kwargs)
-    except ReleasedError:
-        # This worker goes, or the run does: another one may want the task, or nobody.
-        raise Reschedule from None
+    receipt = run_stage(stage, plugin_name, task, *args, **kwargs)
+    _lifetime(plugin_name).partition_done()
     return replace(receipt, worker=str(get_worker().name))
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -17,34 +16,32 @@ from distributed import Client, Future, KilledWorker
 
 from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.connect import Connection
-from virnuc_dask.cluster.graph import chain
+from virnuc_dask.cluster.graph import partition_graph
 from virnuc_dask.cluster.hardware import check_versions
 from virnuc_dask.cluster.journal import Journal, subscribed, wait_for_releases
+from virnuc_dask.cluster.machine_faults import KEPT
 from virnuc_dask.cluster.plugin import (
     LifetimeSettings,
     ModelPlugin,
     check_workers,
     count_loaded,
 )
-from virnuc_dask.cluster.retries import Ledger
+from virnuc_dask.cluster.retries import Retries
 from virnuc_dask.cluster.sight import Sight
+from virnuc_dask.cluster.worker_watch import WorkerWatch
 from virnuc_dask.errors import NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.stages.crash_marks import WorkerDiedError, WorkerLostError, refuse_deadly
+from virnuc_dask.stages.crash_marks import WorkerDiedError, refuse_deadly
 from virnuc_dask.stages.predict import extract_and_predict
-from virnuc_dask.stages.receipt import BUGS, PARTITION_FAILURES, Outcome
+from virnuc_dask.stages.receipt import BUGS, PARTITION_FAILURES, Receipt
 from virnuc_dask.tables.plan import PartitionTask
 
 if TYPE_CHECKING:
     from virnuc_dask.modelsets.lifetime import Lifetime
 
-_KEPT = "What is done is kept: continue with --resume."
 HERE = "client"  # what the log calls the worker where there is no cluster
 _POLL_S = 1.0  # how often workers are looked at while nothing finishes
 _RECEIPT_S = 30.0  # how long to wait for a receipt that was made
-_LOST = "workers died while it ran, or waited"
-_DEATHS = 4  # of workers, nothing computed so far, that cast doubt on more than a chunk
-_LIVES = 10  # workers that may come, for each one there is, before one of them gets something done
 
 
 @contextmanager
@@ -54,34 +51,34 @@ def executing(
     source: ModelSource,
     lifetime: LifetimeSettings,
     journal: Journal,
-    sound: PartitionTask | None = None,
-) -> Iterator[Iterator[Outcome]]:
-    """The outcomes of ``tasks`` as they come; model sets are loaded before and released after.
+    control: PartitionTask | None = None,
+) -> Iterator[Iterator[Receipt]]:
+    """The receipts of ``tasks`` as they come; model sets are loaded before and released after.
 
-    ``sound`` is a partition that an earlier run computed, if there is one.
+    ``control`` is a partition that an earlier run computed, if there is one.
     """
-    ledger = Ledger(tasks, lambda task, reason: journal.write(_halved(task, reason)), sound)
+    retries = Retries(tasks, lambda task, reason: journal.write(_deadly(task, reason)), control)
     if connection.client is None:
         with _models_here(source, lifetime, journal) as models:
-            yield execute_here(ledger, models)
-    else:
-        plugin = ModelPlugin(source, lifetime, topic=f"virnuc-{uuid4().hex[:8]}")
-        with (
-            Sight.of(tasks[0].folder) if tasks else nullcontext() as plugin.sight,
-            _models_on(connection.client, plugin, journal) as plugin_name,
-        ):
-            outcomes = execute_on(
+            yield execute_here(retries, models)
+        return
+    plugin = ModelPlugin(source, lifetime, topic=f"virnuc-{uuid4().hex[:8]}")
+    with (
+        Sight.of(tasks[0].folder) if tasks else nullcontext() as plugin.sight,
+        _models_on(connection.client, plugin, journal),
+        # Closed here, so that an interrupted run cancels its tasks before it takes their model
+        # set away.
+        closing(
+            execute_on(
                 connection.client,
-                ledger,
-                lambda task: chain(task, plugin_name, persistent=lifetime.persistent),
-                journal,
+                retries,
+                lambda task: partition_graph(task, plugin.name, persistent=lifetime.persistent),
+                WorkerWatch(connection.client, journal, connection.settings.worker_timeout_s),
                 in_flight=connection.in_flight,
-                worker_timeout_s=connection.settings.worker_timeout_s,
             )
-            # Closed here, so that an interrupted run cancels its tasks before it takes their
-            # model set away.
-            with closing(outcomes):
-                yield outcomes
+        ) as receipts,
+    ):
+        yield receipts
 
 
 @contextmanager
@@ -106,7 +103,7 @@ def _models_here(
 
 
 @contextmanager
-def _models_on(client: Client, plugin: ModelPlugin, journal: Journal) -> Iterator[str]:
+def _models_on(client: Client, plugin: ModelPlugin, journal: Journal) -> Iterator[None]:
     """Load on every worker, and on those that come later; release on the way out, always."""
     check_versions(client)
     with subscribed(client, plugin.topic, journal):
@@ -115,7 +112,7 @@ def _models_on(client: Client, plugin: ModelPlugin, journal: Journal) -> Iterato
             with suppress(NoClusterError):
                 answer(client, client.register_plugin, plugin)
             check_workers(client, plugin.name, journal)
-            yield plugin.name
+            yield
         finally:
             # A worker, or a whole cluster, that is gone has nothing to give back.
             with suppress(KeyError, NoClusterError):
@@ -124,79 +121,58 @@ def _models_on(client: Client, plugin: ModelPlugin, journal: Journal) -> Iterato
                 wait_for_releases(journal, expected)
 
 
-def execute_here(ledger: Ledger, lifetime: Lifetime) -> Iterator[Outcome]:
+def execute_here(retries: Retries, lifetime: Lifetime) -> Iterator[Receipt]:
     """Run the stages in this process, without Dask."""
-    while (task := ledger.take()) is not None:
+    while (task := retries.take()) is not None:
         try:
             with lifetime.models() as models:
                 receipt = extract_and_predict(task, models)
         except BUGS:
             raise
         except PARTITION_FAILURES as error:
-            yield from ledger.failed(task, error)
+            yield from retries.failed(task, error)
         else:
-            yield from ledger.done(task, replace(receipt, worker=HERE))
+            yield from retries.done(task, replace(receipt, worker=HERE))
         lifetime.partition_done()
 
 
 def execute_on(
     client: Client,
-    ledger: Ledger,
-    chained: Callable[[PartitionTask], Delayed],
-    journal: Journal,
+    retries: Retries,
+    graph_of: Callable[[PartitionTask], Delayed],
+    watch: WorkerWatch,
     *,
     in_flight: int,
-    worker_timeout_s: float,
-) -> Generator[Outcome]:
-    """Compute the ledger's tasks on a cluster, ``in_flight`` partitions a worker at a time.
+) -> Generator[Receipt]:
+    """Compute partitions on a cluster, ``in_flight`` of them a worker at a time.
 
     The window keeps graph and scheduler small however many partitions there are.
-
-    Parameters
-    ----------
-    chained
-        Makes a task's graph.
-    journal
-        Is told of workers that can compute nothing.
 
     Raises
     ------
     ModelSetError
         If no worker has the model set.
     NoClusterError
-        If the cluster is lost, has had no worker for ``worker_timeout_s``, or its workers die
-        before they compute anything.
+        If the cluster is lost, has had no worker for too long, or its workers die before they
+        compute anything.
     """
-    done: SimpleQueue[Future[Any]] = SimpleQueue()
-    running: dict[Future[Any], _Sent] = {}
-    watch = _WorkerWatch(client, journal, worker_timeout_s)
+    window = _Window(client, retries, graph_of)
     try:
         while True:
-            fit = watch.fit()
-            _take_back_lost(client, running, fit, ledger)
-            if not (ledger.anything_computed or ledger.is_probing) and watch.many_died():
-                yield from _doubt_all(client, running, ledger)
+            watch.look()
+            window.take_back_lost(watch.fit)
+            if retries.must_be_alone:
+                window.take_back_all()
             room = watch.room(in_flight)
-            while (len(running) < room or (room and ledger.is_probing)) and (
-                task := ledger.take(busy=bool(running))
-            ) is not None:
-                # Restricted only where it must be: a worker that comes later is welcome.
-                only_on = fit if watch.beside_refused else []
-                where = {"workers": only_on} if only_on else {}
-                future = client.compute(
-                    chained(task), optimize_graph=False, priority=int(task.is_trial), **where
-                )
-                running[future] = _Sent(task, frozenset(only_on))
-                future.add_done_callback(done.put)
-            if not running and room:
+            # Restricted only where it must be: a worker that comes later is welcome.
+            window.fill(room, watch.fit if watch.beside_refused else [])
+            if room and not window.sent:
                 return
-            with suppress(Empty):
-                finished = done.get(timeout=min(_POLL_S, worker_timeout_s))
-                if (sent := running.pop(finished, None)) is not None:
-                    yield from _settle(finished, sent.task, ledger, watch)
+            if (finished := window.next_finished(min(_POLL_S, watch.timeout_s))) is not None:
+                yield from _settle(*finished, retries, watch)
     finally:
         with suppress(OSError):
-            client.cancel(list(running), reason="the run ended", force=True)
+            window.cancel(window.sent, "the run ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,160 +183,103 @@ class _Sent:
     only_on: frozenset[str]
 
 
-def _take_back_lost(
-    client: Client, running: dict[Future[Any], _Sent], fit: Sequence[str], ledger: Ledger
-) -> None:
-    """Take back tasks whose workers are all gone: started again, these have other addresses.
+class _Window:
+    """The tasks that are on their way."""
 
-    The scheduler would keep such a task until its address comes back, which it never does.
-    """
-    lost = [f for f, sent in running.items() if sent.only_on and sent.only_on.isdisjoint(fit)]
-    if lost:
-        client.cancel(lost, reason="its workers are gone", force=True)
-    for future in lost:
-        ledger.again(running.pop(future).task)
+    def __init__(
+        self, client: Client, retries: Retries, graph_of: Callable[[PartitionTask], Delayed]
+    ) -> None:
+        self._client, self._retries, self._graph_of = client, retries, graph_of
+        self._done: SimpleQueue[Future[Any]] = SimpleQueue()
+        self.sent: dict[Future[Any], _Sent] = {}
 
+    def fill(self, room: int, only_on: Sequence[str]) -> None:
+        """Send tasks until there are ``room`` on their way; to these workers, if any are named."""
+        where = {"workers": only_on} if only_on else {}
+        while len(self.sent) < room:
+            task = self._retries.take(busy=bool(self.sent))
+            if task is None:
+                return
+            future = self._client.compute(self._graph_of(task), optimize_graph=False, **where)
+            self.sent[future] = _Sent(task, frozenset(only_on))
+            future.add_done_callback(self._done.put)
 
-def _doubt_all(
-    client: Client, running: dict[Future[Any], _Sent], ledger: Ledger
-) -> Iterator[Outcome]:
-    """Take back all that is on its way: it is to be found out whether anything can be computed."""
-    client.cancel(list(running), reason="workers die", force=True)
-    tasks = [sent.task for sent in running.values()]
-    running.clear()
-    for task in tasks:
-        yield from ledger.failed(task, WorkerLostError(_LOST))
+    def next_finished(self, timeout_s: float) -> tuple[Future[Any], PartitionTask] | None:
+        """A task that came to its end, if one does in time."""
+        try:
+            future = self._done.get(timeout=timeout_s)
+        except Empty:
+            return None
+        sent = self.sent.pop(future, None)
+        return None if sent is None else (future, sent.task)
 
+    def take_back_lost(self, fit: Sequence[str]) -> None:
+        """Take back tasks whose workers are all gone: started again, these have other addresses.
 
-class _WorkerWatch:
-    """Which workers there are, and whether waiting for them still makes sense."""
-
-    def __init__(self, client: Client, journal: Journal, timeout_s: float) -> None:
-        self._client = client
-        self._journal = journal
-        self._refused = journal.refused
-        self._timeout_s = timeout_s
-        self._last_seen = time.monotonic()
-        self._fit: list[str] = []
-        self._there: set[str] = set()
-        self.beside_refused = False  # whether a worker that can compute nothing is there
-        self._most = 1  # workers there at a time
-        self._came: set[str] = set()  # since the last progress
-        self._mourned: set[str] = set()  # of those, the dead that `many_died` told of
-        self._last_progress = time.monotonic()
-
-    def fit(self) -> list[str]:
-        """Addresses of the workers that can compute.
-
-        Raises
-        ------
-        NoClusterError, ModelSetError
-            If there has been none for too long, or they come and die.
+        The scheduler would keep such a task until its address comes back, which it never does.
         """
-        there = answer(self._client, self._client.nthreads)
-        self._fit = [address for address in there if address not in self._refused]
-        self.beside_refused = len(self._fit) < len(there)
-        self._came.update(there)
-        self._there = set(there)
-        self._most = max(self._most, len(there))
-        waited_s = time.monotonic() - self._last_progress
-        if len(self._came) > _LIVES * self._most and waited_s > self._timeout_s:
-            self._raise_refusal()
-            raise NoClusterError(
-                f"workers die before they compute anything: {len(self._came)} came, none was of "
-                f"use. Their own logs say why; out of memory while loading? {_KEPT}"
-            )
-        if self._fit:
-            self._last_seen = time.monotonic()
-        elif time.monotonic() - self._last_seen > self._timeout_s:
-            self._give_up()
-        return self._fit
+        self._take_back(
+            [f for f, sent in self.sent.items() if sent.only_on and sent.only_on.isdisjoint(fit)],
+            "its workers are gone",
+        )
 
-    def room(self, in_flight: int) -> int:
-        """How many tasks may run at a time; none where every worker there is refused.
+    def take_back_all(self) -> None:
+        """Take back whatever is on its way."""
+        self._take_back(list(self.sent), "workers die")
 
-        Some where none is there: an adaptive cluster starts workers for tasks that wait.
-        """
-        return in_flight * max(len(self._fit), 0 if self.beside_refused else 1)
+    def cancel(self, futures: Iterable[Future[Any]], reason: str) -> None:
+        """Have the scheduler forget tasks."""
+        if futures := list(futures):
+            self._client.cancel(futures, reason=reason, force=True)
 
-    def refuse(self, error: WorkerRefusedError) -> None:
-        """Give a worker that can compute nothing no more tasks."""
-        self._journal.refuse(error.address, error.why)
-
-    def many_died(self) -> bool:
-        """Whether so many workers died since the last progress, or since this was true."""
-        dead = self._came - self._there - self._mourned
-        if len(dead) < _DEATHS:
-            return False
-        self._mourned |= dead
-        return True
-
-    def progress(self) -> None:
-        """Something was computed."""
-        self._came.clear()
-        self._mourned.clear()
-        self._last_progress = time.monotonic()
-
-    def _give_up(self) -> None:
-        self._raise_refusal()
-        raise NoClusterError(f"the cluster has had no worker for {self._timeout_s:.0f} s. {_KEPT}")
-
-    def _raise_refusal(self) -> None:
-        """Where workers were refused, raise why the first one was."""
-        for why in self._refused.values():
-            raise type(why)(f"no worker is of use: {why} {_KEPT}")
+    def _take_back(self, futures: list[Future[Any]], reason: str) -> None:
+        self.cancel(futures, reason)
+        for future in futures:
+            self._retries.again(self.sent.pop(future).task)
 
 
 def _settle(
-    future: Future[Any], task: PartitionTask, ledger: Ledger, watch: _WorkerWatch
-) -> Iterator[Outcome]:
-    """Enter what became of a task into the ledger."""
+    future: Future[Any], task: PartitionTask, retries: Retries, watch: WorkerWatch
+) -> Iterator[Receipt]:
+    """Take in what became of a task."""
     try:
         # A receipt can be lost with its worker until it is here; Dask makes it again then.
         receipt = future.result(timeout=_RECEIPT_S)
     except TimeoutError:
-        ledger.again(task)
+        retries.again(task)
     except CancelledError as error:
         raise NoClusterError(
-            f"the cluster went away (partition {task.index} is {future.status}). {_KEPT}"
+            f"the cluster went away (partition {task.index} is {future.status}). {KEPT}"
         ) from error
     except BUGS:
         raise
-    except (KilledWorker, WorkerRefusedError, *PARTITION_FAILURES) as error:
-        yield from _failed(task, error, ledger, watch)
+    except WorkerRefusedError as error:
+        watch.refuse(error)
+        retries.again(task)
+    except KilledWorker:
+        yield from _killed(task, retries)
+    except PARTITION_FAILURES as error:
+        watch.progress()
+        yield from retries.failed(task, error)
     else:
         watch.progress()
-        yield from ledger.done(task, receipt)
+        yield from retries.done(task, receipt)
 
 
-def _failed(
-    task: PartitionTask, error: BaseException, ledger: Ledger, watch: _WorkerWatch
-) -> Iterator[Outcome]:
-    """Enter into the ledger why a task failed, or that nothing is known about it yet."""
-    if isinstance(error, KilledWorker):
-        # Dask counts the deaths of workers on which the task merely waited. Ours do not.
-        try:
-            refuse_deadly(task)
-        except WorkerDiedError as died:
-            error = died
-        else:
-            if not ledger.anything_computed:
-                error = WorkerLostError(_LOST)
-    if isinstance(error, WorkerRefusedError):
-        watch.refuse(error)
-    if isinstance(error, KilledWorker | WorkerRefusedError):
-        ledger.again(task)
-        return
-    if not isinstance(error, WorkerLostError):
-        watch.progress()
-    yield from ledger.failed(task, error)
+def _killed(task: PartitionTask, retries: Retries) -> Iterator[Receipt]:
+    """Dask counts the deaths of workers on which a task merely waited. Ours do not."""
+    try:
+        refuse_deadly(task)
+    except WorkerDiedError as died:
+        yield from retries.failed(task, died)
+    else:
+        retries.again(task)
 
 
-def _halved(task: PartitionTask, reason: str) -> dict[str, Any]:
+def _deadly(task: PartitionTask, reason: str) -> dict[str, Any]:
     return {
-        "event": "partition_halved",
+        "event": "partition_deadly",
         "partition": task.index,
-        "rows": task.rows,
         "chunks": task.chunks,
         "reason": reason,
     }
