@@ -12,8 +12,8 @@ from distributed import Client
 from rich.console import Console
 
 from virnuc_dask.cluster.connect import Connection, connect, reached, refuse_impossible
-from virnuc_dask.cluster.hardware import Hardware, hardware_of
-from virnuc_dask.cluster.journal import Journal, logger
+from virnuc_dask.cluster.hardware import Hardware, describe, hardware_of
+from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.plugin import LifetimeSettings
 from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.submit import executing
@@ -29,22 +29,20 @@ from virnuc_dask.planning import (
     chunk_length,
     decided,
     make_plan,
-    pieces_of,
     plan_again,
     source_of,
     warnings_of,
     warnings_of_speed,
 )
-from virnuc_dask.sequences.partitions import count_records
-from virnuc_dask.sequences.records import STDIN, read_records
+from virnuc_dask.sequences.records import STDIN
 from virnuc_dask.stages.crash_marks import tidy_marks
 from virnuc_dask.stages.receipt import Receipt, Tally
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import count_rows
 from virnuc_dask.tables.paths import Inputs, given_inputs, given_output
-from virnuc_dask.tables.plan import Counts, PartitionTask, Plan, read_plan, read_run_json
+from virnuc_dask.tables.plan import PartitionTask, Plan, read_plan, read_run_json
 
-__all__ = ["Run", "dry_run", "predict", "run"]
+__all__ = ["Run", "predict", "run"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,8 @@ def run(
     VirnucError
         See `virnuc_dask.errors`. Chunks that fail do not raise: they are in `Run.failures`.
     """
-    settings = _with_model(settings or Settings(), model)
+    settings = settings or Settings()
+    settings = replace(settings, model=model or settings.model)
     names = given_inputs(inputs)
     info = read_info(find(settings.model))
     # Refused before the folder is touched.
@@ -159,9 +158,9 @@ def predict(
     if earlier is None:
         raise BadTableError(f"{folder.path}: no planned run here; make one with `run`.")
     planned = read_run_json(folder)
-    settings = _with_model(settings or Settings(), model or planned["settings"]["model"])
     settings = replace(
-        settings,
+        settings or Settings(),
+        model=model or planned["settings"]["model"],
         precision=earlier.decisions.precision,
         features_dtype=earlier.decisions.features_dtype,
         features=True,
@@ -185,17 +184,6 @@ def predict(
         plan = plan_again(earlier, info)
         tally = execute(plan, context)
         return finish(plan, tally, context)
-
-
-def dry_run(inputs: Inputs, settings: Settings) -> Counts:
-    """Read and check the input and the model set, and count; writes nothing, but warns."""
-    info = read_info(find(settings.model))
-    length = chunk_length(settings, info)
-    call_rule(settings, info, length)
-    counts = count_records(read_records(given_inputs(inputs)), length, pieces_of(info))
-    for message in warnings_of(counts, info, length):
-        logger.warning(message)
-    return counts
 
 
 def execute(plan: Plan, context: _Context) -> Tally:
@@ -278,15 +266,7 @@ def _compute(
 
 
 def _tell_cluster(connection: Connection, context: _Context, tally: Tally) -> None:
-    hardware = context.hardware
-    tally.cluster = {
-        "kind": connection.kind,
-        "workers": connection.workers,
-        "threads": connection.settings.threads,
-        "device": hardware.device,
-        "instructions": hardware.processor.instructions,  # of the weakest CPU
-        "dashboard": connection.dashboard,
-    }
+    tally.cluster = describe(connection, context.hardware)
     if connection.note:
         context.tell("note", message=connection.note)
     context.tell("cluster", text=str(connection), **tally.cluster)
@@ -298,8 +278,7 @@ def _tell_receipt(receipt: Receipt, mode: LifetimeSettings, context: _Context) -
     for failure in receipt.failures:
         context.tell("partition_failed", **asdict(failure), chunks=failure.chunks)
     if receipt.chunks:
-        told = asdict(replace(receipt, failures=()))
-        del told["failures"]
+        told = {key: value for key, value in asdict(receipt).items() if key != "failures"}
         total_s = round(sum(receipt.elapsed_s.values()), 3)
         context.tell("partition_done", **told, total_s=total_s, mode=mode.name)
 
@@ -309,7 +288,3 @@ def _computed_before(plan: Plan, tasks: Sequence[PartitionTask]) -> PartitionTas
     to_do = set(tasks)
     done = (task for task in plan.tasks() if task not in to_do)
     return next((task for task in done if count_rows(task.predictions_path)), None)
-
-
-def _with_model(settings: Settings, model: str | None) -> Settings:
-    return settings if model is None else replace(settings, model=model)

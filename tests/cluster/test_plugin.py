@@ -11,7 +11,13 @@ from distributed import Client
 
 from virnuc_dask.cluster import plugin as plugin_module
 from virnuc_dask.cluster.journal import Journal
-from virnuc_dask.cluster.plugin import LifetimeSettings, ModelPlugin, check_workers, run_stage
+from virnuc_dask.cluster.plugin import (
+    LifetimeSettings,
+    ModelPlugin,
+    check_workers,
+    run_last_stage,
+    run_stage,
+)
 from virnuc_dask.encoders.processor import AVX2, AVX512, PLAIN, Processor
 from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.lifetime import Lifetime
@@ -71,7 +77,7 @@ def test_every_worker_has_the_model_set_once_and_stages_get_it(
     name = registered(ModelPlugin(source, PERSISTENT, "topic"))
     check_workers(client, name, journal)
     receipts = [
-        client.submit(run_stage, count_values, name, task, workers=worker, pure=False).result()
+        client.submit(run_last_stage, count_values, name, task, workers=worker, pure=False).result()
         for worker in client.nthreads()
         for _ in range(2)
     ]

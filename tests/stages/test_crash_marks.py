@@ -3,11 +3,12 @@ from pathlib import Path
 import pytest
 
 from virnuc_dask.stages.crash_marks import (
+    CONTROL,
+    CrashMarks,
     WorkerDiedError,
-    attempt,
-    count_deaths,
-    deaths_allowed,
-    forget_attempts,
+    refuse_deadly,
+    rows_name,
+    tidy_marks,
 )
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import PartitionTask
@@ -19,47 +20,78 @@ def task(tmp_path: Path) -> PartitionTask:
 
 
 @pytest.fixture
-def die():
+def marks(task) -> CrashMarks:
+    return CrashMarks.of(task)
+
+
+@pytest.fixture
+def die(marks):
     """Begins, and never ends: what a killed worker leaves."""
     begun = []
 
-    def begin(task: PartitionTask) -> None:
-        begun.append(attempt(task))
+    def begin(*what: str) -> None:
+        begun.append(marks.attempt(*what))
         begun[-1].__enter__()
 
     return begin
 
 
-def test_an_attempt_that_ends_leaves_no_mark(task):
-    with attempt(task):
-        assert count_deaths(task) == 1
-    with pytest.raises(KeyError), attempt(task):
+def test_an_attempt_that_ends_leaves_no_mark(marks):
+    with marks.attempt():
+        assert marks.deaths() == 1
+    with pytest.raises(KeyError), marks.attempt():
         raise KeyError
-    assert count_deaths(task) == 0
+    assert marks.deaths() == 0
 
 
-def test_a_partition_is_given_up_after_three_deaths(task, die):
-    for _ in range(3):
-        die(task)
-    with pytest.raises(WorkerDiedError, match="died 3 time"), attempt(task):
-        pass
+def test_a_partition_that_killed_three_workers_is_refused_beside_others(task, die):
+    for _ in range(2):
+        die()
+    refuse_deadly(task)
+    die()
+    with pytest.raises(WorkerDiedError, match="died 3 time"):
+        refuse_deadly(task)
 
 
-@pytest.mark.parametrize(("rows", "deaths"), [((0, 50), 1), ((7, 8), 2)])
-def test_a_piece_is_divided_at_once_and_a_single_chunk_is_not_given_up_lightly(task, rows, deaths):
-    assert deaths_allowed(task.piece(rows)) == deaths
+def test_a_partition_of_which_deadly_rows_are_known_is_refused_beside_others(task, die):
+    die(rows_name((7, 8)))
+    with pytest.raises(WorkerDiedError, match="died 1 time"):
+        refuse_deadly(task)
 
 
-def test_deaths_of_pieces_are_not_those_of_their_partition(task, die):
-    die(task)
-    for rows in ((0, 1), (0, 1), (10, 20)):
-        die(task.piece(rows))
-    assert [count_deaths(t) for t in (task, task.piece((0, 1)), task.piece((10, 20)))] == [1, 2, 1]
-    forget_attempts(task)
-    assert (count_deaths(task), count_deaths(task.piece((0, 1)))) == (0, 2)
+def test_deaths_of_rows_are_those_of_the_rows_around_them_too(marks, die):
+    for rows in ((7, 8), (7, 8), (10, 20)):
+        die(rows_name(rows))
+    die(CONTROL)
+    die()
+    spans = [(7, 8), (0, 10), (0, 100), (8, 10), (10, 15), (10, 20)]
+    assert [marks.deaths_within(rows) for rows in spans] == [2, 2, 3, 0, 0, 1]
+    assert (marks.deaths(), marks.deaths(CONTROL)) == (1, 1)
 
 
-def test_a_new_run_starts_without_marks(task, die):
-    die(task)
-    task.folder.sweep()
-    assert count_deaths(task) == 0
+def test_marks_of_one_partition_are_not_those_of_another(task, die):
+    die(rows_name((0, 1)))
+    other = CrashMarks(task.folder.unfinished, "part-00030")
+    assert other.deaths_within((0, 100)) == 0
+    other.forget()
+    assert CrashMarks.of(task).deaths_within((0, 100)) == 1
+    CrashMarks.of(task).forget()
+    assert not list(task.folder.unfinished.iterdir())
+
+
+def test_the_next_run_knows_which_rows_killed_workers_and_nothing_else(task, marks, die):
+    for what in (rows_name((7, 8)), rows_name((7, 8)), rows_name((0, 50)), CONTROL, "whole"):
+        die(what)
+    tidy_marks(task.folder, {task.name})
+    assert marks.deaths_within((7, 8)) == 1, "it is tried once more"
+    assert marks.deaths_within((0, 50)) == 2
+    assert marks.deaths() == marks.deaths(CONTROL) == 0
+    tidy_marks(task.folder, set())
+    assert not task.folder.unfinished.exists(), "the partition was computed"
+
+
+def test_what_is_no_mark_stays(task, die):
+    die()
+    (task.folder.unfinished / "part-9.attempt").touch()
+    tidy_marks(task.folder, set())
+    assert [path.name for path in task.folder.unfinished.iterdir()] == ["part-9.attempt"]

@@ -108,6 +108,11 @@ class Journal:
             self.refused[address] = why
             self.write({"event": "worker_refused", "address": address, "reason": str(why)})
 
+    def deadly(self, partition: int, chunks: int, reason: str) -> None:
+        """Note that a partition killed its workers, and is to be computed alone."""
+        event = {"event": "partition_deadly", "partition": partition}
+        self.write({**event, "chunks": chunks, "reason": reason})
+
     def _count(self, event: dict[str, Any]) -> None:
         if event["event"] == "modelset_loaded":
             worker = self.loads.setdefault((event["worker"], event["pid"]), {})

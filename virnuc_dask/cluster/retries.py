@@ -43,7 +43,7 @@ class Retries:
     Parameters
     ----------
     on_death
-        Told of each partition that is to be computed alone, with the reason.
+        Told of each partition that is to be computed alone: its index, chunks, and the reason.
     control
         A partition that an earlier run computed.
     """
@@ -51,7 +51,7 @@ class Retries:
     def __init__(
         self,
         tasks: Iterable[PartitionTask],
-        on_death: Callable[[PartitionTask, str], None] = lambda *_: None,
+        on_death: Callable[[int, int, str], None] = lambda *_: None,
         control: PartitionTask | None = None,
     ) -> None:
         self._waiting = deque(tasks)
@@ -146,7 +146,7 @@ class Retries:
     def _compute_alone(self, failed: _Failed) -> None:
         self._deaths_in_a_row += 1
         self._deadly.append(replace(failed.task, alone=True, control=self._control))
-        self._on_death(failed.task, reason_of(failed.error))
+        self._on_death(failed.task.index, failed.task.chunks, reason_of(failed.error))
 
     def _judge(self) -> Iterator[Receipt]:
         """Settle what was kept back, as soon as enough is known."""

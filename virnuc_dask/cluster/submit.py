@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager, nullcontext, suppress
@@ -14,18 +13,12 @@ from uuid import uuid4
 from dask.delayed import Delayed
 from distributed import Client, Future, KilledWorker
 
-from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.graph import partition_graph
-from virnuc_dask.cluster.hardware import check_versions
-from virnuc_dask.cluster.journal import Journal, subscribed, wait_for_releases
+from virnuc_dask.cluster.journal import Journal
+from virnuc_dask.cluster.loaded_models import HERE, models_here, models_on
 from virnuc_dask.cluster.machine_faults import KEPT
-from virnuc_dask.cluster.plugin import (
-    LifetimeSettings,
-    ModelPlugin,
-    check_workers,
-    count_loaded,
-)
+from virnuc_dask.cluster.plugin import LifetimeSettings, ModelPlugin
 from virnuc_dask.cluster.retries import Retries
 from virnuc_dask.cluster.sight import Sight
 from virnuc_dask.cluster.worker_watch import WorkerWatch
@@ -39,7 +32,6 @@ from virnuc_dask.tables.plan import PartitionTask
 if TYPE_CHECKING:
     from virnuc_dask.modelsets.lifetime import Lifetime
 
-HERE = "client"  # what the log calls the worker where there is no cluster
 _POLL_S = 1.0  # how often workers are looked at while nothing finishes
 _RECEIPT_S = 30.0  # how long to wait for a receipt that was made
 
@@ -57,15 +49,15 @@ def executing(
 
     ``control`` is a partition that an earlier run computed, if there is one.
     """
-    retries = Retries(tasks, lambda task, reason: journal.write(_deadly(task, reason)), control)
+    retries = Retries(tasks, journal.deadly, control)
     if connection.client is None:
-        with _models_here(source, lifetime, journal) as models:
+        with models_here(source, lifetime, journal) as models:
             yield execute_here(retries, models)
         return
     plugin = ModelPlugin(source, lifetime, topic=f"virnuc-{uuid4().hex[:8]}")
     with (
         Sight.of(tasks[0].folder) if tasks else nullcontext() as plugin.sight,
-        _models_on(connection.client, plugin, journal),
+        models_on(connection.client, plugin, journal),
         # Closed here, so that an interrupted run cancels its tasks before it takes their model
         # set away.
         closing(
@@ -79,46 +71,6 @@ def executing(
         ) as receipts,
     ):
         yield receipts
-
-
-@contextmanager
-def _models_here(
-    source: ModelSource, settings: LifetimeSettings, journal: Journal
-) -> Iterator[Lifetime]:
-    # Imported only here: a client with a cluster never needs torch.
-    from virnuc_dask.modelsets.lifetime import Lifetime
-
-    identity = {"worker": HERE, "pid": os.getpid()}
-    lifetime = Lifetime(
-        source,
-        persistent=settings.persistent,
-        clear_cache_every=settings.clear_cache_every,
-        emit=lambda event: journal.write({**event, **identity}),
-    )
-    try:
-        lifetime.open()
-        yield lifetime
-    finally:
-        lifetime.close()
-
-
-@contextmanager
-def _models_on(client: Client, plugin: ModelPlugin, journal: Journal) -> Iterator[None]:
-    """Load on every worker, and on those that come later; release on the way out, always."""
-    check_versions(client)
-    with subscribed(client, plugin.topic, journal):
-        try:
-            # A worker that dies while it loads: those that come have the plugin all the same.
-            with suppress(NoClusterError):
-                answer(client, client.register_plugin, plugin)
-            check_workers(client, plugin.name, journal)
-            yield
-        finally:
-            # A worker, or a whole cluster, that is gone has nothing to give back.
-            with suppress(KeyError, NoClusterError):
-                expected = journal.released + count_loaded(client, plugin.name)
-                answer(client, client.unregister_worker_plugin, plugin.name)
-                wait_for_releases(journal, expected)
 
 
 def execute_here(retries: Retries, lifetime: Lifetime) -> Iterator[Receipt]:
@@ -274,12 +226,3 @@ def _killed(task: PartitionTask, retries: Retries) -> Iterator[Receipt]:
         yield from retries.failed(task, died)
     else:
         retries.again(task)
-
-
-def _deadly(task: PartitionTask, reason: str) -> dict[str, Any]:
-    return {
-        "event": "partition_deadly",
-        "partition": task.index,
-        "chunks": task.chunks,
-        "reason": reason,
-    }
