@@ -98,7 +98,7 @@ class ModelPlugin(WorkerPlugin):
     async def _load(self, worker: Worker) -> None:
         """Load, in a thread: a blocked event loop sends no heartbeats and the worker is killed.
 
-        What keeps the worker from computing is kept as `error`, not raised: nobody would hear of
+        What keeps the worker from computing is kept as `error`, not raised: Dask would only log
         it, and the worker would take tasks. `check_workers` and every task ask for it.
         """
         who = f"worker {worker.name} ({worker.address})"
@@ -175,12 +175,7 @@ def run_stage(
     ModelSetError
         If this worker has no such model set: none was registered, or it could not be loaded.
     """
-    try:
-        with _lifetime(plugin_name).models() as models:
-            return stage(task, models, *args, **kwargs)
-    except ReleasedError:
-        # This worker goes, or the run does: another one may want the task, or none.
-        raise Reschedule from None
+    return _run_in(_lifetime(plugin_name), stage, task, *args, **kwargs)
 
 
 def run_last_stage(
@@ -191,9 +186,21 @@ def run_last_stage(
     **kwargs: P.kwargs,
 ) -> Receipt:
     """Run the stage that ends a partition, and count the partition."""
-    receipt = run_stage(stage, plugin_name, task, *args, **kwargs)
-    _lifetime(plugin_name).partition_done()
+    lifetime = _lifetime(plugin_name)
+    receipt = _run_in(lifetime, stage, task, *args, **kwargs)
+    lifetime.partition_done()
     return replace(receipt, worker=str(get_worker().name))
+
+
+def _run_in(
+    lifetime: Lifetime, stage: Stage[P, R], task: PartitionTask, *args: P.args, **kwargs: P.kwargs
+) -> R:
+    try:
+        with lifetime.models() as models:
+            return stage(task, models, *args, **kwargs)
+    except ReleasedError:
+        # This worker goes, or the run does: another one may want the task, or none.
+        raise Reschedule from None
 
 
 def _lifetime(plugin_name: str) -> Lifetime:

@@ -75,16 +75,18 @@ def _compute(
         raise LostRowsError(
             f"partition {task.index} has {len(chunks)} chunks, {task.chunks} were planned."
         )
-    make = extract_genes if models.caller is not None else extract_features
 
-    def compute(rows: Rows) -> pa.Table:
-        some = chunks.slice(rows[0], rows[1] - rows[0])
-        features = _rows_from(rows[0], make(some, models, watch, task.features_dtype))
+    def compute_some(some: pa.Table) -> pa.Table:
+        make = extract_genes if models.caller is not None else extract_features
+        features = make(some, models, watch, task.features_dtype)
         _require_finite(features)
         return features
 
+    def compute(rows: Rows) -> pa.Table:
+        return _rows_from(rows[0], compute_some(chunks.slice(rows[0], rows[1] - rows[0])))
+
     chunk = None if task.control is None else _control_chunk(task.control)
-    control = None if chunk is None else partial(make, chunk, models, watch)
+    control = None if chunk is None else partial(compute_some, chunk)
     return compute_chunks(task, compute, control, lambda: _rows_with_frames(chunks))
 
 
