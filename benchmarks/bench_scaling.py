@@ -26,10 +26,11 @@ from dask.delayed import Delayed, delayed
 from distributed import Client, LocalCluster
 from measured import Figures, options_of, report, tell
 
-from virnuc_dask.cluster.execute import execute_on
-from virnuc_dask.cluster.monitor import Journal
+from virnuc_dask.cluster.journal import Journal
+from virnuc_dask.cluster.retries import Retries
+from virnuc_dask.cluster.submit import execute_on
+from virnuc_dask.cluster.worker_watch import WorkerWatch
 from virnuc_dask.lab.speed.process import in_own_process
-from virnuc_dask.stages.ledger import Ledger
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import Counts, Decisions, PartitionTask, Plan, PlannedPartition
@@ -99,17 +100,16 @@ def compute(
 ) -> tuple[float, int]:
     """Seconds of all partitions, and the most memory this process held."""
     peak, start, told = resident_bytes(), time.perf_counter(), time.perf_counter()
-    outcomes = execute_on(
+    receipts = execute_on(
         client,
-        Ledger(tasks),
+        Retries(tasks),
         lambda task: chained(task, sleep_s),
-        journal,
+        WorkerWatch(client, journal, timeout_s=60.0),
         in_flight=IN_FLIGHT,
-        worker_timeout_s=60.0,
     )
-    for done, outcome in enumerate(outcomes, start=1):
-        assert isinstance(outcome, Receipt), outcome
-        note(journal, outcome)
+    for done, receipt in enumerate(receipts, start=1):
+        assert not receipt.failures, receipt
+        note(journal, receipt)
         if done % 100 == 0:
             peak = max(peak, resident_bytes())
         if time.perf_counter() - told > 10:
@@ -126,7 +126,7 @@ def idle_share(wait_s: float = 2.0) -> float:
 
 
 def chained(task: PartitionTask, sleep_s: float) -> Delayed:
-    """A partition's two tasks, as `virnuc_dask.cluster.graph.chain` builds them."""
+    """A partition's two tasks, as `virnuc_dask.cluster.graph.partition_graph` builds them."""
     key = f"{task.name}-{uuid4().hex[:12]}"
     extracted = delayed(sleep_stage, pure=False)(task, sleep_s / 2, dask_key_name=f"extract-{key}")
     last: Delayed = delayed(sleep_again, pure=False)(

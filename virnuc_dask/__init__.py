@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from virnuc_dask.cluster.graph import build_graph
     from virnuc_dask.config import Settings, load_settings
     from virnuc_dask.errors import VirnucError
     from virnuc_dask.modelsets.modelset import load_modelset
@@ -22,7 +21,6 @@ __all__ = [
     "Run",
     "Settings",
     "VirnucError",
-    "build_graph",
     "load_modelset",
     "load_settings",
     "run",
@@ -34,7 +32,6 @@ _HOMES = {
     "Run": "run",
     "Settings": "config",
     "VirnucError": "errors",
-    "build_graph": "cluster.graph",
     "load_modelset": "modelsets.modelset",
     "load_settings": "config",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import xxhash
 
 from virnuc_dask.cluster.hardware import Hardware
+from virnuc_dask.cluster.journal import logger
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.cost import operations_a_frame
 from virnuc_dask.encoders.precision import AUTO, FOR_GPUS, are_looked_up, fastest_precision
@@ -20,14 +21,15 @@ from virnuc_dask.errors import (
     UsageError,
 )
 from virnuc_dask.modelsets.contig_model import ContigModel
-from virnuc_dask.modelsets.manifest import GenesSpec, ModelSetInfo, find, verified
+from virnuc_dask.modelsets.manifest import GenesSpec, ModelSetInfo, find, read_info, verified
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.sequences.chunks import Pieces
-from virnuc_dask.sequences.partitions import write_partitions
+from virnuc_dask.sequences.partitions import count_records, write_partitions
 from virnuc_dask.sequences.records import hash_inputs, read_records
 from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import is_done
+from virnuc_dask.tables.paths import Inputs, given_inputs
 from virnuc_dask.tables.plan import Counts, Decisions, Plan, read_plan, refuse_change
 
 # How long a worker shall be busy with a partition; operations a second that the encoders reach on a
@@ -79,6 +81,17 @@ def make_plan(
         if record is not None:
             record(plan)
     return replace(plan, folder=folder)
+
+
+def dry_run(inputs: Inputs, settings: Settings) -> Counts:
+    """Read and check the input and the model set, and count; writes nothing, but warns."""
+    info = read_info(find(settings.model))
+    length = chunk_length(settings, info)
+    call_rule(settings, info, length)
+    counts = count_records(read_records(given_inputs(inputs)), length, pieces_of(info))
+    for message in warnings_of(counts, info, length):
+        logger.warning(message)
+    return counts
 
 
 def plan_again(earlier: Plan, info: ModelSetInfo) -> Plan:

@@ -4,122 +4,49 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distributed import Client
 from rich.console import Console
 
 from virnuc_dask.cluster.connect import Connection, connect, reached, refuse_impossible
-from virnuc_dask.cluster.execute import executing
-from virnuc_dask.cluster.hardware import Hardware, hardware_of
-from virnuc_dask.cluster.monitor import Journal, ProgressBar, logger
-from virnuc_dask.cluster.plugin import ResidenceSettings
+from virnuc_dask.cluster.hardware import Hardware, describe, hardware_of
+from virnuc_dask.cluster.journal import Journal
+from virnuc_dask.cluster.plugin import LifetimeSettings
+from virnuc_dask.cluster.progress import ProgressBar
+from virnuc_dask.cluster.submit import executing
 from virnuc_dask.config import Settings
-from virnuc_dask.errors import BadTableError, LostRowsError, PlanChangedError, UsageError
+from virnuc_dask.errors import BadTableError, PlanChangedError
 from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
-from virnuc_dask.outputs.results import Totals, write_results
-from virnuc_dask.outputs.run_json import record_run
+from virnuc_dask.outputs.finished_run import Run
+from virnuc_dask.outputs.results import write_results
+from virnuc_dask.outputs.run_json import record_run, summary_of
 from virnuc_dask.planning import (
     call_rule,
     chunk_length,
     decided,
     make_plan,
-    pieces_of,
     plan_again,
     source_of,
     warnings_of,
     warnings_of_speed,
 )
-from virnuc_dask.sequences.partitions import count_records
-from virnuc_dask.sequences.records import STDIN, read_records
-from virnuc_dask.stages.receipt import Failure, Tally
-from virnuc_dask.tables import schemas
+from virnuc_dask.sequences.records import STDIN
+from virnuc_dask.stages.crash_marks import tidy_marks
+from virnuc_dask.stages.receipt import Receipt, Tally
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.parquet import local
+from virnuc_dask.tables.parquet import count_rows
 from virnuc_dask.tables.paths import Inputs, given_inputs, given_output
-from virnuc_dask.tables.plan import Counts, PartitionTask, Plan, read_plan, read_run_json
+from virnuc_dask.tables.plan import PartitionTask, Plan, read_plan, read_run_json
 
-if TYPE_CHECKING:
-    import pyarrow.dataset as ds
-
-
-_COLUMNS = {"partitions": schemas.PARTITION, "predictions": schemas.PREDICTIONS}
+__all__ = ["Run", "predict", "run"]
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run: its folder, its summary, and what failed."""
-
-    folder: Path
-    summary: Mapping[str, Any]
-    failures: tuple[Failure, ...] = ()
-
-    def dataset(self, name: str) -> ds.Dataset:
-        """A table as an Arrow dataset, which pandas, polars, DuckDB and Dask read.
-
-        Parameters
-        ----------
-        name
-            ``chunks``, ``records``, ``predictions``, ``features`` or ``partitions``; ``genes`` of
-            a run with a model set that reads genes.
-
-        Raises
-        ------
-        UsageError
-            If there is no table of this name.
-        BadTableError
-            If the run kept none.
-        """
-        # Imported here: it brings pandas along where that is installed.
-        import pyarrow.dataset as ds
-
-        files = self._tables(name)
-        if not files and self.summary.get("frames"):
-            raise BadTableError(
-                f"{self.folder}: has no table {name!r}; `run --resume --features` makes it."
-            )
-        schema = None if files else _COLUMNS.get(name)  # of an empty input
-        return ds.dataset([local(path) for path in files], schema=schema)
-
-    def _tables(self, name: str) -> list[Path]:
-        """The files of a table: those that were planned, and are there."""
-        folder = RunFolder(self.folder)
-        several = {
-            "partitions": folder.partition,
-            "features": folder.features,
-            "predictions": folder.predictions,
-        }
-        alone = {"chunks": folder.output("chunks.parquet"), "records": folder.records}
-        plan = read_plan(folder)
-        if plan is not None and plan.decisions.reads_genes:
-            alone["genes"] = folder.output("genes.parquet")
-        if name in alone:
-            return [alone[name]]
-        if name not in several:
-            known = ", ".join([*alone, *several])
-            raise UsageError(f"no table {name!r}; there are {known}.")
-        paths = [several[name](part.index) for part in plan.partitions] if plan else []
-        return [path for path in paths if path.exists()]
-
-    def require_complete(self) -> None:
-        """Check that no chunk failed; `LostRowsError` if one did."""
-        if self.failures:
-            failed = sum(failure.chunks for failure in self.failures)
-            part = "piece" if "genes" in self.summary else "chunk"
-            raise LostRowsError(
-                f"{failed} {part}(s) failed; they stand in {self.folder / 'failed.tsv'} with the "
-                "reason. --resume tries them again."
-            )
-
-
-@dataclass(frozen=True)
-class _Job:
+class _Context:
     """What all steps of one run share."""
 
     inputs: tuple[str, ...]
@@ -135,6 +62,15 @@ class _Job:
     def tell(self, event: str, **details: Any) -> None:
         """Write an event into the log."""
         self.journal.write({"event": event, **details})
+
+    def warn(self, messages: Iterator[str]) -> None:
+        """Write warnings into the log."""
+        for message in messages:
+            self.tell("warning", message=message)
+
+    def record(self, plan: Plan, summary: dict[str, Any] | None = None) -> None:
+        """Write ``run.json``."""
+        record_run(plan, self.inputs, self.settings, self.info, summary)
 
 
 def run(
@@ -171,9 +107,10 @@ def run(
     Raises
     ------
     VirnucError
-        See `virnuc_dask.errors`. Partitions that fail do not raise: they are in `Run.failures`.
+        See `virnuc_dask.errors`. Chunks that fail do not raise: they are in `Run.failures`.
     """
-    settings = _with_model(settings or Settings(), model)
+    settings = settings or Settings()
+    settings = replace(settings, model=model or settings.model)
     names = given_inputs(inputs)
     info = read_info(find(settings.model))
     # Refused before the folder is touched.
@@ -189,13 +126,13 @@ def run(
             with Journal.opened(folder.log, info.units) as journal:
                 earlier = read_plan(folder) if resume else None
                 settings = decided(settings, info, hardware, earlier)
-                job = _Job(names, settings, info, journal, hardware, console, client)
+                context = _Context(names, settings, info, journal, hardware, console, client)
                 shown = ", ".join("standard input" if name == STDIN else name for name in names)
-                job.tell("run_started", inputs=shown, out=str(folder.path))
-                record = None if resume else partial(_record, job)
+                context.tell("run_started", inputs=shown, out=str(folder.path))
+                record = None if resume else context.record
                 plan = make_plan(names, folder, settings, info, record)
-                tally = execute(plan, job)
-                return finish(plan, tally, job)
+                tally = execute(plan, context)
+                return finish(plan, tally, context)
 
 
 def predict(
@@ -221,9 +158,9 @@ def predict(
     if earlier is None:
         raise BadTableError(f"{folder.path}: no planned run here; make one with `run`.")
     planned = read_run_json(folder)
-    settings = _with_model(settings or Settings(), model or planned["settings"]["model"])
     settings = replace(
-        settings,
+        settings or Settings(),
+        model=model or planned["settings"]["model"],
         precision=earlier.decisions.precision,
         features_dtype=earlier.decisions.features_dtype,
         features=True,
@@ -240,61 +177,35 @@ def predict(
             raise PlanChangedError(f"{folder.path}: another run took its place just now.")
         folder.refuse_loss((*names, find(settings.model), *keep))
         hardware = hardware_of(settings.cluster, client)
-        job = _Job(names, settings, info, journal, hardware, console, client, encoders=False)
-        job.tell("run_started", inputs=f"features of {folder.path}", out=str(folder.path))
+        context = _Context(
+            names, settings, info, journal, hardware, console, client, encoders=False
+        )
+        context.tell("run_started", inputs=f"features of {folder.path}", out=str(folder.path))
         plan = plan_again(earlier, info)
-        tally = execute(plan, job)
-        return finish(plan, tally, job)
+        tally = execute(plan, context)
+        return finish(plan, tally, context)
 
 
-def dry_run(inputs: Inputs, settings: Settings) -> Counts:
-    """Read and check the input and the model set, and count; writes nothing, but warns."""
-    info = read_info(find(settings.model))
-    length = chunk_length(settings, info)
-    call_rule(settings, info, length)
-    counts = count_records(read_records(given_inputs(inputs)), length, pieces_of(info))
-    for message in warnings_of(counts, info, length):
-        logger.warning(message)
-    return counts
-
-
-def execute(plan: Plan, job: _Job) -> Tally:
+def execute(plan: Plan, context: _Context) -> Tally:
     """Compute every partition that is not done, here or on a cluster."""
-    _record(job, plan)
+    context.record(plan)
     tasks = [task for task in plan.tasks() if not task.is_done]
-    job.tell(
-        "planned",
-        **asdict(plan.counts),
-        chunk_length=plan.decisions.piece_nt or plan.decisions.chunk_length,
-        partitions=len(plan.partitions),
-        partitions_done=len(plan.partitions) - len(tasks),
-    )
-    for message in (
-        *warnings_of(plan.counts, job.info, plan.decisions.chunk_length),
-        *(
-            warnings_of_speed(job.settings, job.info, job.hardware)
-            if tasks and job.encoders
-            else ()
-        ),
-    ):
-        job.tell("warning", message=message)
+    _tell_plan(plan, len(tasks), context)
     tally = Tally()
     plan.folder.sweep()
+    tidy_marks(plan.folder, {task.name for task in tasks})
     if tasks:
-        folder, precision = find(job.settings.model), job.settings.precision
-        weights = encoder_bytes(folder, job.info, precision)
-        with connect(job.settings.cluster, weights, job.client, len(tasks)) as connection:
-            tally.cluster = _describe(connection, job.hardware)
-            if connection.note:
-                job.tell("note", message=connection.note)
-            job.tell("cluster", text=str(connection), **tally.cluster)
-            _compute(plan, tasks, connection, job, tally)
+        folder, settings = find(context.settings.model), context.settings
+        weights = encoder_bytes(folder, context.info, settings.precision)
+        with connect(settings.cluster, weights, context.client, len(tasks)) as connection:
+            _compute(plan, tasks, connection, context, tally)
     tally.require_all(tasks)
-    plan.folder.forget_unfinished()
+    failed = tally.failed_partitions
+    tidy_marks(plan.folder, {task.name for task in tasks if task.index in failed})
     return tally
 
 
-def finish(plan: Plan, tally: Tally, job: _Job) -> Run:
+def finish(plan: Plan, tally: Tally, context: _Context) -> Run:
     """Write the result files and the summary into ``run.json``.
 
     Raises
@@ -303,79 +214,77 @@ def finish(plan: Plan, tally: Tally, job: _Job) -> Run:
         If anything planned did not come out.
     """
     start = time.perf_counter()
-    rule = call_rule(job.settings, job.info, plan.decisions.chunk_length)
+    rule = call_rule(context.settings, context.info, plan.decisions.chunk_length)
     totals = write_results(plan, tally.failures, rule)
     tally.stage_s["finish"] = time.perf_counter() - start
-    elapsed_s = round(time.perf_counter() - job.start, 3)
-    job.tell("run_done", elapsed_s=elapsed_s)
-    summary = _summary(plan, tally, totals, job) | {"elapsed_s": elapsed_s}
-    record_run(plan, job.inputs, job.settings, job.info, summary)
+    elapsed_s = round(time.perf_counter() - context.start, 3)
+    context.tell("run_done", elapsed_s=elapsed_s)
+    loads = list(context.journal.loads.values())
+    summary = summary_of(plan, tally, totals, context.settings.fdr, loads)
+    summary["elapsed_s"] = elapsed_s
+    context.record(plan, summary)
     return Run(plan.folder.path, summary, tuple(tally.failures))
 
 
-def _compute(
-    plan: Plan, tasks: Sequence[PartitionTask], connection: Connection, job: _Job, tally: Tally
-) -> None:
-    mode = ResidenceSettings.of(job.settings)
-    settings = replace(job.settings, cluster=connection.settings)
-    source = source_of(settings, job.info, job.hardware, encoders=job.encoders)
-    chunks_left = sum(task.chunks for task in tasks)
-    progress = ProgressBar(
-        job.console, plan.counts.chunks, plan.counts.chunks - chunks_left, job.info.units
+def _tell_plan(plan: Plan, to_do: int, context: _Context) -> None:
+    """Log what is to be computed, and what the user should know about it."""
+    decisions = plan.decisions
+    context.tell(
+        "planned",
+        **asdict(plan.counts),
+        chunk_length=decisions.piece_nt or decisions.chunk_length,
+        partitions=len(plan.partitions),
+        partitions_done=len(plan.partitions) - to_do,
     )
-    precision = job.settings.precision
-    job.tell("modelset_loading", modelset=job.info.name, precision=precision)
+    context.warn(warnings_of(plan.counts, context.info, decisions.chunk_length))
+    if to_do and context.encoders:
+        context.warn(warnings_of_speed(context.settings, context.info, context.hardware))
+
+
+def _compute(
+    plan: Plan,
+    tasks: Sequence[PartitionTask],
+    connection: Connection,
+    context: _Context,
+    tally: Tally,
+) -> None:
+    """Compute partitions where ``connection`` says, and count what comes of them."""
+    _tell_cluster(connection, context, tally)
+    settings = replace(context.settings, cluster=connection.settings)
+    source = source_of(settings, context.info, context.hardware, encoders=context.encoders)
+    mode = LifetimeSettings.of(settings)
+    total, units = plan.counts.chunks, context.info.units
+    progress = ProgressBar(
+        context.console, total, total - sum(task.chunks for task in tasks), units
+    )
+    control = _computed_before(plan, tasks)
+    with executing(tasks, connection, source, mode, context.journal, control) as receipts, progress:
+        for receipt in receipts:
+            tally.add(receipt)
+            progress.advance(receipt.chunks, receipt.frames)
+            _tell_receipt(receipt, mode, context)
+
+
+def _tell_cluster(connection: Connection, context: _Context, tally: Tally) -> None:
+    tally.cluster = describe(connection, context.hardware)
+    if connection.note:
+        context.tell("note", message=connection.note)
+    context.tell("cluster", text=str(connection), **tally.cluster)
+    settings = context.settings
+    context.tell("modelset_loading", modelset=context.info.name, precision=settings.precision)
+
+
+def _tell_receipt(receipt: Receipt, mode: LifetimeSettings, context: _Context) -> None:
+    for failure in receipt.failures:
+        context.tell("partition_failed", **asdict(failure), chunks=failure.chunks)
+    if receipt.chunks:
+        told = {key: value for key, value in asdict(receipt).items() if key != "failures"}
+        total_s = round(sum(receipt.elapsed_s.values()), 3)
+        context.tell("partition_done", **told, total_s=total_s, mode=mode.name)
+
+
+def _computed_before(plan: Plan, tasks: Sequence[PartitionTask]) -> PartitionTask | None:
+    """A partition that an earlier run computed, and that holds anything."""
     to_do = set(tasks)
-    sound = next((task for task in plan.tasks() if task not in to_do), None)
-    with executing(tasks, connection, source, mode, job.journal, sound) as outcomes, progress:
-        for outcome in outcomes:
-            tally.add(outcome)
-            if isinstance(outcome, Failure):
-                job.tell("partition_failed", **asdict(outcome), chunks=outcome.chunks)
-                continue
-            progress.advance(outcome.chunks, outcome.frames)
-            total_s = round(sum(outcome.elapsed_s.values()), 3)
-            job.tell("partition_done", **asdict(outcome), total_s=total_s, mode=mode.name)
-
-
-def _with_model(settings: Settings, model: str | None) -> Settings:
-    return settings if model is None else replace(settings, model=model)
-
-
-def _record(job: _Job, plan: Plan) -> None:
-    record_run(plan, job.inputs, job.settings, job.info)
-
-
-def _describe(connection: Connection, hardware: Hardware) -> dict[str, Any]:
-    return {
-        "kind": connection.kind,
-        "workers": connection.workers,
-        "threads": connection.settings.threads,
-        "device": hardware.device,
-        "instructions": hardware.processor.instructions,  # of the weakest CPU
-        "dashboard": connection.dashboard,
-    }
-
-
-def _summary(plan: Plan, tally: Tally, totals: Totals, job: _Job) -> dict[str, Any]:
-    computed, failed = tally.computed, len(tally.failed_partitions)
-    absent = () if plan.decisions.reads_genes else ("genes", "genes_virus")
-    return {
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cluster": tally.cluster,
-        "records": plan.counts.records,
-        **{name: value for name, value in asdict(totals).items() if name not in absent},
-        "chunks_failed": tally.failed_chunks,
-        "fdr": job.settings.fdr,
-        "partitions": {
-            "computed": computed,
-            "failed": failed,
-            "done_before": len(plan.partitions) - computed - failed,
-        },
-        # Frames that this run embedded, and the distinct texts that each encoder saw of them.
-        "embedded": tally.embedded,
-        "stage_s": {stage: round(spent, 3) for stage, spent in tally.stage_s.items()},
-        # Between the computing of one partition and of the next, all workers together.
-        "device_idle_s": round(tally.device_idle_s, 3),
-        "model_loads": list(job.journal.loads.values()),
-    }
+    done = (task for task in plan.tasks() if task not in to_do)
+    return next((task for task in done if count_rows(task.predictions_path)), None)

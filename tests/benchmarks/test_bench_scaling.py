@@ -6,7 +6,7 @@ import bench_scaling
 import pytest
 from bench_scaling import chained, main, make_plan
 
-from virnuc_dask.cluster.graph import chain
+from virnuc_dask.cluster.graph import partition_graph
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_every_point_is_measured_in_a_process_of_its_own(call, tmp_path):
 def test_the_chains_are_those_of_a_run(tmp_path):
     (task,) = make_plan(tmp_path, 1).tasks()
     ours = chained(task, 0.0)
-    real = chain(task, "plugin")
+    real = partition_graph(task, "plugin")
     assert [key.split("-")[0] for key in sorted(ours.dask)] == [
         key.split("-")[0] for key in sorted(real.dask)
     ]

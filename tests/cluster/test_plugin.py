@@ -10,18 +10,24 @@ import pytest
 from distributed import Client
 
 from virnuc_dask.cluster import plugin as plugin_module
-from virnuc_dask.cluster.monitor import Journal
-from virnuc_dask.cluster.plugin import ModelPlugin, ResidenceSettings, check_workers, run_stage
+from virnuc_dask.cluster.journal import Journal
+from virnuc_dask.cluster.plugin import (
+    LifetimeSettings,
+    ModelPlugin,
+    check_workers,
+    run_last_stage,
+    run_stage,
+)
 from virnuc_dask.encoders.processor import AVX2, AVX512, PLAIN, Processor
 from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
+from virnuc_dask.modelsets.lifetime import Lifetime
 from virnuc_dask.modelsets.manifest import read_info
-from virnuc_dask.modelsets.residence import Residence
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import PartitionTask
 
-PERSISTENT = ResidenceSettings(persistent=True, clear_cache_every=50)
+PERSISTENT = LifetimeSettings(persistent=True, clear_cache_every=50)
 
 
 @pytest.fixture
@@ -71,13 +77,13 @@ def test_every_worker_has_the_model_set_once_and_stages_get_it(
     name = registered(ModelPlugin(source, PERSISTENT, "topic"))
     check_workers(client, name, journal)
     receipts = [
-        client.submit(run_stage, count_values, name, task, workers=worker, pure=False).result()
+        client.submit(run_last_stage, count_values, name, task, workers=worker, pure=False).result()
         for worker in client.nthreads()
         for _ in range(2)
     ]
     assert {(receipt.partition, receipt.chunks) for receipt in receipts} == {(7, 176)}
     assert len({receipt.worker for receipt in receipts}) == 2
-    loads = client.run(lambda dask_worker: dask_worker.plugins[name].residence._loads)
+    loads = client.run(lambda dask_worker: dask_worker.plugins[name].lifetime._loads)
     assert list(loads.values()) == [1, 1]
 
 
@@ -113,10 +119,10 @@ def test_a_damaged_model_set_on_one_worker_costs_that_worker(journal, monkeypatc
 def test_a_worker_that_cannot_load_is_refused_with_the_reason(
     client, source, registered, task, monkeypatch, error
 ):
-    def fail(_: Residence) -> None:
+    def fail(_: Lifetime) -> None:
         raise error
 
-    monkeypatch.setattr(Residence, "open", fail)
+    monkeypatch.setattr(Lifetime, "open", fail)
     name = registered(ModelPlugin(source, PERSISTENT, type(error).__name__))
     with pytest.raises(WorkerRefusedError, match=f"cannot load the model set: .*{error}"):
         client.submit(run_stage, count_values, name, task, pure=False).result()
@@ -209,7 +215,7 @@ def test_loading_leaves_the_event_loop_free(source, monkeypatch):
     """Else heartbeats stop, and a slow load would get its worker killed."""
     ticked = threading.Event()
     in_time = []
-    monkeypatch.setattr(Residence, "open", lambda _: in_time.append(ticked.wait(10)))
+    monkeypatch.setattr(Lifetime, "open", lambda _: in_time.append(ticked.wait(10)))
     worker = SimpleNamespace(name="0", address="tcp://x", state=SimpleNamespace(nthreads=1))
 
     async def tick() -> None:
@@ -229,8 +235,8 @@ def test_a_worker_is_set_up_before_the_model_set_is_there(source, monkeypatch):
     """Before that a worker that comes late sends no heartbeats: it would be killed while it loads,
     and every one that comes for it."""
     go_on, closed = threading.Event(), []
-    monkeypatch.setattr(Residence, "open", lambda _: go_on.wait(10))
-    monkeypatch.setattr(Residence, "close", lambda _: closed.append(go_on.is_set()))
+    monkeypatch.setattr(Lifetime, "open", lambda _: go_on.wait(10))
+    monkeypatch.setattr(Lifetime, "close", lambda _: closed.append(go_on.is_set()))
     worker = SimpleNamespace(name="0", address="tcp://x", state=SimpleNamespace(nthreads=1))
 
     async def set_up_and_taken_away() -> None:
@@ -247,7 +253,7 @@ def test_a_worker_is_set_up_before_the_model_set_is_there(source, monkeypatch):
 
 
 def test_a_worker_that_cannot_load_torch_says_so_in_one_line(source, monkeypatch):
-    monkeypatch.setitem(sys.modules, "virnuc_dask.modelsets.residence", None)
+    monkeypatch.setitem(sys.modules, "virnuc_dask.modelsets.lifetime", None)
     worker = SimpleNamespace(name="0", address="tcp://x", state=SimpleNamespace(nthreads=1))
     with pytest.raises(ModelSetError, match=r"torch cannot be loaded \(.*ulimit -v"):
-        ModelPlugin(source, PERSISTENT, "t")._residence(worker)
+        ModelPlugin(source, PERSISTENT, "t")._new_lifetime(worker)

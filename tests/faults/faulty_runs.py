@@ -52,7 +52,7 @@ def coding_records(count: int, seed: int, marked: Sequence[int] = ()) -> str:
 # good as a new process, and starts three seconds earlier.
 _WARM = get_context("forkserver")
 _WARM.set_forkserver_preload(
-    ["virnuc_dask.cli.running", "virnuc_dask.run", "virnuc_dask.modelsets.residence"]
+    ["virnuc_dask.cli.running", "virnuc_dask.run", "virnuc_dask.modelsets.lifetime"]
 )
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from distributed import Client
 
-from virnuc_dask.cluster.addresses import open_to_others
+from virnuc_dask.cluster.addresses import note_on_access
 from virnuc_dask.cluster.connect import connect
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
@@ -61,9 +61,9 @@ def test_a_cluster_told_to_listen_everywhere_does_and_warns():
 
 def test_an_open_cluster_is_named():
     for address in ("tcp://10.0.0.1:8786", "tcp://[2001:db8::1]:8786", "tcp://node7:8786"):
-        assert f"{address} asks for no certificate" in open_to_others(address)
+        assert f"{address} asks for no certificate" in note_on_access(address)
     for address in ("tcp://127.0.0.1:8786", "tcp://[::1]:1", "tls://10.0.0.1:8786", "inproc://x"):
-        assert open_to_others(address) == ""
+        assert note_on_access(address) == ""
 
 
 # What is protected

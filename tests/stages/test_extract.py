@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 
 from virnuc_dask.errors import BadTableError, LostRowsError
+from virnuc_dask.modelsets.device_lock import DeviceClock, DeviceLock
 from virnuc_dask.modelsets.modelset import load_modelset
-from virnuc_dask.modelsets.turns import DeviceClock, Turns
 from virnuc_dask.sequences.frames import find_frames
+from virnuc_dask.stages.bad_chunks import ControlFailedError
 from virnuc_dask.stages.extract import extract, extract_features
 from virnuc_dask.stages.receipt import Stopwatch
 from virnuc_dask.tables import schemas
@@ -56,7 +57,9 @@ def partition_of(sequences: list[str]) -> pa.Table:
 def models() -> SimpleNamespace:
     """A model set of two length encoders."""
     encoders = LengthEncoder(3), LengthEncoder(2)
-    return SimpleNamespace(encoders=encoders, turns=Turns(), memory_bytes=lambda: 5, caller=None)
+    return SimpleNamespace(
+        encoders=encoders, device_lock=DeviceLock(), memory_bytes=lambda: 5, caller=None
+    )
 
 
 @pytest.fixture
@@ -108,7 +111,7 @@ def test_every_frame_has_a_row_with_the_embeddings_of_its_own_dna_and_peptide(ta
 
 
 def test_the_receipt_counts_chunks_and_frames_and_tells_time_and_memory(task, models):
-    receipt = extract(task, models)
+    receipt = extract(task, models).receipt
     assert (receipt.partition, receipt.chunks) == (0, len(SEQUENCES))
     assert receipt.frames == len(features_of(task)) > 0
     assert (receipt.memory_before_bytes, receipt.memory_after_bytes) == (5, 5)
@@ -137,7 +140,7 @@ def test_each_distinct_text_is_embedded_once_and_counted(models):
 
 
 def test_the_receipt_tells_how_many_texts_were_embedded(task, models):
-    receipt = extract(task, models)
+    receipt = extract(task, models).receipt
     given = [len(encoder.calls[0]) for encoder in models.encoders]
     names = ("frames", "nucleotide", "peptide")
     assert receipt.embedded == dict(zip(names, (receipt.frames, *given), strict=True))
@@ -145,7 +148,7 @@ def test_the_receipt_tells_how_many_texts_were_embedded(task, models):
 
 def test_a_table_that_is_there_already_embeds_nothing(task, models):
     extract(task, models)
-    assert extract(task, models).embedded == {}
+    assert extract(task, models).receipt.embedded == {}
 
 
 def test_texts_that_repeat_get_the_very_bytes_of_their_own_embedding(parity_modelset):
@@ -171,9 +174,11 @@ def test_each_encoder_is_asked_once_a_partition(task, models):
 
 
 def test_a_feature_table_that_is_there_is_taken_as_it_is(task, models):
-    first = extract(task, models)
+    first = extract(task, models).receipt
     before = task.folder.features(0).stat()
-    second = extract(task, models)
+    again = extract(task, models)
+    second = again.receipt
+    assert again.features is None, "it is to be read"
     assert [len(encoder.calls) for encoder in models.encoders] == [1, 1]
     assert task.folder.features(0).stat() == before
     assert second.frames == first.frames
@@ -232,6 +237,64 @@ def test_embeddings_are_stored_in_the_precision_that_the_task_asks_for(task, mod
     assert from_column(table, "nucleotide")[:2].tolist() == [[13] * 3, [12] * 3]
 
 
+class Picky(LengthEncoder):
+    """Fails on texts that hold ``bad``."""
+
+    def __init__(self, dim: int, bad: str, error: Exception | None = None) -> None:
+        super().__init__(dim)
+        self.bad, self.error = bad, error
+
+    def embed_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        embeddings = super().embed_tokens(texts)
+        is_bad = [self.bad in text for text in texts]
+        if self.error is not None and any(is_bad):
+            raise self.error
+        embeddings[is_bad] = np.nan
+        return embeddings
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), MemoryError(), None], ids=str)
+def test_a_chunk_that_cannot_be_embedded_is_named_and_left_out(task, models, error):
+    models.encoders = Picky(3, "GCCGCCNGCC", error), LengthEncoder(2)
+    extracted = extract(task, models)
+    (failure,) = extracted.receipt.failures
+    assert (failure.partition, failure.rows) == (0, (2, 3))
+    assert failure.reason.startswith(type(error or LostRowsError("")).__name__)
+    assert (error is not None) or "its embedding is not finite" in failure.reason
+    assert extracted.receipt.chunks == len(SEQUENCES) - 1
+    assert set(extracted.features["chunk_row"].to_pylist()) == {0}
+    assert not is_done(task.features_path, task.features)
+    lacking = task.lacking(extracted.receipt.failed_rows)
+    assert read_table(task.features_path, lacking.features).equals(extracted.features)
+
+
+def test_rows_of_a_partition_keep_their_numbers_when_others_fail(task, models):
+    models.encoders = Picky(3, "GCCGCCGCCGCCA", RuntimeError("no")), LengthEncoder(2)
+    assert set(extract(task, models).features["chunk_row"].to_pylist()) == {2}
+
+
+def test_where_nothing_can_be_embedded_another_partition_tells_whose_fault_it_is(task, models):
+    other = replace(task, index=1, chunks=1)
+    write_table(other.folder.partition(1), partition_of(["ACA" * 6]), "content")
+    predict_rows = pa.table({"chunk_row": pa.array([0], pa.int32())})
+    write_table(other.predictions_path, predict_rows, other.predictions)
+    controlled = replace(task, control=other)
+    models.encoders = Picky(3, "GCCG", RuntimeError("no")), LengthEncoder(2)
+    assert len(extract(controlled, models).receipt.failures) == len(SEQUENCES) - 2
+    for error in (RuntimeError("no"), None):  # None: embeddings that are not finite
+        models.encoders = Picky(3, "", error), LengthEncoder(2)
+        with pytest.raises(ControlFailedError):
+            extract(controlled, models)
+    with pytest.raises(LostRowsError, match="not finite"):
+        extract(task, models)
+
+
+def test_features_that_are_not_kept_are_not_written(task, models):
+    extracted = extract(replace(task, keep_features=False), models)
+    assert len(extracted.features) == extracted.receipt.frames > 0
+    assert not task.features_path.exists()
+
+
 class Watching(LengthEncoder):
     """Computes on only when the other partition was prepared, then when it was written."""
 
@@ -258,7 +321,7 @@ class Watching(LengthEncoder):
 class FourSeconds(DeviceClock):
     """Says of every computation that the device had nothing to do for so long before it."""
 
-    def begin(self) -> float:
+    def idle_s(self) -> float:
         return 4
 
 
@@ -275,14 +338,20 @@ def test_while_one_partition_computes_another_is_prepared_or_written(task, chunk
     seen: list[str] = []
     encoders = Watching(3, task.folder, seen), Watching(2, task.folder, seen)
     models = SimpleNamespace(
-        encoders=encoders, turns=Turns(clock=FourSeconds()), memory_bytes=int, caller=None
+        encoders=encoders,
+        device_lock=DeviceLock(clock=FourSeconds()),
+        memory_bytes=int,
+        caller=None,
     )
     with ThreadPoolExecutor(2) as pool:
         receipts = list(pool.map(extract, (task, other), (models, models)))
-    assert sum(receipt.elapsed_s["wait"] for receipt in receipts) > 0
-    assert [receipt.device_idle_s for receipt in receipts] == [8, 8], "before each encoder"
+    assert sum(each.receipt.elapsed_s["wait"] for each in receipts) > 0
+    assert [each.receipt.device_idle_s for each in receipts] == [8, 8], "before each encoder"
     alone = SimpleNamespace(
-        encoders=(LengthEncoder(3), LengthEncoder(2)), turns=Turns(), memory_bytes=int, caller=None
+        encoders=(LengthEncoder(3), LengthEncoder(2)),
+        device_lock=DeviceLock(),
+        memory_bytes=int,
+        caller=None,
     )
     for partition in (task, other):
         path = partition.folder.features(partition.index)

@@ -9,8 +9,9 @@ import torch
 
 from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.modelsets.classifier import Classifier
+from virnuc_dask.stages.crash_marks import WorkerDiedError
 from virnuc_dask.stages.predict import predict, predict_frames
-from virnuc_dask.stages.receipt import Receipt
+from virnuc_dask.stages.receipt import Extracted, Failure, Receipt
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import is_done, read_table, write_table
@@ -68,8 +69,13 @@ def task(tmp_path: Path, features: pa.Table) -> PartitionTask:
 
 
 @pytest.fixture
-def extracted() -> Receipt:
-    return Receipt(0, ROWS, ROWS, 1, 2, {"read": 0.5})
+def extracted() -> Extracted:
+    """What `extract` hands on where the table is on disk."""
+    return Extracted(Receipt(0, ROWS, ROWS, 1, 2, {"read": 0.5}))
+
+
+def counting(rows: int) -> Extracted:
+    return Extracted(Receipt(0, ROWS, rows, 1, 2))
 
 
 class FixedScores:
@@ -129,7 +135,39 @@ def test_predictions_are_written_and_the_receipt_passed_on(task, models, extract
     written = read_table(task.folder.predictions(0), "predictions")
     assert written.equals(predict_frames(features, models))
     assert set(receipt.elapsed_s) == {"read", "predict"}
-    assert replace(receipt, elapsed_s=extracted.elapsed_s) == extracted
+    before = extracted.receipt
+    assert replace(receipt, elapsed_s=before.elapsed_s) == before
+
+
+def test_features_that_are_handed_on_are_not_read(task, models, extracted, features):
+    task.folder.features(0).unlink()
+    predict(task, models, replace(extracted, features=features))
+    written = read_table(task.folder.predictions(0), "predictions")
+    assert written.equals(predict_frames(features, models))
+
+
+def test_predictions_that_lack_chunks_are_not_the_planned_ones(task, models, features):
+    failures = (Failure(0, "poison", (3, 4)),)
+    kept = features.filter([row != 3 for row in range(ROWS)])
+    receipt = Receipt(0, ROWS - 1, ROWS - 1, 1, 2, failures=failures)
+    assert predict(task, models, Extracted(receipt, kept)).failures == failures
+    assert not is_done(task.folder.predictions(0), "predictions")
+    lacking = task.lacking([(3, 4)]).predictions
+    assert len(read_table(task.folder.predictions(0), lacking)) == ROWS - 1
+
+
+def test_of_a_partition_that_failed_nothing_is_written(task, models):
+    receipt = Receipt.of_failed(task, "poison")
+    assert predict(task, models, Extracted(receipt)) == receipt
+    assert not task.folder.predictions(0).exists()
+
+
+def test_what_killed_three_workers_while_it_was_scored_is_not_scored_again(task, models, extracted):
+    task.folder.unfinished.mkdir()
+    for number in range(3):
+        (task.folder.unfinished / f"{task.name}.predict.{number:012x}.attempt").touch()
+    with pytest.raises(WorkerDiedError, match="died 3 time"):
+        predict(task, models, extracted)
 
 
 def test_predictions_that_are_there_are_taken_as_they_are(task, models, extracted):
@@ -159,20 +197,20 @@ def test_scoring_again_is_done_even_where_predictions_are_there(task, models, ex
 
 def test_a_frame_that_does_not_come_out_is_an_error(task, models, extracted):
     with pytest.raises(LostRowsError, match="partition 0: 21 frames went in, 20 came out"):
-        predict(task, models, replace(extracted, frames=ROWS + 1))
+        predict(task, models, counting(ROWS + 1))
     assert not is_done(task.folder.predictions(0), "predictions")
 
 
 def test_predictions_that_are_there_are_counted_too(task, models, extracted):
     predict(task, models, extracted)
     with pytest.raises(LostRowsError, match="19 frames went in, 20 came out"):
-        predict(task, models, replace(extracted, frames=ROWS - 1))
+        predict(task, models, counting(ROWS - 1))
 
 
 def test_a_lost_row_leaves_the_features_where_they_are(task, models, extracted):
     unkept = replace(task, keep_features=False)
     with pytest.raises(LostRowsError):
-        predict(unkept, models, replace(extracted, frames=ROWS + 1))
+        predict(unkept, models, counting(ROWS + 1))
     assert is_done(task.folder.features(0), "features")
 
 

@@ -10,7 +10,7 @@ import click
 
 from virnuc_dask.cli.options import ManyValues, OutputPath, console, loudness_options, model_option
 from virnuc_dask.cli.terminal import say
-from virnuc_dask.cluster.monitor import show_log
+from virnuc_dask.cluster.log_setup import show_log
 from virnuc_dask.config import load_settings
 from virnuc_dask.errors import OutputExistsError
 from virnuc_dask.tables.parquet import write_text

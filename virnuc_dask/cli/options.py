@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import click
 from rich.console import Console
 
-from virnuc_dask.cluster.monitor import show_log
+from virnuc_dask.cluster.log_setup import show_log
 from virnuc_dask.config import ClusterSettings, Settings, load_settings
 from virnuc_dask.encoders.precision import AUTO, PRECISIONS
 from virnuc_dask.modelsets.manifest import EMBEDDED, MANIFEST

@@ -25,7 +25,8 @@ from virnuc_dask.cli.options import (
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.config import GENE_CALLERS
 from virnuc_dask.modelsets.manifest import find, read_info
-from virnuc_dask.run import Run, dry_run, predict, run
+from virnuc_dask.planning import dry_run
+from virnuc_dask.run import Run, predict, run
 
 _WIDEST_ID = 60  # letters of a record's id in the summary
 

@@ -24,7 +24,7 @@ from virnuc_dask.cli.options import (
     take_restart,
 )
 from virnuc_dask.cli.terminal import say
-from virnuc_dask.cluster.monitor import show_log
+from virnuc_dask.cluster.log_setup import show_log
 
 _TRAINING = (
     *("name", "split", "groups", "cds_only", "keep_work"),

@@ -36,7 +36,7 @@ def free_port(host: str, wanted: int) -> int:
     return wanted
 
 
-def open_to_others(address: str) -> str:
+def note_on_access(address: str) -> str:
     """A note on a cluster on which whoever reaches its address can have code run."""
     parts = urlsplit(address)
     host = parts.hostname or ""

@@ -11,10 +11,10 @@ import dask.config
 import distributed.system
 from distributed import Client, LocalCluster
 
-from virnuc_dask.cluster.addresses import free_port, open_to_others
+from virnuc_dask.cluster.addresses import free_port, note_on_access
 from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.given import connect_given, refuse_missing_files
-from virnuc_dask.cluster.gpus import count_gpus, dask_cuda_missing, gpu_memory_bytes
+from virnuc_dask.cluster.gpus import count_gpus, gpu_memory_bytes, why_no_dask_cuda
 from virnuc_dask.cluster.start_up import (
     refuse_small_address_space,
     refuse_unstartable,
@@ -139,7 +139,7 @@ def connect(
     """
     with reached(settings, client) as running:
         if running is not None:
-            note = open_to_others(running.scheduler_info()["address"])
+            note = note_on_access(running.scheduler_info()["address"])
             yield Connection(running, GIVEN, settings, note)
             return
     kind, settings, note = _decide(settings)
@@ -147,7 +147,7 @@ def connect(
         yield Connection(None, kind, settings, note)
         return
     with _started(kind, settings, weight_bytes, partitions) as (own, settings):
-        note = " ".join(filter(None, (note, open_to_others(f"tcp://{settings.host}"))))
+        note = " ".join(filter(None, (note, note_on_access(f"tcp://{settings.host}"))))
         _wait_for_workers(own, settings)
         yield Connection(own, kind, settings, note)
 
@@ -230,7 +230,7 @@ def _decide_by_gpu(settings: ClusterSettings) -> tuple[str, ClusterSettings, str
     if settings.device == "cpu":
         return "cpu", cpu, ""
     count, reason = count_gpus()
-    if count and (missing := dask_cuda_missing()):
+    if count and (missing := why_no_dask_cuda()):
         reason = missing
     if not reason:
         return "cuda", settings, ""
@@ -314,7 +314,7 @@ def _partitions_at_once(weight_bytes: int) -> int:
 
 def _count_gpu_workers(settings: ClusterSettings) -> int:
     count, reason = count_gpus()
-    if reason := reason or dask_cuda_missing():
+    if reason := reason or why_no_dask_cuda():
         raise NoClusterError(f"--cluster cuda: {reason}.")
     workers = settings.workers or count
     if workers > count:

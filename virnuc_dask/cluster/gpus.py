@@ -88,7 +88,7 @@ def gpu_memory_bytes() -> int:
     return min(ask_gpus(lambda gpu: int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total)), default=0)
 
 
-def dask_cuda_missing() -> str:
+def why_no_dask_cuda() -> str:
     """Why dask-cuda cannot be used, or nothing."""
     try:
         import dask_cuda  # noqa: F401

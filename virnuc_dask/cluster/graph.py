@@ -1,4 +1,4 @@
-"""The delayed graph: one chain a partition."""
+"""The delayed graph of one partition."""
 
 from __future__ import annotations
 
@@ -9,21 +9,14 @@ from dask.delayed import Delayed, delayed
 from virnuc_dask.cluster.plugin import run_last_stage, run_stage
 from virnuc_dask.stages.extract import extract
 from virnuc_dask.stages.predict import extract_and_predict, predict
-from virnuc_dask.tables.plan import PartitionTask, Plan
+from virnuc_dask.tables.plan import PartitionTask
 
 
-def build_graph(plan: Plan, plugin_name: str) -> list[Delayed]:
-    """The whole run as delayed chains, one a partition, each ending in a `Receipt`.
-
-    Needs a `ModelPlugin` called ``plugin_name`` on the workers that compute it.
-    """
-    return [chain(task, plugin_name) for task in plan.tasks()]
-
-
-def chain(task: PartitionTask, plugin_name: str, *, persistent: bool = True) -> Delayed:
-    """Extract a partition's features, then predict from them.
+def partition_graph(task: PartitionTask, plugin_name: str, *, persistent: bool = True) -> Delayed:
+    """Extract a partition's features, then predict from them: a chain that ends in a `Receipt`.
 
     Two tasks where the model set stays loaded, and one where it is loaded for each partition.
+    Needs a `ModelPlugin` called ``plugin_name`` on the workers.
     """
     # A task that comes again is a new one to Dask, which remembers failures by name.
     key = f"{task.name}-{uuid4().hex[:12]}-{plugin_name}"

@@ -12,7 +12,7 @@ from typing import Any
 from distributed import Client, KilledWorker
 
 from virnuc_dask.cluster.answers import answer
-from virnuc_dask.cluster.connect import device_of
+from virnuc_dask.cluster.connect import Connection, device_of
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.encoders.processor import Processor, this_processor, weakest
 from virnuc_dask.errors import NoClusterError
@@ -164,3 +164,15 @@ def _device_here(settings: ClusterSettings) -> str:
 
 def _weakest(device: str, found: Iterable[Hardware]) -> Hardware:
     return Hardware(device, weakest(each.processor for each in found))
+
+
+def describe(connection: Connection, hardware: Hardware) -> dict[str, Any]:
+    """What computes a run, for its log and its summary."""
+    return {
+        "kind": connection.kind,
+        "workers": connection.workers,
+        "threads": connection.settings.threads,
+        "device": hardware.device,
+        "instructions": hardware.processor.instructions,  # of the weakest CPU
+        "dashboard": connection.dashboard,
+    }

@@ -8,36 +8,36 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from distributed import Client, Reschedule, Worker, WorkerPlugin, get_worker
 
 from virnuc_dask.cluster.hardware import DISTRIBUTION, ask_workers, skew
-from virnuc_dask.cluster.monitor import Journal
+from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.sight import Sight
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.processor import INSTRUCTION_SETS, this_processor
 from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
+from virnuc_dask.modelsets.device_lock import ReleasedError
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.modelsets.turns import ReleasedError
-from virnuc_dask.stages.attempt import attempt
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.plan import PartitionTask
 
 if TYPE_CHECKING:
+    from virnuc_dask.modelsets.lifetime import Lifetime
     from virnuc_dask.modelsets.modelset import ModelSet
-    from virnuc_dask.modelsets.residence import Residence
 
 _PAUSE_S = 0.05  # between two looks at a plugin that loads
 _LOOK_S = 2.0  # that the client waits for a plugin that loads before it asks again
 
 P = ParamSpec("P")
-Stage = Callable[Concatenate[PartitionTask, "ModelSet", P], Receipt]
+R = TypeVar("R")
+Stage = Callable[Concatenate[PartitionTask, "ModelSet", P], R]
 
 
 @dataclass(frozen=True, slots=True)
-class ResidenceSettings:
-    """How the model set is kept; see `Residence`."""
+class LifetimeSettings:
+    """How the model set is kept; see `Lifetime`."""
 
     persistent: bool
     clear_cache_every: int
@@ -65,7 +65,7 @@ class ModelPlugin(WorkerPlugin):
     def __init__(
         self,
         source: ModelSource,
-        settings: ResidenceSettings,
+        settings: LifetimeSettings,
         topic: str,
         sight: Sight | None = None,
     ) -> None:
@@ -75,7 +75,7 @@ class ModelPlugin(WorkerPlugin):
         self.topic = topic
         self.sight = sight
         self.is_ready = False  # whether loading has ended
-        self.residence: Residence | None = None
+        self.lifetime: Lifetime | None = None
         self.version = version(DISTRIBUTION)
         self.error: ModelSetError | NoClusterError | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -98,7 +98,7 @@ class ModelPlugin(WorkerPlugin):
     async def _load(self, worker: Worker) -> None:
         """Load, in a thread: a blocked event loop sends no heartbeats and the worker is killed.
 
-        What keeps the worker from computing is kept as `error`, not raised: nobody would hear of
+        What keeps the worker from computing is kept as `error`, not raised: Dask would only log
         it, and the worker would take tasks. `check_workers` and every task ask for it.
         """
         who = f"worker {worker.name} ({worker.address})"
@@ -106,8 +106,8 @@ class ModelPlugin(WorkerPlugin):
             if refusal := await asyncio.to_thread(self._refusal):
                 self.error = NoClusterError(f"{who} {refusal}")
                 return
-            self.residence = await asyncio.to_thread(self._residence, worker)
-            await asyncio.to_thread(self.residence.open)
+            self.lifetime = await asyncio.to_thread(self._new_lifetime, worker)
+            await asyncio.to_thread(self.lifetime.open)
         except ModelSetError as error:
             self.error = ModelSetError(f"{who}: {error}")
         except (ImportError, OSError, RuntimeError, MemoryError) as error:
@@ -143,13 +143,13 @@ class ModelPlugin(WorkerPlugin):
             self._give_back()
 
     def _give_back(self) -> None:
-        if self.residence is not None:
-            self.residence.close()
+        if self.lifetime is not None:
+            self.lifetime.close()
 
-    def _residence(self, worker: Worker) -> Residence:
+    def _new_lifetime(self, worker: Worker) -> Lifetime:
         # Imported in the worker: the client never needs torch.
         try:
-            from virnuc_dask.modelsets.residence import Residence
+            from virnuc_dask.modelsets.lifetime import Lifetime
         except (ImportError, OSError, MemoryError) as error:
             raise ModelSetError(
                 f"torch cannot be loaded ({str(error) or type(error).__name__}); too little memory "
@@ -157,7 +157,7 @@ class ModelPlugin(WorkerPlugin):
             ) from error
 
         identity = {"name": str(worker.name), "address": worker.address, "pid": os.getpid()}
-        return Residence(
+        return Lifetime(
             replace(self.source, threads=self.source.threads or worker.state.nthreads),
             persistent=self.settings.persistent,
             clear_cache_every=self.settings.clear_cache_every,
@@ -166,8 +166,8 @@ class ModelPlugin(WorkerPlugin):
 
 
 def run_stage(
-    stage: Stage[P], plugin_name: str, task: PartitionTask, *args: P.args, **kwargs: P.kwargs
-) -> Receipt:
+    stage: Stage[P, R], plugin_name: str, task: PartitionTask, *args: P.args, **kwargs: P.kwargs
+) -> R:
     """Run a stage in a worker, with the model set its plugin holds.
 
     Raises
@@ -175,32 +175,35 @@ def run_stage(
     ModelSetError
         If this worker has no such model set: none was registered, or it could not be loaded.
     """
-    return _run_in(_residence(plugin_name), stage, task, *args, **kwargs)
+    return _run_in(_lifetime(plugin_name), stage, task, *args, **kwargs)
 
 
 def run_last_stage(
-    stage: Stage[P], plugin_name: str, task: PartitionTask, *args: P.args, **kwargs: P.kwargs
+    stage: Stage[P, Receipt],
+    plugin_name: str,
+    task: PartitionTask,
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> Receipt:
     """Run the stage that ends a partition, and count the partition."""
-    residence = _residence(plugin_name)
-    receipt = _run_in(residence, stage, task, *args, **kwargs)
-    residence.partition_done()
-    return receipt
-
-
-def _run_in(
-    residence: Residence, stage: Stage[P], task: PartitionTask, *args: P.args, **kwargs: P.kwargs
-) -> Receipt:
-    try:
-        with residence.models() as models, attempt(task):
-            receipt = stage(task, models, *args, **kwargs)
-    except ReleasedError:
-        # This worker goes, or the run does: another one may want the task, or nobody.
-        raise Reschedule from None
+    lifetime = _lifetime(plugin_name)
+    receipt = _run_in(lifetime, stage, task, *args, **kwargs)
+    lifetime.partition_done()
     return replace(receipt, worker=str(get_worker().name))
 
 
-def _residence(plugin_name: str) -> Residence:
+def _run_in(
+    lifetime: Lifetime, stage: Stage[P, R], task: PartitionTask, *args: P.args, **kwargs: P.kwargs
+) -> R:
+    try:
+        with lifetime.models() as models:
+            return stage(task, models, *args, **kwargs)
+    except ReleasedError:
+        # This worker goes, or the run does: another one may want the task, or none.
+        raise Reschedule from None
+
+
+def _lifetime(plugin_name: str) -> Lifetime:
     """What holds the model set of the worker that this task runs on: every task's guard."""
     worker = get_worker()
     plugin = worker.plugins.get(plugin_name)
@@ -209,9 +212,9 @@ def _residence(plugin_name: str) -> Residence:
         plugin = worker.plugins.get(plugin_name)
     if isinstance(plugin, ModelPlugin) and plugin.error is not None:
         raise WorkerRefusedError(plugin.error, worker.address)
-    if not isinstance(plugin, ModelPlugin) or plugin.residence is None:
+    if not isinstance(plugin, ModelPlugin) or plugin.lifetime is None:
         raise ModelSetError(f"worker {worker.name} ({worker.address}) has no {plugin_name}.")
-    return plugin.residence
+    return plugin.lifetime
 
 
 def check_workers(client: Client, plugin_name: str, journal: Journal) -> None:
@@ -244,7 +247,7 @@ def check_workers(client: Client, plugin_name: str, journal: Journal) -> None:
         gpus[device] = address
 
 
-def count_resident(client: Client, plugin_name: str) -> int:
+def count_loaded(client: Client, plugin_name: str) -> int:
     """Workers that hold a model set now."""
     return sum(
         device is not None for _, device in ask_workers(client, _state, plugin_name).values()
@@ -267,4 +270,4 @@ def _state(
     plugin = dask_worker.plugins.get(plugin_name)
     if not isinstance(plugin, ModelPlugin):
         return None, None
-    return plugin.error, plugin.residence.device if plugin.residence is not None else None
+    return plugin.error, plugin.lifetime.device if plugin.lifetime is not None else None

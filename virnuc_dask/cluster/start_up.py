@@ -106,7 +106,7 @@ def _refuse_unwritable_directory() -> None:
 def _refuse_script() -> None:
     """`UsageError` if this is called by a script that workers cannot import without harm.
 
-    Each imports the script that was started, if it came from a file. What stands in it under an
+    Each imports the script that was started, if it came from a file. What is in it under an
     ``if`` may be guarded.
     """
     main = vars(sys.modules["__main__"])

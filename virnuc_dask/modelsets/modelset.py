@@ -13,11 +13,11 @@ from virnuc_dask.config import cores
 from virnuc_dask.encoders.encoder import Encoder, Placement
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.classifier import Classifier, load_classifier
+from virnuc_dask.modelsets.device_lock import DeviceLock
 from virnuc_dask.modelsets.environment import prepare_torch
 from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info, verified
-from virnuc_dask.modelsets.pair import Memory, OnLoad, load_pair
+from virnuc_dask.modelsets.memory_sharing import Memory, OnLoad, load_pair
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.modelsets.turns import Turns
 from virnuc_dask.sequences.genes import GeneCaller, gene_caller
 
 prepare_torch()
@@ -34,7 +34,7 @@ class ModelSet:
     device: str
     classifier: Classifier
     encoders: tuple[Encoder, Encoder] | None  # nucleotide, peptide
-    turns: Turns = field(default_factory=Turns)
+    device_lock: DeviceLock = field(default_factory=DeviceLock)
     residency: str = "no encoders"  # as a log says it
     caller: GeneCaller | None = None
     threads: int = 1
@@ -101,7 +101,7 @@ def load(source: ModelSource, on_load: OnLoad | None = None) -> ModelSet:
         device,
         classifier,
         pair.encoders,
-        pair.turns,
+        pair.device_lock,
         pair.residency,
         caller,
         source.threads or cores(),

@@ -33,7 +33,6 @@ from virnuc_dask.stages.calls import (
     call_pieces,
 )
 from virnuc_dask.stages.gene_calls import GeneScores
-from virnuc_dask.stages.pieces import joined, without
 from virnuc_dask.stages.receipt import Failure
 from virnuc_dask.stages.regions import with_regions
 from virnuc_dask.tables import schemas
@@ -162,8 +161,9 @@ def _write_partition(
     folder, task = plan.folder, plan.task(part)
     chunks = read_table(folder.partition(part.index), part.content, _UNSEQUENCED)
     predictions = None
-    if joined(failed) != [task.rows]:
-        predictions = read_table(task.predictions_path, without(task.predictions, failed))
+    if sum(end - first for first, end in failed) != part.chunks:
+        lacking = task.lacking(failed)
+        predictions = read_table(lacking.predictions_path, lacking.predictions)
         lines.write(frame_lines(predictions).encode())
     call = call_pieces if plan.decisions.reads_genes else call_chunks
     called = call(chunks, predictions, failed)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from virnuc_dask.config import Settings
 from virnuc_dask.modelsets.manifest import ModelSetInfo
+from virnuc_dask.outputs.results import Totals
+from virnuc_dask.stages.receipt import Tally
 from virnuc_dask.tables.plan import Plan, write_run_json
 
 _PACKAGES = ("dask", "distributed", "torch", "numpy", "pyarrow", "tokenizers", "fair-esm")
@@ -45,3 +48,34 @@ def record_run(
             "plan": plan.as_json(),
         },
     )
+
+
+def summary_of(
+    plan: Plan,
+    tally: Tally,
+    totals: Totals,
+    fdr: float | None,
+    model_loads: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What came out of a run: its counts and times."""
+    computed, failed = tally.computed, len(tally.failed_partitions)
+    absent = () if plan.decisions.reads_genes else ("genes", "genes_virus")
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cluster": tally.cluster,
+        "records": plan.counts.records,
+        **{name: value for name, value in asdict(totals).items() if name not in absent},
+        "chunks_failed": tally.failed_chunks,
+        "fdr": fdr,
+        "partitions": {
+            "computed": computed,
+            "failed": failed,
+            "done_before": len(plan.partitions) - computed - failed,
+        },
+        # Frames that this run embedded, and the distinct texts that each encoder saw of them.
+        "embedded": tally.embedded,
+        "stage_s": {stage: round(spent, 3) for stage, spent in tally.stage_s.items()},
+        # Between the computing of one partition and of the next, all workers together.
+        "device_idle_s": round(tally.device_idle_s, 3),
+        "model_loads": list(model_loads),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,55 +13,105 @@ from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.sequences.frames import Frame, IntArray, find_frames
+from virnuc_dask.stages.bad_chunks import compute_chunks
 from virnuc_dask.stages.readings import find_readings
-from virnuc_dask.stages.receipt import Receipt, Stopwatch
+from virnuc_dask.stages.receipt import Extracted, Failure, Receipt, Stopwatch
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
-from virnuc_dask.tables.plan import PartitionTask
-from virnuc_dask.tables.vectors import to_column
+from virnuc_dask.tables.plan import PartitionTask, Rows
+from virnuc_dask.tables.vectors import from_column, to_column
 
 if TYPE_CHECKING:
+    from virnuc_dask.modelsets.device_lock import DeviceUse
     from virnuc_dask.modelsets.modelset import ModelSet
-    from virnuc_dask.modelsets.turns import Turn
 
 
-def extract(task: PartitionTask, models: ModelSet) -> Receipt:
+def extract(task: PartitionTask, models: ModelSet) -> Extracted:
     """Make a partition's feature table, unless it is there already.
+
+    It is written if it is to be kept, and handed on to `predict` in any case. Chunks that cannot
+    be computed are missing from it, and named in the receipt.
 
     Raises
     ------
     LostRowsError
         If the partition does not hold the chunks that were planned.
+    Exception
+        As `compute_chunks`, if none can be computed.
     """
-    before = models.memory_bytes()
-    watch = Stopwatch()
-    path = task.features_path
-    if is_done(path, task.features):
-        frames = count_rows(path)
+    before, watch = models.memory_bytes(), Stopwatch()
+    features: pa.Table | None = None
+    failures: tuple[Failure, ...] = ()
+    frames = 0
+    if is_done(task.features_path, task.features):
+        frames = count_rows(task.features_path)
     else:
-        with watch.time("read"):
-            table = read_table(task.folder.partition(task.index), task.content)
-            chunks = table.slice(task.first_row, task.chunks)
-        if len(chunks) != task.chunks or not (task.is_piece or len(table) == task.chunks):
-            raise LostRowsError(
-                f"partition {task.index} has {len(table)} chunks, {task.chunks} were planned."
-            )
-        make = extract_genes if models.caller is not None else extract_features
-        features = make(chunks, models, watch, task.features_dtype)
-        features = _rows_from(task.first_row, features)
-        frames = len(features)
-        with watch.time("write"):
-            write_table(path, features, task.features)
-    return Receipt(
+        features, failures = _compute(task, models, watch)
+    receipt = Receipt(
         partition=task.index,
-        chunks=task.chunks,
-        frames=frames,
+        chunks=task.chunks - sum(failure.chunks for failure in failures),
+        frames=frames if features is None else len(features),
         memory_before_bytes=before,
         memory_after_bytes=models.memory_bytes(),
         elapsed_s=watch.elapsed_s,
         device_idle_s=watch.device_idle_s,
         embedded=watch.embedded,
+        failures=failures,
     )
+    if features is not None and task.keep_features:
+        with watch.time("write"):
+            lacking = task.lacking(receipt.failed_rows)
+            write_table(task.features_path, features, lacking.features)
+    return Extracted(receipt, features)
+
+
+def _compute(
+    task: PartitionTask, models: ModelSet, watch: Stopwatch
+) -> tuple[pa.Table | None, tuple[Failure, ...]]:
+    """The features of all chunks of a partition that can be computed, and those that cannot."""
+    with watch.time("read"):
+        chunks = read_table(task.folder.partition(task.index), task.content)
+    if len(chunks) != task.chunks:
+        raise LostRowsError(
+            f"partition {task.index} has {len(chunks)} chunks, {task.chunks} were planned."
+        )
+
+    def compute_some(some: pa.Table) -> pa.Table:
+        make = extract_genes if models.caller is not None else extract_features
+        features = make(some, models, watch, task.features_dtype)
+        _require_finite(features)
+        return features
+
+    def compute(rows: Rows) -> pa.Table:
+        return _rows_from(rows[0], compute_some(chunks.slice(rows[0], rows[1] - rows[0])))
+
+    chunk = None if task.control is None else _control_chunk(task.control)
+    control = None if chunk is None else partial(compute_some, chunk)
+    return compute_chunks(task, compute, control, lambda: _rows_with_frames(chunks))
+
+
+def _control_chunk(control: PartitionTask) -> pa.Table | None:
+    """A chunk of a partition that was computed, as a table; None if none of them has a row."""
+    predictions = read_table(control.predictions_path, control.predictions, ["chunk_row"])
+    if not len(predictions):
+        return None
+    chunks = read_table(control.folder.partition(control.index), control.content)
+    return chunks.slice(predictions["chunk_row"][0].as_py(), 1)
+
+
+def _rows_with_frames(chunks: pa.Table) -> list[int]:
+    """Rows of chunks that something is computed of; all, if there are none."""
+    found = find_frames(chunks["sequence"].to_pylist())
+    return [row for row, frames in enumerate(found) if frames] or list(range(len(chunks)))
+
+
+def _require_finite(features: pa.Table) -> None:
+    """`LostRowsError` if an embedding cannot be scored."""
+    for name in ("nucleotide", "peptide"):
+        finite = np.isfinite(from_column(features, name)).all(axis=1)
+        if not finite.all():
+            frame = features["frame_id"][int(np.argmin(finite))]
+            raise LostRowsError(f"frame {frame} has no score: its embedding is not finite.")
 
 
 def extract_features(
@@ -92,11 +143,11 @@ def extract_features(
     LostRowsError
         If an encoder gives back another number of embeddings than it was given texts.
     """
-    with models.turns.partition() as turn:
+    with models.device_lock.partition() as use:
         with watch.time("frames"):
             rows, frames = _flatten(find_frames(chunks["sequence"].to_pylist()))
         texts = [frame.dna for frame in frames], [frame.peptide for frame in frames]
-        dna, peptides = _embed(*texts, models, turn, watch)
+        dna, peptides = _embed(*texts, models, use, watch)
     schema = schemas.features(dna.shape[1], peptides.shape[1], dtype)
     vectors = [to_column(dna, dtype), to_column(peptides, dtype)]
     return pa.table([*_names(chunks, rows, frames), *vectors], schema=schema)
@@ -116,17 +167,17 @@ def extract_genes(
     """
     if models.caller is None or models.info.genes is None:
         raise ValueError("extracting genes needs a model set with its gene caller loaded")
-    with models.turns.partition() as turn:
+    with models.device_lock.partition() as use:
         with watch.time("genes"):
             found = find_readings(chunks, models.info, models.caller, models.threads)
-        dna, peptides = _embed(found.dna, found.peptides, models, turn, watch)
+        dna, peptides = _embed(found.dna, found.peptides, models, use, watch)
     schema = schemas.gene_features(dna.shape[1], peptides.shape[1], dtype)
     vectors = [to_column(dna, dtype), to_column(peptides, dtype)]
     return pa.table([*found.names.columns, *vectors], schema=schema)
 
 
 def _embed(
-    dna: Sequence[str], peptides: Sequence[str], models: ModelSet, turn: Turn, watch: Stopwatch
+    dna: Sequence[str], peptides: Sequence[str], models: ModelSet, use: DeviceUse, watch: Stopwatch
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Both embeddings of many texts, each distinct one embedded once."""
     if models.encoders is None:
@@ -137,13 +188,17 @@ def _embed(
         peptide_texts, peptide_rows = _distinct(peptides)
         dna_tokens = nucleotide.tokenise(dna_texts)
         peptide_tokens = peptide.tokenise(peptide_texts)
-    with turn.computing("nucleotide"), watch.time("nucleotide"):
+    with use.computing("nucleotide"), watch.time("nucleotide"):
         dna_embeddings = nucleotide.embed_tokens(dna_tokens)
-    with turn.computing("peptide"), watch.time("peptide"):
+    with use.computing("peptide"), watch.time("peptide"):
         peptide_embeddings = peptide.embed_tokens(peptide_tokens)
-    watch.elapsed_s["wait"] = turn.waited_s
-    watch.device_idle_s = turn.device_idle_s
-    watch.embedded.update(frames=len(dna), nucleotide=len(dna_texts), peptide=len(peptide_texts))
+    watch.add(
+        use.waited_s,
+        use.device_idle_s,
+        frames=len(dna),
+        nucleotide=len(dna_texts),
+        peptide=len(peptide_texts),
+    )
     return _spread(dna_embeddings, dna_rows), _spread(peptide_embeddings, peptide_rows)
 
 
@@ -185,7 +240,7 @@ def _names(chunks: pa.Table, rows: IntArray, frames: list[Frame]) -> list[Any]:
 
 
 def _rows_from(first_row: int, features: pa.Table) -> pa.Table:
-    """A piece's features, their chunks numbered by the rows of the whole partition."""
+    """Features of some chunks, numbered by the rows of the whole partition."""
     if not first_row:
         return features
     column = features.schema.get_field_index("chunk_row")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadTableError, LostRowsError
+from virnuc_dask.stages.crash_marks import DEATHS_OF_PARTITION, PREDICT, CrashMarks, WorkerDiedError
 from virnuc_dask.stages.extract import extract
-from virnuc_dask.stages.receipt import Receipt, Stopwatch
+from virnuc_dask.stages.receipt import Extracted, Receipt, Stopwatch
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
 from virnuc_dask.tables.plan import PartitionTask
@@ -23,29 +26,48 @@ if TYPE_CHECKING:
 _LEAST = np.float32(1e-30)  # of a score, so that it has a logarithm
 
 
-def predict(task: PartitionTask, models: ModelSet, extracted: Receipt) -> Receipt:
+def predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> Receipt:
     """Make a partition's prediction table, unless it is there already.
 
     Raises
     ------
     LostRowsError
         If frames went in that did not come out.
+    WorkerDiedError
+        If it killed its workers.
     """
-    watch = Stopwatch()
-    path = task.predictions_path
-    if not task.rescore and is_done(path, task.predictions):
-        _require_all(task, extracted, count_rows(path))
+    receipt, watch = extracted.receipt, Stopwatch()
+    lacking = task.lacking(receipt.failed_rows)
+    if not receipt.chunks:
+        return receipt
+    if not task.rescore and is_done(lacking.predictions_path, lacking.predictions):
+        _require_all(task, receipt, count_rows(lacking.predictions_path))
     else:
-        with watch.time("predict"):
-            features = read_table(task.features_path, task.features)
-            make = predict_genes if models.info.reads_genes else predict_frames
-            predictions = make(features, models)
-            # Before writing: a table that is there counts as done.
-            _require_all(task, extracted, len(predictions))
-            write_table(path, predictions, task.predictions)
+        with watch.time("predict"), _marked(task):
+            _predict(lacking, models, extracted)
     if not task.keep_features:
         task.features_path.unlink(missing_ok=True)
-    return replace(extracted, elapsed_s={**extracted.elapsed_s, **watch.elapsed_s})
+    return replace(receipt, elapsed_s={**receipt.elapsed_s, **watch.elapsed_s})
+
+
+@contextmanager
+def _marked(task: PartitionTask) -> Iterator[None]:
+    marks = CrashMarks.of(task)
+    if (deaths := marks.deaths(PREDICT)) >= DEATHS_OF_PARTITION:
+        raise WorkerDiedError.after(deaths)
+    with marks.attempt(PREDICT):
+        yield
+
+
+def _predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> None:
+    features = extracted.features
+    if features is None:
+        features = read_table(task.features_path, task.features)
+    make = predict_genes if models.info.reads_genes else predict_frames
+    predictions = make(features, models)
+    # Before writing: a table that is there counts as done.
+    _require_all(task, extracted.receipt, len(predictions))
+    write_table(task.predictions_path, predictions, task.predictions)
 
 
 def extract_and_predict(task: PartitionTask, models: ModelSet) -> Receipt:

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+import pyarrow as pa
 
 from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.tables.plan import PartitionTask, Rows
@@ -20,23 +22,8 @@ BUGS = (NotImplementedError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """A partition's stage that is done."""
-
-    partition: int
-    chunks: int
-    frames: int
-    memory_before_bytes: int
-    memory_after_bytes: int
-    elapsed_s: Mapping[str, float] = field(default_factory=dict)  # by stage
-    device_idle_s: float = 0.0  # between the computing of the partition before and of this one
-    embedded: Mapping[str, int] = field(default_factory=dict)  # as `Stopwatch` counts them
-    worker: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
-    """Chunks of a partition that could not be done, and why."""
+    """Chunks of a partition that could not be computed, and why."""
 
     partition: int
     reason: str
@@ -48,7 +35,43 @@ class Failure:
         return self.rows[1] - self.rows[0]
 
 
-Outcome = Receipt | Failure
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A partition's stage that is done: ``chunks`` that were computed, and those that failed."""
+
+    partition: int
+    chunks: int
+    frames: int
+    memory_before_bytes: int
+    memory_after_bytes: int
+    elapsed_s: Mapping[str, float] = field(default_factory=dict)  # by stage
+    device_idle_s: float = 0.0  # between the computing of the partition before and of this one
+    embedded: Mapping[str, int] = field(default_factory=dict)  # as `Stopwatch` counts them
+    worker: str = ""
+    failures: tuple[Failure, ...] = ()
+
+    @classmethod
+    def of_failed(cls, task: PartitionTask, reason: str) -> Self:
+        """The receipt of a partition of which nothing could be computed."""
+        failure = Failure(task.index, reason, (0, task.chunks))
+        return cls(task.index, 0, 0, 0, 0, failures=(failure,))
+
+    @property
+    def failed_rows(self) -> tuple[Rows, ...]:
+        """The rows of the partition that its tables lack."""
+        return tuple(failure.rows for failure in self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What `extract` hands to `predict`: the feature table, unless that is to be read."""
+
+    receipt: Receipt
+    features: pa.Table | None = None
+
+    def __sizeof__(self) -> int:
+        # By which Dask decides what it moves between workers.
+        return object.__sizeof__(self) + (0 if self.features is None else self.features.nbytes)
 
 
 @dataclass
@@ -62,17 +85,13 @@ class Tally:
     embedded: dict[str, int] = field(default_factory=dict)
     cluster: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, outcome: Outcome) -> None:
-        """Count one outcome."""
-        if isinstance(outcome, Failure):
-            self.failures.append(outcome)
-            return
-        self.done[outcome.partition] = outcome.chunks
-        self.device_idle_s += outcome.device_idle_s
-        for stage, elapsed_s in outcome.elapsed_s.items():
-            self.stage_s[stage] = self.stage_s.get(stage, 0.0) + elapsed_s
-        for what, count in outcome.embedded.items():
-            self.embedded[what] = self.embedded.get(what, 0) + count
+    def add(self, receipt: Receipt) -> None:
+        """Count what became of a partition."""
+        self.failures += receipt.failures
+        self.done[receipt.partition] = receipt.chunks
+        self.device_idle_s += receipt.device_idle_s
+        _add_up(self.stage_s, receipt.elapsed_s)
+        _add_up(self.embedded, receipt.embedded)
 
     @property
     def failed_partitions(self) -> set[int]:
@@ -124,5 +143,15 @@ class Stopwatch:
         try:
             yield
         finally:
-            spent = time.perf_counter() - start
-            self.elapsed_s[stage] = self.elapsed_s.get(stage, 0.0) + spent
+            _add_up(self.elapsed_s, {stage: time.perf_counter() - start})
+
+    def add(self, waited_s: float, idle_s: float, **embedded: int) -> None:
+        """Count one use of the device: seconds it was waited for, and was idle, and texts."""
+        _add_up(self.elapsed_s, {"wait": waited_s})
+        self.device_idle_s += idle_s
+        _add_up(self.embedded, embedded)
+
+
+def _add_up(totals: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        totals[key] = totals.get(key, 0) + value

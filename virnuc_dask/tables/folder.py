@@ -32,7 +32,7 @@ _OUTPUTS = (
 _LOCK = ".lock"
 _STAGE = ".virnuc-plan"  # a plan in the making
 _TABLE = re.compile(r"part-(\d{5,})\.parquet")
-_PIECE = re.compile(r"part-\d{5,}\.(\S+\.)?(parquet|attempt)")
+_UNFINISHED = re.compile(r"part-\d{5,}\.(\S+\.)?(parquet|attempt)")
 _LONGEST_LINE = 1 << 16  # bytes of the log's first line that are looked at
 
 
@@ -56,7 +56,7 @@ class RunFolder:
 
     @property
     def unfinished(self) -> Path:
-        """Pieces of partitions that failed as a whole, and marks of what is being computed."""
+        """Marks of what is being computed, and of what killed its worker."""
         return self.path / "unfinished"
 
     @property
@@ -215,18 +215,17 @@ class RunFolder:
                 _remove_if_empty(place)
 
     def sweep(self) -> None:
-        """Remove what a run that was killed left behind: files half written, marks of attempts."""
+        """Remove what a run that was killed left behind: files half written, its token."""
         for place in (self.path, self.unfinished, *(self.path / name for name in _TABLES)):
             for path in place.glob(f".*{TEMPORARY}"):
                 if is_half_written(path.name):
                     path.unlink(missing_ok=True)
-        for path in (self.token, *self.unfinished.glob("part-*.attempt")):
-            path.unlink(missing_ok=True)
+        self.token.unlink(missing_ok=True)
 
     def forget_unfinished(self) -> None:
-        """Remove the pieces of partitions, once all of these are settled."""
+        """Remove the marks of what was being computed."""
         for path in self.unfinished.glob("part-*"):
-            if _PIECE.fullmatch(path.name):
+            if _UNFINISHED.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         _remove_if_empty(self.unfinished)
 

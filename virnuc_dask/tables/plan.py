@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -94,10 +94,7 @@ Rows = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class PartitionTask:
-    """What a worker is told: paths and fingerprints, never sequences.
-
-    A whole partition, or a piece of one that failed as a whole: see `piece`.
-    """
+    """What a worker is told of a partition: paths and fingerprints, never sequences."""
 
     folder: RunFolder
     index: int
@@ -108,50 +105,30 @@ class PartitionTask:
     keep_features: bool
     rescore: bool = False  # predict again even where predictions are there
     features_dtype: str = "float32"
-    first_row: int = 0  # of the partition's chunks
-    is_piece: bool = False
-    is_trial: bool = False  # a piece of which nobody reads the tables
+    # Of a partition that failed.
+    alone: bool = False  # it killed workers: nothing else is computed at the same time
+    control: PartitionTask | None = None  # another one, which was computed before
 
-    def piece(self, rows: Rows) -> PartitionTask:
-        """The task for some rows of this whole partition, with tables of its own."""
-        first, end = rows
-        return replace(
-            self,
-            chunks=end - first,
-            features=fingerprint(self.features, first, end),
-            predictions=fingerprint(self.predictions, first, end),
-            first_row=first,
-            is_piece=True,
-        )
-
-    def trial(self, row: int) -> PartitionTask:
-        """The task to compute one row's chunk and see whether it can be done."""
-        return replace(self, chunks=1, first_row=row, is_piece=True, is_trial=True)
-
-    @property
-    def rows(self) -> Rows:
-        """The rows of the partition that this task computes."""
-        return self.first_row, self.first_row + self.chunks
+    def lacking(self, rows: Sequence[Rows]) -> PartitionTask:
+        """The same with the fingerprints of tables without these rows, which are not planned."""
+        if not rows:
+            return self
+        features, predictions = (fingerprint(p, *rows) for p in (self.features, self.predictions))
+        return replace(self, features=features, predictions=predictions)
 
     @property
     def name(self) -> str:
         """Tells tasks of one run apart; good for a file's name."""
-        what = "trial" if self.is_trial else "rows"
-        rows = f".{what}-{self.first_row}-{self.first_row + self.chunks}" if self.is_piece else ""
-        return f"part-{self.index:05d}{rows}"
+        return f"part-{self.index:05d}"
 
     @property
     def features_path(self) -> Path:
         """Where the feature table goes."""
-        if self.is_piece:
-            return self.folder.unfinished / f"{self.name}.features.parquet"
         return self.folder.features(self.index)
 
     @property
     def predictions_path(self) -> Path:
         """Where the prediction table goes."""
-        if self.is_piece:
-            return self.folder.unfinished / f"{self.name}.predictions.parquet"
         return self.folder.predictions(self.index)
 
     @property
@@ -159,8 +136,8 @@ class PartitionTask:
         """Whether all tables that this partition shall leave are there."""
         if self.rescore:
             return False
-        return is_done(self.folder.predictions(self.index), self.predictions) and (
-            not self.keep_features or is_done(self.folder.features(self.index), self.features)
+        return is_done(self.predictions_path, self.predictions) and (
+            not self.keep_features or is_done(self.features_path, self.features)
         )
 
 

@@ -11,4 +11,4 @@ from virnuc_dask.encoders.encoder import ARCHITECTURES
 ARCHITECTURES["faulty_dna_ngrams"] = ("faulty_encoders", "FaultyDna")
 
 if any("multiprocessing.forkserver" in argument for argument in sys.orig_argv):
-    import virnuc_dask.modelsets.residence  # noqa: F401
+    import virnuc_dask.modelsets.lifetime  # noqa: F401

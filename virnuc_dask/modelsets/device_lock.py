@@ -1,4 +1,4 @@
-"""Who computes when: one partition at a time, while others are read, tokenised and written.
+"""One partition computes at a time, while others are read, tokenised and written.
 
 A GPU worker's threads have a partition in work each. Only one may use the device; the others find
 frames, tokenise or write meanwhile, and have their batches ready when their turn comes.
@@ -29,8 +29,8 @@ class DeviceClock:
     def __init__(self) -> None:
         self._ended: float | None = None
 
-    def begin(self) -> float:
-        """A computation begins; seconds since the last one ended, 0 before the first."""
+    def idle_s(self) -> float:
+        """Seconds since the last computation ended; 0 before the first."""
         return 0.0 if self._ended is None else time.perf_counter() - self._ended
 
     def end(self) -> None:
@@ -38,15 +38,15 @@ class DeviceClock:
         self._ended = time.perf_counter()
 
 
-class Turn:
+class DeviceUse:
     """One partition's way through both encoders, the nucleotide encoder first.
 
     ``waited_s`` are the seconds that it waited for the device, ``device_idle_s`` those that the
     device waited for it.
     """
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self, lock: DeviceLock) -> None:
+        self._lock = lock
         self.done = 0  # encoders it has been through
         self.waited_s = self.device_idle_s = 0.0
 
@@ -60,18 +60,18 @@ class Turn:
             If the model set is released before the turn comes.
         """
         place, start = ENCODERS.index(encoder), time.perf_counter()
-        self._turns.wait_for(self, place)
+        self._lock.wait_for(self, place)
         self.waited_s += time.perf_counter() - start
-        self.device_idle_s += self._turns.clock.begin()
+        self.device_idle_s += self._lock.clock.idle_s()
         try:
             yield
         finally:
-            self._turns.clock.end()
+            self._lock.clock.end()
             self.done = place + 1
-            self._turns.pass_on(self)
+            self._lock.pass_on(self)
 
 
-class Turns:
+class DeviceLock:
     """Lets one partition of a process compute at a time.
 
     With both encoders in memory a partition keeps its turn from the first to the second: so it
@@ -84,23 +84,23 @@ class Turns:
         self.clock = clock or DeviceClock()
         self._grouped = grouped
         self._changed = threading.Condition()
-        self._in_work: list[Turn] = []
-        self._holder: Turn | None = None
+        self._in_work: list[DeviceUse] = []
+        self._holder: DeviceUse | None = None
         self._place = 0  # of the encoder in use
         self._closed = False
 
     @contextmanager
-    def partition(self) -> Iterator[Turn]:
+    def partition(self) -> Iterator[DeviceUse]:
         """Take up a partition; its reading too belongs inside, for a group to wait for it."""
-        turn = Turn(self)
+        use = DeviceUse(self)
         with self._changed:
-            self._in_work.append(turn)
+            self._in_work.append(use)
         try:
-            yield turn
+            yield use
         finally:
             with self._changed:
-                self._in_work.remove(turn)
-                if self._holder is turn:
+                self._in_work.remove(use)
+                if self._holder is use:
                     self._holder = None
                 self._changed.notify_all()
 
@@ -110,24 +110,24 @@ class Turns:
             self._closed = True
             self._changed.notify_all()
 
-    def wait_for(self, turn: Turn, place: int) -> None:
-        """Wait until ``turn`` may use the encoder at ``place``; see `Turn.computing`."""
+    def wait_for(self, use: DeviceUse, place: int) -> None:
+        """Wait until ``use`` may use the encoder at ``place``; see `DeviceUse.computing`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._may_compute(turn, place))
-            if self._closed and self._holder is not turn:
+            self._changed.wait_for(lambda: self._closed or self._may_compute(use, place))
+            if self._closed and self._holder is not use:
                 raise ReleasedError
-            self._holder, self._place = turn, place
+            self._holder, self._place = use, place
 
-    def pass_on(self, turn: Turn) -> None:
-        """Let the next one compute, unless ``turn`` keeps the device for its other encoder."""
+    def pass_on(self, use: DeviceUse) -> None:
+        """Let the next one compute, unless ``use`` keeps the device for its other encoder."""
         with self._changed:
-            if self._grouped or turn.done == len(ENCODERS):
+            if self._grouped or use.done == len(ENCODERS):
                 self._holder = None
                 self._changed.notify_all()
 
-    def _may_compute(self, turn: Turn, place: int) -> bool:
+    def _may_compute(self, use: DeviceUse, place: int) -> bool:
         if self._holder is not None:
-            return self._holder is turn
+            return self._holder is use
         if not self._grouped or place == self._place:
             return True
         return all(other.done != self._place for other in self._in_work)

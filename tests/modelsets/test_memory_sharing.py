@@ -9,8 +9,8 @@ from virnuc_dask.encoders.encoder import Placement
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets import modelset
 from virnuc_dask.modelsets.manifest import read_info
+from virnuc_dask.modelsets.memory_sharing import EncoderPair, Memory, load_pair
 from virnuc_dask.modelsets.modelset import load
-from virnuc_dask.modelsets.pair import EncoderPair, Memory, load_pair
 from virnuc_dask.modelsets.source import ModelSource
 
 DNA, PEPTIDES = ["ACGTACGTACGTA", "GGGTTTAAACCCG"], ["MKV", "ACDEF"]
@@ -71,7 +71,7 @@ def test_an_encoder_is_loaded_when_it_is_wanted_and_gone_when_the_other_is(load_
     nucleotide.embed_tokens(DNA)
     nucleotide.embed_tokens(DNA)
     assert told == ["dnabert_s"]
-    seated = weakref.ref(nucleotide._seat._seated[1])
+    seated = weakref.ref(nucleotide._place._loaded[1])
     peptide.embed_tokens(PEPTIDES)
     assert told == ["dnabert_s", "esm2"]
     gc.collect()
@@ -87,7 +87,7 @@ def test_an_encoder_that_could_not_be_loaded_leaves_its_place_free(load_with, mo
         def fail(*_):
             raise ModelSetError("gone")
 
-        broken.setattr("virnuc_dask.modelsets.pair.load_encoder", fail)
+        broken.setattr("virnuc_dask.modelsets.memory_sharing.load_encoder", fail)
         with pytest.raises(ModelSetError, match="gone"):
             peptide.embed_tokens(PEPTIDES)
     assert peptide.embed_tokens(PEPTIDES).shape == (2, peptide.dim)

@@ -2,20 +2,23 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import dask.config
+import pyarrow as pa
 import pytest
 from dask.delayed import Delayed, delayed
 from distributed import Client, LocalCluster, get_worker
 
-from virnuc_dask.cluster import execute
+from virnuc_dask.cluster import submit, worker_watch
 from virnuc_dask.cluster.connect import Connection
-from virnuc_dask.cluster.execute import execute_on, executing
-from virnuc_dask.cluster.monitor import Journal
-from virnuc_dask.cluster.plugin import ResidenceSettings
+from virnuc_dask.cluster.journal import Journal
+from virnuc_dask.cluster.plugin import LifetimeSettings
+from virnuc_dask.cluster.retries import Retries
+from virnuc_dask.cluster.submit import execute_on, executing
+from virnuc_dask.cluster.worker_watch import WorkerWatch
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import (
     BadTableError,
@@ -26,13 +29,10 @@ from virnuc_dask.errors import (
 )
 from virnuc_dask.modelsets.manifest import read_info
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.stages.attempt import attempt
-from virnuc_dask.stages.ledger import Ledger
-from virnuc_dask.stages.receipt import Failure, Receipt
+from virnuc_dask.stages.bad_chunks import compute_chunks
+from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import PartitionTask
-
-LIMITS = {"in_flight": 3, "worker_timeout_s": 30.0}
 
 
 @pytest.fixture
@@ -41,11 +41,23 @@ def journal(tmp_path):
         yield journal
 
 
+def started(
+    client: Client,
+    retries: Retries,
+    graph_of: Callable[[PartitionTask], Delayed],
+    journal: Journal,
+    timeout_s: float = 30.0,
+) -> Generator[Receipt]:
+    """Three partitions a worker at a time."""
+    watch = WorkerWatch(client, journal, timeout_s)
+    return execute_on(client, retries, graph_of, watch, in_flight=3)
+
+
 def work(task: PartitionTask, error: BaseException | None = None) -> Receipt:
     """A partition's chain, in place of the real one."""
     if error is not None:
         raise error
-    return Receipt(task.index, task.chunks, 1, 0, 0)
+    return Receipt(task.index, task.chunks, 1, 0, 0, {"work": 1.0})
 
 
 def work_slowly(task: PartitionTask) -> Receipt:
@@ -68,26 +80,24 @@ def slow(task: PartitionTask) -> Delayed:
 
 
 def test_every_partition_comes_back_once(client, journal, tmp_path):
-    ledger = Ledger(tasks(tmp_path, 40))
-    outcomes = list(execute_on(client, ledger, chained(), journal, **LIMITS))
-    assert sorted(outcome.partition for outcome in outcomes) == list(range(40))
+    retries = Retries(tasks(tmp_path, 40))
+    receipts = list(started(client, retries, chained(), journal))
+    assert sorted(receipt.partition for receipt in receipts) == list(range(40))
 
 
 def test_no_partitions_is_no_work(client, journal):
-    assert list(execute_on(client, Ledger([]), chained(), journal, **LIMITS)) == []
+    assert list(started(client, Retries([]), chained(), journal)) == []
 
 
 def test_only_a_window_of_partitions_is_submitted(client, journal, tmp_path):
-    taken = 0
+    taken = []
 
-    def counted():
-        nonlocal taken
-        for task in tasks(tmp_path, 40):
-            taken += 1
-            yield task
+    def counted(task: PartitionTask) -> Delayed:
+        taken.append(task)
+        return chained()(task)
 
-    outcomes = execute_on(client, Ledger(counted()), chained(), journal, **LIMITS)
-    ahead = [taken - done for done, _ in enumerate(outcomes, start=1)]
+    receipts = started(client, Retries(tasks(tmp_path, 40)), counted, journal)
+    ahead = [len(taken) - done for done, _ in enumerate(receipts, start=1)]
     assert max(ahead) <= 3 * 2, "three partitions a worker"
     assert max(ahead) > 1, "workers are kept busy"
 
@@ -98,12 +108,12 @@ def test_only_a_window_of_partitions_is_submitted(client, journal, tmp_path):
     ids=lambda error: type(error).__name__,
 )
 def test_a_failing_chunk_is_reported_and_the_others_are_done(client, journal, tmp_path, error):
-    ledger = Ledger(tasks(tmp_path, 10))
-    outcomes = list(execute_on(client, ledger, chained({4: error}), journal, **LIMITS))
-    (failure,) = (outcome for outcome in outcomes if isinstance(outcome, Failure))
+    retries = Retries(tasks(tmp_path, 10))
+    receipts = list(started(client, retries, chained({4: error}), journal))
+    (failure,) = (failure for receipt in receipts for failure in receipt.failures)
     assert (failure.partition, failure.rows) == (4, (0, 1))
     assert str(error) in failure.reason
-    assert len(outcomes) == 10
+    assert len(receipts) == 10
 
 
 @pytest.mark.parametrize(
@@ -111,28 +121,28 @@ def test_a_failing_chunk_is_reported_and_the_others_are_done(client, journal, tm
     [KeyError("a bug"), ModelSetError("no model set here"), CannotWriteError("disk full")],
 )
 def test_what_is_no_fault_of_a_partition_ends_the_run(client, journal, tmp_path, error):
-    ledger = Ledger(tasks(tmp_path, 10))
+    retries = Retries(tasks(tmp_path, 10))
     with pytest.raises(type(error)):
-        list(execute_on(client, ledger, chained({4: error}), journal, **LIMITS))
+        list(started(client, retries, chained({4: error}), journal))
 
 
 def test_a_run_that_ends_early_cancels_what_it_submitted(client, journal, tmp_path):
-    outcomes = execute_on(client, Ledger(tasks(tmp_path, 10)), slow, journal, **LIMITS)
-    next(outcomes)
+    receipts = started(client, Retries(tasks(tmp_path, 10)), slow, journal)
+    next(receipts)
     assert "pending" in {future.status for future in client.futures.values()}
-    outcomes.close()
+    receipts.close()
     assert "pending" not in {future.status for future in client.futures.values()}
 
 
 def test_a_cluster_without_workers_is_told_after_a_while(journal, tmp_path):
-    ledger = Ledger(tasks(tmp_path, 3))
+    retries = Retries(tasks(tmp_path, 3))
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
-        outcomes = execute_on(client, ledger, chained(), journal, in_flight=3, worker_timeout_s=0.2)
+        receipts = started(client, retries, chained(), journal, 0.2)
         with pytest.raises(NoClusterError, match="no worker for 0 s"):
-            list(outcomes)
+            list(receipts)
 
 
 def refuse_on_worker_0(task: PartitionTask) -> Receipt:
@@ -146,17 +156,16 @@ def refuse_on_worker_0(task: PartitionTask) -> Receipt:
 def test_a_worker_that_can_compute_nothing_is_named_and_the_others_do_its_work(
     client, journal, tmp_path
 ):
-    outcomes = list(
-        execute_on(
+    receipts = list(
+        started(
             client,
-            Ledger(tasks(tmp_path, 20)),
+            Retries(tasks(tmp_path, 20)),
             lambda task: delayed(refuse_on_worker_0, pure=False)(task),
             journal,
-            **LIMITS,
         )
     )
-    assert all(isinstance(outcome, Receipt) for outcome in outcomes)
-    assert len(outcomes) == 20
+    assert not any(receipt.failures for receipt in receipts)
+    assert len(receipts) == 20
     assert list(map(str, journal.refused.values())) == ["worker 0: damaged."]
     told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [event["event"] for event in told] == ["worker_refused"]
@@ -167,17 +176,16 @@ def refuse(task: PartitionTask) -> Receipt:
     raise WorkerRefusedError(ModelSetError(f"worker {worker.name}: damaged."), worker.address)
 
 
-def test_where_no_worker_is_of_use_the_run_ends_with_the_reason(client, journal, tmp_path):
-    outcomes = execute_on(
+def test_where_no_worker_can_compute_the_run_ends_with_the_reason(client, journal, tmp_path):
+    receipts = started(
         client,
-        Ledger(tasks(tmp_path, 3)),
+        Retries(tasks(tmp_path, 3)),
         lambda task: delayed(refuse, pure=False)(task),
         journal,
-        in_flight=3,
-        worker_timeout_s=0.5,
+        0.5,
     )
-    with pytest.raises(ModelSetError, match=r"no worker is of use: worker \d: damaged"):
-        list(outcomes)
+    with pytest.raises(ModelSetError, match=r"no worker can compute: worker \d: damaged"):
+        list(receipts)
 
 
 def test_tasks_bound_to_a_worker_that_is_gone_go_to_the_one_that_comes(journal, tmp_path):
@@ -188,29 +196,33 @@ def test_tasks_bound_to_a_worker_that_is_gone_go_to_the_one_that_comes(journal, 
         ) as cluster,
         Client(cluster) as client,
     ):
-        outcomes = execute_on(
+        receipts = started(
             client,
-            Ledger(tasks(tmp_path, 20)),
+            Retries(tasks(tmp_path, 20)),
             lambda task: delayed(refuse_on_worker_0, pure=False)(task),
             journal,
-            **LIMITS,
         )
         while not journal.refused:
-            next(outcomes)
-        next(outcomes)
+            next(receipts)
+        next(receipts)
         cluster.sync(cluster.workers[1].close)
         cluster.scale(3)
-        left = list(outcomes)
+        left = list(receipts)
     assert left
-    assert all(isinstance(outcome, Receipt) for outcome in left)
+    assert not any(receipt.failures for receipt in left)
 
 
 def poison(task: PartitionTask) -> Receipt:
     """Kills the worker that computes partition 2."""
-    with attempt(task):
+
+    def compute(_: tuple[int, int]) -> pa.Table:
         if task.index == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        return work(task)
+        return pa.table({})
+
+    control = None if task.control is None else lambda: None
+    _, failures = compute_chunks(task, compute, control)
+    return Receipt.of_failed(task, failures[0].reason) if failures else work(task)
 
 
 def test_a_chunk_that_kills_its_workers_is_reported_and_the_others_are_done(journal, tmp_path):
@@ -219,20 +231,19 @@ def test_a_chunk_that_kills_its_workers_is_reported_and_the_others_are_done(jour
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
-        outcomes = list(
-            execute_on(
+        receipts = list(
+            started(
                 client,
-                Ledger(tasks(tmp_path, 3)),
+                Retries(tasks(tmp_path, 3)),
                 lambda task: delayed(poison, pure=False)(task),
                 journal,
-                in_flight=3,
-                worker_timeout_s=60,
+                60,
             )
         )
-    (failure,) = (outcome for outcome in outcomes if isinstance(outcome, Failure))
+    (failure,) = (failure for receipt in receipts for failure in receipt.failures)
     assert failure.partition == 2
-    assert "worker died 3 time" in failure.reason
-    assert len(outcomes) == 3
+    assert "worker died 2 time" in failure.reason, "alone"
+    assert len(receipts) == 3
 
 
 def never_begins(task: PartitionTask) -> Receipt:
@@ -242,22 +253,21 @@ def never_begins(task: PartitionTask) -> Receipt:
 
 
 def test_workers_that_die_before_they_compute_anything_end_the_run(journal, tmp_path, monkeypatch):
-    monkeypatch.setattr(execute, "_LIVES", 2)
+    monkeypatch.setattr(worker_watch, "_LIVES", 2)
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),  # as `connect` does
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
-        outcomes = execute_on(
+        receipts = started(
             client,
-            Ledger(tasks(tmp_path, 1)),
+            Retries(tasks(tmp_path, 1)),
             lambda task: delayed(never_begins, pure=False)(task),
             journal,
-            in_flight=3,
-            worker_timeout_s=5,
+            5,
         )
         with pytest.raises(NoClusterError, match=r"workers die before they|no worker for"):
-            list(outcomes)
+            list(receipts)
 
 
 def test_a_receipt_that_does_not_come_is_made_again(tmp_path):
@@ -265,11 +275,11 @@ def test_a_receipt_that_does_not_come_is_made_again(tmp_path):
         raise TimeoutError
 
     (task,) = tasks(tmp_path, 1)
-    ledger = Ledger([task])
-    assert ledger.take() == task
+    retries = Retries([task])
+    assert retries.take() == task
     future = SimpleNamespace(result=result, status="finished")
-    assert list(execute._settle(future, task, ledger, watch=None)) == []
-    assert ledger.take() == task
+    assert list(submit._settle(future, task, retries, watch=None)) == []
+    assert retries.take() == task
 
 
 def test_a_cluster_that_goes_away_is_told(journal, tmp_path):
@@ -280,12 +290,12 @@ def test_a_cluster_that_goes_away_is_told(journal, tmp_path):
         ) as cluster,
         Client(cluster.scheduler_address) as client,
     ):
-        ledger = Ledger(tasks(tmp_path, 99))
-        outcomes = execute_on(client, ledger, slow, journal, in_flight=3, worker_timeout_s=5)
-        next(outcomes)
+        retries = Retries(tasks(tmp_path, 99))
+        receipts = started(client, retries, slow, journal, 5)
+        next(receipts)
         cluster.close()
         with pytest.raises(NoClusterError, match="--resume"):
-            list(outcomes)
+            list(receipts)
 
 
 @pytest.mark.parametrize("kind", ["none", "given"])
@@ -294,7 +304,7 @@ def test_the_model_set_is_released_when_a_run_ends_with_an_error(
 ):
     connection = Connection(None if kind == "none" else client, kind, ClusterSettings())
     source = ModelSource.of(str(parity_modelset), read_info(parity_modelset))
-    mode = ResidenceSettings(persistent=True, clear_cache_every=50)
+    mode = LifetimeSettings(persistent=True, clear_cache_every=50)
 
     def run_into_an_error(journal: Journal) -> None:
         with executing([], connection, source, mode, journal):

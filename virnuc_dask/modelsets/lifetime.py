@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from virnuc_dask.modelsets.device_lock import DeviceClock, ReleasedError
 from virnuc_dask.modelsets.modelset import (
     ModelSet,
     clear_cache,
@@ -19,12 +20,11 @@ from virnuc_dask.modelsets.modelset import (
     resolve_device,
 )
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.modelsets.turns import DeviceClock, ReleasedError
 
 Emit = Callable[[dict[str, Any]], None]
 
 
-class Residence:
+class Lifetime:
     """Keeps one process's model set, and tells ``emit`` when it comes and goes.
 
     With ``persistent`` it is loaded once by `open` and given back by `close`. Without, every
@@ -110,7 +110,7 @@ class Residence:
         with self._lock:
             self._closed = True
             if self._resident is not None:
-                self._resident.turns.close()
+                self._resident.device_lock.close()
         self._give_back_if_unused()
 
     def _enter(self) -> ModelSet:
@@ -136,7 +136,7 @@ class Residence:
     def _load(self) -> ModelSet:
         before, start = memory_bytes(resolve_device(self._source)), time.perf_counter()
         models = load(self._source, self._tell_encoder)
-        models.turns.clock = self._clock
+        models.device_lock.clock = self._clock
         self._loads += 1
         self._emit(
             {

@@ -4,7 +4,7 @@ from itertools import groupby
 
 import pytest
 
-from virnuc_dask.modelsets.turns import ENCODERS, DeviceClock, ReleasedError, Turns
+from virnuc_dask.modelsets.device_lock import ENCODERS, DeviceClock, DeviceLock, ReleasedError
 
 LIMIT_S = 20
 
@@ -22,38 +22,38 @@ class Device:
         self.log.append((number, encoder))
         self._busy.release()
 
-    def put_through(self, turns: Turns, number: int) -> None:
-        with turns.partition() as turn:
+    def put_through(self, lock: DeviceLock, number: int) -> None:
+        with lock.partition() as use:
             for encoder in ENCODERS:
-                with turn.computing(encoder):
+                with use.computing(encoder):
                     self.compute(number, encoder)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_never_do_two_partitions_compute_at_once_and_all_of_them_do(grouped):
-    device, turns = Device(), Turns(grouped=grouped)
+    device, lock = Device(), DeviceLock(grouped=grouped)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda number: device.put_through(turns, number), range(40)))
+        list(pool.map(lambda number: device.put_through(lock, number), range(40)))
     for number in range(40):
         assert [encoder for n, encoder in device.log if n == number] == list(ENCODERS)
 
 
 def test_a_partition_keeps_its_turn_from_the_first_encoder_to_the_second():
-    device, turns = Device(), Turns()
+    device, lock = Device(), DeviceLock()
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda number: device.put_through(turns, number), range(20)))
+        list(pool.map(lambda number: device.put_through(lock, number), range(20)))
     assert all(a[0] == b[0] for a, b in zip(device.log[::2], device.log[1::2], strict=True))
 
 
 def test_a_group_goes_through_one_encoder_before_any_of_it_goes_on_to_the_other():
-    device, turns = Device(), Turns(grouped=True)
+    device, lock = Device(), DeviceLock(grouped=True)
     together = threading.Barrier(5)
 
     def put_through(number: int) -> None:
-        with turns.partition() as turn:
+        with lock.partition() as use:
             together.wait(LIMIT_S)
             for encoder in ENCODERS:
-                with turn.computing(encoder):
+                with use.computing(encoder):
                     device.compute(number, encoder)
 
     with ThreadPoolExecutor(5) as pool:
@@ -63,26 +63,26 @@ def test_a_group_goes_through_one_encoder_before_any_of_it_goes_on_to_the_other(
 
 
 def test_while_one_computes_the_other_prepares_and_writes():
-    turns = Turns()
+    lock = DeviceLock()
     second_is_ready, first_is_written = threading.Event(), threading.Event()
 
     def first() -> None:
-        with turns.partition() as turn:
+        with lock.partition() as use:
             for encoder in ENCODERS:
-                with turn.computing(encoder):
+                with use.computing(encoder):
                     assert second_is_ready.wait(LIMIT_S), "the second could not prepare"
         first_is_written.set()
 
     def second() -> None:
-        with turns.partition() as turn:
+        with lock.partition() as use:
             second_is_ready.set()
             for encoder in ENCODERS:
-                with turn.computing(encoder):
+                with use.computing(encoder):
                     assert first_is_written.wait(LIMIT_S), "the first could not write"
 
     with ThreadPoolExecutor(2) as pool:
         begun = pool.submit(first)
-        while turns._holder is None and not begun.done():
+        while lock._holder is None and not begun.done():
             threading.Event().wait(0.001)
         pool.submit(second).result()
         begun.result()
@@ -91,12 +91,12 @@ def test_while_one_computes_the_other_prepares_and_writes():
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("fails_at", [None, *ENCODERS])
 def test_a_partition_that_fails_leaves_the_device_to_the_next(grouped, fails_at):
-    device, turns = Device(), Turns(grouped=grouped)
+    device, lock = Device(), DeviceLock(grouped=grouped)
 
     def fail() -> None:
-        with turns.partition() as turn:
+        with lock.partition() as use:
             for encoder in ENCODERS[: ENCODERS.index(fails_at) + 1] if fails_at else ():
-                with turn.computing(encoder):
+                with use.computing(encoder):
                     if encoder == fails_at:
                         raise RuntimeError(encoder)
             raise RuntimeError("before it computes")
@@ -104,36 +104,36 @@ def test_a_partition_that_fails_leaves_the_device_to_the_next(grouped, fails_at)
     with pytest.raises(RuntimeError):
         fail()
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(device.put_through, turns, 1).result(LIMIT_S)
+        pool.submit(device.put_through, lock, 1).result(LIMIT_S)
     assert len(device.log) == 2
 
 
 def test_closing_turns_away_who_waits_and_lets_who_computes_end():
-    turns = Turns()
-    with ThreadPoolExecutor(1) as pool, turns.partition() as turn:
-        with turn.computing("nucleotide"):
-            waiting = pool.submit(Device().put_through, turns, 1)
-            while len(turns._in_work) < 2:
+    lock = DeviceLock()
+    with ThreadPoolExecutor(1) as pool, lock.partition() as use:
+        with use.computing("nucleotide"):
+            waiting = pool.submit(Device().put_through, lock, 1)
+            while len(lock._in_work) < 2:
                 threading.Event().wait(0.001)
-            turns.close()
+            lock.close()
             with pytest.raises(ReleasedError):
                 waiting.result(LIMIT_S)
-        with turn.computing("peptide"):
+        with use.computing("peptide"):
             pass
 
 
 def test_idle_is_what_passes_between_two_computations(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("virnuc_dask.modelsets.turns.time.perf_counter", lambda: now[0])
-    turns = Turns(clock=DeviceClock())
+    monkeypatch.setattr("virnuc_dask.modelsets.device_lock.time.perf_counter", lambda: now[0])
+    lock = DeviceLock(clock=DeviceClock())
 
     def one(before: float, computing: float) -> float:
-        with turns.partition() as turn:
+        with lock.partition() as use:
             now[0] += before
             for encoder in ENCODERS:
-                with turn.computing(encoder):
+                with use.computing(encoder):
                     now[0] += computing
-        return turn.device_idle_s
+        return use.device_idle_s
 
     assert one(before=7, computing=5) == 0, "nothing came before the first"
     assert one(before=3, computing=5) == 3
@@ -141,22 +141,22 @@ def test_idle_is_what_passes_between_two_computations(monkeypatch):
 
 
 def test_waiting_is_what_a_partition_waits_for_the_device(monkeypatch):
-    now, turns, asked = [100.0], Turns(), threading.Event()
-    monkeypatch.setattr("virnuc_dask.modelsets.turns.time.perf_counter", lambda: now[0])
-    wait_for = turns.wait_for
-    monkeypatch.setattr(turns, "wait_for", lambda *turn: asked.set() or wait_for(*turn))
+    now, lock, asked = [100.0], DeviceLock(), threading.Event()
+    monkeypatch.setattr("virnuc_dask.modelsets.device_lock.time.perf_counter", lambda: now[0])
+    wait_for = lock.wait_for
+    monkeypatch.setattr(lock, "wait_for", lambda *use: asked.set() or wait_for(*use))
 
     def wait() -> float:
-        with turns.partition() as other, other.computing("nucleotide"):
+        with lock.partition() as other, other.computing("nucleotide"):
             return other.waited_s
 
-    with ThreadPoolExecutor(1) as pool, turns.partition() as turn:
-        with turn.computing("nucleotide"):
+    with ThreadPoolExecutor(1) as pool, lock.partition() as use:
+        with use.computing("nucleotide"):
             asked.clear()
             waiting = pool.submit(wait)
             assert asked.wait(LIMIT_S)
             now[0] += 7
-        with turn.computing("peptide"):
+        with use.computing("peptide"):
             pass
         assert waiting.result(LIMIT_S) == 7
-        assert turn.waited_s == 0
+        assert use.waited_s == 0

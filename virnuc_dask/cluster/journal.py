@@ -1,14 +1,12 @@
-"""What a run tells while it runs: the event log, the INFO lines, the progress bar."""
+"""The event log of a run: what happened, as lines of JSON, and as lines for people."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -17,18 +15,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from distributed import Client
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from virnuc_dask.errors import VirnucError, harmless
+from virnuc_dask.errors import VirnucError
 from virnuc_dask.modelsets.manifest import Units
 from virnuc_dask.tables.paths import writing
 
 logger = logging.getLogger("virnuc_dask")
 
-# Whose lines are shown too. Dask gives each of them a handler of its own.
-_DASKS = ("distributed", "distributed.client", "tornado.application", "asyncio")
 _LONGEST_LINE = 1 << 16  # bytes
 _FRAMES = Units()
 
@@ -53,14 +46,14 @@ _LINES = {
     "partition_done": "partition {partition} done on worker {worker}: {chunks} {parts}, "
     "{frames} {scored}, {total_s} s; memory {memory_before_bytes} → {memory_after_bytes}, "
     "{mode}",
-    "partition_halved": "partition {partition}: {reason}; looking for the cause among {chunks} "
-    "{parts}",
+    "partition_deadly": "partition {partition}: {reason}; it is computed while nothing else is, to "
+    "find the cause among {chunks} {parts}",
     "partition_failed": "partition {partition}: {chunks} {parts} failed: {reason}",
     "run_done": "done in {elapsed_s} s",
 }
 # Shown as lines even beside a progress bar.
 _HEADLINES = {"run_started", "planned", "note", "cluster", "modelset_loading", "modelset_loaded"}
-_WARNINGS = {"partition_failed", "partition_halved", "warning", "worker_refused"}
+_WARNINGS = {"partition_failed", "partition_deadly", "warning", "worker_refused"}
 
 
 class Journal:
@@ -115,6 +108,11 @@ class Journal:
             self.refused[address] = why
             self.write({"event": "worker_refused", "address": address, "reason": str(why)})
 
+    def deadly(self, partition: int, chunks: int, reason: str) -> None:
+        """Note that a partition killed its workers, and is to be computed alone."""
+        event = {"event": "partition_deadly", "partition": partition}
+        self.write({**event, "chunks": chunks, "reason": reason})
+
     def _count(self, event: dict[str, Any]) -> None:
         if event["event"] == "modelset_loaded":
             worker = self.loads.setdefault((event["worker"], event["pid"]), {})
@@ -165,80 +163,3 @@ def wait_for_releases(journal: Journal, expected: int, timeout_s: float = 5.0) -
     deadline = time.monotonic() + timeout_s
     while journal.released < expected and time.monotonic() < deadline:
         time.sleep(0.02)
-
-
-def show_log(console: Console, *, quiet: bool, verbose: bool) -> None:
-    """Show the log on standard error; on a terminal, what the progress bar does not tell better."""
-    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
-    # Dask's own lines too, or they would run across the progress bar; by a handler of their own,
-    # because a LocalCluster changes the levels of the handlers it finds.
-    for source in (logger, *map(logging.getLogger, _DASKS)):
-        source.handlers[:] = [_handler(console, _Harmless() if verbose else _Brief())]
-        source.propagate = False
-    if console.is_terminal and not verbose:
-        logger.handlers[0].addFilter(_headline)
-
-
-class _Harmless(logging.Formatter):
-    """Lines that a terminal can show, whatever names are in them."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return harmless(super().format(record))
-
-
-class _Brief(_Harmless):
-    """Of a traceback its last line: Dask logs one for each connection that breaks off."""
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802
-        return "".join(traceback.format_exception_only(*ei[:2])).rstrip()
-
-
-def _handler(console: Console, formatter: logging.Formatter) -> logging.Handler:
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    if console.is_terminal:
-        # Through the console, so that lines and progress bar do not overwrite each other.
-        handler = RichHandler(
-            console=console, show_time=False, show_level=False, show_path=False, highlighter=None
-        )
-    handler.setFormatter(formatter)
-    return handler
-
-
-def _headline(record: logging.LogRecord) -> bool:
-    """Leave to the progress bar what it tells better."""
-    return record.levelno > logging.INFO or getattr(record, "headline", False)
-
-
-class ProgressBar:
-    """Chunks (or pieces) done of all, on a terminal; nothing elsewhere."""
-
-    def __init__(
-        self, console: Console | None, total: int, done: int, units: Units = _FRAMES
-    ) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(f"{units.parts} · {{task.fields[rate]}} {units.scored}/s ·"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=console is None or not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._progress.add_task("Scoring", total=total, completed=done, rate="-")
-        self._frames = 0
-        self._start = 0.0
-
-    def __enter__(self) -> Self:
-        self._start = time.perf_counter()
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def advance(self, chunks: int, frames: int) -> None:
-        """A partition is done."""
-        self._frames += frames
-        rate = self._frames / max(time.perf_counter() - self._start, 1e-9)
-        self._progress.update(self._task, advance=chunks, rate=f"{rate:,.0f}")

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from virnuc_dask.encoders.encoder import Encoder, EncoderSpec, Placement, load_encoder
+from virnuc_dask.modelsets.device_lock import DeviceLock
 from virnuc_dask.modelsets.sizes import weight_bytes
-from virnuc_dask.modelsets.turns import Turns
 
 Specs = tuple[EncoderSpec, EncoderSpec]
 OnLoad = Callable[[str, float], None]
@@ -47,7 +47,7 @@ class EncoderPair:
     """The nucleotide and the peptide encoder, who may compute when, and how they are kept."""
 
     encoders: tuple[Encoder, Encoder]
-    turns: Turns = field(default_factory=Turns)
+    device_lock: DeviceLock = field(default_factory=DeviceLock)
     residency: str = "both encoders in memory"
 
 
@@ -66,51 +66,51 @@ def load_pair(
     if memory.holds(needed):
         nucleotide, peptide = (load_encoder(spec, folder, placement) for spec in specs)
         return EncoderPair((nucleotide, peptide))
-    seat = Seat(folder, placement, on_load)
+    place = SharedPlace(folder, placement, on_load)
     nucleotide, peptide = (
-        SeatedEncoder(spec, seat, n) for spec, n in zip(specs, sizes, strict=True)
+        SwappedEncoder(spec, place, n) for spec, n in zip(specs, sizes, strict=True)
     )
     why = "as set"
     if memory.residency == "auto" and memory.free_bytes is not None:
         why = f"both need {needed / 1e9:,.1f} GB and {memory.free_bytes / 1e9:,.1f} GB are free"
     text = f"one encoder in memory at a time ({why})"
-    return EncoderPair((nucleotide, peptide), Turns(grouped=True), text)
+    return EncoderPair((nucleotide, peptide), DeviceLock(grouped=True), text)
 
 
-class Seat:
+class SharedPlace:
     """The place in a device's memory that two encoders share."""
 
     def __init__(self, folder: Path, placement: Placement, on_load: OnLoad | None) -> None:
         self._folder = folder
         self._placement = placement
         self._on_load = on_load
-        self._seated: tuple[EncoderSpec, Encoder] | None = None
+        self._loaded: tuple[EncoderSpec, Encoder] | None = None
 
     def encoder(self, spec: EncoderSpec) -> Encoder:
         """The encoder of ``spec``, loaded in the other's place if it is not there."""
-        if self._seated is None or self._seated[0] != spec:
-            self._seated = None
+        if self._loaded is None or self._loaded[0] != spec:
+            self._loaded = None
             gc.collect()
             if self._placement.device == "cuda":
                 torch.cuda.empty_cache()
             start = time.perf_counter()
-            self._seated = spec, load_encoder(spec, self._folder, self._placement)
+            self._loaded = spec, load_encoder(spec, self._folder, self._placement)
             if self._on_load is not None:
                 self._on_load(spec.architecture, time.perf_counter() - start)
-        return self._seated[1]
+        return self._loaded[1]
 
 
-class SeatedEncoder:
+class SwappedEncoder:
     """An encoder that is in memory from its first use until the other one needs the place.
 
     Its texts are tokenised where they are embedded: the tokeniser comes and goes with it.
     """
 
-    def __init__(self, spec: EncoderSpec, seat: Seat, weight_bytes: int) -> None:
+    def __init__(self, spec: EncoderSpec, place: SharedPlace, weight_bytes: int) -> None:
         self.dim = spec.dim
         self.weight_bytes = weight_bytes
         self._spec = spec
-        self._seat = seat
+        self._place = place
 
     def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
         """The texts themselves."""
@@ -118,7 +118,7 @@ class SeatedEncoder:
 
     def embed_tokens(self, tokens: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of ``tokens``, which are texts, order kept."""
-        return self._seat.encoder(self._spec).embed(tokens)
+        return self._place.encoder(self._spec).embed(tokens)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
