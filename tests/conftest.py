@@ -29,10 +29,10 @@ LONGEST = ("faults/", "tests/test_end_to_end", "fuzz/", "cluster/", "malice/", "
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One process a core that this container may use, which is what Dask counts."""
+    """One process a core that this container may use, and one more: tests of faults wait."""
     from dask.system import CPU_COUNT
 
-    return min(int(CPU_COUNT), MOST_PROCESSES)
+    return min(int(CPU_COUNT) + 1, MOST_PROCESSES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -79,7 +79,7 @@ def test_workers_that_go_away_do_not_answer(client, monkeypatch):
 
 def test_another_version_on_the_workers_is_refused_with_both(client, monkeypatch):
     monkeypatch.setattr(client, "run", AsyncMock(return_value={"tcp://there": "0.0.9"}))
-    with pytest.raises(NoClusterError, match=r"worker tcp://there has .* 0\.0\.9, this run 0\.1"):
+    with pytest.raises(NoClusterError, match=r"worker tcp://there has .* 0\.0\.9, this run 0\.2"):
         check_versions(client)
 
 

@@ -179,7 +179,7 @@ def test_a_late_worker_of_another_version_is_refused_with_both(client, source, r
     plugin = ModelPlugin(source, PERSISTENT, "skewed")
     plugin.version = "0.0.9"
     name = registered(plugin)
-    with pytest.raises(WorkerRefusedError, match=r"has virnuc_dask 0\.1.*, this run 0\.0\.9"):
+    with pytest.raises(WorkerRefusedError, match=r"has virnuc_dask 0\.2.*, this run 0\.0\.9"):
         client.submit(run_stage, count_values, name, task, pure=False).result()
 
 

@@ -226,7 +226,7 @@ def test_two_of_the_three_are_refused(run_on, certificates, left_out):
     options = [part for pair in pairs.items() for part in pair]
     code, said = run_on("--scheduler", "tls://127.0.0.1:1", *options)
     assert code == 2
-    assert f"TLS needs cluster.{left_out} as well" in said
+    assert f"virnuc.cluster needs {left_out} as well, for TLS" in said
 
 
 def test_a_file_that_is_not_there_is_named(run_on, certificates, tmp_path):
