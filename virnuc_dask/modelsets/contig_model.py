@@ -26,7 +26,7 @@ READINGS = ("genes", "frames")
 Arrays = Mapping[str, NDArray[Any]]
 
 _FARTHEST = 6.0  # standard deviations that a number may be off, for the logistic model
-_BLOCK = 4096  # records whose trees are walked together
+_BLOCK = 512  # records that walk through all trees together, in a processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,15 @@ class Trees:
         return np.concatenate([np.zeros(0), *scores])
 
     def _score(self, features: Floats) -> Floats:
-        row = np.arange(len(features))[:, None]
+        # `take` of flat arrays: a third of the time of indexing with two.
+        child = np.stack([self.left, self.right], axis=1).ravel()
+        values, first = features.ravel(), np.arange(len(features))[:, None] * features.shape[1]
         node = np.broadcast_to(self.root, (len(features), len(self.root)))
         while True:
-            goes_left = features[row, self.feature[node]] <= self.threshold[node]
-            after = np.where(goes_left, self.left[node], self.right[node])
+            goes_left = values.take(first + self.feature.take(node)) <= self.threshold.take(node)
+            after = child.take(2 * node + ~goes_left)
             if (after == node).all():
-                score: Floats = self.value[node].sum(axis=1)
+                score: Floats = self.value.take(node).sum(axis=1)
                 return score
             node = after
 
