@@ -8,9 +8,9 @@ DEMO := demo
 IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 # What `make test` runs. On macOS "not slow and not faults": processes end otherwise there.
-MARKS ?= not slow
+MARKS ?= not slow and not slurm
 
-.PHONY: demo test test-slow test-faults check docs clean
+.PHONY: demo test test-slow test-faults test-slurm check docs clean
 
 demo: .venv/ready
 	$(BIN)/python -m virnuc_dask run tests/data/demo.fasta.gz -o $(DEMO) --config configs/laptop.yaml --force
@@ -27,6 +27,11 @@ test-slow: .venv/ready
 # does too.
 test-faults: .venv/ready
 	VIRNUC_FAULTS_LONG=1 $(BIN)/python -m pytest -m faults --timeout 3600 tests/faults
+
+# A real Slurm, which the tests start on this machine and stop again.
+test-slurm: .venv/ready
+	@command -v sbatch > /dev/null || { echo "First: apt-get install slurm-wlm munge"; exit 1; }
+	$(BIN)/python -m pytest -m slurm --timeout 600 --durations 20 tests/slurm
 
 check: .venv/ready
 	$(BIN)/ruff check

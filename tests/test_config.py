@@ -118,7 +118,7 @@ def test_the_nearest_name_is_told():
         ("length", 2, "length must be a whole number of at least 3 or null, not 2."),
         ("precision", "fp7", "precision must be one of auto, fp32, bf16, fp16, fp8, not 'fp7'."),
         ("cluster.worker_timeout_s", "1", "cluster.worker_timeout_s must be a number above 0"),
-        ("cluster.worker_timeout_s", float("nan"), "must be a number above 0, not nan."),
+        ("cluster.worker_timeout_s", float("nan"), "must be a number above 0 or null, not nan."),
         ("memory.gpu_fraction", 2, "memory.gpu_fraction must be a number above 0 and of at most 1"),
         ("features", "no", "virnuc.features must be true or false, not 'no'."),
         ("length", "x" * 10_000, "not [...]"),
@@ -144,7 +144,7 @@ def test_settings_made_in_python_are_checked_as_well():
 def test_every_setting_is_described_in_the_schema():
     schema = TypeAdapter(Settings).json_schema()
     groups = {"Settings": schema} | schema["$defs"]
-    assert groups.keys() == {"Settings", "ClusterSettings", "MemorySettings"}
+    assert groups.keys() == {"Settings", "ClusterSettings", "JobSettings", "MemorySettings"}
     for name, group in groups.items():
         assert group["description"]
         for setting, said in group["properties"].items():

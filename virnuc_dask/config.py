@@ -23,6 +23,9 @@ from virnuc_dask.errors import BadInputError, BadSettingError
 NAMESPACE = "virnuc"
 Group = TypeVar("Group")
 GENE_CALLERS = ("pyrodigal-gv", "fast")
+BATCH_SYSTEMS = ("slurm", "pbs", "sge", "lsf", "htcondor", "oar", "moab")
+_KINDS = ("auto", "none", "cpu", "cuda", *BATCH_SYSTEMS)
+_WORKER_TIMEOUT_S, _JOB_TIMEOUT_S = 120.0, 3600.0  # queues are long
 
 
 def cores() -> int:
@@ -37,12 +40,41 @@ def _address(host: str) -> str:
         raise ValueError(f"must be an IPv4 address of this machine, not {host!r}") from None
 
 
+def _kind(kind: str) -> str:
+    if kind in _KINDS or kind.partition(":")[0] in BATCH_SYSTEMS:
+        return kind
+    raise ValueError(f"must be one of {', '.join(_KINDS)}, not {kind!r}")
+
+
+@checked
+class JobSettings(Section):
+    """Jobs of a batch system. What is not set stands in its section of Dask's jobqueue.yaml."""
+
+    number: Annotated[int, Field(ge=1)] | Annotated[str, one_of("auto")] = setting(
+        1, "Jobs to submit; auto: as many as there is work for."
+    )
+    at_most: int = setting(10, "Jobs, where their number is auto.", ge=1)
+    queue: str | None = setting(None, "Queue, or partition.")
+    account: str | None = setting(None, "What the time is charged to.")
+    walltime: str | None = setting(None, "Of each job, in the batch system's own notation.")
+    memory: str | None = setting(None, "Of each job; default: the section's, else 16GB.")
+    cores: int | None = setting(None, "Of each job; default: the section's, else 4.", ge=1)
+    gpus: int = setting(0, "Of each job, with a worker on each.", ge=0)
+    setup: tuple[str, ...] = setting((), "Lines of shell before the worker.")
+    directives: tuple[str, ...] = setting((), "Further ones of the job script, without #SBATCH.")
+    interface: str | None = setting(None, "Network of scheduler and workers, such as ib0.")
+    tls: bool = setting(True, "Temporary certificates: nobody else reaches the workers.")
+    poll_s: float = setting(10.0, "Between two questions to the batch system.", gt=0)
+
+
 @checked
 class ClusterSettings(Section):
     """Where the work is done."""
 
-    kind: Annotated[str, one_of("auto", "none", "cpu", "cuda")] = setting(
-        "auto", "Workers; none: no others."
+    kind: Annotated[str, AfterValidator(_kind)] = setting(
+        "auto",
+        f"Workers: {', '.join(_KINDS)}; none: no others. slurm:gpu takes the section gpu of Dask's "
+        "jobqueue.yaml.",
     )
     scheduler: str | None = setting(None, "Address of a cluster that is already running.")
     scheduler_file: str | None = setting(None, "The file in which it wrote its address.")
@@ -58,7 +90,9 @@ class ClusterSettings(Section):
     device: Annotated[str, one_of("auto", "cpu", "cuda")] = setting(
         "auto", "What workers compute on; auto: a GPU where there is one."
     )
-    worker_timeout_s: float = setting(120.0, "How long to wait for the first worker.", gt=0)
+    worker_timeout_s: float | None = setting(
+        None, "How long to wait for the first worker; default: 120, for jobs 3600.", gt=0
+    )
     scheduler_timeout_s: float = setting(10.0, "How long to knock at a running cluster.", gt=0)
     host: Annotated[str, AfterValidator(_address)] = setting(
         "127.0.0.1", "IPv4 address on which a cluster that we start listens."
@@ -71,12 +105,26 @@ class ClusterSettings(Section):
         "one encoder at a time. On a cluster that is already running: the threads of its workers.",
         ge=1,
     )
+    jobs: JobSettings = Field(default_factory=JobSettings)
 
     def __post_init__(self) -> None:
         tls = {name: getattr(self, name) for name in ("tls_ca_file", "tls_cert", "tls_key")}
         missing = [name for name, value in tls.items() if value is None]
         if missing and len(missing) < len(tls):
             raise ValueError(f"needs {', '.join(missing)} as well, for TLS")
+
+    @property
+    def batch_system(self) -> str | None:
+        """The batch system whose jobs the workers are; None where they are no jobs."""
+        system = self.kind.partition(":")[0]
+        return system if system in BATCH_SYSTEMS else None
+
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for the first worker, and for another where all are gone."""
+        if self.worker_timeout_s is not None:
+            return self.worker_timeout_s
+        return _JOB_TIMEOUT_S if self.batch_system else _WORKER_TIMEOUT_S
 
 
 @checked

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from distributed import Client
 from rich.console import Console
 
+from virnuc_dask.cluster.batch_systems import submitted
 from virnuc_dask.cluster.connect import Connection, connect, reached, refuse_impossible
 from virnuc_dask.cluster.hardware import Hardware, describe, hardware_of
+from virnuc_dask.cluster.job_scripts import with_workers
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.plugin import LifetimeSettings
 from virnuc_dask.cluster.progress import ProgressBar
@@ -123,7 +126,14 @@ def run(
         decided(settings, info, hardware)
         with folder.held():
             folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
-            with Journal.opened(folder.log, info.units) as journal:
+            with (
+                Journal.opened(folder.log, info.units) as journal,
+                _on_jobs(settings, folder, journal, client, hardware) as (
+                    settings,
+                    client,
+                    hardware,
+                ),
+            ):
                 earlier = read_plan(folder) if resume else None
                 settings = decided(settings, info, hardware, earlier)
                 context = _Context(names, settings, info, journal, hardware, console, client)
@@ -177,13 +187,35 @@ def predict(
             raise PlanChangedError(f"{folder.path}: another run took its place just now.")
         folder.refuse_loss((*names, find(settings.model), *keep))
         hardware = hardware_of(settings.cluster, client)
-        context = _Context(
-            names, settings, info, journal, hardware, console, client, encoders=False
-        )
-        context.tell("run_started", inputs=f"features of {folder.path}", out=str(folder.path))
-        plan = plan_again(earlier, info)
-        tally = execute(plan, context)
-        return finish(plan, tally, context)
+        with _on_jobs(settings, folder, journal, client, hardware) as (settings, client, hardware):
+            context = _Context(
+                names, settings, info, journal, hardware, console, client, encoders=False
+            )
+            context.tell("run_started", inputs=f"features of {folder.path}", out=str(folder.path))
+            plan = plan_again(earlier, info)
+            tally = execute(plan, context)
+            return finish(plan, tally, context)
+
+
+@contextmanager
+def _on_jobs(
+    settings: Settings,
+    folder: RunFolder,
+    journal: Journal,
+    client: Client | None,
+    hardware: Hardware,
+) -> Iterator[tuple[Settings, Client | None, Hardware]]:
+    """Where a batch system is to compute, its jobs' workers and what they have; else as given."""
+    if client is not None or settings.cluster.batch_system is None:
+        yield settings, client, hardware
+        return
+
+    def tell(message: str) -> None:
+        journal.write({"event": "note", "message": message})
+
+    cluster = with_workers(settings.cluster)
+    with submitted(cluster, folder.jobs, tell) as client:
+        yield replace(settings, cluster=cluster), client, hardware_of(cluster, client)
 
 
 def execute(plan: Plan, context: _Context) -> Tally:

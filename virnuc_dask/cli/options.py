@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from virnuc_dask.cluster.log_setup import show_log
-from virnuc_dask.config import ClusterSettings, Settings, load_settings
+from virnuc_dask.config import BATCH_SYSTEMS, ClusterSettings, Settings, load_settings
 from virnuc_dask.encoders.precision import AUTO, PRECISIONS
 from virnuc_dask.modelsets.manifest import EMBEDDED, MANIFEST
 from virnuc_dask.tables.paths import STDIN, given_output, reading, writing
@@ -77,6 +77,13 @@ def _nearest(path: Path) -> Path:
     return path
 
 
+def _jobs(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    """A number of jobs, or auto."""
+    if value in (None, "auto"):
+        return value
+    return int(click.INT(value, param, ctx))
+
+
 model_option = click.option("--model", help="Model set: mini (embedded), or a folder.")
 fdr_option = click.option(
     "--fdr", type=float, help="Call by q-value, so that at most this share of the calls is false."
@@ -91,8 +98,9 @@ _COMPUTING = (
     click.option(
         "--cluster",
         "cluster_kind",
-        type=click.Choice(["auto", "none", "cpu", "cuda"]),
-        help="Where to compute; auto: CUDA workers when there is a GPU, else CPU workers.",
+        metavar=f"[auto|none|cpu|cuda|{'|'.join(BATCH_SYSTEMS)}]",
+        help="Where to compute; auto: CUDA workers when there is a GPU, else CPU workers. A batch "
+        "system starts them as jobs; slurm:gpu takes the section gpu of Dask's jobqueue.yaml.",
     ),
     click.option("--scheduler", help="Address of a Dask scheduler that is running."),
     click.option(
@@ -107,6 +115,21 @@ _COMPUTING = (
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
         help="What workers compute on; auto: a GPU where there is one.",
+    ),
+    click.option(
+        "--jobs", "jobs_number", callback=_jobs, metavar="N|auto", help="Jobs to submit (1)."
+    ),
+    click.option("--queue", "jobs_queue", help="Queue, or partition, of the jobs."),
+    click.option("--account", "jobs_account", help="What the jobs are charged to."),
+    click.option("--walltime", "jobs_walltime", help="Of each job, as the batch system takes it."),
+    click.option("--job-memory", "jobs_memory", help="Of each job, as 16GB (default)."),
+    click.option("--job-cores", "jobs_cores", type=int, help="Of each job; default 4."),
+    click.option("--gpus-per-job", "jobs_gpus", type=int, help="A worker on each; default 0."),
+    click.option(
+        "--job-setup",
+        "jobs_setup",
+        multiple=True,
+        help="Shell before the worker, such as 'module load cuda'; can be repeated.",
     ),
     *_LOUDNESS,
 )
@@ -218,8 +241,10 @@ def prepare(options: dict[str, Any]) -> Settings:
     flags = {
         f"cluster.{name}" if name in in_cluster else name: value
         for name, value in options.items()
-        if name not in here
+        if name not in here and value != ()
     }
+    for name in [name for name in flags if name.startswith("jobs_")]:
+        flags[f"cluster.jobs.{name.removeprefix('jobs_')}"] = flags.pop(name)
     flags["cluster.kind"] = flags.pop("cluster_kind")
     return load_settings(options["config"], flags)
 

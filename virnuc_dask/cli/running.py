@@ -23,10 +23,12 @@ from virnuc_dask.cli.options import (
     take_restart,
 )
 from virnuc_dask.cli.terminal import say
+from virnuc_dask.cluster.job_scripts import job_script
 from virnuc_dask.config import GENE_CALLERS
 from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.planning import dry_run
 from virnuc_dask.run import Run, predict, run
+from virnuc_dask.tables.folder import RunFolder
 
 _WIDEST_ID = 60  # letters of a record's id in the summary
 
@@ -80,6 +82,8 @@ def run_command(inputs: tuple[str, ...], out: Path, dry: bool, **options: Any) -
             f"{read_info(find(settings.model)).units.parts}; "
             f"model set {settings.model}. Nothing was written."
         )
+        if settings.cluster.batch_system is not None:
+            say(f"Each job:\n{job_script(settings.cluster, RunFolder(out).jobs)}")
         return
     quiet = options["quiet"]
     done = run(

@@ -15,6 +15,7 @@ from virnuc_dask.cluster.addresses import free_port, note_on_access
 from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.given import connect_given, refuse_missing_files
 from virnuc_dask.cluster.gpus import count_gpus, gpu_memory_bytes, why_no_dask_cuda
+from virnuc_dask.cluster.job_scripts import refuse_unsubmittable
 from virnuc_dask.cluster.start_up import (
     refuse_small_address_space,
     refuse_unstartable,
@@ -53,8 +54,8 @@ FOR_WORKERS = {
 class Connection:
     """A cluster, or none.
 
-    ``kind`` is ``none``, ``cpu``, ``cuda`` or ``given`` (not started here); ``settings`` have
-    everything that was automatic decided.
+    ``kind`` is ``none``, ``cpu``, ``cuda``, a batch system or ``given`` (not started here);
+    ``settings`` have everything that was automatic decided.
     """
 
     client: Client | None
@@ -80,7 +81,7 @@ class Connection:
     def __str__(self) -> str:
         if self.client is None:
             return "In this process, without Dask workers."
-        kind = {"cpu": "CPU", "cuda": "GPU", "given": "Dask"}[self.kind]
+        kind = {"cpu": "CPU", "cuda": "GPU"}.get(self.kind, "Dask")
         return f"{self.workers} {kind} worker(s), dashboard {self.dashboard}"
 
 
@@ -140,7 +141,7 @@ def connect(
     with reached(settings, client) as running:
         if running is not None:
             note = note_on_access(running.scheduler_info()["address"])
-            yield Connection(running, GIVEN, settings, note)
+            yield Connection(running, settings.batch_system or GIVEN, settings, note)
             return
     kind, settings, note = _decide(settings)
     if kind == "none":
@@ -163,6 +164,9 @@ def refuse_impossible(settings: ClusterSettings) -> None:
         If the workers could not write their temporary files, or would run the caller's script.
     """
     kind, settings, _ = _decide(settings)
+    if settings.batch_system:
+        refuse_unsubmittable(settings)
+        return
     if kind == "cuda":
         _count_gpu_workers(settings)
     if kind != GIVEN:
@@ -173,8 +177,13 @@ def refuse_impossible(settings: ClusterSettings) -> None:
 
 
 def device_of(settings: ClusterSettings) -> str:
-    """``cpu`` or ``cuda``: what computes where this machine does, as far as its driver can tell."""
+    """``cpu`` or ``cuda``: what computes where this machine does, as far as its driver can tell.
+
+    Of a batch system's jobs what they ask for; their workers are asked once they have come.
+    """
     kind, settings, _ = _decide(settings)
+    if settings.batch_system:
+        return "cuda" if settings.jobs.gpus and settings.device != "cpu" else "cpu"
     if "cpu" in (kind, settings.device):
         return "cpu"
     asked = "cuda" in (kind, settings.device)
@@ -244,7 +253,7 @@ def _started(
     kind: str, settings: ClusterSettings, weight_bytes: int, partitions: int | None
 ) -> Iterator[tuple[Client, ClusterSettings]]:
     prepare_torch()
-    start = _start_cuda if kind == "cuda" else _start_cpu
+    start = {"cuda": _start_cuda, "cpu": _start_cpu}[kind]
     with starting(), dask.config.set(FOR_WORKERS):
         cluster, settings = start(settings, weight_bytes, partitions)
     # A nanny starts its worker again whenever that dies. A cluster that finds a worker missing 15 s
@@ -335,9 +344,9 @@ def _common(settings: ClusterSettings) -> dict[str, Any]:
 
 def _wait_for_workers(client: Client, settings: ClusterSettings) -> None:
     try:
-        client.wait_for_workers(1, timeout=settings.worker_timeout_s)
+        client.wait_for_workers(1, timeout=settings.patience_s)
     except TimeoutError as error:
         raise NoClusterError(
-            f"no worker came within {settings.worker_timeout_s:.0f} s. Wait longer (setting "
+            f"no worker came within {settings.patience_s:.0f} s. Wait longer (setting "
             "cluster.worker_timeout_s), or ask for fewer (--workers), and continue with --resume."
         ) from error

@@ -47,7 +47,7 @@ def hardware_of(settings: ClusterSettings, client: Client | None) -> Hardware:
     """
     if client is None:
         return Hardware(_device_here(settings), this_processor())
-    found = _ask(client, settings.worker_timeout_s)
+    found = _ask(client, settings.patience_s)
     if settings.device == "cpu":
         return _weakest("cpu", found)
     gpus = [each for each in found if each.device == "cuda"]

@@ -65,7 +65,7 @@ def executing(
                 connection.client,
                 retries,
                 lambda task: partition_graph(task, plugin.name, persistent=lifetime.persistent),
-                WorkerWatch(connection.client, journal, connection.settings.worker_timeout_s),
+                WorkerWatch(connection.client, journal, connection.settings.patience_s),
                 in_flight=connection.in_flight,
             )
         ) as receipts,

@@ -2,7 +2,7 @@
 
 import os
 
-_VARIABLES = {
+VARIABLES = {
     # With its default, MKL takes another route for matrices of 5 to 11 rows when it has more than
     # one thread, and results differ in the last bit from one number of threads to the next. This
     # costs nothing measurable. Held by tests/modelsets/test_modelset.py.
@@ -19,5 +19,5 @@ def prepare_torch() -> None:
 
     Workers inherit it: LocalCUDACluster overwrites the environment it is given as an argument.
     """
-    for name, value in _VARIABLES.items():
+    for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)

@@ -18,6 +18,8 @@ from virnuc_dask.errors import CannotWriteError
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import PartitionTask, Rows
 
+# Marks of what this process computes now.
+_current: set[Path] = set()
 # What a mark is of, besides some rows.
 WHOLE, CONTROL, PREDICT = "whole", "control", "predict"
 # A whole partition can be hit by the death of another one beside it; a chunk is given up for no
@@ -62,11 +64,13 @@ class CrashMarks:
         try:
             mark.parent.mkdir(exist_ok=True)
             mark.touch()
+            _current.add(mark)
         except OSError as error:
             raise CannotWriteError(f"{mark}: cannot be written: {error.strerror}.") from error
         try:
             yield
         finally:
+            _current.discard(mark)
             mark.unlink(missing_ok=True)
 
     def deaths(self, what: str = WHOLE) -> int:
@@ -83,6 +87,12 @@ class CrashMarks:
         """Remove the marks of a partition that is computed."""
         for mark in self.folder.glob(f"{self.partition}.*.attempt"):
             mark.unlink(missing_ok=True)
+
+
+def forgive_death() -> None:
+    """Take back the marks of what this process computes: it will be ended, whatever that is."""
+    for mark in list(_current):
+        mark.unlink(missing_ok=True)
 
 
 def rows_name(rows: Rows) -> str:

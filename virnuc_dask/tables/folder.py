@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -29,6 +30,7 @@ _OUTPUTS = (
     "prediction_results_highestscore.csv",
     "failed.tsv",
 )
+_OF_JOBS = ("virnuc*", "worker-*", ".dask-jobqueue*")  # logs, certificates
 _LOCK = ".lock"
 _STAGE = ".virnuc-plan"  # a plan in the making
 _TABLE = re.compile(r"part-(\d{5,})\.parquet")
@@ -73,6 +75,11 @@ class RunFolder:
     def log(self) -> Path:
         """Events of the runs here, one JSON object a line."""
         return self.path / "run.log.jsonl"
+
+    @property
+    def jobs(self) -> Path:
+        """What the jobs of a batch system wrote; as the log, the folder's history."""
+        return self.path / "jobs"
 
     @property
     def token(self) -> Path:
@@ -209,9 +216,10 @@ class RunFolder:
         """Remove a run with its log; the folder stays if anything else is in it."""
         if self.is_run:
             self.clear()
-            for path in (self.log, self.path / _LOCK):
+            of_jobs = itertools.chain(*(self.jobs.glob(name) for name in _OF_JOBS))
+            for path in (self.log, self.path / _LOCK, *of_jobs):
                 path.unlink(missing_ok=True)
-            for place in (*(self.path / name for name in _TABLES), self.path):
+            for place in (self.jobs, *(self.path / name for name in _TABLES), self.path):
                 _remove_if_empty(place)
 
     def sweep(self) -> None:
