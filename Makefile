@@ -9,6 +9,7 @@ IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 # What `make test` runs. On macOS "not slow and not faults": processes end otherwise there.
 MARKS ?= not slow and not slurm
+SLURM_TESTS ?=
 
 .PHONY: demo test test-slow test-faults test-slurm check docs clean
 
@@ -31,7 +32,7 @@ test-faults: .venv/ready
 # A real Slurm, which the tests start on this machine and stop again.
 test-slurm: .venv/ready
 	@command -v sbatch > /dev/null || { echo "First: apt-get install slurm-wlm munge"; exit 1; }
-	$(BIN)/python -m pytest -m slurm --timeout 600 --durations 20 tests/slurm
+	$(BIN)/python -m pytest -m slurm -k "$(SLURM_TESTS)" --timeout 600 --durations 20 tests/slurm
 
 check: .venv/ready
 	$(BIN)/ruff check

@@ -67,7 +67,7 @@ _FRAME_LENGTHS_NT = (150, 200, 300, 500)
 _PIECES = 80_000  # whose frames are learnt from
 _NOISE_SHARE = 0.02  # of the genes that the classifier learns from
 _FIGURES = "figures.json"
-_FEWEST_CALLED = 500  # prokaryote contigs that a share of one in a hundred is told from
+_FEWEST_CALLED = 500  # prokaryote contigs that so small a share is told from
 
 Called = tuple[tuple[float, float], ...]
 """Pairs of a length in nt and a probability: see `ContigModelSpec`."""
