@@ -17,6 +17,7 @@ from virnuc_dask.lab.recipe import (
     FitSettings,
     FragmentSettings,
     Recipe,
+    RegionSettings,
     SplitSettings,
     WordSettings,
 )
@@ -35,6 +36,7 @@ CODON = dict(
 )
 LETTERS = {"phage": "ACDEFGHIKLM", "prokaryote": "HIKLMNPQRSTVWY", "noise": "".join(CODON)}
 GENES_OF_ONE, RESIDUES = 2, 60
+INSERTIONS = 30
 
 
 def toy(folder, rng, fragments=360):
@@ -53,6 +55,8 @@ def toy(folder, rng, fragments=360):
             {
                 "fragment": np.arange(fragments),
                 "class": kind,
+                "record": [f"{of} of {number}" for of, number in zip(kind, fold, strict=True)],
+                "round": np.zeros(fragments, np.int8),
                 "group": [f"g{number // 6}" for number in range(fragments)],
                 "length_nt": length,
                 "fold": fold,
@@ -87,6 +91,7 @@ def recipe(tmp_path_factory):
         words=WordSettings(rounds=2, draws=500),
         classifier=ClassifierSettings(hidden=4, steps=40, batch=64),
         contigs=ContigSettings(seeds=1, trees=10, fewest_in_leaf=5),
+        regions=RegionSettings(insertions=INSERTIONS),
     )
     return Recipe(
         data=DataSettings(table="t.tsv", phage=("p.fa",), prokaryote=("b.fa",)),
@@ -124,6 +129,7 @@ def test_it_is_a_model_set(trained, recipe):
     assert all(0 < chance <= 1 for _, chance in info.contig_model.called)
     model = ContigModel.load(folder / "contig_model.safetensors")
     assert set(model.readers) == {GENES, FRAMES}
+    assert model.regions.weight[0] > 0
     assert model.readers[GENES].columns == 1 + len(info.evidence)
     assert 45 not in model.viral_models.tolist()
     assert 56 in model.viral_models.tolist()
@@ -140,6 +146,11 @@ def test_it_was_measured_on_what_was_held_out(trained):
     assert "frames, new groups" in figures
     card = (folder / "README.md").read_text()
     assert "phage against prokaryote | 300 | 40, 60" in card
+    regions = figures["regions, new groups"]
+    assert regions["all insertions"]["records"] == INSERTIONS
+    assert regions["all insertions"]["found"] > 0.5
+    assert regions["prokaryotes alone"]["megabases"] > 0.02
+    assert f"all insertions | {INSERTIONS} | {regions['all insertions']['found']:.1%}" in card
     assert read_info(folder).quality["300"]["viruses"] == 40
 
 

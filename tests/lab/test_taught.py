@@ -11,6 +11,8 @@ def texts(tmp_path):
     """A gene of each of five fragments, then four markers."""
     fragments = {
         "class": ["phage", "prokaryote", "phage", "phage", "prokaryote"],
+        "record": ["p:5-8", "b", "p:0-5", "p:5-8", "b"],
+        "round": pa.array([0, 0, 0, 1, 0], pa.int8()),
         "group": ["a", "a", "b", "c", "a"],
         "length_nt": [300] * 5,
         "fold": pa.array([0, 1, -1, -2, 0], pa.int8()),
@@ -62,3 +64,10 @@ def test_a_phage_is_in_no_group_of_its_hosts_nor_of_markers(texts):
 def test_markers_are_kinds_of_their_own(texts):
     kinds = ["viral_marker", "other_marker", "transcript", "viral_marker"]
     assert texts.kind[5:].tolist() == kinds
+
+
+def test_tiles_of_a_genome_and_one_round_belong_together(texts, tmp_path):
+    genome = Fragments.read(tmp_path / "fragments.parquet").genome.tolist()
+    assert genome[0] == genome[2] != genome[3]
+    assert genome[1] == genome[4]
+    assert len(set(genome)) == 3

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virnuc_dask.modelsets.region_model import RegionModel
+from virnuc_dask.modelsets.region_model import RegionModel, structure
 from virnuc_dask.stages.regions import number_runs, viral_probability, with_regions
 from virnuc_dask.tables import schemas
 
@@ -128,7 +128,15 @@ def test_without_a_model_of_regions_there_are_none():
 
 @pytest.mark.parametrize(
     "change",
-    [{"enter": 0.0}, {"leave": 1.0}, {"most": 51.0}, {"least_genes": 0}, {"bias": float("nan")}],
+    [
+        {"enter": 0.0},
+        {"leave": 1.0},
+        {"most": 51.0},
+        {"least_genes": 0},
+        {"bias": float("nan")},
+        {"structure": np.zeros(3)},
+        {"structure": np.array([np.inf, 0.0])},
+    ],
 )
 def test_a_model_that_cannot_be_is_refused(change):
     with pytest.raises(ValueError, match="regions"):
@@ -136,6 +144,35 @@ def test_a_model_that_cannot_be_is_refused(change):
 
 
 def test_a_model_comes_back_from_its_arrays():
-    again = RegionModel.of(MODEL.arrays())
-    assert again.weight.tolist() == MODEL.weight.tolist()
-    assert replace(again, weight=MODEL.weight) == MODEL
+    model = replace(MODEL, structure=np.array([0.5, -0.25]))
+    again = RegionModel.of(model.arrays())
+    assert again.weight.tolist() == model.weight.tolist()
+    assert again.structure.tolist() == [0.5, -0.25]
+    assert replace(again, weight=MODEL.weight, structure=MODEL.structure) == MODEL
+
+
+def test_a_file_without_structure_looks_at_evidence_alone():
+    arrays = MODEL.arrays()
+    del arrays["structure"]
+    assert RegionModel.of(arrays).structure.tolist() == [0, 0]
+
+
+def test_structure_is_the_mean_of_both_neighbours_of_a_record():
+    record = np.array([0, 0, 0, 0, 5, 7, 7])
+    start = np.array([0, 100, 250, 900, 0, 0, 95])
+    end = np.array([100, 200, 500, 990, 90, 105, 300])
+    strand = np.array(["+", "+", "-", "-", "+", "-", "-"])
+    closeness, same = structure(record, start, end, strand).T
+    assert closeness.tolist() == [0.5, 0.75, -0.75, -1, 0, 0.5, 0.5]
+    assert same.tolist() == [0.5, 0, 0, 0.5, 0, 0.5, 0.5]
+    assert structure(*(column[:0] for column in (record, start, end, strand))).shape == (0, 2)
+
+
+def test_neighbours_on_the_same_strand_make_a_region():
+    genes = genes_of([0.3] * 8, [0] * 8)
+    strands = {alike: ["+"] * 8 if alike else ["+", "-"] * 4 for alike in (True, False)}
+    model = replace(MODEL, structure=np.array([0.0, 1.0]))
+    for alike, strand in strands.items():
+        at = genes.column_names.index("strand")
+        _, regions = with_regions(genes.set_column(at, "strand", pa.array(strand)), model)
+        assert len(regions) == alike

@@ -16,19 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from virnuc_dask.lab.recipe import ContigSettings
 from virnuc_dask.modelsets.contig_model import Logistic, Trees
 from virnuc_dask.modelsets.gene_sums import Floats, GeneColumns
-from virnuc_dask.modelsets.region_model import RegionModel
 from virnuc_dask.sequences.gene_columns import START_TYPES
 
 _STEPS = 400
 _LEAST_DEVIATION = 1e-9
-# A genome of 3,000 genes has a few prophages of some 50 genes.
-_REGIONS: dict[str, Any] = {
-    "most": 4.0,
-    "initial": 0.1,
-    "enter": 0.002,
-    "leave": 0.02,
-    "least_genes": 5,
-}
 
 Flags = NDArray[np.bool_]
 
@@ -117,20 +108,6 @@ def fit_trees(
         for number in range(settings.seeds)
     ]
     return trees_of(boosters)
-
-
-def fit_regions(evidence: NDArray[np.float32], is_virus: Flags, chance: Floats) -> RegionModel:
-    """Fit what a gene's evidence says of its being viral, from genes weighed by ``chance``.
-
-    How often regions begin and end is not fitted: fragments of viruses are virus from end to end.
-    """
-    rows = np.flatnonzero(chance)
-    virus, weight = is_virus[rows], chance[rows]
-    # Both sides as heavy: what is fitted is a likelihood ratio.
-    weight = weight / np.where(virus, weight[virus].sum(), weight[~virus].sum())
-    model = LogisticRegression(max_iter=_STEPS)
-    model.fit(evidence[rows], virus, sample_weight=weight * len(rows) / 2)
-    return RegionModel(model.coef_[0].astype(np.float64), float(model.intercept_[0]), **_REGIONS)
 
 
 def trees_of(boosters: list[lightgbm.Booster]) -> Trees:

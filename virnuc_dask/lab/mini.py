@@ -30,14 +30,15 @@ from safetensors.torch import save_file as save_tensors
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.words import CLASSES, KNOWN_VALUES
 from virnuc_dask.errors import OutputExistsError
-from virnuc_dask.lab import gene_classifier, short_pieces
+from virnuc_dask.lab import gene_classifier, insertions, region_figures, short_pieces
 from virnuc_dask.lab.contig_figures import Judged, figures
-from virnuc_dask.lab.contig_fit import fit_regions, gene_columns
+from virnuc_dask.lab.contig_fit import gene_columns
 from virnuc_dask.lab.mini_card import card
 from virnuc_dask.lab.out_of_fold import Source, gather, learn_words, part_of
 from virnuc_dask.lab.prepare import Prepared, prepare
 from virnuc_dask.lab.read_contigs import Contigs, Learnt, learn_reader
 from virnuc_dask.lab.recipe import NOISE, PROPHAGE, Recipe, read_recipe
+from virnuc_dask.lab.region_fit import fit_regions
 from virnuc_dask.lab.taught import TEST, Flags, Fragments
 from virnuc_dask.lab.weighed_words import chances
 from virnuc_dask.modelsets.calibration import probability
@@ -128,6 +129,7 @@ def train(recipe: Recipe, *, force: bool = False) -> Path:
     if not (measured / _FIGURES).exists():
         parts = _learn(material, part >= 0, recipe)
         found = _measure(material, parts, part == TEST)
+        found |= _measure_regions(material, parts, recipe)
         _write(recipe, source, parts, found, TEST, measured)
         with written_whole(measured / _FIGURES) as stream:
             stream.write(json.dumps(found, indent=2).encode())
@@ -218,11 +220,9 @@ def _learn(material: Material, is_used: Flags, recipe: Recipe) -> ModelParts:
         )
         for reading, of in contigs.items()
     }
-    regions = fit_regions(
-        _evidence(classifier, material.gene_features),
-        material.fragments.is_virus[genes["fragment"].to_numpy()],
-        _gene_chances(material, genes, is_used, recipe),
-    )
+    drawn = _drawn(material, is_used, recipe)
+    evidence = _evidence(classifier, material.gene_features)
+    regions = fit_regions(drawn, evidence, recipe.fit.regions.most_false)
     readers = {reading: one.reader for reading, one in learnt.items()}
     model = ContigModel(readers, material.viral_models, regions)
     called = _called(contigs[GENES], learnt[GENES], material.fragments, recipe)
@@ -320,6 +320,23 @@ def _measure(material: Material, parts: ModelParts, is_test: Flags) -> dict[str,
             if rows.any():
                 found[f"{reading}, {name}"] = figures(judged.take(rows), rule)
     return found
+
+
+def _measure_regions(material: Material, parts: ModelParts, recipe: Recipe) -> dict[str, Any]:
+    """Figures of regions, in the tests' new groups and new species."""
+    fragments, model = material.fragments, parts.contig_model.regions
+    evidence, found = _evidence(parts.classifier, material.gene_features), {}
+    for name, fold in (("new groups", TEST), ("new species", TEST - 1)):
+        drawn = _drawn(material, fragments.fold == fold, recipe)
+        if model and len(drawn.insertions):
+            found[f"regions, {name}"] = region_figures.figures(model, evidence, drawn)
+    return found
+
+
+def _drawn(material: Material, is_used: Flags, recipe: Recipe) -> insertions.Drawn:
+    genes = pq.read_table(material.genes, columns=list(insertions.COLUMNS))
+    many = recipe.fit.regions.insertions
+    return insertions.draw(material.fragments, genes, is_used, many, recipe.seed)
 
 
 def _judged(learnt: Learnt, contigs: Contigs, fragments: Fragments) -> Judged:

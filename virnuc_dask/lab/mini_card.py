@@ -16,9 +16,13 @@ _TESTS = {
     "frames, new species": "Short pieces by frames, new species of groups that were trained on",
     "frames, prophages": "Short pieces of prophages by frames",
 }
+_REGIONS = {
+    "regions, new groups": "Regions: phages put into prokaryotes, groups that were held out whole",
+    "regions, new species": "Regions: new species of groups that were trained on",
+}
 
 
 def card(recipe: Recipe, found: dict[str, Any], called: tuple[tuple[float, float], ...]) -> str:
     """Markdown: what the set is, how it was measured, and how good it is."""
     values = {"recipe": recipe, "found": found, "called": called}
-    return render("pretrained.md", **values, tests=_TESTS, pairs=PAIRS)
+    return render("pretrained.md", **values, tests=_TESTS, regions=_REGIONS, pairs=PAIRS)

@@ -242,6 +242,18 @@ class CalibrationSettings(Section):
 
 
 @checked
+class RegionSettings(Section):
+    """How regions are learnt and measured: on phages that are put into prokaryotes."""
+
+    insertions: Annotated[int, Field(ge=4)] = setting(
+        600, "Of each fold; for every four a phage is alone."
+    )
+    most_false: Annotated[float, Field(gt=0)] = setting(
+        0.75, "Regions in a megabase of prokaryotes without a phage."
+    )
+
+
+@checked
 class FitSettings(Section):
     """All that is learnt from the fragments' genes."""
 
@@ -249,6 +261,7 @@ class FitSettings(Section):
     classifier: ClassifierSettings = Field(default_factory=ClassifierSettings)
     contigs: ContigSettings = Field(default_factory=ContigSettings)
     calibration: CalibrationSettings = Field(default_factory=CalibrationSettings)
+    regions: RegionSettings = Field(default_factory=RegionSettings)
 
 
 @checked

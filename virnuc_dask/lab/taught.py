@@ -28,6 +28,7 @@ class Fragments:
 
     kind: NDArray[np.str_]
     group: NDArray[np.int64]
+    genome: NDArray[np.int64]  # those of one, and one round of cuts, follow each other
     length_nt: NDArray[np.float64]
     fold: NDArray[np.int8]
     is_doubtful: Flags
@@ -42,6 +43,7 @@ class Fragments:
         return cls(
             kind=kind,
             group=_groups(table["group"], kind),
+            genome=_genomes(table),
             length_nt=table["length_nt"].to_numpy().astype(np.float64),
             fold=table["fold"].to_numpy(),
             is_doubtful=table["doubtful"].to_numpy(),
@@ -122,3 +124,11 @@ def _groups(column: pa.ChunkedArray, kind: NDArray[np.str_]) -> NDArray[np.int64
     """A number for each group of each kind: a phage's group is not its host's."""
     names = np.char.add(np.char.add(kind, "|"), _texts(column))
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def _genomes(fragments: pa.Table) -> NDArray[np.int64]:
+    """A number for each genome and round: tiles are named by their genome and their place."""
+    names = [record.partition(":")[0] for record in fragments["record"].to_pylist()]
+    rounds = fragments["round"].to_pylist()
+    of = [f"{name} {number}" for name, number in zip(names, rounds, strict=True)]
+    return np.unique(np.array(of, np.str_), return_inverse=True)[1].astype(np.int64)

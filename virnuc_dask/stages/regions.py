@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from virnuc_dask.modelsets.region_model import Floats, RegionModel
+from virnuc_dask.modelsets.region_model import Floats, RegionModel, structure
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.vectors import from_column
 
@@ -40,14 +41,32 @@ def with_regions(genes: pa.Table, model: RegionModel | None) -> tuple[pa.Table, 
     number = np.zeros(len(genes), np.int64)
     chance = np.full(len(genes), np.nan)
     if model is not None:
-        chance = viral_probability(model.log_ratio(from_column(genes, "evidence")), record, model)
-        number = number_runs(chance >= 0.5, record, model.least_genes)
+        chance, number = find(from_column(genes, "evidence"), _neighbours(genes), record, model)
     columns = [
         *genes.select(schemas.GENES.names[:-2]).columns,
         pa.array(chance, pa.float32(), from_pandas=True),  # not a number is null
         pa.array(number, pa.int32(), mask=number == 0),
     ]
     return pa.table(columns, schema=schemas.GENES), _regions(genes, number, chance)
+
+
+def find(
+    evidence: NDArray[np.float32], neighbours: Floats, record: IntArray, model: RegionModel
+) -> tuple[Floats, IntArray]:
+    """Each gene's probability to be viral, and its region's number, as `number_runs`.
+
+    Parameters
+    ----------
+    neighbours
+        `region_model.structure` of the genes.
+    """
+    chance = viral_probability(model.log_ratio(evidence, neighbours), record, model)
+    return chance, number_runs(chance >= 0.5, record, model.least_genes)
+
+
+def _neighbours(genes: pa.Table) -> Floats:
+    record, start, end = (genes[n].to_numpy() for n in ("record_index", "start", "end"))
+    return structure(record, start, end, pc.equal(genes["strand"], "+").to_numpy())
 
 
 def viral_probability(log_ratio: Floats, record: IntArray, model: RegionModel) -> Floats:

@@ -1,0 +1,116 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from virnuc_dask.lab.insertions import draw
+from virnuc_dask.lab.taught import Fragments
+
+GENES_OF_ONE, FRAGMENT_NT, OF_ONE = 6, 3_000, 6
+EVERY = np.ones(14 * OF_ONE, bool)
+
+
+@pytest.fixture(scope="module")
+def fragments():
+    """Of two folds: five phages of 18 kb, three of them of one group, and two prokaryotes."""
+    genome = np.repeat(np.arange(14), OF_ONE)
+    kind = np.where(genome % 7 < 5, "phage", "prokaryote")
+    many = len(genome)
+    doubtful = (kind == "prokaryote") & (np.arange(many) % OF_ONE == OF_ONE - 1)
+    return Fragments(
+        kind=kind,
+        group=np.where(genome % 7 < 3, genome - genome % 7, genome),
+        genome=genome,
+        length_nt=np.full(many, float(FRAGMENT_NT)),
+        fold=np.where(genome < 7, 0, -1).astype(np.int8),
+        is_doubtful=doubtful,
+        is_prophage=np.zeros(many, bool),
+        source=np.full(many, "x"),
+    )
+
+
+@pytest.fixture
+def genes(fragments):
+    """Genes of 450 nt, 50 nt apart."""
+    fragment = np.repeat(np.arange(len(fragments.kind)), GENES_OF_ONE)
+    start = np.tile(np.arange(GENES_OF_ONE) * 500, len(fragments.kind))
+    columns = {"fragment": fragment, "start": start, "end": start + 450}
+    columns["strand"] = np.where(fragment % 3, 1, -1).astype(np.int8)
+    columns |= dict.fromkeys(("partial_left", "partial_right"), np.zeros(len(fragment), bool))
+    return pa.table(columns)
+
+
+def each(records):
+    return np.split(records, np.flatnonzero(np.diff(records["record"])) + 1)
+
+
+def test_a_stretch_of_a_phage_is_between_genes_of_one_prokaryote_of_its_fold(fragments, genes):
+    drawn = each(draw(fragments, genes, EVERY, 40, seed=1).insertions)
+    assert [one["record"][0] for one in drawn] == list(range(80))
+    for one in drawn:
+        fragment, is_viral = genes["fragment"].to_numpy()[one["gene"]], one["is_viral"]
+        assert len(set(fragments.fold[fragment])) == 1
+        viral = np.flatnonzero(is_viral)
+        assert viral[0] > 0
+        assert viral[-1] == viral[0] + len(viral) - 1 < len(one) - 1
+        for inside in (is_viral, ~is_viral):
+            assert len(set(fragments.genome[fragment[inside]])) == 1
+            assert (np.diff(one["gene"][inside]) == 1).all()
+        assert (fragments.kind[fragment] == np.where(is_viral, "phage", "prokaryote")).all()
+        assert not fragments.is_doubtful[fragment].any()
+
+
+def test_genes_keep_lengths_distances_and_strands(fragments, genes):
+    for one in each(draw(fragments, genes, EVERY, 20, seed=2).insertions):
+        assert one["start"][0] == 0
+        assert (one["end"] - one["start"] == 450).all()
+        within = np.diff(one["is_viral"]) == 0
+        assert set(np.diff(one["start"])[within]) == {500}
+        assert (one["start"][1:] >= one["end"][:-1]).all()
+        assert (one["strand"] == genes["strand"].to_numpy()[one["gene"]]).all()
+        viral = one[one["is_viral"]]
+        assert 4_000 < viral["end"][-1] - viral["start"][0] <= 18_000
+
+
+def test_what_is_not_used_is_not_drawn(fragments, genes):
+    is_used = fragments.fold == -1
+    for records in draw(fragments, genes, is_used, 10, seed=1):
+        assert is_used[genes["fragment"].to_numpy()[records["gene"]]].all()
+    assert not any(map(len, draw(fragments, genes, fragments.kind == "phage", 10, seed=1)))
+
+
+def test_no_group_rules(fragments, genes):
+    drawn = draw(fragments, genes, fragments.fold == 0, 4_000, seed=1).phages
+    first = np.array([one["gene"][0] for one in each(drawn)])
+    group = fragments.group[genes["fragment"].to_numpy()[first]]
+    # Each of its three phages is drawn less often than one of another group.
+    assert np.mean(group == 0) == pytest.approx(np.sqrt(3) / (np.sqrt(3) + 2), abs=0.05)
+
+
+def test_the_same_seed_draws_the_same(fragments, genes):
+    one, same, other = (draw(fragments, genes, EVERY, 9, seed).insertions for seed in (1, 1, 2))
+    assert one.tolist() == same.tolist()
+    assert one.tolist() != other.tolist()
+
+
+def test_prokaryotes_alone_are_whole_but_for_what_is_doubtful(fragments, genes):
+    hosts = draw(fragments, genes, EVERY, 1, seed=1).hosts
+    assert len(each(hosts)) == 4
+    assert len(hosts) == len(set(hosts["gene"])) == 4 * (OF_ONE - 1) * GENES_OF_ONE
+    assert not hosts["is_viral"].any()
+    assert each(hosts)[1]["start"].tolist() == list(range(0, 15_000, 500))
+
+
+def test_a_gene_that_two_fragments_share_is_one(fragments, genes):
+    """It is as long as both parts; the longer one stands for it."""
+    column = {name: genes[name].to_numpy().copy() for name in genes.column_names}
+    column["strand"][:] = 1
+    column["end"][GENES_OF_ONE - 1 :: GENES_OF_ONE] = FRAGMENT_NT
+    column["partial_right"][GENES_OF_ONE - 1 :: GENES_OF_ONE] = True
+    column["partial_left"][::GENES_OF_ONE] = True
+    host = each(draw(fragments, pa.table(column), fragments.fold == 0, 1, seed=1).hosts)[0]
+    assert len(host) == (OF_ONE - 1) * (GENES_OF_ONE - 1) + 1
+    assert host["gene"].tolist() == [
+        g for g in range(host["gene"][0], host["gene"][0] + 30) if g % 6 or g == host["gene"][0]
+    ]
+    assert host["end"][5] - host["start"][5] == 500 + 450
+    assert host["start"][6] == 3_500
