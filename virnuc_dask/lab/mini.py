@@ -281,7 +281,7 @@ def _contigs_of_frames(material: Material, classifier: Classifier) -> Contigs:
 def _called(contigs: Contigs, learnt: Learnt, fragments: Fragments, recipe: Recipe) -> Called:
     """The probability from which on few enough prokaryote contigs of a length are called viruses.
 
-    It never rises with length.
+    It never rises with length, and ends at one half, from twice the longest of these lengths on.
     """
     settings = recipe.fit.calibration
     known = fragments.judged_kind[contigs.fragment] == "prokaryote"
@@ -295,7 +295,9 @@ def _called(contigs: Contigs, learnt: Learnt, fragments: Fragments, recipe: Reci
         chance = round(float(probability(np.array([highest]))[0]), 4)
         middle = round(float(np.sqrt(least_nt * end_nt)), 1)
         pairs.append((middle, min([chance, *(earlier for _, earlier in pairs)])))
-    return tuple(pairs) or ((1, 0.5),)
+    if not pairs:
+        return ((1, 0.5),)
+    return (*pairs, (2.0 * settings.called_bounds_nt[-1], min(0.5, pairs[-1][1])))
 
 
 def _measure(material: Material, parts: ModelParts, is_test: Flags) -> dict[str, Any]:
