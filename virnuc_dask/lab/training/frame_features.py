@@ -94,6 +94,16 @@ class PartitionFrames(NamedTuple):
         """The record index of each frame."""
         return np.asarray(self.chunks["record_index"].to_numpy()[self.chunk_row])
 
+    def of_records(self, chosen: NDArray[np.bool_]) -> PartitionFrames:
+        """The chunks and frames of some records alone; ``chosen`` is by record index."""
+        kept = chosen[self.chunks["record_index"].to_numpy()]
+        frames = self.frames.filter(pa.array(kept[self.chunk_row]))
+        row = (np.cumsum(kept) - 1)[frames["chunk_row"].to_numpy()]
+        place = frames.schema.get_field_index("chunk_row")
+        field = frames.schema.field(place)
+        frames = frames.set_column(place, field, pa.array(row, field.type))
+        return PartitionFrames(frames, self.chunks.filter(pa.array(kept)), self.first_chunk)
+
     def supported(self, coding: CodingIndex) -> NDArray[np.bool_]:
         """Which frames a CDS supports."""
         row = self.chunk_row

@@ -18,7 +18,7 @@ from virnuc_dask.lab.training.classifier_report import ClassifierReport, PartCou
 from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe, Fitted
 from virnuc_dask.lab.training.frame_features import FrameSet, LabelledRun
 from virnuc_dask.lab.training.groups import PARTS, TEST, VALIDATION, Split
-from virnuc_dask.lab.training.held_out import HeldOut, call_part, score_part
+from virnuc_dask.lab.training.held_out import HeldOut, score_part
 from virnuc_dask.lab.training.new_modelset import write_modelset
 from virnuc_dask.lab.training.training_records import TrainingRecords
 from virnuc_dask.modelsets.calibration import Calibration
@@ -94,7 +94,8 @@ def write_trained(folder: Path, origin: Origin, material: Material, learned: Lea
     info = write_modelset(origin.base, folder, origin.name, length, learned.classifier)
     models = _classifier_of(folder, info)
     calibration = _calibrate(score_part(material.run, VALIDATION, models))
-    levels = _levels(material.run, models, learned.contigs, CallRule(calibration))
+    test = score_part(material.run, TEST, models)
+    levels = _levels(test, CallRule(calibration), learned.contigs)
     report = _report(origin, material, learned, levels, calibration)
     (folder / "README.md").write_text(report.card(), encoding="utf-8")
     text = json.dumps(report.as_json(), indent=1) + "\n"
@@ -130,18 +131,15 @@ def _calibrate(validation: HeldOut) -> Calibration | None:
     return calibrate.fit(contigs, is_virus)
 
 
-def _levels(
-    run: LabelledRun, models: ModelSet, contigs: LearnedContigs | None, rule: CallRule
-) -> dict[str, Level]:
+def _levels(test: HeldOut, rule: CallRule, contigs: LearnedContigs | None) -> dict[str, Level]:
     """What is measured on the test part; with a contig model records without it as well."""
-    test = score_part(run, TEST, models)
     levels = {"frames": test.frames}
     if test.supported is not None:
         levels["frames_in_cds"] = test.frames.where(test.supported)
-    levels |= {"chunks": test.chunks, "contigs": test.contigs(rule.calibration)}
+    levels |= {"chunks": test.chunks, "contigs": test.contigs(rule)}
     if contigs is not None:
         levels["contigs_by_mean"] = levels["contigs"]
-        levels["contigs"] = call_part(run, TEST, models, replace(rule, contig_model=contigs.model))
+        levels["contigs"] = test.contigs(replace(rule, contig_model=contigs.model))
     return levels
 
 
