@@ -47,7 +47,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class Dataset:
     """The records, their split, and the run with their features."""
 
     records: TrainingRecords
@@ -83,7 +83,7 @@ class TrainedSet:
     report: ClassifierReport
 
 
-def write_trained(folder: Path, origin: Origin, material: Material, learned: Learned) -> TrainedSet:
+def write_trained(folder: Path, origin: Origin, dataset: Dataset, learned: Learned) -> TrainedSet:
     """Write the model set with its card into ``folder``, replacing an unfinished one.
 
     What is calibrated and measured are the scores of the written files, made by the functions that
@@ -93,10 +93,10 @@ def write_trained(folder: Path, origin: Origin, material: Material, learned: Lea
     length = origin.chunk_length
     info = write_modelset(origin.base, folder, origin.name, length, learned.classifier)
     models = _classifier_of(folder, info)
-    calibration = _calibrate(score_part(material.run, VALIDATION, models))
-    test = score_part(material.run, TEST, models)
+    calibration = _calibrate(score_part(dataset.run, VALIDATION, models))
+    test = score_part(dataset.run, TEST, models)
     levels = _levels(test, CallRule(calibration), learned.contigs)
-    report = _report(origin, material, learned, levels, calibration)
+    report = _report(origin, dataset, learned, levels, calibration)
     (folder / "README.md").write_text(report.card(), encoding="utf-8")
     text = json.dumps(report.as_json(), indent=1) + "\n"
     (folder / "training.json").write_text(text, encoding="utf-8")
@@ -145,23 +145,23 @@ def _levels(test: HeldOut, rule: CallRule, contigs: LearnedContigs | None) -> di
 
 def _report(
     origin: Origin,
-    material: Material,
+    dataset: Dataset,
     learned: Learned,
     levels: dict[str, Level],
     calibration: Calibration | None,
 ) -> ClassifierReport:
     base = read_info(origin.base)
-    before = score_part(material.run, TEST, _classifier_of(origin.base, base))
+    before = score_part(dataset.run, TEST, _classifier_of(origin.base, base))
     return ClassifierReport(
         name=origin.name,
         base=f"{base.name} {base.version}",
         base_checksum=base.checksum,
         chunk_length=origin.chunk_length,
         command=origin.command,
-        files=material.records.files,
-        left_out=material.records.left_out,
+        files=dataset.records.files,
+        left_out=dataset.records.left_out,
         groups=origin.groups,
-        parts=_counts(material, learned, levels["frames"]),
+        parts=_counts(dataset, learned, levels["frames"]),
         cds_only="frames_in_cds" in levels,
         recipe=origin.recipe,
         best=learned.fitted.best,
@@ -175,12 +175,12 @@ def _report(
     )
 
 
-def _counts(material: Material, learned: Learned, test: Level) -> tuple[PartCounts, ...]:
+def _counts(dataset: Dataset, learned: Learned, test: Level) -> tuple[PartCounts, ...]:
     frames = (learned.training.is_virus, learned.validation.is_virus, test.is_virus)
-    part_of, is_virus = material.split.part, material.records.is_virus
+    part_of, is_virus = dataset.split.part, dataset.records.is_virus
     return tuple(
         PartCounts(groups, _by_class(is_virus[part_of == part]), _by_class(frames[part]))
-        for part, groups in zip(range(len(PARTS)), material.split.groups, strict=True)
+        for part, groups in zip(range(len(PARTS)), dataset.split.groups, strict=True)
     )
 
 

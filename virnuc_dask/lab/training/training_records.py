@@ -6,7 +6,7 @@ import csv
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import chain, compress, starmap
 from pathlib import Path
 
 import numpy as np
@@ -120,19 +120,31 @@ def gather_records(
         elif cds_only:
             raise UsageError(f"{path}: --cds-only needs GenBank files, whose CDS it reads.")
     gathered, files = _Gathered(groups), []
-    everything = fasta.with_name(f"{fasta.name}.all")
-    with everything.open("wb") as stream:
-        for path, genbank in annotated.items():
-            before, spans = len(gathered.digest), len(gathered.spans)
-            for entry in _entries(path, genbank):
-                gathered.add(entry)
-                stream.write(f">{entry.id}\n{entry.dna}\n".encode())
-            if cds_only and len(gathered.spans) == spans:
-                raise BadInputError(f"{path}: has no CDS with a codon; leave --cds-only out.")
-            lengths, digest = gathered.length_nt[before:], sha256(Path(path))
-            counts = len(lengths), sum(lengths)
-            files.append(DataFile(Path(path).name, path in virus, genbank, *counts, digest))
-    return _without_repeats(gathered, everything, fasta, tuple(files), cds_only)
+    for path, genbank in annotated.items():
+        before, spans = len(gathered.digest), len(gathered.spans)
+        for entry in _entries(path, genbank):
+            gathered.add(entry)
+        if cds_only and len(gathered.spans) == spans:
+            raise BadInputError(f"{path}: has no CDS with a codon; leave --cds-only out.")
+        lengths = gathered.length_nt[before:]
+        about = (path in virus, genbank, len(lengths), sum(lengths))
+        files.append(DataFile(Path(path).name, *about, sha256(Path(path))))
+    is_virus = np.repeat([file.is_virus for file in files], [file.records for file in files])
+    length_nt = np.array(gathered.length_nt, np.int64)
+    kept, left_out = _choose(np.array(gathered.digest, np.uint64), is_virus, length_nt)
+    _require_both(is_virus[kept], left_out)
+    with written_whole(fasta) as stream:
+        for entry in compress(chain.from_iterable(starmap(_entries, annotated.items())), kept):
+            stream.write(f">{entry.id}\n{entry.dna}\n".encode())
+    return TrainingRecords(
+        fasta=fasta,
+        files=tuple(files),
+        left_out=left_out,
+        is_virus=is_virus[kept],
+        length_nt=length_nt[kept],
+        group=np.array(gathered.group, np.int64)[kept] if groups is not None else None,
+        coding=_coding(gathered.spans, kept, length_nt[kept]) if cds_only else None,
+    )
 
 
 def _entries(path: str, genbank: bool) -> Iterator[AnnotatedRecord]:
@@ -141,31 +153,13 @@ def _entries(path: str, genbank: bool) -> Iterator[AnnotatedRecord]:
     return (AnnotatedRecord(record.id, record.dna, ()) for record in read_records([path]))
 
 
-def _without_repeats(
-    gathered: _Gathered, everything: Path, fasta: Path, files: tuple[DataFile, ...], cds_only: bool
-) -> TrainingRecords:
-    is_virus = np.repeat([file.is_virus for file in files], [file.records for file in files])
-    length_nt = np.array(gathered.length_nt, np.int64)
-    kept, left_out = _choose(np.array(gathered.digest, np.uint64), is_virus, length_nt)
-    for name, count in (("virus", is_virus[kept].sum()), ("others", (~is_virus[kept]).sum())):
-        if not count:
+def _require_both(is_virus: NDArray[np.bool_], left_out: LeftOut) -> None:
+    for name, side in (("virus", is_virus), ("others", ~is_virus)):
+        if not side.any():
             raise BadInputError(
                 f"no record of {name} is left to learn from (repeated: {left_out.repeated}, in "
                 f"both classes: {left_out.contradictory}, empty: {left_out.empty})."
             )
-    with written_whole(fasta) as stream:
-        for record in compress(read_records([str(everything)]), kept):
-            stream.write(f">{record.id}\n{record.dna}\n".encode())
-    everything.unlink()
-    return TrainingRecords(
-        fasta=fasta,
-        files=files,
-        left_out=left_out,
-        is_virus=is_virus[kept],
-        length_nt=length_nt[kept],
-        group=np.array(gathered.group, np.int64)[kept] if gathered.groups is not None else None,
-        coding=_coding(gathered.spans, kept, length_nt[kept]) if cds_only else None,
-    )
 
 
 def _choose(
