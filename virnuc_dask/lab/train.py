@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -151,8 +152,8 @@ def train(
     base = find(settings.model)
     info, settings = _decided(base, out, settings)
     job = _Job(
-        virus=tuple(map(os.fspath, virus)),
-        other=tuple(map(os.fspath, other)),
+        virus=tuple(os.fspath(file) for file in virus),
+        other=tuple(os.fspath(file) for file in other),
         out=out,
         settings=settings,
         options=options or TrainingOptions(),
@@ -256,8 +257,8 @@ def _features(job: _Job) -> Dataset:
     records = gather_records(job.virus, job.other, fasta, groups=groups, cds_only=cds_only)
     split = _split(job, records)
     folder = job.run_folder
-    how = {"resume": job.resume, "force": job.force}
-    run([fasta], folder.path, settings=job.settings, console=job.console, **how).require_complete()
+    how: dict[str, Any] = {"resume": job.resume, "force": job.force, "console": job.console}
+    run([fasta], folder.path, settings=job.settings, **how).require_complete()
     if (plan := read_plan(folder)) is None:
         raise BadTableError(f"{folder.path}: lost its plan; start anew with --force.")
     labelled = LabelledRun(plan, records.is_virus, records.length_nt, split.part, records.coding)

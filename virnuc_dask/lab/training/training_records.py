@@ -77,18 +77,22 @@ class _Gathered:
     group: array[int] = field(default_factory=lambda: array("q"))
     spans: list[NDArray[np.int64]] = field(default_factory=list)  # columns as `FrameSpans`
 
-    def add(self, entry: AnnotatedRecord) -> None:
-        """Take in a record."""
-        if entry.coding:
-            record = len(self.digest)
-            rows = [(record, span.start, span.end, span.strand == "R") for span in entry.coding]
-            self.spans.append(np.array(rows, np.int64))
-        self.length_nt.append(len(entry.dna))
-        self.digest.append(dna_digest(entry.dna))
-        if self.groups is not None:
-            if entry.id not in self.groups:
-                raise UsageError(f"--groups: no group for record {entry.id!r}; give it one.")
-            self.group.append(self.groups[entry.id])
+    def read(self, path: str, is_virus: bool, genbank: bool) -> DataFile:
+        """Take in the records of a file."""
+        before = len(self.digest)
+        for entry in _entries(path, genbank):
+            if entry.coding:
+                rows = [(len(self.digest), s.start, s.end, s.strand == "R") for s in entry.coding]
+                self.spans.append(np.array(rows, np.int64))
+            self.length_nt.append(len(entry.dna))
+            self.digest.append(dna_digest(entry.dna))
+            if self.groups is not None:
+                if entry.id not in self.groups:
+                    raise UsageError(f"--groups: no group for record {entry.id!r}; give it one.")
+                self.group.append(self.groups[entry.id])
+        lengths = self.length_nt[before:]
+        counts = len(lengths), sum(lengths)
+        return DataFile(Path(path).name, is_virus, genbank, *counts, sha256(Path(path)))
 
 
 def gather_records(
@@ -114,21 +118,13 @@ def gather_records(
     """
     check_classes(virus, other)
     annotated = {path: is_genbank(path) for path in (*virus, *other)}
-    for path, genbank in annotated.items():
-        if genbank:
-            require_biopython(path)
-        elif cds_only:
-            raise UsageError(f"{path}: --cds-only needs GenBank files, whose CDS it reads.")
+    _require_annotation(annotated, cds_only)
     gathered, files = _Gathered(groups), []
     for path, genbank in annotated.items():
-        before, spans = len(gathered.digest), len(gathered.spans)
-        for entry in _entries(path, genbank):
-            gathered.add(entry)
+        spans = len(gathered.spans)
+        files.append(gathered.read(path, path in virus, genbank))
         if cds_only and len(gathered.spans) == spans:
             raise BadInputError(f"{path}: has no CDS with a codon; leave --cds-only out.")
-        lengths = gathered.length_nt[before:]
-        about = (path in virus, genbank, len(lengths), sum(lengths))
-        files.append(DataFile(Path(path).name, *about, sha256(Path(path))))
     is_virus = np.repeat([file.is_virus for file in files], [file.records for file in files])
     length_nt = np.array(gathered.length_nt, np.int64)
     kept, left_out = _choose(np.array(gathered.digest, np.uint64), is_virus, length_nt)
@@ -151,6 +147,14 @@ def _entries(path: str, genbank: bool) -> Iterator[AnnotatedRecord]:
     if genbank:
         return read_genbank(path)
     return (AnnotatedRecord(record.id, record.dna, ()) for record in read_records([path]))
+
+
+def _require_annotation(files: Mapping[str, bool], cds_only: bool) -> None:
+    for path, genbank in files.items():
+        if genbank:
+            require_biopython(path)
+        elif cds_only:
+            raise UsageError(f"{path}: --cds-only needs GenBank files, whose CDS it reads.")
 
 
 def _require_both(is_virus: NDArray[np.bool_], left_out: LeftOut) -> None:
