@@ -97,9 +97,9 @@ def write_trained(folder: Path, origin: Origin, dataset: Dataset, learned: Learn
     test = score_part(dataset.run, TEST, models)
     levels = _levels(test, CallRule(calibration), learned.contigs)
     report = _report(origin, dataset, learned, levels, calibration)
-    (folder / "README.md").write_text(report.card(), encoding="utf-8")
     text = json.dumps(report.as_json(), indent=1) + "\n"
-    (folder / "training.json").write_text(text, encoding="utf-8")
+    for name, content in (("README.md", report.card()), ("training.json", text)):
+        (folder / name).write_text(content, encoding="utf-8")
     if learned.contigs is not None:
         learned.contigs.model.save(folder / _CONTIG_MODEL.file)
     finished = replace(
