@@ -3,7 +3,6 @@ import pytest
 
 from virnuc_dask.lab.contig_figures import (
     Judged,
-    calibration_error,
     discoveries,
     figures,
     separation,
@@ -30,8 +29,13 @@ def test_recall_is_where_so_many_others_are_called():
 
 def test_evidence_that_holds_what_it_says_has_no_error(known):
     evidence, is_virus = known
-    assert calibration_error(evidence, is_virus) < 0.01
-    assert calibration_error(evidence + 2, is_virus) > 0.05
+    kind, length = np.where(is_virus, "phage", "prokaryote"), np.full(20_000, 3000.0)
+    errors = [
+        figures(Judged(kind, length, evidence + shift, length), CallRule())["by_length"]["3000"]
+        for shift in (0, 2)
+    ]
+    assert errors[0]["calibration_error"] < 0.01
+    assert errors[1]["calibration_error"] > 0.05
 
 
 @pytest.mark.parametrize("prevalence", [0.5, 0.1])

@@ -60,8 +60,8 @@ def evaluate_command(
 ) -> None:
     """Measure how well model sets (SET: a folder) that read frames tell viruses from all else.
 
-    --virus and --other take FASTA or FASTQ files, plain or compressed; each file is a group of its
-    own in the report.
+    --virus and --other take FASTA or FASTQ files, plain or compressed; each file is a group
+    in the report.
     """
     if not sets:
         raise click.UsageError(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.quality.figures import Flags, auroc, calibration_error
 from virnuc_dask.lab.recipe import NOISE, PROPHAGE, VIRUSES
 from virnuc_dask.modelsets.calibration import (
     estimate_prevalence,
@@ -33,8 +34,7 @@ _BINS = 10
 _NOMINAL = 0.1
 _SAMPLES = 20
 _DECIMALS = 4
-
-Flags = NDArray[np.bool_]
+_LONG_NT = 3000
 
 
 class Judged(NamedTuple):
@@ -61,22 +61,11 @@ def figures(contigs: Judged, rule: CallRule) -> dict[str, Any]:
 
 def separation(evidence: Floats, is_virus: Flags) -> dict[str, float]:
     """AUROC, and recall where 1 % and 5 % of the others are called too."""
-    from sklearn.metrics import roc_auc_score
-
-    found = {"auroc": float(roc_auc_score(is_virus, evidence))}
+    found = {"auroc": auroc(evidence, is_virus)}
     for percent in (1, 5):
         highest = np.quantile(evidence[~is_virus], 1 - percent / 100)
         found[f"recall_at_{percent}"] = float((evidence[is_virus] > highest).mean())
     return {name: round(value, _DECIMALS) for name, value in found.items()}
-
-
-def calibration_error(evidence: Floats, is_virus: Flags) -> float:
-    """Mean difference of probability and share of viruses, both sides as heavy, in ten bins."""
-    weight = np.where(is_virus, 0.5 / is_virus.sum(), 0.5 / (~is_virus).sum())
-    chance = probability(evidence)
-    place = np.minimum((chance * _BINS).astype(np.int64), _BINS - 1)
-    off = np.bincount(place, weight * (chance - is_virus), _BINS)
-    return round(float(np.abs(off).sum()), _DECIMALS)
 
 
 def discoveries(
@@ -101,47 +90,51 @@ def discoveries(
 def _of_length(contigs: Judged) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, (viruses, others) in PAIRS.items():
-        chosen = contigs.take(np.isin(contigs.kind, (*viruses, *others)))
-        is_virus = np.isin(chosen.kind, viruses)
+        evidence, is_virus = _sides(contigs, viruses, others)
         if _are_enough(is_virus):
-            found[name] = separation(chosen.evidence, is_virus) | _numbers(is_virus)
-    chosen = contigs.take(np.isin(contigs.kind, ("phage", "prokaryote")))
-    is_virus = chosen.kind == "phage"
+            counts = {"viruses": int(is_virus.sum()), "others": int((~is_virus).sum())}
+            found[name] = separation(evidence, is_virus) | counts
+    evidence, is_virus = _sides(contigs, ("phage",), ("prokaryote",))
     if _are_enough(is_virus):
-        found["calibration_error"] = calibration_error(chosen.evidence, is_virus)
+        error = calibration_error(probability(evidence), is_virus, _BINS)
+        found["calibration_error"] = round(error, _DECIMALS)
         found["q_values"] = {
-            str(share): discoveries(chosen.evidence, is_virus, share) for share in PREVALENCES
+            str(share): discoveries(evidence, is_virus, share) for share in PREVALENCES
         }
     return found
 
 
+def _sides(
+    contigs: Judged, viruses: tuple[str, ...], others: tuple[str, ...]
+) -> tuple[Floats, Flags]:
+    """Evidence of these kinds, and which of it is a virus's."""
+    chosen = contigs.take(np.isin(contigs.kind, (*viruses, *others)))
+    return chosen.evidence, np.isin(chosen.kind, viruses)
+
+
 def _calls(contigs: Judged, rule: CallRule) -> dict[str, dict[str, float]]:
     """Of each kind and of contigs short and long: shares called virus, and unsure."""
+    is_long = contigs.length_nt >= _LONG_NT
     found = {}
-    for name, rows in (
-        ("below 3000 nt", contigs.length_nt < 3000),
-        ("3000 nt and more", contigs.length_nt >= 3000),
-    ):
+    for name, rows in ((f"below {_LONG_NT} nt", ~is_long), (f"{_LONG_NT} nt and more", is_long)):
         for kind in (*VIRUSES, PROPHAGE, "prokaryote", "plasmid", "eukaryote", NOISE):
             chosen = contigs.take(rows & (contigs.kind == kind))
             if len(chosen.evidence):
-                unsure = chosen.reliability < rule.reliable
-                virus = probability(chosen.evidence) >= rule.threshold(chosen.length_nt)
-                virus &= ~unsure
-                found[f"{kind}, {name}"] = {
-                    "contigs": len(chosen.evidence),
-                    "virus": round(float(virus.mean()), _DECIMALS),
-                    "unsure": round(float(unsure.mean()), _DECIMALS),
-                    "virus_a_megabase": round(
-                        float(virus.sum() / chosen.length_nt.sum() * 1e6), _DECIMALS
-                    ),
-                }
+                found[f"{kind}, {name}"] = _called(chosen, rule)
     return found
+
+
+def _called(contigs: Judged, rule: CallRule) -> dict[str, float]:
+    unsure = contigs.reliability < rule.reliable
+    virus = (probability(contigs.evidence) >= rule.threshold(contigs.length_nt)) & ~unsure
+    shares = {
+        "virus": virus.mean(),
+        "unsure": unsure.mean(),
+        "virus_a_megabase": virus.sum() / contigs.length_nt.sum() * 1e6,
+    }
+    rounded = {name: round(float(share), _DECIMALS) for name, share in shares.items()}
+    return {"contigs": len(virus)} | rounded
 
 
 def _are_enough(is_virus: Flags) -> bool:
     return bool(min(is_virus.sum(), (~is_virus).sum()) >= _FEWEST)
-
-
-def _numbers(is_virus: Flags) -> dict[str, int]:
-    return {"viruses": int(is_virus.sum()), "others": int((~is_virus).sum())}

@@ -51,7 +51,7 @@ class Held:
     genomes: Sequence[Genome]
     folds: Sequence[int]
     known: Sequence[bool]  # whether it is known where in it there may be a prophage
-    doubtful: Spans  # which may be viral
+    possible_prophages: Spans
     prophages: Spans
 
 
@@ -91,14 +91,14 @@ def _listed(contigs: Iterable[Contig]) -> str:
 
 def _tiles(held: Held, rows: Iterable[int], test: str, length: int) -> Iterator[Contig]:
     """Tiles of the genomes in ``rows`` that are what their class says."""
-    doubtful = _by_genome(held.doubtful)
+    possible = _by_genome(held.possible_prophages)
     for row in rows:
         genome = held.genomes[row]
         whole = _span(row, 0, len(genome.dna))
         yield from (
             contig
             for contig in _cut(held, whole, test, length)
-            if genome.kind in VIRUSES or not _overlaps(doubtful[row], contig.start, contig.end)
+            if genome.kind in VIRUSES or not _overlaps(possible[row], contig.start, contig.end)
         )
 
 

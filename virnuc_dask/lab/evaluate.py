@@ -71,7 +71,7 @@ def evaluate(
     sets
         Names or folders of model sets; the others are compared with the first.
     virus, other
-        FASTA or FASTQ files of viral and of other records. Each file is a group of its own.
+        FASTA or FASTQ files of viral and of other records. Each file is one group.
     out
         Folder of the evaluation. One that holds an evaluation already needs ``resume`` or
         ``force``.
@@ -79,7 +79,7 @@ def evaluate(
         Where and how to compute; ``model``, ``length`` and ``features`` are not looked at, and
         ``gene_caller`` only for sets that read genes.
     lengths
-        Chunk lengths, each a run of its own; default: the first of each set. A set that reads genes
+        Chunk lengths, each for one run; default: the first of each set. A set that reads genes
         has one run, whatever they are.
     console
         Where to draw progress bars.

@@ -100,16 +100,16 @@ def contigs_of(drawn: Drawn, frames: ScoredFrames, records: Labelled, seed: int)
 
 def learn(drawn: Drawn, frames: ScoredFrames, records: Labelled, seed: int) -> ContigModel:
     """Fit the contig model, calibrated by contigs of folds that it had not seen."""
-    is_virus, nobody = records.is_virus[drawn.record], np.zeros(len(drawn.record), np.bool_)
+    is_virus, never = records.is_virus[drawn.record], np.zeros(len(drawn.record), np.bool_)
     fragments = Fragments(
         kind=np.where(is_virus, VIRUSES[0], _OTHERS),
         group=records.group[drawn.record],
         genome=drawn.record,
         length_nt=drawn.length_nt.astype(np.float64),
         fold=records.fold[drawn.record],
-        is_doubtful=nobody,
-        is_prophage=nobody,
-        source=np.full(len(nobody), ""),
+        is_doubtful=never,
+        is_prophage=never,
+        source=np.full(len(never), ""),
     )
     known_nt = {records.chunk_nt, *CalibrationSettings().lengths_nt}
     lengths_nt = tuple(nt for nt in sorted(known_nt) if nt >= records.chunk_nt)
@@ -117,7 +117,7 @@ def learn(drawn: Drawn, frames: ScoredFrames, records: Labelled, seed: int) -> C
         contigs_of(drawn, frames, records, seed),
         fragments,
         fragments.fold,
-        ~nobody,
+        ~never,
         ContigSettings(),
         CalibrationSettings(lengths_nt=lengths_nt),
         seed,

@@ -310,10 +310,10 @@ class _Making:
             and (genome.kind not in _HIDES or row in cut_ones)
             for row, genome in enumerate(self.genomes)
         ]
-        doubtful, found = (
+        possible, found = (
             self.suspicious(flags) for flags in (self.doubts.doubtful, self.doubts.prophage)
         )
-        held = contigs.Held(self.genomes, self.folds, known, doubtful, found)
+        held = contigs.Held(self.genomes, self.folds, known, possible, found)
         drawn = contigs.draw(held, self.recipe.tests)
         contigs.write(drawn, self.genomes, prepared.tests)
         done = pa.table({"contig": [contig.contig for contig in drawn]})

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -31,9 +32,9 @@ from virnuc_dask.lab.training.groups import (
     split_groups,
 )
 from virnuc_dask.lab.training.trained_set import (
+    Dataset,
     Learned,
     LearnedContigs,
-    Material,
     Origin,
     TrainedSet,
     write_trained,
@@ -75,6 +76,9 @@ class _Job:
     options: TrainingOptions
     base: Path
     info: ModelSetInfo  # of the base
+    resume: bool
+    force: bool
+    console: Console | None
 
     @property
     def work(self) -> Path:
@@ -85,8 +89,7 @@ class _Job:
     def scratch(self) -> tuple[Path, ...]:
         """Files that lie there besides the run and the model set until it is done."""
         frames = (f"{part}.float16" for part in PARTS)
-        names = (*frames, "records.fasta", "records.fasta.all")
-        return tuple(self.work / name for name in names)
+        return tuple(self.work / name for name in (*frames, "records.fasta"))
 
     @property
     def run_folder(self) -> RunFolder:
@@ -145,14 +148,28 @@ def train(
         If a partition failed.
     """
     _require_extra()
-    job = _job(virus, other, out, settings or Settings(), options or TrainingOptions())
+    settings = settings or Settings()
+    base = find(settings.model)
+    info, settings = _decided(base, out, settings)
+    job = _Job(
+        virus=tuple(os.fspath(file) for file in virus),
+        other=tuple(os.fspath(file) for file in other),
+        out=out,
+        settings=settings,
+        options=options or TrainingOptions(),
+        base=base,
+        info=info,
+        resume=resume,
+        force=force,
+        console=console,
+    )
     with writing(out):
-        _refuse_existing(job, resume=resume, force=force)
+        _refuse_existing(job)
         _refuse_loss(job, keep)
     with _held(job):
-        material = _features(job, resume=resume, force=force, console=console)
-        learned = _learn(job, material)
-        trained = write_trained(job.work / "modelset", job.origin, material, learned)
+        dataset = _features(job)
+        learned = _learn(job, dataset)
+        trained = write_trained(job.work / "modelset", job.origin, dataset, learned)
         put_in_place(trained.folder, out)
         if not job.options.keep_work:
             job.run_folder.remove()
@@ -166,39 +183,25 @@ def _require_extra() -> None:
         )
 
 
-def _job(
-    virus: Sequence[str | os.PathLike[str]],
-    other: Sequence[str | os.PathLike[str]],
-    out: Path,
-    settings: Settings,
-    options: TrainingOptions,
-) -> _Job:
-    base = find(settings.model)
+def _decided(base: Path, out: Path, settings: Settings) -> tuple[ModelSetInfo, Settings]:
     if out.resolve() == base:
         raise UsageError(f"{out}: is the model set to start from; choose another folder.")
-    # A false discovery rate is for calls, which nobody reads here, and needs a calibration.
     info = read_info(base)
     require_frames(info, "train")
     with reached(settings.cluster) as client:
         hardware = hardware_of(settings.cluster, client)
+    # A false discovery rate is for calls, which are not made here, and needs a calibration.
     settings = decided(replace(settings, features=True, fdr=None), info, hardware)
-    job = _Job(_texts(virus), _texts(other), out, settings, options, base, info)
-    chunk_length(settings, job.info)
-    return job
+    chunk_length(settings, info)
+    return info, settings
 
 
-def _texts(files: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
-    return tuple(os.fspath(file) for file in files)
-
-
-def _refuse_existing(job: _Job, *, resume: bool, force: bool) -> None:
+def _refuse_existing(job: _Job) -> None:
     """Nothing but a model set and what a training left is ever replaced."""
-    if job.out.exists() and not force:
+    if job.out.exists() and not job.force:
         raise OutputExistsError(f"{job.out}: exists already; replace it with --force.")
-    if job.out.exists() and not (job.out / MANIFEST).is_file():
-        raise OutputExistsError(f"{job.out}: is no model set; choose another folder.")
     _refuse_strangers(job)
-    if (job.work / "run").exists() and not (resume or force):
+    if (job.work / "run").exists() and not (job.resume or job.force):
         raise OutputExistsError(
             f"{job.work}: holds an earlier training. Continue it with --resume, or start anew with "
             "--force."
@@ -247,38 +250,27 @@ def _held(job: _Job) -> Iterator[None]:
                     job.work.rmdir()
 
 
-def _features(job: _Job, *, resume: bool, force: bool, console: Console | None) -> Material:
+def _features(job: _Job) -> Dataset:
     """Read and split the records, and make their feature tables."""
     groups = read_groups(job.options.groups) if job.options.groups else None
-    records = gather_records(
-        job.virus,
-        job.other,
-        job.work / "records.fasta",
-        groups=groups,
-        cds_only=job.options.cds_only,
-    )
+    fasta, cds_only = job.work / "records.fasta", job.options.cds_only
+    records = gather_records(job.virus, job.other, fasta, groups=groups, cds_only=cds_only)
     split = _split(job, records)
-    done = run(
-        [records.fasta],
-        job.run_folder.path,
-        settings=job.settings,
-        resume=resume,
-        force=force,
-        console=console,
-    )
-    done.require_complete()
-    plan = read_plan(job.run_folder)
-    if plan is None:
-        raise BadTableError(f"{job.run_folder.path}: lost its plan; start anew with --force.")
+    folder = job.run_folder
+    how: dict[str, Any] = {"resume": job.resume, "force": job.force, "console": job.console}
+    run([fasta], folder.path, settings=job.settings, **how).require_complete()
+    if (plan := read_plan(folder)) is None:
+        raise BadTableError(f"{folder.path}: lost its plan; start anew with --force.")
     labelled = LabelledRun(plan, records.is_virus, records.length_nt, split.part, records.coding)
-    return Material(records, split, labelled)
+    return Dataset(records, split, labelled)
 
 
 def _split(job: _Job, records: TrainingRecords) -> Split:
     group = records.group
     if group is None:
         _tell("looking for records that share a 31-mer")
-        group = similar_groups(lambda: _dna(records.fasta), records.length_nt)
+        fasta = [str(records.fasta)]
+        group = similar_groups(lambda: (r.dna for r in read_records(fasta)), records.length_nt)
     options = job.options
     split = split_groups(
         group, records.is_virus, records.usable_nt, options.shares, options.recipe.seed
@@ -294,13 +286,9 @@ def _split(job: _Job, records: TrainingRecords) -> Split:
     return split
 
 
-def _dna(fasta: Path) -> Iterator[str]:
-    return (record.dna for record in read_records([str(fasta)]))
-
-
-def _learn(job: _Job, material: Material) -> Learned:
+def _learn(job: _Job, dataset: Dataset) -> Learned:
     """Fit the classifier, here, on a GPU if there is one."""
-    scaling, training, validation = store_frames(material.run, job.work)
+    scaling, training, validation = store_frames(dataset.run, job.work)
     source = ModelSource.from_settings(job.settings, job.info, encoders=False)
     # Workers may have a GPU where this machine has none.
     device = resolve_device(replace(source, device="cpu" if source.device == "cpu" else "auto"))
@@ -316,7 +304,7 @@ def _learn(job: _Job, material: Material) -> Learned:
     def learn(frames: FrameSet) -> Classifier:
         return folded(fit_classifier(frames, validation, recipe, device).classifier, scaling)
 
-    contigs = _learn_contigs(job, material, training, learn)
+    contigs = _learn_contigs(job, dataset, training, learn)
     if contigs is None:
         _tell(
             "no contig model: too few training groups have records of several chunks; the mean of "
@@ -326,12 +314,12 @@ def _learn(job: _Job, material: Material) -> Learned:
 
 
 def _learn_contigs(
-    job: _Job, material: Material, training: FrameSet, learn: Callable[[FrameSet], Classifier]
+    job: _Job, dataset: Dataset, training: FrameSet, learn: Callable[[FrameSet], Classifier]
 ) -> LearnedContigs | None:
     """Fit the contig model to training records; None if too few are long enough."""
     from virnuc_dask.lab import frame_contigs
 
-    records, split, seed = material.records, material.split, job.options.recipe.seed
+    records, split, seed = dataset.records, dataset.split, job.options.recipe.seed
     weight = np.where(split.part == TRAINING, records.usable_nt, 0)
     shares = (1 / _FOLDS,) * _FOLDS
     try:
@@ -349,31 +337,26 @@ def _learn_contigs(
         f"{drawn.length_nt.min():,} to {drawn.length_nt.max():,} nt"
     )
     _tell(f"learning a contig model from {made_from}")
-    frames = score_unseen(material.run, training, fold, learn)
+    frames = score_unseen(dataset.run, training, fold, learn)
     return LearnedContigs(frame_contigs.learn(drawn, frames, labelled, seed), made_from)
 
 
 def _command(job: _Job) -> tuple[str, ...]:
     """The command that trains the same again, defaults spelt out."""
     options, recipe = job.options, job.options.recipe
-    shares = "/".join(f"{100 * share:g}" for share in options.shares)
-    return (
-        *("virnuc-dask", "train", "--virus", *job.virus, "--other", *job.other),
-        *(
-            "--model",
-            job.settings.model,
-            "-o",
-            str(job.out),
-            "--length",
-            str(chunk_length(job.settings, job.info)),
-        ),
-        *("--precision", job.settings.precision, "--split", shares),
-        *(("--groups", str(options.groups)) if options.groups else ()),
-        *(("--cds-only",) if options.cds_only else ()),
-        *(("--name", options.name) if options.name else ()),
-        *("--hidden", str(recipe.hidden), "--epochs", str(recipe.epochs)),
-        *("--patience", str(recipe.patience), "--seed", str(recipe.seed)),
-    )
+    given = {
+        "--model": job.settings.model,
+        "-o": job.out,
+        "--length": chunk_length(job.settings, job.info),
+        "--precision": job.settings.precision,
+        "--split": "/".join(f"{100 * share:g}" for share in options.shares),
+        "--groups": options.groups,
+        "--name": options.name or None,
+        **{f"--{name}": getattr(recipe, name) for name in ("hidden", "epochs", "patience", "seed")},
+    }
+    texts = (text for flag in given.items() if flag[1] is not None for text in map(str, flag))
+    files = ("--virus", *job.virus, "--other", *job.other)
+    return ("virnuc-dask", "train", *files, *texts, *(["--cds-only"] * options.cds_only))
 
 
 def _tell(line: str) -> None:

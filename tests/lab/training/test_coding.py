@@ -9,8 +9,8 @@ from Bio.Seq import Seq
 from Bio.SeqFeature import BeforePosition, CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
 
-from virnuc_dask.lab.training.coding import CodingIndex, CodingSpans, FrameSpans
-from virnuc_dask.lab.training.genbank import CodingSpan, read_genbank
+from virnuc_dask.lab.training.coding import CodingIndex, FrameSpans
+from virnuc_dask.lab.training.genbank import read_genbank
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.sequences.frames import find_frames
 
@@ -54,17 +54,17 @@ def kept(records, tmp_path_factory) -> set[tuple[str, int, str]]:
     """(record, chunk start, frame) of the supported frames, by way of a GenBank file."""
     path = tmp_path_factory.mktemp("genbank") / "records.gbk"
     SeqIO.write(records, path, "genbank")
-    spans, names, frames = CodingSpans(), [], []
+    spans, names, frames = [], [], []
     lengths = []
     for number, record in enumerate(read_genbank(str(path))):
-        spans.add(number, record.coding)
+        spans += [(number, span.start, span.end, span.strand == "R") for span in record.coding]
         lengths.append(len(record.dna))
         for start, end in chunk_spans(len(record.dna), CHUNK):
             for frame in find_frames([record.dna[start:end]])[0]:
                 names.append((record.id, start, frame.suffix))
                 frames.append((number, start, end, frame.strand == "R", frame.offset))
     record, start, end, is_reverse, offset = np.array(frames).T
-    index = CodingIndex(spans.arrays(), np.array(lengths))
+    index = CodingIndex(FrameSpans(*np.array(spans).T), np.array(lengths))
     supported = index.supports(
         FrameSpans.of_chunks(record, (start, end), is_reverse.astype(bool), offset)
     )
@@ -108,9 +108,8 @@ def test_they_are_those_whose_peptides_are_part_of_a_cds_translation(records, ke
 
 
 def test_a_frame_of_another_record_is_not_supported():
-    spans = CodingSpans()
-    spans.add(0, [CodingSpan(0, 99, "F")])
-    index = CodingIndex(spans.arrays(), np.array([100, 100]))
+    spans = FrameSpans(*np.array([[0, 0, 99, 0]]).T)
+    index = CodingIndex(spans, np.array([100, 100]))
     record, zero = np.array([0, 1]), np.array([0, 0])
     frames = FrameSpans.of_chunks(record, (zero, zero + 60), np.array([False, False]), zero)
     assert index.supports(frames).tolist() == [True, False]

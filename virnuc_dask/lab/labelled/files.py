@@ -109,6 +109,8 @@ def check_classes(virus: Sequence[str], other: Sequence[str]) -> None:
     ------
     UsageError
         If a class has no file, a file is given twice or is standard input.
+    BadInputError
+        If there is no such file.
     """
     for option, files in (("--virus", virus), ("--other", other)):
         if not files:
@@ -122,6 +124,8 @@ def check_classes(virus: Sequence[str], other: Sequence[str]) -> None:
         path = Path(file).resolve()
         if path in seen:
             raise UsageError(f"{file}: given twice; a file belongs to one class, once.")
+        if not path.is_file():
+            raise BadInputError(f"{file}: no such file.")
         seen.add(path)
 
 

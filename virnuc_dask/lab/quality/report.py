@@ -1,4 +1,4 @@
-"""Pages and model cards, from the templates in ``reports/``; what files hold is escaped."""
+"""Pages and model cards, from the templates in ``reports/``; pages escape what files hold."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def render(template: str, **values: Any) -> str:
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("virnuc_dask.lab.quality", "reports"),
-        autoescape=True,
+        autoescape=lambda name: name is not None and ".html" in name,
         undefined=StrictUndefined,
         finalize=_shown,
         trim_blocks=True,

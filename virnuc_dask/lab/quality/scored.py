@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from virnuc_dask.tables.plan import Plan, read_plan
 Indices = NDArray[np.int64]
 
 _CHUNK_COLUMNS = ("record_index", "start", "end", "score_others", "score_virus", "call")
+_FRAME_COLUMNS = ("chunk_row", "label", "score_virus")
 _CONTIG_COLUMNS = {
     "record_id": pa.string(),
     "length_nt": pa.int64(),
@@ -134,7 +136,13 @@ def read_scored(
 
 def _read_chunks(plan: Plan, is_virus: Flags, calibration: Calibration | None) -> Level:
     path = plan.folder.output("chunks.parquet")
-    table = read_table(path, plan.records_fingerprint, _CHUNK_COLUMNS)
+    return chunk_level(
+        read_table(path, plan.records_fingerprint, _CHUNK_COLUMNS), is_virus, calibration
+    )
+
+
+def chunk_level(table: pa.Table, is_virus: Flags, calibration: Calibration | None = None) -> Level:
+    """Rows of `schemas.CHUNKS`; ``is_virus`` is the label of every record."""
     virus, others = (
         table[name].to_numpy().astype(np.float64) for name in ("score_virus", "score_others")
     )
@@ -154,15 +162,23 @@ def _read_chunks(plan: Plan, is_virus: Flags, calibration: Calibration | None) -
 
 def _read_frames(plan: Plan, chunks: Level) -> Level:
     """Frames in the order of the chunks; the chunk table is all partitions, one after another."""
+    folder = plan.folder
+    tables = (
+        (read_table(folder.predictions(task.index), task.predictions, _FRAME_COLUMNS), task.chunks)
+        for task in plan.tasks()
+    )
+    return frame_level(tables, chunks)
+
+
+def frame_level(partitions: Iterable[tuple[pa.Table, int]], chunks: Level) -> Level:
+    """Rows of `schemas.PREDICTIONS`, with the number of chunks of each partition."""
     score, called, chunk = [np.empty(0)], [np.empty(0, np.bool_)], [np.empty(0, np.int64)]
     first = 0
-    for task in plan.tasks():
-        path = plan.folder.predictions(task.index)
-        table = read_table(path, task.predictions, ["chunk_row", "label", "score_virus"])
+    for table, count in partitions:
         score.append(table["score_virus"].to_numpy())
         called.append(_is_called(table["label"], VIRUS))
         chunk.append(table["chunk_row"].to_numpy().astype(np.int64) + first)
-        first += task.chunks
+        first += count
     of = np.concatenate(chunk)
     return replace(
         chunks.where(of),

@@ -7,14 +7,10 @@ protein. Told by position it needs no protein, and a chance match elsewhere does
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from virnuc_dask.lab.training.genbank import CodingSpan
 
 Ints = NDArray[np.int64]
 
@@ -38,34 +34,6 @@ class FrameSpans(NamedTuple):
         return cls(record, start, start + 3 * codons, is_reverse)
 
 
-class CodingSpans:
-    """Gathers the coding spans of records: 25 bytes a span."""
-
-    def __init__(self) -> None:
-        self._record, self._start, self._end = array("q"), array("q"), array("q")
-        self._is_reverse = array("b")
-
-    def __len__(self) -> int:
-        return len(self._record)
-
-    def add(self, record: int, spans: Iterable[CodingSpan]) -> None:
-        """Take in the spans of a record."""
-        for span in spans:
-            self._record.append(record)
-            self._start.append(span.start)
-            self._end.append(span.end)
-            self._is_reverse.append(span.strand == "R")
-
-    def arrays(self) -> FrameSpans:
-        """All spans."""
-        return FrameSpans(
-            np.array(self._record, np.int64),
-            np.array(self._start, np.int64),
-            np.array(self._end, np.int64),
-            np.array(self._is_reverse, np.bool_),
-        )
-
-
 class CodingIndex:
     """Looks up frames among the coding spans of records.
 
@@ -78,39 +46,30 @@ class CodingIndex:
     """
 
     def __init__(self, spans: FrameSpans, length_nt: Ints) -> None:
-        # Records end to end: one number for a position.
+        # Records end to end, once for each reading: one number for a position.
         self._origin = np.cumsum(length_nt) - length_nt
-        self.coding_nt = np.bincount(
-            spans.record, weights=spans.end - spans.start, minlength=len(length_nt)
-        )
-        reading, start, end = self._placed(spans)
-        self._merged = [
-            _merge(start[reading == number], end[reading == number]) for number in range(6)
-        ]
+        self._reading_nt = int(length_nt.sum()) + 1
+        length = spans.end - spans.start
+        self.coding_nt = np.bincount(spans.record, length, len(length_nt)).astype(np.int64)
+        starts, ends = self._placed(spans)
+        order = np.argsort(starts, kind="stable")
+        # Before all others a span without a base, so that every place has one before it.
+        starts = np.append(-1, starts[order])
+        furthest = np.maximum.accumulate(np.append(-1, ends[order]))
+        # Spans that touch are one: it ends before the next that does not.
+        begins = np.append(True, starts[1:] > furthest[:-1])
+        self._starts, self._ends = starts[begins], furthest[np.roll(begins, -1)]
 
     def supports(self, frames: FrameSpans) -> NDArray[np.bool_]:
         """Which ``frames`` lie in a CDS of their strand and phase."""
-        reading, start, end = self._placed(frames)
-        supported = np.zeros(len(start), np.bool_)
-        for number, (starts, ends) in enumerate(self._merged):
-            here = np.flatnonzero(reading == number)
-            place = np.searchsorted(starts, start[here], side="right") - 1
-            inside = place >= 0
-            inside[inside] = ends[place[inside]] >= end[here][inside]
-            supported[here] = inside
+        start, end = self._placed(frames)
+        supported: NDArray[np.bool_] = (
+            self._ends[np.searchsorted(self._starts, start, side="right") - 1] >= end
+        )
         return supported
 
-    def _placed(self, spans: FrameSpans) -> tuple[Ints, Ints, Ints]:
-        """The reading (strand and phase, 0 to 5) of spans, and their place."""
-        origin = self._origin[spans.record]
-        return spans.start % 3 + 3 * spans.is_reverse, origin + spans.start, origin + spans.end
-
-
-def _merge(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
-    """Spans of one reading, those that touch made one; ascending."""
-    order = np.argsort(starts, kind="stable")
-    starts, furthest = starts[order], np.maximum.accumulate(ends[order])
-    begins = np.ones(len(starts), np.bool_)
-    begins[1:] = starts[1:] > furthest[:-1]
-    last = np.roll(begins, -1)  # a span begins after the last of those made one
-    return starts[begins], furthest[last]
+    def _placed(self, spans: FrameSpans) -> tuple[Ints, Ints]:
+        """Where spans begin and end among all positions of their reading: strand and phase."""
+        reading = spans.start % 3 + 3 * spans.is_reverse
+        origin = self._origin[spans.record] + reading * self._reading_nt
+        return origin + spans.start, origin + spans.end

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -94,6 +93,16 @@ class PartitionFrames(NamedTuple):
         """The record index of each frame."""
         return np.asarray(self.chunks["record_index"].to_numpy()[self.chunk_row])
 
+    def of_records(self, chosen: NDArray[np.bool_]) -> PartitionFrames:
+        """The chunks and frames of some records alone; ``chosen`` is by record index."""
+        kept = chosen[self.chunks["record_index"].to_numpy()]
+        frames = self.frames.filter(pa.array(kept[self.chunk_row]))
+        row = (np.cumsum(kept) - 1)[frames["chunk_row"].to_numpy()]
+        place = frames.schema.get_field_index("chunk_row")
+        field = frames.schema.field(place)
+        frames = frames.set_column(place, field, pa.array(row, field.type))
+        return PartitionFrames(frames, self.chunks.filter(pa.array(kept)), self.first_chunk)
+
     def supported(self, coding: CodingIndex) -> NDArray[np.bool_]:
         """Which frames a CDS supports."""
         row = self.chunk_row
@@ -130,42 +139,22 @@ def store_frames(run: LabelledRun, folder: Path) -> tuple[Scaling, FrameSet, Fra
         If a class has no frame in one of them.
     """
     scaling = _measure(run)
-    wanted = (TRAINING, VALIDATION)
-    paths = {part: folder / f"{PARTS[part]}.float16" for part in wanted}
-    rows: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {p: [] for p in wanted}
-    with ExitStack() as stack:
-        streams = {part: stack.enter_context(path.open("wb")) for part, path in paths.items()}
-        for frames in run.partitions():
-            for part in wanted:
-                here = _rows(run, frames, part)
-                scaled = (frames.values(here) - scaling.mean) / scaling.deviation
-                streams[part].write(scaled.clip(-_LARGEST, _LARGEST).astype(np.float16).tobytes())
-                chunk = frames.first_chunk + frames.chunk_row[here]
-                rows[part].append((frames.record[here], chunk))
-    training, validation = (
-        _opened(run, part, paths[part], len(scaling.mean), rows[part]) for part in wanted
-    )
+    training, validation = (_stored(run, part, scaling, folder) for part in (TRAINING, VALIDATION))
     return scaling, training, validation
 
 
 def _measure(run: LabelledRun) -> Scaling:
-    """Mean and deviation of the training frames, partition by partition (Chan et al., 1979)."""
-    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    """Mean and deviation of the training frames; a feature that never changes stays as it is."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler, count = StandardScaler(), 0
     for frames in run.partitions():
-        values = frames.values(_rows(run, frames, TRAINING)).astype(np.float64)
-        if not len(values):
-            continue
-        own = values.mean(axis=0)
-        apart, total = own - mean, count + len(values)
-        squares = (
-            squares + ((values - own) ** 2).sum(axis=0) + apart**2 * count * len(values) / total
-        )
-        mean = mean + apart * len(values) / total
-        count = total
+        if len(rows := _rows(run, frames, TRAINING)):
+            scaler.partial_fit(frames.values(rows).astype(np.float64))
+            count += len(rows)
     if not count:
         raise BadInputError("no training record has an open frame to learn from.")
-    deviation = np.sqrt(squares / count)
-    # A feature that never changes stays as it is.
+    mean, deviation = scaler.mean_, np.sqrt(scaler.var_)
     constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
     return Scaling(mean, np.where(constant, 1, deviation))
 
@@ -178,19 +167,22 @@ def _rows(run: LabelledRun, frames: PartitionFrames, part: int) -> NDArray[np.in
     return np.flatnonzero(chosen)
 
 
-def _opened(
-    run: LabelledRun,
-    part: int,
-    path: Path,
-    dim: int,
-    rows: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
-) -> FrameSet:
-    record, chunk = (np.concatenate([np.empty(0, np.int64), *of]) for of in zip(*rows, strict=True))
-    is_virus = run.is_virus[record]
-    for name, count in (("virus", is_virus.sum()), ("others", (~is_virus).sum())):
-        if not count:
+def _stored(run: LabelledRun, part: int, scaling: Scaling, folder: Path) -> FrameSet:
+    path = folder / f"{PARTS[part]}.float16"
+    record, chunk = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    with path.open("wb") as stream:
+        for frames in run.partitions():
+            rows = _rows(run, frames, part)
+            scaled = (frames.values(rows) - scaling.mean) / scaling.deviation
+            stream.write(scaled.clip(-_LARGEST, _LARGEST).astype(np.float16).tobytes())
+            record.append(frames.record[rows])
+            chunk.append(frames.first_chunk + frames.chunk_row[rows])
+    of_record = np.concatenate(record)
+    is_virus = run.is_virus[of_record]
+    for name, side in (("virus", is_virus), ("others", ~is_virus)):
+        if not side.any():
             raise BadInputError(
                 f"{PARTS[part]}: no record of {name} has an open frame; add records."
             )
-    features = np.memmap(path, np.float16, "r", shape=(len(record), dim))
-    return FrameSet(features, is_virus, chunk, record)
+    features = np.memmap(path, np.float16, "r", shape=(len(is_virus), len(scaling.mean)))
+    return FrameSet(features, is_virus, np.concatenate(chunk), of_record)

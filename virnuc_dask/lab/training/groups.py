@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import UsageError
-from virnuc_dask.sequences.bases import Kmers, kmers_of
+from virnuc_dask.lab.splits.kmers import Numbers, kmers_of
 
 PARTS = ("training", "validation", "test")
 TRAINING, VALIDATION, TEST = range(len(PARTS))
@@ -88,21 +88,20 @@ def _pieces(records: Iterable[str], piece_nt: int) -> Iterator[tuple[list[str], 
 
 def _kmers_of_pass(
     batches: Iterable[tuple[list[str], Ints]], number: int, passes: int
-) -> tuple[Kmers, Ints]:
+) -> tuple[Numbers, Ints]:
     """Those of the records' 31-mers whose hash falls to pass ``number``, and their records."""
     found, records = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for pieces, record_of in batches:
-        kmers, at = kmers_of("\n".join(pieces), K)
-        starts = np.cumsum([0, *(len(piece) + 1 for piece in pieces)])[:-1]
+        kmers, piece = kmers_of(pieces, K)
         hashed = (kmers * _MULTIPLIER) >> np.uint64(32)
         kept = np.flatnonzero(hashed % np.uint64(passes) == number)
         kept = kept[~_is_tandem_repeat(kmers[kept])]
         found.append(kmers[kept])
-        records.append(record_of[np.searchsorted(starts, at[kept], side="right") - 1])
+        records.append(record_of[piece[kept]])
     return np.concatenate(found), np.concatenate(records)
 
 
-def _is_tandem_repeat(kmers: Kmers) -> NDArray[np.bool_]:
+def _is_tandem_repeat(kmers: Numbers) -> NDArray[np.bool_]:
     repeats = np.zeros(len(kmers), np.bool_)
     for period in range(1, _LONGEST_PERIOD + 1):
         rest = np.uint64((1 << 2 * (K - period)) - 1)
@@ -112,16 +111,16 @@ def _is_tandem_repeat(kmers: Kmers) -> NDArray[np.bool_]:
 
 def _joined(first: Ints, left: Ints, right: Ints) -> Ints:
     """Join the groups of ``left[i]`` and ``right[i]``: each group is called by its least index."""
-    first = first.copy()
-    while True:
-        left, right = first[left], first[right]
-        apart = left != right
-        left, right = left[apart], right[apart]
-        if not len(left):
-            return first
-        np.minimum.at(first, np.maximum(left, right), np.minimum(left, right))
-        while not np.array_equal(first, shorter := first[first]):
-            first = shorter
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    records, left, right = len(first), first[left], first[right]
+    apart = left != right
+    ends = np.append(np.arange(records), left[apart]), np.append(first, right[apart])
+    joins = coo_array((np.ones(len(ends[0]), np.bool_), ends), (records, records))
+    _, group = connected_components(joins, directed=False)
+    _, least = np.unique(group, return_index=True)
+    return np.asarray(least[group], np.int64)
 
 
 @dataclass(frozen=True, slots=True)

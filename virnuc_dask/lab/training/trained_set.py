@@ -18,7 +18,7 @@ from virnuc_dask.lab.training.classifier_report import ClassifierReport, PartCou
 from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe, Fitted
 from virnuc_dask.lab.training.frame_features import FrameSet, LabelledRun
 from virnuc_dask.lab.training.groups import PARTS, TEST, VALIDATION, Split
-from virnuc_dask.lab.training.held_out import HeldOut, call_part, score_part
+from virnuc_dask.lab.training.held_out import HeldOut, score_part
 from virnuc_dask.lab.training.new_modelset import write_modelset
 from virnuc_dask.lab.training.training_records import TrainingRecords
 from virnuc_dask.modelsets.calibration import Calibration
@@ -47,7 +47,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class Dataset:
     """The records, their split, and the run with their features."""
 
     records: TrainingRecords
@@ -83,7 +83,7 @@ class TrainedSet:
     report: ClassifierReport
 
 
-def write_trained(folder: Path, origin: Origin, material: Material, learned: Learned) -> TrainedSet:
+def write_trained(folder: Path, origin: Origin, dataset: Dataset, learned: Learned) -> TrainedSet:
     """Write the model set with its card into ``folder``, replacing an unfinished one.
 
     What is calibrated and measured are the scores of the written files, made by the functions that
@@ -93,12 +93,13 @@ def write_trained(folder: Path, origin: Origin, material: Material, learned: Lea
     length = origin.chunk_length
     info = write_modelset(origin.base, folder, origin.name, length, learned.classifier)
     models = _classifier_of(folder, info)
-    calibration = _calibrate(score_part(material.run, VALIDATION, models))
-    levels = _levels(material.run, models, learned.contigs, CallRule(calibration))
-    report = _report(origin, material, learned, levels, calibration)
-    (folder / "README.md").write_text(report.card(), encoding="utf-8")
+    calibration = _calibrate(score_part(dataset.run, VALIDATION, models))
+    test = score_part(dataset.run, TEST, models)
+    levels = _levels(test, CallRule(calibration), learned.contigs)
+    report = _report(origin, dataset, learned, levels, calibration)
     text = json.dumps(report.as_json(), indent=1) + "\n"
-    (folder / "training.json").write_text(text, encoding="utf-8")
+    for name, content in (("README.md", report.card()), ("training.json", text)):
+        (folder / name).write_text(content, encoding="utf-8")
     if learned.contigs is not None:
         learned.contigs.model.save(folder / _CONTIG_MODEL.file)
     finished = replace(
@@ -130,40 +131,37 @@ def _calibrate(validation: HeldOut) -> Calibration | None:
     return calibrate.fit(contigs, is_virus)
 
 
-def _levels(
-    run: LabelledRun, models: ModelSet, contigs: LearnedContigs | None, rule: CallRule
-) -> dict[str, Level]:
+def _levels(test: HeldOut, rule: CallRule, contigs: LearnedContigs | None) -> dict[str, Level]:
     """What is measured on the test part; with a contig model records without it as well."""
-    test = score_part(run, TEST, models)
     levels = {"frames": test.frames}
     if test.supported is not None:
         levels["frames_in_cds"] = test.frames.where(test.supported)
-    levels |= {"chunks": test.chunks, "contigs": test.contigs(rule.calibration)}
+    levels |= {"chunks": test.chunks, "contigs": test.contigs(rule)}
     if contigs is not None:
         levels["contigs_by_mean"] = levels["contigs"]
-        levels["contigs"] = call_part(run, TEST, models, replace(rule, contig_model=contigs.model))
+        levels["contigs"] = test.contigs(replace(rule, contig_model=contigs.model))
     return levels
 
 
 def _report(
     origin: Origin,
-    material: Material,
+    dataset: Dataset,
     learned: Learned,
     levels: dict[str, Level],
     calibration: Calibration | None,
 ) -> ClassifierReport:
     base = read_info(origin.base)
-    before = score_part(material.run, TEST, _classifier_of(origin.base, base))
+    before = score_part(dataset.run, TEST, _classifier_of(origin.base, base))
     return ClassifierReport(
         name=origin.name,
         base=f"{base.name} {base.version}",
         base_checksum=base.checksum,
         chunk_length=origin.chunk_length,
         command=origin.command,
-        files=material.records.files,
-        left_out=material.records.left_out,
+        files=dataset.records.files,
+        left_out=dataset.records.left_out,
         groups=origin.groups,
-        parts=_counts(material, learned, levels["frames"]),
+        parts=_counts(dataset, learned, levels["frames"]),
         cds_only="frames_in_cds" in levels,
         recipe=origin.recipe,
         best=learned.fitted.best,
@@ -177,12 +175,12 @@ def _report(
     )
 
 
-def _counts(material: Material, learned: Learned, test: Level) -> tuple[PartCounts, ...]:
+def _counts(dataset: Dataset, learned: Learned, test: Level) -> tuple[PartCounts, ...]:
     frames = (learned.training.is_virus, learned.validation.is_virus, test.is_virus)
-    part_of, is_virus = material.split.part, material.records.is_virus
+    part_of, is_virus = dataset.split.part, dataset.records.is_virus
     return tuple(
         PartCounts(groups, _by_class(is_virus[part_of == part]), _by_class(frames[part]))
-        for part, groups in zip(range(len(PARTS)), material.split.groups, strict=True)
+        for part, groups in zip(range(len(PARTS)), dataset.split.groups, strict=True)
     )
 
 

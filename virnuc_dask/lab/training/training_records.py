@@ -6,17 +6,21 @@ import csv
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import chain, compress, starmap
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError, UsageError
 from virnuc_dask.lab.labelled.files import check_classes, dna_digest
-from virnuc_dask.lab.training.coding import CodingIndex, CodingSpans, FrameSpans
-from virnuc_dask.lab.training.genbank import CodingSpan, is_genbank, read_genbank, require_biopython
+from virnuc_dask.lab.training.coding import CodingIndex, FrameSpans
+from virnuc_dask.lab.training.genbank import (
+    AnnotatedRecord,
+    is_genbank,
+    read_genbank,
+    require_biopython,
+)
 from virnuc_dask.modelsets.manifest import sha256
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.parquet import written_whole
@@ -60,36 +64,35 @@ class TrainingRecords:
         """Nucleotides to learn from: all, or those that a CDS translates."""
         if self.coding is None:
             return self.length_nt
-        return self.coding.coding_nt.astype(np.int64)
-
-
-class _Entry(NamedTuple):
-    id: str
-    dna: str
-    coding: Sequence[CodingSpan]
+        return self.coding.coding_nt
 
 
 @dataclass
 class _Gathered:
-    """What the first reading keeps of each record: 25 bytes, and its coding spans."""
+    """What the first reading keeps of each record: 24 bytes, and its coding spans."""
 
     groups: Mapping[str, int] | None
-    is_virus: array[int] = field(default_factory=lambda: array("b"))
     length_nt: array[int] = field(default_factory=lambda: array("q"))
     digest: array[int] = field(default_factory=lambda: array("Q"))
     group: array[int] = field(default_factory=lambda: array("q"))
-    spans: CodingSpans = field(default_factory=CodingSpans)
+    spans: list[NDArray[np.int64]] = field(default_factory=list)  # columns as `FrameSpans`
 
-    def add(self, entry: _Entry, is_virus: bool) -> None:
-        """Take in a record."""
-        self.spans.add(len(self.digest), entry.coding)
-        self.is_virus.append(is_virus)
-        self.length_nt.append(len(entry.dna))
-        self.digest.append(dna_digest(entry.dna))
-        if self.groups is not None:
-            if entry.id not in self.groups:
-                raise UsageError(f"--groups: no group for record {entry.id!r}; give it one.")
-            self.group.append(self.groups[entry.id])
+    def read(self, path: str, is_virus: bool, genbank: bool) -> DataFile:
+        """Take in the records of a file."""
+        before = len(self.digest)
+        for entry in _entries(path, genbank):
+            if entry.coding:
+                rows = [(len(self.digest), s.start, s.end, s.strand == "R") for s in entry.coding]
+                self.spans.append(np.array(rows, np.int64))
+            self.length_nt.append(len(entry.dna))
+            self.digest.append(dna_digest(entry.dna))
+            if self.groups is not None:
+                if entry.id not in self.groups:
+                    raise UsageError(f"--groups: no group for record {entry.id!r}; give it one.")
+                self.group.append(self.groups[entry.id])
+        lengths = self.length_nt[before:]
+        counts = len(lengths), sum(lengths)
+        return DataFile(Path(path).name, is_virus, genbank, *counts, sha256(Path(path)))
 
 
 def gather_records(
@@ -114,71 +117,53 @@ def gather_records(
         If a file cannot be read, or a class has no record.
     """
     check_classes(virus, other)
-    _require_files((*virus, *other))
     annotated = {path: is_genbank(path) for path in (*virus, *other)}
+    _require_annotation(annotated, cds_only)
+    gathered, files = _Gathered(groups), []
     for path, genbank in annotated.items():
+        spans = len(gathered.spans)
+        files.append(gathered.read(path, path in virus, genbank))
+        if cds_only and len(gathered.spans) == spans:
+            raise BadInputError(f"{path}: has no CDS with a codon; leave --cds-only out.")
+    is_virus = np.repeat([file.is_virus for file in files], [file.records for file in files])
+    length_nt = np.array(gathered.length_nt, np.int64)
+    kept, left_out = _choose(np.array(gathered.digest, np.uint64), is_virus, length_nt)
+    _require_both(is_virus[kept], left_out)
+    with written_whole(fasta) as stream:
+        for entry in compress(chain.from_iterable(starmap(_entries, annotated.items())), kept):
+            stream.write(f">{entry.id}\n{entry.dna}\n".encode())
+    return TrainingRecords(
+        fasta=fasta,
+        files=tuple(files),
+        left_out=left_out,
+        is_virus=is_virus[kept],
+        length_nt=length_nt[kept],
+        group=np.array(gathered.group, np.int64)[kept] if groups is not None else None,
+        coding=_coding(gathered.spans, kept, length_nt[kept]) if cds_only else None,
+    )
+
+
+def _entries(path: str, genbank: bool) -> Iterator[AnnotatedRecord]:
+    if genbank:
+        return read_genbank(path)
+    return (AnnotatedRecord(record.id, record.dna, ()) for record in read_records([path]))
+
+
+def _require_annotation(files: Mapping[str, bool], cds_only: bool) -> None:
+    for path, genbank in files.items():
         if genbank:
             require_biopython(path)
         elif cds_only:
             raise UsageError(f"{path}: --cds-only needs GenBank files, whose CDS it reads.")
-    gathered, files = _Gathered(groups), []
-    everything = fasta.with_name(f"{fasta.name}.all")
-    with everything.open("wb") as stream:
-        for path, genbank in annotated.items():
-            is_virus = path in virus
-            before = len(gathered.spans)
-            records = length_nt = 0
-            for entry in _entries(path, genbank):
-                records, length_nt = records + 1, length_nt + len(entry.dna)
-                gathered.add(entry, is_virus)
-                stream.write(f">{entry.id}\n{entry.dna}\n".encode())
-            if cds_only and len(gathered.spans) == before:
-                raise BadInputError(f"{path}: has no CDS with a codon; leave --cds-only out.")
-            name, digest = Path(path).name, sha256(Path(path))
-            files.append(DataFile(name, is_virus, genbank, records, length_nt, digest))
-    return _without_repeats(gathered, everything, fasta, tuple(files), cds_only)
 
 
-def _require_files(paths: Sequence[str]) -> None:
-    for path in paths:
-        if not Path(path).is_file():
-            raise BadInputError(f"{path}: no such file.")
-
-
-def _entries(path: str, genbank: bool) -> Iterator[_Entry]:
-    if genbank:
-        for annotated in read_genbank(path):
-            yield _Entry(annotated.id, annotated.dna, annotated.coding)
-    else:
-        for record in read_records([path]):
-            yield _Entry(record.id, record.dna, ())
-
-
-def _without_repeats(
-    gathered: _Gathered, everything: Path, fasta: Path, files: tuple[DataFile, ...], cds_only: bool
-) -> TrainingRecords:
-    is_virus = np.array(gathered.is_virus, np.bool_)
-    length_nt = np.array(gathered.length_nt, np.int64)
-    kept, left_out = _choose(np.array(gathered.digest, np.uint64), is_virus, length_nt)
-    for name, count in (("virus", is_virus[kept].sum()), ("others", (~is_virus[kept]).sum())):
-        if not count:
+def _require_both(is_virus: NDArray[np.bool_], left_out: LeftOut) -> None:
+    for name, side in (("virus", is_virus), ("others", ~is_virus)):
+        if not side.any():
             raise BadInputError(
                 f"no record of {name} is left to learn from (repeated: {left_out.repeated}, in "
                 f"both classes: {left_out.contradictory}, empty: {left_out.empty})."
             )
-    with written_whole(fasta) as stream:
-        for record in compress(read_records([str(everything)]), kept):
-            stream.write(f">{record.id}\n{record.dna}\n".encode())
-    everything.unlink()
-    return TrainingRecords(
-        fasta=fasta,
-        files=files,
-        left_out=left_out,
-        is_virus=is_virus[kept],
-        length_nt=length_nt[kept],
-        group=np.array(gathered.group, np.int64)[kept] if gathered.groups is not None else None,
-        coding=_coding(gathered.spans, kept, length_nt[kept]) if cds_only else None,
-    )
 
 
 def _choose(
@@ -198,32 +183,25 @@ def _choose(
 
 
 def _coding(
-    spans: CodingSpans, kept: NDArray[np.bool_], length_nt: NDArray[np.int64]
+    spans: Sequence[NDArray[np.int64]], kept: NDArray[np.bool_], length_nt: NDArray[np.int64]
 ) -> CodingIndex:
     """The spans of the kept records, by their new index."""
-    record, start, end, is_reverse = spans.arrays()
-    here = kept[record]
-    new_index = np.cumsum(kept) - 1
-    moved = FrameSpans(new_index[record[here]], start[here], end[here], is_reverse[here])
-    return CodingIndex(moved, length_nt)
+    record, start, end, is_reverse = np.concatenate(spans).T
+    here, new_index = kept[record], np.cumsum(kept) - 1
+    columns = new_index[record], start, end, is_reverse.astype(np.bool_)
+    return CodingIndex(FrameSpans(*(column[here] for column in columns)), length_nt)
 
 
 def read_groups(path: Path) -> dict[str, int]:
-    """Numbers for the groups of a table; see `read_group_names`."""
-    named = read_group_names(path)
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(named.values()))}
-    return {record: numbers[name] for record, name in named.items()}
-
-
-def read_group_names(path: Path) -> dict[str, str]:
-    """The groups of a table: record id, tab, group; further columns are ignored.
+    """Numbers for the groups of a table: record id, tab, group; further columns are ignored.
 
     Raises
     ------
     BadInputError
         If it cannot be read, a line has no group, or a record has two.
     """
-    group_of: dict[str, str] = {}
+    group_of: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             for line, row in enumerate(csv.reader(stream, "excel-tab", quoting=csv.QUOTE_NONE), 1):
@@ -231,7 +209,8 @@ def read_group_names(path: Path) -> dict[str, str]:
                     continue
                 if len(row) < 2 or not all(row[:2]):
                     raise BadInputError(f"{path}: line {line} has no record id, tab and group.")
-                if group_of.setdefault(row[0], row[1]) != row[1]:
+                number = numbers.setdefault(row[1], len(numbers))
+                if group_of.setdefault(row[0], number) != number:
                     raise BadInputError(f"{path}: record {row[0]!r} has two groups (line {line}).")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path}: cannot be read: {error}.") from error
