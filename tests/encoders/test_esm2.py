@@ -13,7 +13,7 @@ from transformers import EsmConfig, EsmModel
 
 from virnuc_dask.encoders.attention import inverse_frequencies
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
-from virnuc_dask.encoders.esm2 import ALPHABET, Esm2, token_ids
+from virnuc_dask.encoders.esm2.layers import ALPHABET, Esm2, token_ids
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.manifest import read_info
 from virnuc_dask.modelsets.published_encoders import import_esm2

@@ -26,8 +26,8 @@ Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 # Architecture name in modelset.json → where its class lives. Imported when asked for, so that
 # a model set without ESM-2 never imports fair-esm.
 ARCHITECTURES = {
-    "esm2": ("virnuc_dask.encoders.esm2", "Esm2"),
-    "dnabert_s": ("virnuc_dask.encoders.dnabert_s", "DnabertS"),
+    "esm2": ("virnuc_dask.encoders.esm2.layers", "Esm2"),
+    "dnabert_s": ("virnuc_dask.encoders.dnabert_s.layers", "DnabertS"),
     "dna_ngrams": ("virnuc_dask.encoders.ngrams", "DnaNgrams"),
     "peptide_ngrams": ("virnuc_dask.encoders.ngrams", "PeptideNgrams"),
     "dna_words": ("virnuc_dask.encoders.words", "DnaWords"),

@@ -25,8 +25,8 @@ from torch.nn.functional import gelu
 
 from virnuc_dask.checks import checked
 from virnuc_dask.encoders.attention import AlibiBias, attend
-from virnuc_dask.encoders.cpu_kernels import products_for
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement, Size
+from virnuc_dask.encoders.kernels import products_for
 from virnuc_dask.encoders.transformer import TransformerEncoder
 from virnuc_dask.encoders.weights import EncoderSizes, load_module, read_sizes
 from virnuc_dask.errors import ModelSetError
@@ -56,7 +56,7 @@ class DnabertS(TransformerEncoder):
 
     def __init__(self, module: DnabertSModule, tokenizer: Tokenizer, placement: Placement) -> None:
         # Imported here: that module is made from this one.
-        from virnuc_dask.encoders.dnabert_s_cpu import DnabertSOnCpu
+        from virnuc_dask.encoders.dnabert_s.cpu import DnabertSOnCpu
 
         dim = module.sizes.embed_dim
         if placement.device == "cpu":

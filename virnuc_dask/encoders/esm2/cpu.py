@@ -1,4 +1,4 @@
-"""ESM-2 on a CPU: the same transformer as `esm2.Esm2Module`, arranged for `cpu_kernels`."""
+"""ESM-2 on a CPU: the same transformer as `layers.Esm2Module`, arranged for `kernels`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from virnuc_dask.encoders.attention import RotaryTables
-from virnuc_dask.encoders.cpu_kernels import Products, attend_in_cache
-from virnuc_dask.encoders.esm2 import TOKEN_DROPOUT_SCALE, Esm2Layer, Esm2Module
+from virnuc_dask.encoders.esm2.layers import TOKEN_DROPOUT_SCALE, Esm2Layer, Esm2Module
+from virnuc_dask.encoders.kernels import Products, attend_in_cache
 
 
 class Esm2OnCpu(nn.Module):

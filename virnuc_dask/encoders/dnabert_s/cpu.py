@@ -1,4 +1,4 @@
-"""DNABERT-S on a CPU: the same transformer as `dnabert_s.DnabertSModule`, by `cpu_kernels`."""
+"""DNABERT-S on a CPU: the same transformer as `layers.DnabertSModule`, by `kernels`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from virnuc_dask.encoders.attention import AlibiBias
-from virnuc_dask.encoders.cpu_kernels import LOG2_E, Products, attend_in_cache
-from virnuc_dask.encoders.dnabert_s import DnabertSLayer, DnabertSModule
+from virnuc_dask.encoders.dnabert_s.layers import DnabertSLayer, DnabertSModule
+from virnuc_dask.encoders.kernels import LOG2_E, Products, attend_in_cache
 
 
 class DnabertSOnCpu(nn.Module):

@@ -20,9 +20,9 @@ from torch.nn.functional import gelu
 
 from virnuc_dask.checks import checked
 from virnuc_dask.encoders.attention import RotaryTables, attend, rotate
-from virnuc_dask.encoders.cpu_kernels import products_for
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
 from virnuc_dask.encoders.fp8 import Fp8Linear, check_gpu
+from virnuc_dask.encoders.kernels import products_for
 from virnuc_dask.encoders.transformer import TransformerEncoder
 from virnuc_dask.encoders.weights import EncoderSizes, load_module, read_sizes
 
@@ -46,7 +46,7 @@ class Esm2(TransformerEncoder):
 
     def __init__(self, module: Esm2Module, placement: Placement) -> None:
         # Imported here: that module is made from this one.
-        from virnuc_dask.encoders.esm2_cpu import Esm2OnCpu
+        from virnuc_dask.encoders.esm2.cpu import Esm2OnCpu
 
         dim = module.sizes.embed_dim
         if placement.device == "cpu":
