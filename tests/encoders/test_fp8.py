@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from virnuc_dask.encoders.attention import inverse_frequencies
-from virnuc_dask.encoders.dnabert_s import layers as dnabert_s
+from virnuc_dask.encoders.dnabert_s import encoder as dnabert_s
 from virnuc_dask.encoders.encoder import Placement, load_encoder
-from virnuc_dask.encoders.esm2 import layers as esm2
+from virnuc_dask.encoders.esm2 import encoder as esm2
 from virnuc_dask.encoders.esm2.layers import Esm2Module, Esm2Sizes
 from virnuc_dask.encoders.fp8 import Fp8Linear, check_gpu
 from virnuc_dask.encoders.weights import load_module, weight_bytes

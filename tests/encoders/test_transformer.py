@@ -10,7 +10,8 @@ from virnuc_dask.encoders.dnabert_s.cpu import DnabertSOnCpu
 from virnuc_dask.encoders.dnabert_s.layers import DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.encoder import Placement
 from virnuc_dask.encoders.esm2.cpu import Esm2OnCpu
-from virnuc_dask.encoders.esm2.layers import Esm2, Esm2Module, Esm2Sizes
+from virnuc_dask.encoders.esm2.encoder import Esm2
+from virnuc_dask.encoders.esm2.layers import Esm2Module, Esm2Sizes
 from virnuc_dask.encoders.kernels import PlainProducts, products_for
 from virnuc_dask.encoders.processor import AVX2, AVX512
 from virnuc_dask.encoders.transformer import fitting_tokens

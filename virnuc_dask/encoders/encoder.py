@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 LARGEST_SIZE = 1 << 20
 Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 
-# Architecture name in modelset.json → where its class lives. Imported when asked for, so that
-# a model set without ESM-2 never imports fair-esm.
+# Architecture name in modelset.json → where its class lives. Imported when asked for, because
+# most runs need two of them.
 ARCHITECTURES = {
-    "esm2": ("virnuc_dask.encoders.esm2.layers", "Esm2"),
-    "dnabert_s": ("virnuc_dask.encoders.dnabert_s.layers", "DnabertS"),
+    "esm2": ("virnuc_dask.encoders.esm2.encoder", "Esm2"),
+    "dnabert_s": ("virnuc_dask.encoders.dnabert_s.encoder", "DnabertS"),
     "dna_ngrams": ("virnuc_dask.encoders.ngrams", "DnaNgrams"),
     "peptide_ngrams": ("virnuc_dask.encoders.ngrams", "PeptideNgrams"),
     "dna_words": ("virnuc_dask.encoders.words", "DnaWords"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -24,13 +24,27 @@ _GPU_WIDTHS, _GPU_SHARE = 16, 0.5
 _GPU_TOKENS = (4096, 65536)
 
 
+class Transformer(nn.Module, ABC):
+    """Token ids (batch, tokens), begin and end included → hidden states."""
+
+    @abstractmethod
+    def hidden_states(self, tokens: Tensor) -> Iterator[Tensor]:
+        """Yield the token embeddings, then each layer's output, the last one as it is pooled."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Last hidden states, shape (batch, tokens, embed_dim)."""
+        for hidden in self.hidden_states(tokens):
+            last = hidden
+        return last
+
+
 class TransformerEncoder(ABC):
     """Embeds texts with a transformer: the mean of the hidden states of its last layer.
 
     Parameters
     ----------
     module
-        Token ids (batch, tokens) → hidden states (batch, tokens, dim).
+        The transformer.
     dim
         Values of an embedding.
     placement
