@@ -18,20 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
-from virnuc_dask.encoders.ngrams import RESIDUES, text_blocks
-from virnuc_dask.errors import ModelSetError
+from virnuc_dask.encoders.lookup import RESIDUES, LookedUp
 
 CLASSES = ("phage", "eukaryotic_virus", "prokaryote", "eukaryote")
 KNOWN_VALUES = ("known", "known_viral", "known_other")
@@ -188,56 +184,7 @@ def length_of(texts: Sequence[str]) -> NDArray[np.float32]:
     return np.log(np.maximum(letters, 1) / _TYPICAL_RESIDUES)
 
 
-class _OfWords:
-    """What both encoders share: texts in blocks, embeddings in order; numpy, on the CPU.
-
-    ``Placement`` changes nothing: lookups in tables cost memory traffic alone.
-    """
-
-    dim: int
-    weight_bytes: int
-
-    def __init__(self, tables: Mapping[str, Tensor]) -> None:
-        raise NotImplementedError
-
-    @classmethod
-    def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
-        """Read the tables.
-
-        Raises
-        ------
-        ModelSetError
-            If one is missing, damaged or of another size.
-        """
-        path = folder / spec.file
-        try:
-            encoder = cls(load_file(path))
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise ModelSetError(f"{path}: not tables of {spec.architecture}: {error}") from error
-        if encoder.dim != spec.dim:
-            raise ModelSetError(f"{path}: embeds in {encoder.dim} values, not in {spec.dim}.")
-        return encoder
-
-    def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
-        """The texts themselves: words are counted where they are looked up."""
-        return texts
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
-        return self.embed_tokens(self.tokenise(texts))
-
-    def embed_tokens(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
-        embeddings = np.zeros((len(texts), self.dim), np.float32)
-        for start, stop in text_blocks(texts):
-            embeddings[start:stop] = self._embed_block(texts[start:stop])
-        return embeddings
-
-    def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        raise NotImplementedError
-
-
-class DnaWords(_OfWords):
+class DnaWords(LookedUp):
     """A gene's DNA, in its own phase: its known words of six codons without their third bases."""
 
     def __init__(self, tables: Mapping[str, Tensor]) -> None:
@@ -245,11 +192,16 @@ class DnaWords(_OfWords):
         self.weight_bytes = self._known.table.nbytes
         self.dim = len(KNOWN_VALUES)
 
+    @classmethod
+    def of(cls, tables: Mapping[str, Tensor], spec: EncoderSpec, placement: Placement) -> Self:
+        """The encoder with these tables, on the CPU wherever others compute."""
+        return cls(tables)
+
     def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._known.values(Texts(texts))
 
 
-class PeptideWords(_OfWords):
+class PeptideWords(LookedUp):
     """A peptide: its score for each of `CLASSES`, its known words, and its length."""
 
     def __init__(self, tables: Mapping[str, Tensor]) -> None:
@@ -264,7 +216,11 @@ class PeptideWords(_OfWords):
         self.weight_bytes = sum(w.nbytes for w in self._weights) + self._known.table.nbytes
         self.dim = len(CLASSES) + len(KNOWN_VALUES) + 1
 
-    @torch.inference_mode()
+    @classmethod
+    def of(cls, tables: Mapping[str, Tensor], spec: EncoderSpec, placement: Placement) -> Self:
+        """The encoder with these tables, on the CPU wherever others compute."""
+        return cls(tables)
+
     def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
         laid = Texts(texts)
         scores = np.zeros((len(texts), len(CLASSES)), np.float32)
