@@ -36,7 +36,7 @@ _TYPICAL_RESIDUES = 200  # a peptide of so many has a length of 1
 _MOST_RESIDUES = 600  # a longer one is scored as if it had so many
 _PRIOR_WORDS = 10  # added to a text's words: few words say little
 _SPEAKS = 2  # half units of log-odds from which a word speaks for its side
-_NEUTRAL = 8  # the four bits of a log-odds of 0
+NEUTRAL = 8  # the four bits of a log-odds of 0
 _BORDER = 255
 
 
@@ -159,7 +159,7 @@ class KnownWords:
         words = texts.words(self.pattern, self.step)
         packed = self.table[words.numbers >> 1]
         bits = np.where(words.numbers & 1, packed >> 4, packed & 15)
-        level = bits.astype(np.int8) - _NEUTRAL
+        level = bits.astype(np.int8) - NEUTRAL
         count = np.diff(words.ends) + _PRIOR_WORDS
         columns = [
             _sums(level, words.ends) / 2 / np.sqrt(count),
@@ -167,15 +167,6 @@ class KnownWords:
             _sums(level <= -_SPEAKS, words.ends) / count,
         ]
         return np.stack(columns, axis=1).astype(np.float32)
-
-
-def pack_log_odds(log_odds: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Log-odds of all words of a pattern in four bits each: half units, from -3.5 to 3.5."""
-    level = np.clip(np.round(log_odds * 2), -7, 7) + _NEUTRAL
-    bits = np.append(level, np.full(len(level) % 2, _NEUTRAL))
-    halves = bits.astype(np.uint8).reshape(-1, 2)
-    packed: NDArray[np.uint8] = halves[:, 0] + 16 * halves[:, 1]
-    return packed
 
 
 def length_of(texts: Sequence[str]) -> NDArray[np.float32]:

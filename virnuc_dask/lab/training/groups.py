@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import UsageError
-from virnuc_dask.sequences.bases import Kmers, kmers_of
+from virnuc_dask.lab.splits.kmers import Numbers, kmers_at
 
 PARTS = ("training", "validation", "test")
 TRAINING, VALIDATION, TEST = range(len(PARTS))
@@ -88,11 +88,11 @@ def _pieces(records: Iterable[str], piece_nt: int) -> Iterator[tuple[list[str], 
 
 def _kmers_of_pass(
     batches: Iterable[tuple[list[str], Ints]], number: int, passes: int
-) -> tuple[Kmers, Ints]:
+) -> tuple[Numbers, Ints]:
     """Those of the records' 31-mers whose hash falls to pass ``number``, and their records."""
     found, records = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for pieces, record_of in batches:
-        kmers, at = kmers_of("\n".join(pieces), K)
+        kmers, at = kmers_at("\n".join(pieces), K)
         starts = np.cumsum([0, *(len(piece) + 1 for piece in pieces)])[:-1]
         hashed = (kmers * _MULTIPLIER) >> np.uint64(32)
         kept = np.flatnonzero(hashed % np.uint64(passes) == number)
@@ -102,7 +102,7 @@ def _kmers_of_pass(
     return np.concatenate(found), np.concatenate(records)
 
 
-def _is_tandem_repeat(kmers: Kmers) -> NDArray[np.bool_]:
+def _is_tandem_repeat(kmers: Numbers) -> NDArray[np.bool_]:
     repeats = np.zeros(len(kmers), np.bool_)
     for period in range(1, _LONGEST_PERIOD + 1):
         rest = np.uint64((1 << 2 * (K - period)) - 1)
