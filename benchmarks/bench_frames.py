@@ -15,9 +15,8 @@ from Bio.Seq import Seq
 from measured import medians, options_of, report, spent, take_turns
 
 from virnuc_dask.lab.speed.metagenome import draw_coding, on_either_strand
-from virnuc_dask.sequences.chunks import cut
+from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.sequences.frames import find_frames
-from virnuc_dask.sequences.records import Record
 
 CHUNK_LENGTH, PARTITION_CHUNKS, GENE_NT = 500, 1000, 900
 Peptides = list[list[str]]
@@ -56,8 +55,8 @@ def make_partitions(bases: int) -> list[list[str]]:
         on_either_strand(draw_coding(rng, GENE_NT - 3) + "TAA", rng)
         for _ in range(bases // GENE_NT + 1)
     )
-    record = Record(0, "genome", "".join(genes)[:bases])
-    chunks = [chunk.sequence for chunk in cut(record, CHUNK_LENGTH)]
+    genome = "".join(genes)[:bases]
+    chunks = [genome[start:end] for start, end in chunk_spans(bases, CHUNK_LENGTH)]
     return [chunks[at : at + PARTITION_CHUNKS] for at in range(0, len(chunks), PARTITION_CHUNKS)]
 
 

@@ -33,7 +33,7 @@ TABLES = {
     "records.parquet": schemas.RECORDS_WITH_ENDS,
     "partition": schemas.PARTITION,
     "features": schemas.features(768, 2560),
-    "gene_features": schemas.gene_features(768, 2560),
+    "gene_features": schemas.features(768, 2560, genes=True),
     "predictions": schemas.PREDICTIONS,
     "gene_predictions": schemas.gene_predictions(1),
     "chunks.parquet": schemas.CHUNKS,

@@ -82,7 +82,7 @@ def mean_logit_model(columns: int = 3, reading: str = "genes") -> Any:
 
     They are of one reading, and have ``columns`` of evidence.
     """
-    from virnuc_dask.modelsets.contig_features import contig_feature_names
+    from virnuc_dask.modelsets.contig_features import feature_count
     from virnuc_dask.modelsets.contig_model import (
         ByLength,
         ContigModel,
@@ -93,10 +93,9 @@ def mean_logit_model(columns: int = 3, reading: str = "genes") -> Any:
     )
     from virnuc_dask.modelsets.region_model import RegionModel
 
-    names = contig_feature_names(columns)
-    zeros, leaf = np.zeros(len(names)), np.zeros(1, np.int64)
-    is_mean = np.array([name == "mean_0" for name in names], np.float64)
-    is_number = np.array([[name == "log_genes"] for name in names], np.float64)
+    zeros, leaf = np.zeros(feature_count(columns)), np.zeros(1, np.int64)
+    is_mean, is_number = np.copy(zeros), np.copy(zeros)[:, None]
+    is_mean[feature_count(0)] = is_number[1] = 1  # "mean_0", "log_genes"
 
     def curve(*knots: tuple[float, float]) -> ByLength:
         at, height = np.array(knots).T[:, None]

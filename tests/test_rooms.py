@@ -124,6 +124,40 @@ def test_a_room_imports_only_itself_and_rooms_below():
     assert_none({module: imports_forbidden(module) for module in outside(ENTRANCES)})
 
 
+def module_named(name: str) -> Path | None:
+    """The package's module of that name; a package is its ``__init__``."""
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p in MODULES), None)
+
+
+def modules_imported(module: Path) -> set[Path]:
+    """Modules of the package that a module imports, in functions too."""
+    names = {each for pair in imports_of(module) for each in (pair[0], ".".join(pair))}
+    found = {module_named(name) for name in names if name.split(".")[0] == PACKAGE.name}
+    return {path for path in found if path is not None}
+
+
+def circle_among(imports: dict[Path, set[Path]]) -> set[Path]:
+    """Modules that import each other round about, and what they alone are imported by."""
+    left = dict(imports)
+    while free := [module for module, needs in left.items() if not needs & left.keys()]:
+        for module in free:
+            del left[module]
+    return set(left)
+
+
+def test_no_files_import_each_other_round_about():
+    imports = {module: modules_imported(module) for module in MODULES}
+    assert {path.relative_to(PACKAGE).as_posix() for path in circle_among(imports)} == set()
+
+
+def test_this_test_sees_a_circle():
+    one, two, three = Path("1"), Path("2"), Path("3")
+    assert circle_among({one: {two}, two: {three}, three: set()}) == set()
+    assert circle_among({one: {two}, two: {one}, three: set()}) == {one, two}
+    assert circle_among({one: {one}}) == {one}
+
+
 def test_the_main_job_does_not_know_the_lab():
     above = {"lab", "cli"}
     assert_none({module: rooms_imported(module) & {"lab"} for module in outside(above)})

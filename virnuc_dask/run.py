@@ -37,12 +37,11 @@ from virnuc_dask.planning import (
     warnings_of,
     warnings_of_speed,
 )
-from virnuc_dask.sequences.records import STDIN
 from virnuc_dask.stages.crash_marks import tidy_marks
 from virnuc_dask.stages.receipt import Receipt, Tally
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import count_rows
-from virnuc_dask.tables.paths import Inputs, given_inputs, given_output
+from virnuc_dask.tables.paths import STDIN, Inputs, given_inputs, given_output
 from virnuc_dask.tables.plan import PartitionTask, Plan, read_plan, read_run_json
 
 __all__ = ["Run", "predict", "run"]

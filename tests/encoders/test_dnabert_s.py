@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from virnuc_dask.encoders.dnabert_s import DnabertS, read_tokenizer
+from virnuc_dask.encoders.dnabert_s.encoder import DnabertS
+from virnuc_dask.encoders.dnabert_s.tokens import read_tokenizer
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.manifest import read_info
@@ -101,7 +102,7 @@ def test_truncation_in_the_tokenizer_file_is_ignored(parity_dir, tmp_path):
 def test_a_process_that_forks_hears_no_warning(parity_dir):
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from virnuc_dask.encoders.dnabert_s import read_tokenizer\n"
+        "from virnuc_dask.encoders.dnabert_s.tokens import read_tokenizer\n"
         "tokenizer = read_tokenizer(Path(sys.argv[1]))\n"
         "tokenizer.encode_batch_fast(['ACGT'] * 50)\n"
         "child = os.fork()\n"
@@ -121,6 +122,16 @@ def test_a_bad_tokenizer_is_named(tmp_path, content):
     if content is not None:
         path.write_text(content)
     with pytest.raises(ModelSetError, match=r"tokenizer\.json: not a tokenizer"):
+        read_tokenizer(path)
+
+
+def test_a_merge_that_makes_no_token_is_refused(parity_dir, tmp_path):
+    """The library crashes on it."""
+    content = json.loads((parity_dir / "dnabert_s_tiny/tokenizer.json").read_text())
+    content["model"]["merges"] = ["A [CLS]"]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelSetError, match="it merges tokens to what"):
         read_tokenizer(path)
 
 

@@ -13,12 +13,14 @@ from transformers import EsmConfig, EsmModel
 
 from virnuc_dask.encoders.attention import inverse_frequencies
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
-from virnuc_dask.encoders.esm2 import ALPHABET, Esm2, token_ids
+from virnuc_dask.encoders.esm2.encoder import Esm2
+from virnuc_dask.encoders.esm2.tokens import TOKENS, token_ids
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.manifest import read_info
 from virnuc_dask.modelsets.published_encoders import import_esm2
 
 SIZES = {"8M": (6, 320, 20), "35M": (12, 480, 20)}
+ALPHABET = esm.Alphabet.from_architecture("ESM-1b")
 RESIDUES = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
 
 
@@ -261,6 +263,10 @@ def test_another_vocabulary_is_refused(hugging_face_folder, tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(sorted(ALPHABET.all_toks)))
     with pytest.raises(ModelSetError, match=r"vocab\.txt: not ESM-2's tokens"):
         import_esm2(tmp_path, tmp_path)
+
+
+def test_tokens_are_fair_esms():
+    assert list(TOKENS) == ALPHABET.all_toks
 
 
 def test_token_ids_are_fair_esms():

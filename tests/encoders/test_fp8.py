@@ -5,12 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from virnuc_dask.encoders import dnabert_s, esm2
 from virnuc_dask.encoders.attention import inverse_frequencies
+from virnuc_dask.encoders.dnabert_s import encoder as dnabert_s
 from virnuc_dask.encoders.encoder import Placement, load_encoder
-from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
+from virnuc_dask.encoders.esm2 import encoder as esm2
+from virnuc_dask.encoders.esm2.encoder import Esm2
+from virnuc_dask.encoders.esm2.layers import Esm2Module, Esm2Sizes
 from virnuc_dask.encoders.fp8 import Fp8Linear, check_gpu
-from virnuc_dask.encoders.weights import load_module, weight_bytes
+from virnuc_dask.encoders.weights import load_module
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.lab.speed.encoders import smallest_cosine
 from virnuc_dask.lab.speed.random_weights import (
@@ -79,9 +81,10 @@ def test_embeddings_in_8_bits_pass_the_accuracy_gate(module):
 
 def test_weights_in_8_bits_take_half_the_memory():
     ours = Esm2Module(ESM2_SIZES["35M"]).bfloat16()
-    before = weight_bytes(ours)
+    gpu = Placement("cuda", "fp8")
+    before = Esm2(ours, gpu).weight_bytes
     ours.multiply_in_8_bits()
-    assert weight_bytes(ours) < 0.52 * before
+    assert Esm2(ours, gpu).weight_bytes < 0.52 * before
 
 
 def test_an_older_gpu_is_refused_by_its_name(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 HERE = Path(__file__).parent
 AVX2_ALONE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-FILES = ("test_cpu_kernels.py", "test_transformer.py", "test_precision.py")
+FILES = ("test_kernels.py", "test_transformer.py", "test_precision.py")
 
 
 @pytest.mark.avx512  # elsewhere the files themselves have tested what AVX2 does

@@ -6,19 +6,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from virnuc_dask.encoders import ngrams
+from virnuc_dask.encoders import lookup
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
+from virnuc_dask.encoders.lookup import RESIDUES
 from virnuc_dask.encoders.ngrams import (
-    BASES,
     DNA_TABLES,
     PEPTIDE_TABLES,
-    RESIDUES,
     DnaNgrams,
     PeptideNgrams,
     dna_bags,
     peptide_bags,
 )
 from virnuc_dask.errors import ModelSetError
+from virnuc_dask.sequences.bases import BASES
 
 WIDTH = 8
 
@@ -126,21 +126,10 @@ def test_a_row_does_not_depend_on_the_others_to_the_bit(
     dna, peptides = random_texts("ACGTN", longest=600), random_texts(RESIDUES, longest=200)
     alone = np.vstack([dna_ngrams.embed([text]) for text in dna])
     alone_peptides = np.vstack([peptide_ngrams.embed([text]) for text in peptides])
-    monkeypatch.setattr(ngrams, "BLOCK_LETTERS", block)
+    monkeypatch.setattr(lookup, "BLOCK_LETTERS", block)
     assert np.array_equal(dna_ngrams.embed(dna), alone)
     assert np.array_equal(peptide_ngrams.embed(peptides), alone_peptides)
     assert np.array_equal(dna_ngrams.embed(dna[::-1])[::-1], alone)
-
-
-def test_a_part_and_a_choice_of_bags():
-    texts = random_texts("ACGTN")
-    whole = dna_bags(texts)["six_mers"]
-    part = whole.part(10, 30)
-    assert len(part) == 20
-    assert [ids_of(part, i) for i in range(20)] == [ids_of(whole, i) for i in range(10, 30)]
-    even = whole.where(whole.ids % 2 == 0)
-    for index in range(len(texts)):
-        assert ids_of(even, index) == [i for i in ids_of(whole, index) if i % 2 == 0]
 
 
 def spec(dim=3 * WIDTH, width=WIDTH):

@@ -6,12 +6,13 @@ import torch
 
 from virnuc_dask.encoders import transformer
 from virnuc_dask.encoders.attention import inverse_frequencies
-from virnuc_dask.encoders.cpu_kernels import PlainProducts, products_for
-from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes
-from virnuc_dask.encoders.dnabert_s_cpu import DnabertSOnCpu
+from virnuc_dask.encoders.dnabert_s.cpu import DnabertSOnCpu
+from virnuc_dask.encoders.dnabert_s.layers import DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.encoder import Placement
-from virnuc_dask.encoders.esm2 import Esm2, Esm2Module, Esm2Sizes
-from virnuc_dask.encoders.esm2_cpu import Esm2OnCpu
+from virnuc_dask.encoders.esm2.cpu import Esm2OnCpu
+from virnuc_dask.encoders.esm2.encoder import Esm2
+from virnuc_dask.encoders.esm2.layers import Esm2Module, Esm2Sizes
+from virnuc_dask.encoders.kernels import PlainProducts, products_for
 from virnuc_dask.encoders.processor import AVX2, AVX512
 from virnuc_dask.encoders.transformer import fitting_tokens
 

@@ -17,9 +17,9 @@ from virnuc_dask.encoders.words import (
     PeptideWords,
     Texts,
     Words,
-    pack_log_odds,
 )
 from virnuc_dask.errors import ModelSetError
+from virnuc_dask.lab.known_words import pack_log_odds
 
 RNG = np.random.default_rng(7)
 PEPTIDES = ["".join(RNG.choice(list("ACDEFGHIKLMNPQRSTVWY"), n)) for n in (1, 5, 6, 7, 90, 700)]

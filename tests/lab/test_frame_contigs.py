@@ -6,7 +6,7 @@ import pytest
 
 from virnuc_dask.lab.frame_contigs import Drawn, Labelled, contigs_of, draw, learn
 from virnuc_dask.lab.training.unseen_frames import ScoredFrames
-from virnuc_dask.modelsets.contig_features import contig_feature_names, contig_features
+from virnuc_dask.modelsets.contig_features import contig_features, feature_count
 from virnuc_dask.modelsets.gene_sums import GeneColumns, GeneSums
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.stages.gene_calls import rows_of_frames
@@ -63,8 +63,7 @@ def test_a_contig_that_is_a_whole_record_counts_as_in_a_run(length_nt):
     scored = frames(of)
     whole = Drawn(np.array([1]), np.array([0]), np.array([length_nt]))
     found = contigs_of(whole, scored, of, seed=1).features
-    names = contig_feature_names(1)
-    assert found.shape == (1, len(names))
+    assert found.shape == (1, feature_count(1))
     np.testing.assert_allclose(found, as_a_run_has_it(of, scored, 1), rtol=1e-4, atol=1e-4)
 
 

@@ -8,7 +8,7 @@ import pytest
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, write_fasta
-from virnuc_dask.sequences.chunks import cut
+from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.stages.calls import CallRule, ContigCalls, ContigScores
 from virnuc_dask.tables import schemas
@@ -30,8 +30,11 @@ def records() -> list[Record]:
 
 
 def partitions_of(records: list[Record], size: int) -> list[pa.Table]:
-    chunks = [chunk for record in records for chunk in cut(record, CHUNK_LENGTH)]
-    rows = [[c.record_index, c.record_id, c.start, c.end, c.sequence] for c in chunks]
+    rows = [
+        [record.index, record.id, start, end, record.dna[start:end]]
+        for record in records
+        for start, end in chunk_spans(len(record.dna), CHUNK_LENGTH)
+    ]
     schema = pa.schema([schemas.PARTITION.field(name) for name in COLUMNS])
     return [
         pa.table([list(column) for column in zip(*rows[at : at + size], strict=True)], schema)

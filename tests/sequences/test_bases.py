@@ -5,6 +5,7 @@ import pytest
 from Bio.Data.CodonTable import standard_dna_table, unambiguous_dna_by_id
 from Bio.Seq import Seq
 
+from virnuc_dask.lab.splits.kmers import kmers_at
 from virnuc_dask.sequences.bases import (
     BASES,
     CODONS,
@@ -12,7 +13,6 @@ from virnuc_dask.sequences.bases import (
     UNKNOWN,
     UNKNOWN_CODON,
     codons_of,
-    kmers_of,
     numbers_of,
     other_strand,
     reverse_complement,
@@ -76,5 +76,5 @@ def slowly(dna, k):
 @pytest.mark.parametrize("k", [1, 2, 21, 24, 31])
 def test_kmers_are_the_smaller_of_both_strands(k):
     for dna in ("", "ACGT", drawn(200) + "N" + drawn(60, seed=2), drawn(100).lower() + "\n"):
-        kmers, at = kmers_of(dna, k)
+        kmers, at = kmers_at(dna, k)
         assert (kmers.tolist(), at.tolist()) == slowly(dna, k)

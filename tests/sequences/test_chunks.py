@@ -5,8 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from virnuc_dask.sequences.chunks import Chunks, Pieces, chunk_spans, count_chunks, cut
-from virnuc_dask.sequences.records import Record
+from virnuc_dask.sequences.chunks import Chunks, Pieces, chunk_spans
 
 
 def published_spans(length: int, chunk: int) -> list[tuple[int, int]]:
@@ -66,20 +65,6 @@ def test_short_and_even_records(length, spans):
     assert list(chunk_spans(length, 500)) == spans
 
 
-def test_chunks_carry_their_place_and_their_dna():
-    dna = "ACGTn" * 201
-    chunks = list(cut(Record(7, "contig9", dna), 500))
-    assert [chunk.id for chunk in chunks] == [f"contig9_chunk_{n}" for n in (1, 2, 3)]
-    assert [chunk.number for chunk in chunks] == [1, 2, 3]
-    assert {(chunk.record_id, chunk.record_index) for chunk in chunks} == {("contig9", 7)}
-    assert [(c.start, c.end) for c in chunks] == published_spans(len(dna), 500)
-    assert all(chunk.sequence == dna[chunk.start : chunk.end] for chunk in chunks)
-
-
-def test_an_empty_record_has_no_chunk():
-    assert list(cut(Record(0, "empty", ""), 500)) == []
-
-
 def spans_of(cutting, length_nt):
     step = np.arange(cutting.count(length_nt))
     starts, ends = cutting.spans(np.full_like(step, length_nt), step)
@@ -89,7 +74,7 @@ def spans_of(cutting, length_nt):
 def test_chunks_as_a_way_of_cutting_are_the_published_ones():
     for length in (0, 1, 499, 500, 501, 2345):
         assert spans_of(Chunks(500), length) == list(chunk_spans(length, 500))
-        assert Chunks(500).count(length) == count_chunks(length, 500)
+        assert Chunks(500).count(length) == len(published_spans(length, 500))
 
 
 @st.composite

@@ -7,7 +7,6 @@ import pytest
 
 from virnuc_dask.modelsets.calibration import Calibration, probability
 from virnuc_dask.modelsets.contig_model import Verdict
-from virnuc_dask.modelsets.gene_sums import GENE_TOTALS
 from virnuc_dask.stages.calls import CallRule, ContigCalls, ContigScores, call_pieces
 from virnuc_dask.stages.gene_calls import GeneScores, covered, rows_of_frames
 from virnuc_dask.tables import schemas
@@ -40,8 +39,8 @@ class MeanLogit:
     def judge(self, sums, length_nt, reading):
         assert reading in self.readers
         assert (length_nt == LENGTHS[sums.record_index]).all()
-        count = sums.totals[:, GENE_TOTALS.index("genes")]
-        logit = sums.totals[:, len(GENE_TOTALS)]
+        count = sums.genes["genes"]
+        logit = sums.evidence["sum"][:, 0]
         return Verdict(logit / count, 1 - 1 / (1 + count))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 LARGEST_SIZE = 1 << 20
 Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 
-# Architecture name in modelset.json → where its class lives. Imported when asked for, so that
-# a model set without ESM-2 never imports fair-esm.
+# Architecture name in modelset.json → where its class lives; its ``load`` takes what
+# `load_encoder` does. Imported when asked for: a run needs two of them.
 ARCHITECTURES = {
-    "esm2": ("virnuc_dask.encoders.esm2", "Esm2"),
-    "dnabert_s": ("virnuc_dask.encoders.dnabert_s", "DnabertS"),
+    "esm2": ("virnuc_dask.encoders.esm2.encoder", "Esm2"),
+    "dnabert_s": ("virnuc_dask.encoders.dnabert_s.encoder", "DnabertS"),
     "dna_ngrams": ("virnuc_dask.encoders.ngrams", "DnaNgrams"),
     "peptide_ngrams": ("virnuc_dask.encoders.ngrams", "PeptideNgrams"),
     "dna_words": ("virnuc_dask.encoders.words", "DnaWords"),
@@ -90,36 +91,23 @@ class Placement:
         }[self.precision]
 
 
-class Encoder(Protocol):
+class Encoder(ABC):
     """Turns texts into one mean-pooled vector each."""
 
     dim: int
-
-    @property
-    def weight_bytes(self) -> int:
-        """Memory that the weights take, in bytes."""
-        ...
+    weight_bytes: int  # memory that the weights take
 
     def tokenise(self, texts: Sequence[str]) -> Tokens:
         """``texts`` as `embed_tokens` takes them: the work that does not touch the device."""
-        ...
+        return texts
 
+    @abstractmethod
     def embed_tokens(self, tokens: Tokens) -> NDArray[np.float32]:
         """Embeddings, shape (len(tokens), dim), float32, order kept: the work of the device."""
-        ...
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
-        ...
-
-
-class Architecture(Encoder, Protocol):
-    """An encoder that `load_encoder` can make."""
-
-    @classmethod
-    def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
-        """Build the encoder and read its weights from ``folder``."""
-        ...
+        return self.embed_tokens(self.tokenise(texts))
 
 
 def load_encoder(spec: EncoderSpec, folder: Path, placement: Placement) -> Encoder:
@@ -137,5 +125,5 @@ def load_encoder(spec: EncoderSpec, folder: Path, placement: Placement) -> Encod
             "Was the model set made for a newer version?"
         )
     module, name = ARCHITECTURES[spec.architecture]
-    architecture: type[Architecture] = getattr(import_module(module), name)
-    return architecture.load(spec, folder, placement)
+    encoder: Encoder = getattr(import_module(module), name).load(spec, folder, placement)
+    return encoder

@@ -7,61 +7,34 @@ number and is left out, so each text's embedding depends on that text alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
-from typing import ClassVar, Self
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
-from virnuc_dask.errors import ModelSetError
+from virnuc_dask.encoders.lookup import RESIDUES, LookedUp
 from virnuc_dask.sequences.bases import BASES
-
-RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 
 # Rows of each table, which is how many n-grams there are of its kind.
 DNA_TABLES = {"codons": 4**3, "codon_pairs": 4**6, "six_mers": 4**6}
 PEPTIDE_TABLES = {"residue_triples": len(RESIDUES) ** 3}
 
-# One block's memory is about 60 bytes a letter; larger blocks fall out of the CPU's cache.
-BLOCK_LETTERS = 1 << 18
-
 _BORDER = "\n"
 # Larger than any n-gram's number, so that any sum with it is negative; small enough for int32.
-NO_LETTER = -(1 << 14)
+_NO_LETTER = -(1 << 14)
 
 
-@dataclass(frozen=True, slots=True)
-class Bags:
-    """The n-grams of several texts: text i has ``ids[ends[i]:ends[i + 1]]``.
-
-    ``ids`` and ``ends`` are int32; ``ends`` starts with 0 and has one value more than texts.
-    """
+class Bags(NamedTuple):
+    """The n-grams of several texts, int32: text i has ``ids[ends[i]:ends[i + 1]]``."""
 
     ids: Tensor
     ends: Tensor
-
-    def __len__(self) -> int:
-        return len(self.ends) - 1
-
-    def part(self, start: int, stop: int) -> Bags:
-        """The bags of texts [start, stop)."""
-        first, last = int(self.ends[start]), int(self.ends[stop])
-        return Bags(self.ids[first:last], self.ends[start : stop + 1] - first)
-
-    def where(self, kept: Tensor) -> Bags:
-        """The bags with only the n-grams for which ``kept`` (bool, one per id) is true."""
-        before = torch.zeros(len(kept) + 1, dtype=torch.int32, device=kept.device)
-        torch.cumsum(kept, 0, dtype=torch.int32, out=before[1:])
-        return Bags(self.ids[kept], before[self.ends])
 
 
 def dna_bags(texts: Sequence[str], device: str | torch.device = "cpu") -> dict[str, Bags]:
@@ -72,20 +45,7 @@ def dna_bags(texts: Sequence[str], device: str | torch.device = "cpu") -> dict[s
     dict
         Bags of len(texts), by the names in `DNA_TABLES`.
     """
-    return base_bags(*_join(texts, _BASE_CODE, device))
-
-
-def base_bags(letters: Tensor, starts: Tensor) -> dict[str, Bags]:
-    """`dna_bags` of texts that are laid end to end as codes already.
-
-    Parameters
-    ----------
-    letters
-        int32; places in `BASES`, `NO_LETTER` for anything else and between two texts; six more of
-        these after the last text.
-    starts
-        int32; where each text starts, and one after the border that follows the last one.
-    """
+    letters, starts = _join(texts, _BASE_CODE, device)
     triples = _number(letters, 3, len(BASES))
     six_mers = triples[:-3] * 64 + triples[3:]
     # The codons of a text and one that touches its border: a pair never spans two texts.
@@ -102,33 +62,15 @@ def base_bags(letters: Tensor, starts: Tensor) -> dict[str, Bags]:
 
 def peptide_bags(texts: Sequence[str], device: str | torch.device = "cpu") -> dict[str, Bags]:
     """Residue triples at every position; bags of len(texts), by the names in `PEPTIDE_TABLES`."""
-    return residue_bags(*_join(texts, _RESIDUE_CODE, device))
-
-
-def residue_bags(letters: Tensor, starts: Tensor) -> dict[str, Bags]:
-    """`peptide_bags` of texts laid end to end as places in `RESIDUES`; see `base_bags`."""
+    letters, starts = _join(texts, _RESIDUE_CODE, device)
     triples = _number(letters, 3, len(RESIDUES))
     return {"residue_triples": _valid(triples[: starts[-1]], starts)}
 
 
-def mean_pool(tables: Mapping[str, Tensor], bags: Mapping[str, Bags]) -> Tensor:
-    """Mean of each bag's rows, the tables side by side: shape (texts, sum of widths).
+class _Ngrams(LookedUp):
+    """Tables of n-gram embeddings, stored fp16: means of their rows, the tables side by side.
 
     A text without n-grams gets zeros.
-    """
-    means = [
-        embedding_bag(bags[name].ids, table, bags[name].ends, mode="mean", include_last_offset=True)
-        for name, table in tables.items()
-    ]
-    return torch.cat(means, dim=1)
-
-
-class _Ngrams:
-    """What both encoders share: tables of n-gram embeddings, stored fp16, computed in fp32.
-
-    A mean of a thousand rows costs its memory traffic whatever the precision, and the tables are
-    small; so ``Placement.precision`` changes nothing here. Nor does ``max_tokens``: blocks of
-    `BLOCK_LETTERS` bound the memory.
     """
 
     sizes: ClassVar[Mapping[str, int]]
@@ -137,54 +79,28 @@ class _Ngrams:
         self.tables = {name: tables[name].to(device, torch.float32) for name in self.sizes}
         self.device = device
         self.dim = sum(table.shape[1] for table in self.tables.values())
+        self.weight_bytes = sum(table.nbytes for table in self.tables.values())
 
     @classmethod
-    def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
-        """Read the tables.
-
-        Raises
-        ------
-        ModelSetError
-            If the file is missing or damaged, or its tables do not have the sizes of ``spec``.
-        """
-        path = folder / spec.file
-        try:
-            tables = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ModelSetError(f"{path}: not readable as safetensors: {error}") from error
+    def of(cls, tables: Mapping[str, Tensor], spec: EncoderSpec, placement: Placement) -> Self:
+        """The encoder with these tables; `ValueError` if they have other sizes."""
         expected = {name: (rows, spec.config.get("width")) for name, rows in cls.sizes.items()}
         found = {name: tuple(table.shape) for name, table in tables.items()}
         if found != expected:
-            raise ModelSetError(f"{path}: has the tables {found}, expected {expected}.")
-        encoder = cls(tables, placement.device)
-        if encoder.dim != spec.dim:
-            raise ModelSetError(f"{path}: embeds in {encoder.dim} values, not in {spec.dim}.")
-        return encoder
+            raise ValueError(f"has the tables {found}, expected {expected}")
+        return cls(tables, placement.device)
 
-    @property
-    def weight_bytes(self) -> int:
-        """Memory that the tables take, in bytes."""
-        return sum(table.nbytes for table in self.tables.values())
+    def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        means = [
+            embedding_bag(bag.ids, table, bag.ends, mode="mean", include_last_offset=True)
+            for bag, table in zip(self._bags(texts).values(), self.tables.values(), strict=True)
+        ]
+        pooled: NDArray[np.float32] = torch.cat(means, dim=1).cpu().numpy()
+        return pooled
 
-    def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
-        """The texts themselves: n-grams are counted where they are looked up."""
-        return texts
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
-        return self.embed_tokens(self.tokenise(texts))
-
-    @torch.inference_mode()
-    def embed_tokens(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
-        embeddings = np.zeros((len(texts), self.dim), np.float32)
-        for start, stop in text_blocks(texts):
-            pooled = mean_pool(self.tables, self._bags(texts[start:stop]))
-            embeddings[start:stop] = pooled.cpu().numpy()
-        return embeddings
-
+    @abstractmethod
     def _bags(self, texts: Sequence[str]) -> dict[str, Bags]:
-        raise NotImplementedError
+        """Of each table, in the order of `sizes`."""
 
 
 class DnaNgrams(_Ngrams):
@@ -206,7 +122,7 @@ class PeptideNgrams(_Ngrams):
 
 
 def _code_of(alphabet: str) -> Tensor:
-    code = torch.full((256,), NO_LETTER, dtype=torch.int32)
+    code = torch.full((256,), _NO_LETTER, dtype=torch.int32)
     for number, letter in enumerate(alphabet):
         code[ord(letter)] = code[ord(letter.lower())] = number
     return code
@@ -245,12 +161,7 @@ def _number(letters: Tensor, length: int, base: int) -> Tensor:
 
 def _valid(numbers: Tensor, ends: Tensor) -> Bags:
     """Bags of the n-grams that are n-grams; ``ends`` bounds the texts within ``numbers``."""
-    return Bags(numbers, ends).where(numbers >= 0)
-
-
-def text_blocks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Ranges [start, stop) of texts that hold about `BLOCK_LETTERS` letters each."""
-    letters = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
-    block = letters // BLOCK_LETTERS
-    bounds = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(texts)]
-    return ((start, stop) for start, stop in pairwise(bounds) if stop > start)
+    kept = numbers >= 0
+    before = torch.zeros(len(kept) + 1, dtype=torch.int32, device=kept.device)
+    torch.cumsum(kept, 0, dtype=torch.int32, out=before[1:])
+    return Bags(numbers[kept], before[ends])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from virnuc_dask.encoders.batching import embed_in_batches, texts_a_batch
-from virnuc_dask.encoders.encoder import Placement
-from virnuc_dask.encoders.weights import weight_bytes
+from virnuc_dask.encoders.encoder import Encoder, Placement
 
 # Measured by benchmarks/bench_encoders.py: enough for a product at its full rate, few enough for a
 # core's cache, and small partitions make batches for all threads.
@@ -24,13 +23,27 @@ _GPU_WIDTHS, _GPU_SHARE = 16, 0.5
 _GPU_TOKENS = (4096, 65536)
 
 
-class TransformerEncoder(ABC):
+class Transformer(nn.Module, ABC):
+    """Token ids (batch, tokens), begin and end included → hidden states."""
+
+    @abstractmethod
+    def hidden_states(self, tokens: Tensor) -> Iterator[Tensor]:
+        """Yield the token embeddings, then each layer's output, the last one as it is pooled."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Last hidden states, shape (batch, tokens, embed_dim)."""
+        for hidden in self.hidden_states(tokens):
+            last = hidden
+        return last
+
+
+class TransformerEncoder(Encoder):
     """Embeds texts with a transformer: the mean of the hidden states of its last layer.
 
     Parameters
     ----------
     module
-        Token ids (batch, tokens) → hidden states (batch, tokens, dim).
+        The transformer.
     dim
         Values of an embedding.
     placement
@@ -40,6 +53,7 @@ class TransformerEncoder(ABC):
     def __init__(self, module: nn.Module, dim: int, placement: Placement) -> None:
         self.dim = dim
         self.module = module
+        self.weight_bytes = sum(tensor.nbytes for tensor in module.state_dict().values())
         self.placement = placement
         # One graph for each shape: the full batches of the common lengths.
         self._compiled = torch.compile(module, dynamic=False) if placement.compile else None
@@ -49,22 +63,9 @@ class TransformerEncoder(ABC):
         """Tokens a batch; decided at the first batch, when all that stays in memory is there."""
         return self.placement.max_tokens or fitting_tokens(self.dim, self.placement)
 
-    @property
-    def weight_bytes(self) -> int:
-        """Memory that the weights take, in bytes."""
-        return weight_bytes(self.module)
-
-    @abstractmethod
-    def tokenise(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Token ids of each text, begin and end included."""
-
     @abstractmethod
     def pool(self, hidden: Tensor) -> Tensor:
         """Hidden states (batch, tokens, dim) → embeddings (batch, dim), fp32."""
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
-        return self.embed_tokens(self.tokenise(texts))
 
     def embed_tokens(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         """Embeddings of tokenised texts, shape (len(tokens), dim), float32, order kept."""

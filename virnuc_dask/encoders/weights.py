@@ -91,11 +91,6 @@ def load_module(build: Callable[[], Module], path: Path, placement: Placement) -
     return module.eval().requires_grad_(False)
 
 
-def weight_bytes(module: nn.Module) -> int:
-    """Memory of a module's parameters and buffers, in bytes."""
-    return sum(tensor.nbytes for tensor in module.state_dict().values())
-
-
 def _read_tensors(path: Path, dtypes: Mapping[str, torch.dtype], device: str) -> dict[str, Any]:
     with safe_open(path, framework="pt", device=device) as file:
         names = file.keys()

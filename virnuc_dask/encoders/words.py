@@ -18,20 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
-from virnuc_dask.encoders.ngrams import RESIDUES, text_blocks
-from virnuc_dask.errors import ModelSetError
+from virnuc_dask.encoders.lookup import RESIDUES, LookedUp
 
 CLASSES = ("phage", "eukaryotic_virus", "prokaryote", "eukaryote")
 KNOWN_VALUES = ("known", "known_viral", "known_other")
@@ -40,7 +36,7 @@ _TYPICAL_RESIDUES = 200  # a peptide of so many has a length of 1
 _MOST_RESIDUES = 600  # a longer one is scored as if it had so many
 _PRIOR_WORDS = 10  # added to a text's words: few words say little
 _SPEAKS = 2  # half units of log-odds from which a word speaks for its side
-_NEUTRAL = 8  # the four bits of a log-odds of 0
+NEUTRAL = 8  # the four bits of a log-odds of 0
 _BORDER = 255
 
 
@@ -163,7 +159,7 @@ class KnownWords:
         words = texts.words(self.pattern, self.step)
         packed = self.table[words.numbers >> 1]
         bits = np.where(words.numbers & 1, packed >> 4, packed & 15)
-        level = bits.astype(np.int8) - _NEUTRAL
+        level = bits.astype(np.int8) - NEUTRAL
         count = np.diff(words.ends) + _PRIOR_WORDS
         columns = [
             _sums(level, words.ends) / 2 / np.sqrt(count),
@@ -173,71 +169,13 @@ class KnownWords:
         return np.stack(columns, axis=1).astype(np.float32)
 
 
-def pack_log_odds(log_odds: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Log-odds of all words of a pattern in four bits each: half units, from -3.5 to 3.5."""
-    level = np.clip(np.round(log_odds * 2), -7, 7) + _NEUTRAL
-    bits = np.append(level, np.full(len(level) % 2, _NEUTRAL))
-    halves = bits.astype(np.uint8).reshape(-1, 2)
-    packed: NDArray[np.uint8] = halves[:, 0] + 16 * halves[:, 1]
-    return packed
-
-
 def length_of(texts: Sequence[str]) -> NDArray[np.float32]:
     """Natural logarithm of each text's letters over `_TYPICAL_RESIDUES`, at least 1 letter."""
     letters = np.fromiter(map(len, texts), np.float32, len(texts))
     return np.log(np.maximum(letters, 1) / _TYPICAL_RESIDUES)
 
 
-class _OfWords:
-    """What both encoders share: texts in blocks, embeddings in order; numpy, on the CPU.
-
-    ``Placement`` changes nothing: lookups in tables cost memory traffic alone.
-    """
-
-    dim: int
-    weight_bytes: int
-
-    def __init__(self, tables: Mapping[str, Tensor]) -> None:
-        raise NotImplementedError
-
-    @classmethod
-    def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
-        """Read the tables.
-
-        Raises
-        ------
-        ModelSetError
-            If one is missing, damaged or of another size.
-        """
-        path = folder / spec.file
-        try:
-            encoder = cls(load_file(path))
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise ModelSetError(f"{path}: not tables of {spec.architecture}: {error}") from error
-        if encoder.dim != spec.dim:
-            raise ModelSetError(f"{path}: embeds in {encoder.dim} values, not in {spec.dim}.")
-        return encoder
-
-    def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
-        """The texts themselves: words are counted where they are looked up."""
-        return texts
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
-        return self.embed_tokens(self.tokenise(texts))
-
-    def embed_tokens(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
-        embeddings = np.zeros((len(texts), self.dim), np.float32)
-        for start, stop in text_blocks(texts):
-            embeddings[start:stop] = self._embed_block(texts[start:stop])
-        return embeddings
-
-    def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        raise NotImplementedError
-
-
-class DnaWords(_OfWords):
+class DnaWords(LookedUp):
     """A gene's DNA, in its own phase: its known words of six codons without their third bases."""
 
     def __init__(self, tables: Mapping[str, Tensor]) -> None:
@@ -245,11 +183,16 @@ class DnaWords(_OfWords):
         self.weight_bytes = self._known.table.nbytes
         self.dim = len(KNOWN_VALUES)
 
+    @classmethod
+    def of(cls, tables: Mapping[str, Tensor], spec: EncoderSpec, placement: Placement) -> Self:
+        """The encoder with these tables, on the CPU wherever others compute."""
+        return cls(tables)
+
     def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._known.values(Texts(texts))
 
 
-class PeptideWords(_OfWords):
+class PeptideWords(LookedUp):
     """A peptide: its score for each of `CLASSES`, its known words, and its length."""
 
     def __init__(self, tables: Mapping[str, Tensor]) -> None:
@@ -264,7 +207,11 @@ class PeptideWords(_OfWords):
         self.weight_bytes = sum(w.nbytes for w in self._weights) + self._known.table.nbytes
         self.dim = len(CLASSES) + len(KNOWN_VALUES) + 1
 
-    @torch.inference_mode()
+    @classmethod
+    def of(cls, tables: Mapping[str, Tensor], spec: EncoderSpec, placement: Placement) -> Self:
+        """The encoder with these tables, on the CPU wherever others compute."""
+        return cls(tables)
+
     def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
         laid = Texts(texts)
         scores = np.zeros((len(texts), len(CLASSES)), np.float32)

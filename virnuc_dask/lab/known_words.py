@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from virnuc_dask.encoders.words import Pattern, Texts, pack_log_odds
+from virnuc_dask.encoders.words import NEUTRAL, Pattern, Texts
 
 _PRIOR = 0.5  # groups of each side
 _MOST_LETTERS = 1 << 22  # whose words are in memory at a time
@@ -79,3 +79,12 @@ def _count(
             if last[word] != key:
                 last[word] = key
                 counts[side[text], word] += 1
+
+
+def pack_log_odds(log_odds: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Log-odds of all words of a pattern in four bits each: half units, from -3.5 to 3.5."""
+    level = np.clip(np.round(log_odds * 2), -7, 7) + NEUTRAL
+    bits = np.append(level, np.full(len(level) % 2, NEUTRAL))
+    halves = bits.astype(np.uint8).reshape(-1, 2)
+    packed: NDArray[np.uint8] = halves[:, 0] + 16 * halves[:, 1]
+    return packed

@@ -34,6 +34,7 @@ from virnuc_dask.lab import gene_classifier, insertions, region_figures, short_p
 from virnuc_dask.lab.contig_figures import Judged, figures
 from virnuc_dask.lab.contig_fit import gene_columns
 from virnuc_dask.lab.mini_card import card
+from virnuc_dask.lab.modelset_folders import own_files, put_in_place
 from virnuc_dask.lab.out_of_fold import Source, gather, learn_words, part_of
 from virnuc_dask.lab.prepare import Prepared, prepare
 from virnuc_dask.lab.read_contigs import Contigs, Learnt, learn_reader
@@ -44,7 +45,6 @@ from virnuc_dask.lab.weighed_words import chances
 from virnuc_dask.modelsets.calibration import probability
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.contig_model import ContigModel
-from virnuc_dask.modelsets.folders import own_files, put_in_place
 from virnuc_dask.modelsets.manifest import (
     FRAMES,
     GENES,

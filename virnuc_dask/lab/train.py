@@ -22,6 +22,7 @@ from virnuc_dask.errors import (
     OutputExistsError,
     UsageError,
 )
+from virnuc_dask.lab.modelset_folders import own_files, put_in_place
 from virnuc_dask.lab.training.fit_classifier import Epoch, fit_classifier, folded
 from virnuc_dask.lab.training.frame_features import FrameSet, LabelledRun, store_frames
 from virnuc_dask.lab.training.groups import (
@@ -43,7 +44,6 @@ from virnuc_dask.lab.training.training_options import TrainingOptions
 from virnuc_dask.lab.training.training_records import TrainingRecords, gather_records, read_groups
 from virnuc_dask.lab.training.unseen_frames import score_unseen
 from virnuc_dask.modelsets.classifier import Classifier
-from virnuc_dask.modelsets.folders import own_files, put_in_place
 from virnuc_dask.modelsets.manifest import MANIFEST, ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
 from virnuc_dask.modelsets.source import ModelSource

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from virnuc_dask.errors import ModelSetError
-from virnuc_dask.modelsets.contig_features import contig_feature_names, contig_features
+from virnuc_dask.modelsets.contig_features import contig_features, feature_count
 from virnuc_dask.modelsets.gene_sums import Floats, GeneSums
 from virnuc_dask.modelsets.region_model import RegionModel
 
@@ -152,7 +152,7 @@ class Reader:
     familiarity: Familiarity
 
     def __post_init__(self) -> None:
-        width = len(contig_feature_names(self.columns))
+        width = feature_count(self.columns)
         widths = {len(self.logistic.mean), len(self.logistic.weight), len(self.familiarity.mean)}
         if widths != {width} or not (self.trees.feature >= 0).all():
             raise ValueError(f"{self.columns} columns of evidence make {width} numbers a record")

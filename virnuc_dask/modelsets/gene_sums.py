@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,11 +14,13 @@ from virnuc_dask.tables.vectors import from_column
 
 Floats = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 # Bounds between classes of length of a gene, and of the distance to the next gene, in nt. Genes of
 # one operon overlap by 1 or 4 bases.
-GENE_NT = (150, 300, 450, 600, 900, 1200, 1800, 3000)
-GAP_NT = (-30, -5, 0, 20, 60, 150, 300, 600)
+_GENE_NT = (150, 300, 450, 600, 900, 1200, 1800, 3000)
+_GAP_NT = (-30, -5, 0, 20, 60, 150, 300, 600)
+_SCORES = ("coding_score", "start_score", "rbs_score", "upstream_score", "type_score")
 _SHORTEST_GAP, _LONGEST_GAP = -50, 500
 _OPERON_GAPS = (-4, -1)
 _HIGHEST = 3  # genes of a record whose evidence is looked at apart
@@ -47,7 +50,6 @@ class GeneColumns:
             values: NDArray[Any] = table[name].to_numpy()
             return values
 
-        scores = ("coding_score", "start_score", "rbs_score", "upstream_score", "type_score")
         return cls(
             start=numpy("start"),
             end=numpy("end"),
@@ -58,27 +60,22 @@ class GeneColumns:
             translation_table=numpy("translation_table"),
             is_viral_model=np.isin(numpy("model"), viral_models),
             confidence=numpy("confidence"),
-            scores=np.stack([numpy(name) for name in scores], axis=1),
+            scores=np.stack([numpy(name) for name in _SCORES], axis=1),
             evidence=from_column(table, "evidence"),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class GeneSums:
-    """What the genes of each record add up to; a row a record that has genes.
-
-    ``totals`` are sums over genes and over pairs of neighbours (see `GENE_TOTALS`,
-    `PAIR_TOTALS`, then five of each column of evidence); ``largest`` and ``smallest`` are of a
-    gene's length, then of each column of evidence, ``largest`` also of neighbours' mean evidence;
-    ``highest`` is the evidence of the `_HIGHEST` genes, per column, falling, -inf where there are
-    fewer.
-    """
+    """What the genes of each record add up to; a row a record that has genes."""
 
     record_index: IntArray
-    totals: Floats
-    largest: Floats
-    smallest: Floats
-    highest: Floats  # (records, columns, _HIGHEST)
+    genes: Mapping[str, Floats]  # sums over genes, (records,) each
+    pairs: Mapping[str, Floats]  # sums over pairs of neighbours, (records,) each
+    evidence: Mapping[str, Floats]  # sums over genes, (records, columns) each
+    largest: Floats  # of a gene's length, each column of evidence, neighbours' mean evidence
+    smallest: Floats  # of a gene's length and each column of evidence
+    highest: Floats  # (records, columns, _HIGHEST), falling, -inf where a record has fewer genes
 
     @classmethod
     def of(cls, genes: GeneColumns, record_index: IntArray) -> Self:
@@ -86,19 +83,15 @@ class GeneSums:
         at = np.flatnonzero(np.diff(record_index, prepend=-1))
         length = (genes.end - genes.start).astype(np.float64)
         evidence = genes.evidence.astype(np.float64)
-        values = np.concatenate([_of_gene(genes, length), *_of_evidence(evidence, length)], axis=1)
-        begin = np.stack([genes.start, genes.strand, evidence[:, 0]], axis=1).astype(np.float64)
-        end = np.stack([genes.end, genes.strand, evidence[:, 0]], axis=1).astype(np.float64)
-        pairs = _of_pair(end[:-1], begin[1:])
         is_pair = np.diff(record_index) == 0
-        pairs[~is_pair] = 0
-        pairs = np.concatenate([pairs, np.zeros((1, pairs.shape[1]))])
         beside = np.full(len(length), -np.inf)
-        beside[:-1][is_pair] = _beside(end[:-1], begin[1:])[is_pair]
+        beside[:-1][is_pair] = ((evidence[:-1, 0] + evidence[1:, 0]) / 2)[is_pair]
         extremes = np.concatenate([length[:, None], evidence], axis=1)
         return cls(
             record_index=record_index[at],
-            totals=np.add.reduceat(np.concatenate([values, pairs], axis=1), at),
+            genes=_summed(_of_gene(genes, length), at),
+            pairs=_summed(_of_pair(genes, evidence[:, 0], is_pair), at),
+            evidence=_summed(_of_evidence(evidence, length[:, None]), at),
             largest=np.maximum.reduceat(np.concatenate([extremes, beside[:, None]], axis=1), at),
             smallest=np.minimum.reduceat(extremes, at),
             highest=_highest(evidence, record_index, at),
@@ -108,83 +101,52 @@ class GeneSums:
         return len(self.record_index)
 
 
-GENE_TOTALS = (
-    "genes",
-    "length_nt",
-    "length_squared",
-    "strand",
-    "partial",
-    "rbs",
-    "atg",
-    "gtg",
-    "ttg",
-    "other_table",
-    "viral_model",
-    "confidence",
-    "coding_score",
-    "start_score",
-    "rbs_score",
-    "upstream_score",
-    "type_score",
-    *(f"genes_below_{nt}_nt" for nt in GENE_NT),
-)
-PAIR_TOTALS = (
-    "pairs",
-    "switches",
-    "gap_nt",
-    "operon_gaps",
-    "both_viral",
-    "product",
-    *(f"gaps_below_{nt}_nt" for nt in GAP_NT),
-)
-EVIDENCE_TOTALS = ("sum", "squared", "by_length", "by_root_length", "positive")
+def _summed(columns: Mapping[str, NDArray[Any]], at: IntArray) -> dict[str, Floats]:
+    return {
+        name: np.add.reduceat(values.astype(np.float64), at) for name, values in columns.items()
+    }
 
 
-def _of_gene(genes: GeneColumns, length: Floats) -> Floats:
-    columns = [
-        np.ones_like(length),
-        length,
-        length**2,
-        genes.strand,
-        genes.is_partial,
-        genes.has_rbs,
-        *(genes.start_type == start for start in ("ATG", "GTG", "TTG")),
-        genes.translation_table != 11,
-        genes.is_viral_model,
-        genes.confidence,
-        *genes.scores.T,
-        *(length < nt for nt in GENE_NT),
-    ]
-    return np.stack(columns, axis=1).astype(np.float64)
+def _of_gene(genes: GeneColumns, length: Floats) -> dict[str, NDArray[Any]]:
+    return {
+        "genes": np.ones_like(length),
+        "length_nt": length,
+        "length_squared": length**2,
+        "strand": genes.strand,
+        "partial": genes.is_partial,
+        "rbs": genes.has_rbs,
+        **{start.lower(): genes.start_type == start for start in ("ATG", "GTG", "TTG")},
+        "other_table": genes.translation_table != 11,
+        "viral_model": genes.is_viral_model,
+        "confidence": genes.confidence,
+        **dict(zip(_SCORES, genes.scores.T, strict=True)),
+        **{f"genes_below_{nt}_nt": length < nt for nt in _GENE_NT},
+    }
 
 
-def _of_evidence(evidence: Floats, length: Floats) -> list[Floats]:
-    """Five columns for each of ``evidence``: see `EVIDENCE_TOTALS`."""
-    return [
-        np.stack([one, one**2, one * length, one * np.sqrt(length), one > 0], axis=1)
-        for one in evidence.T
-    ]
+def _of_evidence(evidence: Floats, length: Floats) -> dict[str, NDArray[Any]]:
+    return {
+        "sum": evidence,
+        "squared": evidence**2,
+        "by_length": evidence * length,
+        "by_root_length": evidence * np.sqrt(length),
+        "positive": evidence > 0,
+    }
 
 
-def _of_pair(left: Floats, right: Floats) -> Floats:
-    """Of neighbours, ``left`` (end, strand, evidence) and ``right`` (start, strand, evidence)."""
-    gap = right[:, 0] - left[:, 0]
-    columns = [
-        np.ones_like(gap),
-        left[:, 1] != right[:, 1],
-        np.clip(gap, _SHORTEST_GAP, _LONGEST_GAP),
-        np.isin(gap, _OPERON_GAPS),
-        (left[:, 2] > 0) & (right[:, 2] > 0),
-        left[:, 2] * right[:, 2],
-        *(gap < nt for nt in GAP_NT),
-    ]
-    return np.stack(columns, axis=1).astype(np.float64)
-
-
-def _beside(left: Floats, right: Floats) -> Floats:
-    """Mean evidence of neighbours."""
-    mean: Floats = (left[:, 2] + right[:, 2]) / 2
-    return mean
+def _of_pair(genes: GeneColumns, evidence: Floats, is_pair: Flags) -> dict[str, NDArray[Any]]:
+    """Of each gene and the next, 0 where that is another record's."""
+    gap = (genes.start[1:] - genes.end[:-1]).astype(np.float64)
+    columns = {
+        "pairs": np.ones_like(gap),
+        "switches": genes.strand[:-1] != genes.strand[1:],
+        "gap_nt": np.clip(gap, _SHORTEST_GAP, _LONGEST_GAP),
+        "operon_gaps": np.isin(gap, _OPERON_GAPS),
+        "both_viral": (evidence[:-1] > 0) & (evidence[1:] > 0),
+        "product": evidence[:-1] * evidence[1:],
+        **{f"gaps_below_{nt}_nt": gap < nt for nt in _GAP_NT},
+    }
+    return {name: np.append(np.where(is_pair, of, 0), 0) for name, of in columns.items()}
 
 
 def _highest(evidence: Floats, record_index: IntArray, at: IntArray) -> Floats:

@@ -100,7 +100,7 @@ class SharedPlace:
         return self._loaded[1]
 
 
-class SwappedEncoder:
+class SwappedEncoder(Encoder):
     """An encoder that is in memory from its first use until the other one needs the place.
 
     Its texts are tokenised where they are embedded: the tokeniser comes and goes with it.
@@ -112,17 +112,9 @@ class SwappedEncoder:
         self._spec = spec
         self._place = place
 
-    def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
-        """The texts themselves."""
-        return texts
-
     def embed_tokens(self, tokens: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of ``tokens``, which are texts, order kept."""
         return self._place.encoder(self._spec).embed(tokens)
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
-        return self.embed_tokens(texts)
 
 
 def _working_bytes(specs: Specs, placement: Placement) -> int:

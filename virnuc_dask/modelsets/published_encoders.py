@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from virnuc_dask.checks import build
 from virnuc_dask.encoders.attention import inverse_frequencies
-from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes, read_tokenizer
+from virnuc_dask.encoders.dnabert_s.layers import DnabertSModule, DnabertSSizes
+from virnuc_dask.encoders.dnabert_s.tokens import read_tokenizer
 from virnuc_dask.encoders.encoder import EncoderSpec
-from virnuc_dask.encoders.esm2 import ALPHABET, Esm2Module, Esm2Sizes
+from virnuc_dask.encoders.esm2.layers import Esm2Module, Esm2Sizes
+from virnuc_dask.encoders.esm2.tokens import TOKENS
 from virnuc_dask.encoders.weights import EncoderSizes
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.checkpoints import (
@@ -199,7 +201,7 @@ def _hugging_face_esm2_sizes(path: Path) -> Esm2Sizes:
 
 def _check_vocabulary(path: Path) -> None:
     """Token ids mean the same in both formats; where the folder lists its tokens, make sure."""
-    if path.exists() and path.read_text(encoding="utf-8").split() != ALPHABET.all_toks:
+    if path.exists() and path.read_text(encoding="utf-8").split() != list(TOKENS):
         raise ModelSetError(f"{path}: not ESM-2's tokens in ESM-2's order.")
 
 

@@ -15,7 +15,7 @@ from virnuc_dask.outputs.results import Totals
 from virnuc_dask.stages.receipt import Tally
 from virnuc_dask.tables.plan import Plan, write_run_json
 
-_PACKAGES = ("dask", "distributed", "torch", "numpy", "pyarrow", "tokenizers", "fair-esm")
+_PACKAGES = ("dask", "distributed", "torch", "numpy", "pyarrow", "tokenizers")
 
 
 def record_run(

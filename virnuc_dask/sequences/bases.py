@@ -1,4 +1,4 @@
-"""The four bases: their letters, numbers and complements; codons, peptides and k-mers of them."""
+"""The four bases: their letters, numbers and complements; codons and peptides of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.uint8]
-Kmers = NDArray[np.uint64]
 
 BASES = "ACGT"
 """A base's number is its place here; 3 less it is that of the complement."""
@@ -73,34 +72,3 @@ def translate_codons(dna: str, tables: NDArray[np.int8]) -> Numbers:
     for table, (codon, letter) in _RECODED.items():
         letters[(codons == CODONS.index(codon)) & (tables == table)] = ord(letter)
     return letters
-
-
-def kmers_of(dna: str, k: int) -> tuple[Kmers, NDArray[np.int64]]:
-    """k-mers of bases alone, and where they begin; k is at most 31.
-
-    Each is a number of two bits a base, the first one highest: that of the strand where it is
-    smaller.
-    """
-    numbers = numbers_of(dna.encode("ascii"))
-    if len(numbers) < k:
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    unknown = np.cumsum(np.concatenate(([0], numbers >= UNKNOWN)), dtype=np.int64)
-    at = np.flatnonzero(unknown[k:] == unknown[:-k])
-    bases = numbers & np.uint8(3)
-    forward, reverse = _packed(bases, k), _packed(other_strand(bases), k)[::-1]
-    return np.minimum(forward, reverse)[at], at
-
-
-def _packed(bases: Numbers, k: int) -> Kmers:
-    """The k-mer at every place, by runs of 1, 2, 4, … bases."""
-    run, length = bases.astype(np.uint64), 1
-    packed, done = np.zeros(len(bases) + 1, np.uint64), 0
-    while True:
-        if k & length:
-            tail = run[done:] if done else run
-            packed = (packed[: len(tail)] << np.uint64(2 * length)) | tail
-            done += length
-        if done == k:
-            return packed
-        run = (run[:-length] << np.uint64(2 * length)) | run[length:]
-        length *= 2

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from virnuc_dask.sequences.records import Record
-
 IntArray = NDArray[np.int64]
 Lengths = TypeVar("Lengths", int, IntArray)
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A piece of a record: ``sequence == record.dna[start:end]``, case as in the input."""
-
-    id: str  # "contig9_chunk_2"
-    record_id: str
-    record_index: int
-    number: int  # one-based, as in the id
-    start: int
-    end: int
-    sequence: str
-
-
-def count_chunks(length_nt: int, chunk_length: int) -> int:
-    """How many chunks a record has: none if it is empty."""
-    return -(-length_nt // chunk_length)
 
 
 def span_arrays(
@@ -62,7 +42,7 @@ def span_arrays(
 
 def chunk_spans(length_nt: int, chunk_length: int) -> Iterator[tuple[int, int]]:
     """Spans [start, end) of the chunks of one record, in order; see `span_arrays`."""
-    steps = np.arange(count_chunks(length_nt, chunk_length))
+    steps = np.arange(-(-length_nt // chunk_length))
     starts, ends = span_arrays(np.full_like(steps, length_nt), steps, chunk_length)
     return zip(starts.tolist(), ends.tolist(), strict=True)
 
@@ -142,15 +122,15 @@ class Pieces:
         return first, np.where(self.is_last(start, end), end, end - self.overlap_nt + half)
 
 
-def cut(record: Record, chunk_length: int) -> Iterator[Chunk]:
-    """The chunks of one record, in order."""
-    for number, (start, end) in enumerate(chunk_spans(len(record.dna), chunk_length), start=1):
-        yield Chunk(
-            id=f"{record.id}_chunk_{number}",
-            record_id=record.id,
-            record_index=record.index,
-            number=number,
-            start=start,
-            end=end,
-            sequence=record.dna[start:end],
-        )
+def blocks_of(sequences: Iterable[str], nt: int) -> Iterator[list[str]]:
+    """Neighbours, about ``nt`` together."""
+    block: list[str] = []
+    held = 0
+    for dna in sequences:
+        block.append(dna)
+        held += len(dna)
+        if held >= nt:
+            yield block
+            block, held = [], 0
+    if block:
+        yield block

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.sequences.bases import codons_of, numbers_of, residues_of
+from virnuc_dask.sequences.chunks import blocks_of
 
 IntArray = NDArray[np.int64]
 
@@ -68,21 +69,7 @@ def find_frames(chunks: Sequence[str]) -> list[list[Frame]]:
     list of list of Frame
         One list per chunk, chunk order kept.
     """
-    return [frames for block in _blocks(chunks) for frames in _find_in_block(block)]
-
-
-def _blocks(chunks: Sequence[str]) -> Iterator[list[str]]:
-    """Chunks of about `_BLOCK_NT` together."""
-    block: list[str] = []
-    letters = 0
-    for chunk in chunks:
-        block.append(chunk)
-        letters += len(chunk)
-        if letters >= _BLOCK_NT:
-            yield block
-            block, letters = [], 0
-    if block:
-        yield block
+    return [frames for block in blocks_of(chunks, _BLOCK_NT) for frames in _find_in_block(block)]
 
 
 def _find_in_block(chunks: list[str]) -> list[list[Frame]]:

@@ -8,25 +8,26 @@ gap is, nor in which frame a gene would go on.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadSettingError, ModelSetError
 from virnuc_dask.sequences.bases import reverse_complement, translate_codons
-from virnuc_dask.sequences.chunks import Pieces
+from virnuc_dask.sequences.chunks import Pieces, blocks_of
 from virnuc_dask.sequences.fast_genes import GeneModels, call_genes
 from virnuc_dask.sequences.gene_columns import CALL
 from virnuc_dask.sequences.gene_columns import START_TYPES as START_TYPES
 
 if TYPE_CHECKING:
-    from pyrodigal import Gene, GeneFinder
+    from pyrodigal import Gene
+    from pyrodigal import Genes as PyrodigalGenes
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -34,7 +35,6 @@ Floats = NDArray[np.float32]
 
 PYRODIGAL, FAST = "pyrodigal-gv", "fast"
 
-_BLOCK_NT = 1 << 17  # of the fast caller: its arrays stay in the processor's cache
 _SHORTEST_GAP = 50
 _GAP = re.compile(f"[^ACGT]{{{_SHORTEST_GAP},}}")
 
@@ -77,12 +77,24 @@ class Genes:
         return Genes(**taken)
 
 
-class GeneCaller(Protocol):
+class GeneCaller(ABC):
     """Finds genes. What it finds in a sequence depends on that sequence alone."""
+
+    _block_nt = 1  # of sequences that are given together
 
     def find(self, sequences: Sequence[str], threads: int = 1) -> Genes:
         """The genes of ``sequences``, which are ASCII letters in any case, on some threads."""
-        ...
+        upper = [dna.upper() for dna in sequences]
+        stretches = [piece for row, dna in enumerate(upper) for piece in _stretches(row, dna)]
+        blocks = blocks_of((piece.dna for piece in stretches), self._block_nt)
+        with ThreadPoolExecutor(threads, "gene-caller") if threads > 1 else nullcontext() as pool:
+            each = map if pool is None else pool.map
+            calls = [call for calls in each(self._called, blocks) for call in calls]
+        return genes_of(upper, stretches, calls)
+
+    @abstractmethod
+    def _called(self, block: list[str]) -> list[NDArray[np.void]]:
+        """What is found in each of some upper-case sequences without gaps: rows of `CALL`."""
 
 
 class _Stretch(NamedTuple):
@@ -119,7 +131,7 @@ def gene_caller(name: str = PYRODIGAL, models: Sequence[int | str] | None = None
     raise BadSettingError(f"gene caller {name!r} is unknown; there are {PYRODIGAL} and {FAST}.")
 
 
-class _Pyrodigal:
+class _Pyrodigal(GeneCaller):
     """pyrodigal-gv: Prodigal with gene models of giant viruses and gut phages beside its own."""
 
     def __init__(self, models: Sequence[int | str] | None) -> None:
@@ -132,29 +144,17 @@ class _Pyrodigal:
         bins = MetagenomicBins([METAGENOMIC_BINS[place] for place in chosen])
         self._finder = GeneFinder(meta=True, metagenomic_bins=bins)
 
-    def find(self, sequences: Sequence[str], threads: int = 1) -> Genes:
-        upper = [dna.upper() for dna in sequences]
-        stretches = [piece for row, dna in enumerate(upper) for piece in _stretches(row, dna)]
-        with _pool(threads) as pool:
-            each = map if pool is None else pool.map
-            calls = list(each(partial(_called, self._finder), stretches))
-        return genes_of(upper, stretches, calls)
+    def _called(self, block: list[str]) -> list[NDArray[np.void]]:
+        return [_found(self._finder.find_genes(dna)) for dna in block]
 
 
-class _Fast:
+class _Fast(GeneCaller):
     """Our own: see `fast_genes`."""
+
+    _block_nt = 1 << 17  # its arrays stay in the processor's cache
 
     def __init__(self, models: GeneModels) -> None:
         self._models = models
-
-    def find(self, sequences: Sequence[str], threads: int = 1) -> Genes:
-        upper = [dna.upper() for dna in sequences]
-        stretches = [piece for row, dna in enumerate(upper) for piece in _stretches(row, dna)]
-        blocks = list(_blocks([piece.dna for piece in stretches]))
-        with _pool(threads) as pool:
-            each = map if pool is None else pool.map
-            calls = [call for calls in each(self._called, blocks) for call in calls]
-        return genes_of(upper, stretches, calls)
 
     def _called(self, block: list[str]) -> list[NDArray[np.void]]:
         return call_genes(block, self._models)
@@ -216,10 +216,6 @@ def _chosen(names: Sequence[tuple[str, str]], models: Sequence[int | str] | None
     return sorted({place[str(model)] for model in models})
 
 
-def _pool(threads: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
-    return ThreadPoolExecutor(threads, "gene-caller") if threads > 1 else nullcontext()
-
-
 def _stretches(sequence: int, dna: str) -> Iterator[_Stretch]:
     first = 0
     # Most sequences have no gap, and this is ten times as fast as looking for one.
@@ -230,22 +226,7 @@ def _stretches(sequence: int, dna: str) -> Iterator[_Stretch]:
     yield _Stretch(sequence, first, dna[first:])
 
 
-def _blocks(sequences: Sequence[str]) -> Iterator[list[str]]:
-    """Neighbours of about `_BLOCK_NT` together."""
-    block: list[str] = []
-    held = 0
-    for dna in sequences:
-        block.append(dna)
-        held += len(dna)
-        if held >= _BLOCK_NT:
-            yield block
-            block, held = [], 0
-    if block:
-        yield block
-
-
-def _called(finder: GeneFinder, stretch: _Stretch) -> NDArray[np.void]:
-    genes = finder.find_genes(stretch.dna)
+def _found(genes: PyrodigalGenes) -> NDArray[np.void]:
     chosen = genes.metagenomic_bin
     model = int(_number_and_name(chosen.description)[0]) if chosen else -1
     return np.array([_row(gene, model) for gene in genes], CALL)

@@ -18,8 +18,7 @@ from xopen import xopen
 from virnuc_dask.errors import BadInputError
 from virnuc_dask.sequences.columns import DNA, Columns
 from virnuc_dask.sequences.text import Entry, FormatError, entries
-
-STDIN = "-"
+from virnuc_dask.tables.paths import STDIN
 
 _BUFFER = 1 << 16  # as `text._BLOCK`
 

@@ -163,7 +163,7 @@ def extract_genes(
     Returns
     -------
     pyarrow.Table
-        Rows of `schemas.gene_features`.
+        Rows of `schemas.features`.
     """
     if models.caller is None or models.info.genes is None:
         raise ValueError("extracting genes needs a model set with its gene caller loaded")
@@ -171,7 +171,7 @@ def extract_genes(
         with watch.time("genes"):
             found = find_readings(chunks, models.info, models.caller, models.threads)
         dna, peptides = _embed(found.dna, found.peptides, models, use, watch)
-    schema = schemas.gene_features(dna.shape[1], peptides.shape[1], dtype)
+    schema = schemas.features(dna.shape[1], peptides.shape[1], dtype, genes=True)
     vectors = [to_column(dna, dtype), to_column(peptides, dtype)]
     return pa.table([*found.names.columns, *vectors], schema=schema)
 

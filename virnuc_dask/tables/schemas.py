@@ -112,29 +112,20 @@ CHUNKS = pa.schema(
 )
 
 
-def features(nucleotide_dim: int, peptide_dim: int, dtype: str = "float32") -> pa.Schema:
-    """Columns of a feature table for encoders of these sizes; ``dtype`` is one of `DTYPES`."""
+def features(
+    nucleotide: int, peptide: int, dtype: str = "float32", *, genes: bool = False
+) -> pa.Schema:
+    """Columns of a feature table for encoders of these sizes; ``dtype`` is one of `DTYPES`.
+
+    Of a model set that reads ``genes`` a row is a gene.
+    """
     value = DTYPES[dtype]
     return pa.schema(
         [
             *_FRAME,
-            ("strand", pa.string()),
-            ("offset", pa.int8()),
-            ("nucleotide", pa.list_(value, nucleotide_dim)),
-            ("peptide", pa.list_(value, peptide_dim)),
-        ]
-    )
-
-
-def gene_features(nucleotide_dim: int, peptide_dim: int, dtype: str = "float32") -> pa.Schema:
-    """As `features`, of a model set that reads genes."""
-    value = DTYPES[dtype]
-    return pa.schema(
-        [
-            *_FRAME,
-            *_GENE,
-            ("nucleotide", pa.list_(value, nucleotide_dim)),
-            ("peptide", pa.list_(value, peptide_dim)),
+            *(_GENE if genes else [("strand", pa.string()), ("offset", pa.int8())]),
+            ("nucleotide", pa.list_(value, nucleotide)),
+            ("peptide", pa.list_(value, peptide)),
         ]
     )
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError, UsageError
 from virnuc_dask.sequences.bases import reverse_complement
-from virnuc_dask.sequences.records import STDIN, read_records
+from virnuc_dask.sequences.records import read_records
+from virnuc_dask.tables.paths import STDIN
 
 _COMPRESSION = {".gz", ".bz2", ".xz", ".zst"}
 _FORMATS = {".fa", ".fasta", ".fna", ".ffn", ".fas", ".fq", ".fastq"}

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Measurement, Timer
 
 from virnuc_dask.encoders.cost import Layer
-from virnuc_dask.encoders.cpu_kernels import FusedProducts, multiplies_fused
 from virnuc_dask.encoders.fp8 import multiply
+from virnuc_dask.encoders.kernels import FusedProducts, multiplies_fused
 
 # Rows of a product: the tokens of a batch. The best of them counts.
 ROWS = {"cpu": (504, 1008, 2016, 4032), "cuda": (8064, 32256, 64512)}

@@ -33,7 +33,7 @@ def kmers_of(sequences: Sequence[str], k: int) -> Words:
 
     Those with a letter other than A, C, G and T are left out.
     """
-    number, at = bases.kmers_of(_BORDER.join(sequences), k)
+    number, at = kmers_at(_BORDER.join(sequences), k)
     return Words(number, _text_of(at, sequences))
 
 
@@ -83,3 +83,34 @@ def _text_of(at: NDArray[np.int64], texts: Sequence[str]) -> NDArray[np.int64]:
     ends = np.cumsum([len(text) + 1 for text in texts])
     of: NDArray[np.int64] = np.searchsorted(ends, at, side="right")
     return of
+
+
+def kmers_at(dna: str, k: int) -> tuple[Numbers, NDArray[np.int64]]:
+    """k-mers of bases alone, and where they begin; k is at most 31.
+
+    Each is a number of two bits a base, the first one highest: that of the strand where it is
+    smaller.
+    """
+    numbers = bases.numbers_of(dna.encode("ascii"))
+    if len(numbers) < k:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    unknown = np.cumsum(np.concatenate(([0], numbers >= bases.UNKNOWN)), dtype=np.int64)
+    at = np.flatnonzero(unknown[k:] == unknown[:-k])
+    known = numbers & np.uint8(3)
+    forward, reverse = _packed(known, k), _packed(bases.other_strand(known), k)[::-1]
+    return np.minimum(forward, reverse)[at], at
+
+
+def _packed(known: bases.Numbers, k: int) -> Numbers:
+    """The k-mer at every place, by runs of 1, 2, 4, … bases."""
+    run, length = known.astype(np.uint64), 1
+    packed, done = np.zeros(len(known) + 1, np.uint64), 0
+    while True:
+        if k & length:
+            tail = run[done:] if done else run
+            packed = (packed[: len(tail)] << np.uint64(2 * length)) | tail
+            done += length
+        if done == k:
+            return packed
+        run = (run[:-length] << np.uint64(2 * length)) | run[length:]
+        length *= 2

@@ -1,4 +1,4 @@
-"""DNABERT-S on a CPU: the same transformer as `dnabert_s.DnabertSModule`, by `cpu_kernels`."""
+"""DNABERT-S on a CPU: the same transformer as `layers.DnabertSModule`, by `kernels`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import cast
 from torch import Tensor, nn
 
 from virnuc_dask.encoders.attention import AlibiBias
-from virnuc_dask.encoders.cpu_kernels import LOG2_E, Products, attend_in_cache
-from virnuc_dask.encoders.dnabert_s import DnabertSLayer, DnabertSModule
+from virnuc_dask.encoders.dnabert_s.layers import DnabertSLayer, DnabertSModule
+from virnuc_dask.encoders.kernels import LOG2_E, Products, attend_in_cache
+from virnuc_dask.encoders.transformer import Transformer
 
 
-class DnabertSOnCpu(nn.Module):
+class DnabertSOnCpu(Transformer):
     """A DNABERT-S with the weights of ``module``, as ``products`` want them."""
 
     def __init__(self, module: DnabertSModule, products: Products) -> None:
@@ -24,12 +25,6 @@ class DnabertSOnCpu(nn.Module):
         layers = cast(Iterable[DnabertSLayer], module.layers)
         self.layers = nn.ModuleList(_Layer(layer, products) for layer in layers)
         self._alibi = AlibiBias(module.sizes.heads, unit=LOG2_E)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Last hidden states, shape (batch, tokens, embed_dim)."""
-        for hidden in self.hidden_states(tokens):
-            last = hidden
-        return last
 
     def hidden_states(self, tokens: Tensor) -> Iterator[Tensor]:
         """Yield the token embeddings, then each layer's output."""

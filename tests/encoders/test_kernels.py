@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from virnuc_dask.encoders import cpu_kernels
-from virnuc_dask.encoders.cpu_kernels import (
+from virnuc_dask.encoders import kernels
+from virnuc_dask.encoders.kernels import (
     LOG2_E,
     FusedProducts,
     PackedProducts,
@@ -58,9 +58,9 @@ def test_scores_beyond_the_range_of_exponentials_are_computed_by_torch(dtype, bi
     query[2] *= 300  # overflows
     key[4] = -10 * query[4].sign().mean((0, 1)) * 40  # vanishes, for some tokens
     again = []
-    by_torch = cpu_kernels._attend_by_torch
+    by_torch = kernels._attend_by_torch
     monkeypatch.setattr(
-        cpu_kernels, "_attend_by_torch", lambda *given: again.append(1) or by_torch(*given)
+        kernels, "_attend_by_torch", lambda *given: again.append(1) or by_torch(*given)
     )
     bias = torch.rand(2, 7, 7) if biased else None
     scaled = None if bias is None else (bias * LOG2_E).to(dtype)
@@ -77,7 +77,7 @@ def test_scores_beyond_the_range_of_exponentials_are_computed_by_torch(dtype, bi
 def test_attention_does_not_depend_on_how_many_texts_are_in_work(monkeypatch):
     parts = random_parts(20, 4, 8, torch.bfloat16)
     together = attend_in_cache(*parts)
-    monkeypatch.setattr(cpu_kernels, "_SCORES", 1)
+    monkeypatch.setattr(kernels, "_SCORES", 1)
     assert torch.equal(attend_in_cache(*parts), together)
 
 
@@ -85,7 +85,7 @@ def test_attention_does_not_depend_on_how_many_heads_are_in_work(monkeypatch):
     parts = random_parts(20, 4, 8, torch.float32)
     bias = torch.rand(4, 20, 20)
     together = attend_in_cache(*parts, bias)
-    monkeypatch.setattr(cpu_kernels, "_SCORES", 3 * 20 * 20)
+    monkeypatch.setattr(kernels, "_SCORES", 3 * 20 * 20)
     assert torch.equal(attend_in_cache(*parts, bias), together)
 
 

@@ -1,4 +1,4 @@
-"""ESM-2 on a CPU: the same transformer as `esm2.Esm2Module`, arranged for `cpu_kernels`."""
+"""ESM-2 on a CPU: the same transformer as `layers.Esm2Module`, arranged for `kernels`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from virnuc_dask.encoders.attention import RotaryTables
-from virnuc_dask.encoders.cpu_kernels import Products, attend_in_cache
-from virnuc_dask.encoders.esm2 import TOKEN_DROPOUT_SCALE, Esm2Layer, Esm2Module
+from virnuc_dask.encoders.esm2.layers import TOKEN_DROPOUT_SCALE, Esm2Layer, Esm2Module
+from virnuc_dask.encoders.kernels import Products, attend_in_cache
+from virnuc_dask.encoders.transformer import Transformer
 
 
-class Esm2OnCpu(nn.Module):
+class Esm2OnCpu(Transformer):
     """An ESM-2 whose queries and keys turn as complex numbers.
 
     Rotary positions pair value i of a head with value i + head_dim / 2. Where the rows of the
@@ -35,12 +36,6 @@ class Esm2OnCpu(nn.Module):
         self._turns: Tensor | None = None
 
     inverse_frequencies: Tensor
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Last hidden states after the final layer norm, (batch, tokens, embed_dim)."""
-        for hidden in self.hidden_states(tokens):
-            last = hidden
-        return last
 
     def hidden_states(self, tokens: Tensor) -> Iterator[Tensor]:
         """Yield the token embeddings, then each layer's output, the last one normalised."""

@@ -2,7 +2,7 @@
 
 One thread computes one batch (see `batching`): no product is shared between threads, so a busy
 machine costs its share and no more, and results do not depend on the number of threads. Held to
-the plain path by tests/encoders/test_cpu_kernels.py; measured by benchmarks/bench_encoders.py.
+the plain path by tests/encoders/test_kernels.py; measured by benchmarks/bench_encoders.py.
 """
 
 from __future__ import annotations
