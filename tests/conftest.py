@@ -35,6 +35,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(int(CPU_COUNT) + 1, MOST_PROCESSES)
 
 
+def pytest_configure() -> None:
+    """Take interruptions: a shell's background job ignores them, and all that it starts would."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files come first. Each is one process's, with its fixtures: by the Makefile."""
     items.sort(key=_turn)

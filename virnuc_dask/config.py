@@ -48,7 +48,7 @@ def _kind(kind: str) -> str:
 
 @checked
 class JobSettings(Section):
-    """Jobs of a batch system. What is not set stands in its section of Dask's jobqueue.yaml."""
+    """Jobs of a batch system. What is not set comes from its section of Dask's jobqueue.yaml."""
 
     number: Annotated[int, Field(ge=1)] | Annotated[str, one_of("auto")] = setting(
         1, "Jobs to submit; auto: as many as there is work for."
@@ -63,7 +63,7 @@ class JobSettings(Section):
     setup: tuple[str, ...] = setting((), "Lines of shell before the worker.")
     directives: tuple[str, ...] = setting((), "Further ones of the job script, without #SBATCH.")
     interface: str | None = setting(None, "Network of scheduler and workers, such as ib0.")
-    tls: bool = setting(True, "Temporary certificates: nobody else reaches the workers.")
+    tls: bool = setting(True, "Temporary certificates: no other user reaches the workers.")
     poll_s: float = setting(10.0, "Between two questions to the batch system.", gt=0)
 
 

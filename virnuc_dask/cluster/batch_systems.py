@@ -280,7 +280,7 @@ def _where(address: str) -> str:
         if each.family == socket.AF_INET
     }
     host = urlsplit(address).hostname
-    name = next((name for name, each in here.items() if each == host), "no interface of its own")
+    name = next((name for name, each in here.items() if each == host), "no interface has it")
     others = ", ".join(f"{name} {each}" for name, each in here.items() if each != host)
     return (
         f"Workers come to {address} ({name}); compute nodes must be able to reach it. Choose "

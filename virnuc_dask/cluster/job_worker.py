@@ -1,4 +1,4 @@
-"""A worker in a batch system's job: it ends before the job does, and blames nobody for that."""
+"""A worker in a batch system's job: it ends before the job does, which counts against no chunk."""
 
 from __future__ import annotations
 

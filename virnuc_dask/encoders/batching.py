@@ -24,7 +24,7 @@ def exact_length_batches(
 ) -> Iterator[NDArray[np.int64]]:
     """Yield the indices of texts that share a length, at most ``max_tokens`` tokens together.
 
-    A text longer than ``max_tokens`` is a batch of its own. The order depends on ``lengths``
+    A text longer than ``max_tokens`` is a batch alone. The order depends on ``lengths``
     alone: the longest texts first, so that a device too small fails at once and the memory of
     the first batch serves all that follow; texts of one length as they came.
     """
@@ -50,7 +50,7 @@ def embed_in_batches(
 
     All token ids go to the device at once and all embeddings come back at once: between two
     batches a GPU waits for nothing. A batch that does not fit the device's memory is halved and
-    tried again. On a CPU each of torch's threads computes batches of its own.
+    tried again. On a CPU each of torch's threads computes other batches.
 
     Parameters
     ----------

@@ -180,7 +180,7 @@ class ModelSetInfo:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def calibration_for(self, chunk_length: int) -> Calibration | None:
-        """What the scores of chunks of this length are worth; None where nobody measured it."""
+        """What the scores of chunks of this length are worth; None where it was not measured."""
         return (self.calibration or {}).get(str(chunk_length))
 
     @property
