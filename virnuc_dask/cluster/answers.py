@@ -30,6 +30,13 @@ def answer(client: Client, call: Callable[..., Any], *args: Any, **kwargs: Any) 
         return client.sync(call, *args, callback_timeout=_ANSWER_S, **kwargs)
     except (OSError, ValueError) as error:  # no connection, or a client that gave up on it
         raise NoClusterError(
-            f"the cluster went away ({error}). What is done is kept: once it is back, continue "
-            "with --resume."
+            f"the cluster went away ({_reason(error)}). What is done is kept: once it is back, "
+            "continue with --resume."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    # A call whose time is up in the event loop raises an error without a text.
+    if isinstance(error, TimeoutError):
+        return f"no answer for {_TRIES * _ANSWER_S:g} s"
+    return str(error) or type(error).__name__
