@@ -14,6 +14,8 @@ from rich.console import Console
 
 from virnuc_dask.cluster.batch_systems import submitted
 from virnuc_dask.cluster.connect import Connection, connect, reached, refuse_impossible
+from virnuc_dask.cluster.dashboard.monitor import watched
+from virnuc_dask.cluster.dashboard.run_state import About
 from virnuc_dask.cluster.hardware import Hardware, describe, hardware_of
 from virnuc_dask.cluster.job_scripts import with_workers
 from virnuc_dask.cluster.journal import Journal
@@ -280,7 +282,19 @@ def _compute(
     tally: Tally,
 ) -> None:
     """Compute partitions where ``connection`` says, and count what comes of them."""
-    _tell_cluster(connection, context, tally)
+    with watched(connection, _about(plan, tasks, context), context.journal) as connection:
+        _tell_cluster(connection, context, tally)
+        _compute_on(plan, tasks, connection, context, tally)
+
+
+def _compute_on(
+    plan: Plan,
+    tasks: Sequence[PartitionTask],
+    connection: Connection,
+    context: _Context,
+    tally: Tally,
+) -> None:
+    """Compute on a connection that is watched."""
     settings = replace(context.settings, cluster=connection.settings)
     source = source_of(settings, context.info, context.hardware, encoders=context.encoders)
     mode = LifetimeSettings.of(settings)
@@ -294,6 +308,26 @@ def _compute(
             tally.add(receipt)
             progress.advance(receipt.chunks, receipt.frames)
             _tell_receipt(receipt, mode, context)
+
+
+def _about(plan: Plan, tasks: Sequence[PartitionTask], context: _Context) -> About:
+    """What the dashboard shows of a run besides its progress."""
+    first, *more = context.inputs
+    name = "standard input" if first == STDIN else first
+    chunks, info = plan.counts.chunks, context.info
+    return About(
+        inputs=f"{name} and {len(more)} more" if more else name,
+        out=str(plan.folder.path),
+        modelset=info.name,
+        precision=context.settings.precision,
+        mode=LifetimeSettings.of(context.settings).name,
+        parts=info.units.parts,
+        scored=info.units.scored,
+        partitions=len(plan.partitions),
+        partitions_before=len(plan.partitions) - len(tasks),
+        chunks=chunks,
+        chunks_before=chunks - sum(task.chunks for task in tasks),
+    )
 
 
 def _tell_cluster(connection: Connection, context: _Context, tally: Tally) -> None:

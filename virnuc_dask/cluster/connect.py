@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urljoin
+from uuid import uuid4
 
 import dask.config
 import distributed.system
@@ -62,6 +64,8 @@ class Connection:
     kind: str
     settings: ClusterSettings
     note: str = ""  # why this kind, where that is not obvious, and who else can reach it
+    page: str = "status"  # of the dashboard, that people are led to
+    topic: str = field(default_factory=lambda: f"virnuc-{uuid4().hex[:8]}")  # tells runs apart
 
     @property
     def workers(self) -> int:
@@ -75,8 +79,9 @@ class Connection:
 
     @property
     def dashboard(self) -> str | None:
-        """Address of the Dask dashboard."""
-        return self.client.dashboard_link if self.client is not None else None
+        """Address of the run's page on the Dask dashboard, or of Dask's own."""
+        link = self.client.dashboard_link if self.client is not None else None
+        return urljoin(link, self.page) if link else None
 
     def __str__(self) -> str:
         if self.client is None:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import FileIO
@@ -70,6 +70,8 @@ class Journal:
         self.loads: dict[tuple[str, int], dict[str, Any]] = {}
         self.released = 0  # model sets given back, all workers together
         self.refused: dict[str, VirnucError] = {}  # workers that can compute nothing, by address
+        # Told of each event, with the line that people read.
+        self.listener: Callable[[dict[str, Any], str], None] | None = None
 
     @classmethod
     @contextmanager
@@ -93,6 +95,8 @@ class Journal:
             **self._units, **{key: _readable(key, event[key]) for key in event}
         )
         logger.log(level, line, extra={"headline": kind in _HEADLINES})
+        if self.listener is not None:
+            self.listener(event, line)
 
     def _append(self, line: bytes) -> None:
         size = self._stream.seek(0, os.SEEK_END)

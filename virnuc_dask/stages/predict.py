@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadTableError, LostRowsError
@@ -36,7 +37,7 @@ def predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> Rece
     WorkerDiedError
         If it killed its workers.
     """
-    receipt, watch = extracted.receipt, Stopwatch()
+    receipt, watch, viral = extracted.receipt, Stopwatch(), 0
     lacking = task.lacking(receipt.failed_rows)
     if not receipt.chunks:
         return receipt
@@ -44,10 +45,10 @@ def predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> Rece
         _require_all(task, receipt, count_rows(lacking.predictions_path))
     else:
         with watch.time("predict"), _marked(task):
-            _predict(lacking, models, extracted)
+            viral = _predict(lacking, models, extracted)
     if not task.keep_features:
         task.features_path.unlink(missing_ok=True)
-    return replace(receipt, elapsed_s={**receipt.elapsed_s, **watch.elapsed_s})
+    return replace(receipt, elapsed_s={**receipt.elapsed_s, **watch.elapsed_s}, viral=viral)
 
 
 @contextmanager
@@ -59,7 +60,8 @@ def _marked(task: PartitionTask) -> Iterator[None]:
         yield
 
 
-def _predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> None:
+def _predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> int:
+    """Make the table; how many of its rows are called virus."""
     features = extracted.features
     if features is None:
         features = read_table(task.features_path, task.features)
@@ -68,6 +70,7 @@ def _predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> Non
     # Before writing: a table that is there counts as done.
     _require_all(task, extracted.receipt, len(predictions))
     write_table(task.predictions_path, predictions, task.predictions)
+    return int(pc.sum(pc.equal(predictions["label"], "virus")).as_py() or 0)
 
 
 def extract_and_predict(task: PartitionTask, models: ModelSet) -> Receipt:

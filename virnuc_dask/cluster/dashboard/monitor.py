@@ -1,0 +1,168 @@
+"""Puts what a run does onto its scheduler, whoever started that, and takes it away at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from distributed import Client, Scheduler, SchedulerPlugin
+
+from virnuc_dask.cluster.answers import answer
+from virnuc_dask.cluster.connect import Connection
+from virnuc_dask.cluster.dashboard import run_metrics
+from virnuc_dask.cluster.dashboard.run_state import About, RunState
+from virnuc_dask.cluster.journal import Journal
+from virnuc_dask.errors import NoClusterError
+
+PAGE = "virnuc"
+_TAKE = "virnuc_event"  # how the client calls the scheduler
+# What Dask or bokeh of another release may raise where the page expects something else.
+_UNBUILDABLE = (ImportError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
+
+
+class RunMonitor(SchedulerPlugin):
+    """Keeps the state of one run on the scheduler, as long as the run and its client last."""
+
+    def __init__(self, about: About, topic: str, client_id: str) -> None:
+        self.name = f"virnuc-run-{topic}"
+        self.topic = topic
+        self.why_no_page = ""
+        self._about = about
+        self._client_id = client_id
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Begin to take events, and show the page."""
+        self._scheduler = scheduler
+        self.state = RunState(self._about, time.time())
+        scheduler.handlers.setdefault(_TAKE, _handler(scheduler))
+        run_metrics.show(self)
+        try:
+            from virnuc_dask.cluster.dashboard.page import add_page
+
+            self.why_no_page = add_page(scheduler)
+        except _UNBUILDABLE as error:
+            self.why_no_page = f"{type(error).__name__}: {error}"
+
+    async def close(self) -> None:
+        """The scheduler ends."""
+        run_metrics.hide(self)
+
+    def leave(self) -> None:
+        """The run has ended: nothing of it stays."""
+        self.state.ended = time.time()
+        run_metrics.hide(self)
+        self._scheduler.remove_plugin(self.name)
+        if not self.why_no_page and not monitors_of(self._scheduler):
+            from virnuc_dask.cluster.dashboard.page import remove_page
+
+            with suppress(*_UNBUILDABLE):
+                remove_page(self._scheduler)
+
+    def live_workers(self) -> list[Any]:
+        """The scheduler's states of the workers that are there."""
+        return list(self._scheduler.workers.values())
+
+    def in_work(self, worker: Any = None) -> int:
+        """Partitions that a worker, or all of them, computes now; not those that wait there."""
+        workers = self.live_workers() if worker is None else [worker]
+        return sum(
+            min(each.nthreads, sum(self._is_ours(task.key) for task in each.processing))
+            for each in workers
+        )
+
+    def _is_ours(self, key: object) -> bool:
+        return isinstance(key, str) and key.endswith(self.topic)
+
+    def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+        """Tell of a partition that is taken back, or whose task failed."""
+        if start != "processing" or finish in ("memory", "forgotten") or not self._is_ours(key):
+            return
+        partition = key.split("-", 1)[1].split("-virnuc-")[0].rpartition("-")[0]
+        why = "its task failed" if finish == "erred" else "its worker gave it back"
+        self.state.tell(time.time(), "retried", f"{partition}: {why}; it is computed again.")
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Tell of a worker that comes late, or again."""
+        self.state.tell(time.time(), "worker came", f"worker {scheduler.workers[worker].name}")
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
+        """Tell of a worker that is gone."""
+        self.state.tell(time.time(), "worker left", f"the worker at {worker} is gone")
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        """Leave with the client, which may have been killed."""
+        if client == self._client_id and self.name in scheduler.plugins:
+            self.leave()
+
+
+def monitors_of(scheduler: Scheduler) -> list[RunMonitor]:
+    """The runs that a scheduler shows, the newest last."""
+    return [plugin for plugin in scheduler.plugins.values() if isinstance(plugin, RunMonitor)]
+
+
+def _handler(scheduler: Scheduler) -> Callable[..., None]:
+    def take(name: str, event: dict[str, Any], line: str) -> None:
+        monitor = scheduler.plugins.get(name)
+        if isinstance(monitor, RunMonitor):
+            monitor.state.take(event, line, time.time())
+
+    return take
+
+
+@contextmanager
+def watched(connection: Connection, about: About, journal: Journal) -> Iterator[Connection]:
+    """Show a run on its scheduler's dashboard and metrics; yields a connection that links there.
+
+    Whatever does not work is a line of the log, and the run goes on.
+    """
+    client = connection.client
+    if client is None:
+        yield connection
+        return
+    monitor = RunMonitor(about, connection.topic, client.id)
+    if why := _show(client, monitor):
+        message = f"The dashboard has no page of this run: {why}."
+        journal.write({"event": "note", "message": message})
+    else:
+        connection = replace(connection, page=PAGE)
+    journal.listener = _sender(client, monitor.name)
+    try:
+        yield connection
+    finally:
+        journal.listener = None
+        with suppress(NoClusterError):
+            answer(client, client.run_on_scheduler, _forget, monitor.name)
+
+
+def _show(client: Client, monitor: RunMonitor) -> str:
+    """Register; why there is no page, if so."""
+    try:
+        answer(client, client.register_plugin, monitor)
+        return str(answer(client, client.run_on_scheduler, _why_no_page, monitor.name))
+    except (NoClusterError, *_UNBUILDABLE) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _why_no_page(name: str, dask_scheduler: Any = None) -> str:
+    return str(dask_scheduler.plugins[name].why_no_page)
+
+
+def _forget(name: str, dask_scheduler: Any = None) -> None:
+    if isinstance(monitor := dask_scheduler.plugins.get(name), RunMonitor):
+        monitor.leave()
+
+
+def _sender(client: Client, name: str) -> Callable[[dict[str, Any], str], None]:
+    """Sends events to the scheduler, and waits for nothing."""
+
+    def listen(event: dict[str, Any], line: str) -> None:
+        async def send() -> None:
+            with suppress(OSError, AttributeError):  # the cluster is gone, or the client closed
+                await getattr(client.scheduler, _TAKE)(name=name, event=event, line=line)
+
+        client.loop.add_callback(send)
+
+    return listen
