@@ -81,8 +81,11 @@ class RunMonitor(SchedulerPlugin):
         if start != "processing" or finish in ("memory", "forgotten") or not self._is_ours(key):
             return
         partition = key.split("-", 1)[1].split("-virnuc-")[0].rpartition("-")[0]
-        why = "its task failed" if finish == "erred" else "its worker gave it back"
-        self.state.tell(time.time(), "retried", f"{partition}: {why}; it is computed again.")
+        if finish == "erred":
+            line = f"{partition}: its task failed; it is tried again, or its chunks are searched."
+        else:
+            line = f"{partition}: its worker has not finished it; another one computes it."
+        self.state.tell(time.time(), "retried", line)
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """Tell of a worker that comes late, or again."""

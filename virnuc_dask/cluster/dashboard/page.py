@@ -35,42 +35,33 @@ _LINES = 10  # workers drawn, those that did most
 _ROW_PX = 26
 
 
-def _text(style: str = "") -> HTMLTemplateFormatter:
-    template = f'<span style="{style}" title="<%- value %>"><%- value %></span>'
-    return HTMLTemplateFormatter(template=template)
-
-
-def _number(digits: str) -> NumberFormatter:
-    return NumberFormatter(format=digits, text_align="right", nan_format="–", null_format="–")
-
-
-def _share(color: str) -> HTMLTemplateFormatter:
-    bar = f"linear-gradient(to right, {color} <%= value %>%, transparent <%= value %>%)"
-    return HTMLTemplateFormatter(
-        template=f'<div style="background: {bar}; text-align: right"><%= value %> %</div>'
-    )
-
-
-# Field, title, width, formatter.
+# Of a table's columns: field, title, width, and how a value is shown: as text, escaped, as a bar of
+# percents, as bytes, or as a number.
+_TEXT = '<span title="<%- value %>"><%- value %></span>'
+_BAR = (
+    '<div style="background: linear-gradient(to right, #9ad5bd <%= value %>%, transparent '
+    '<%= value %>%)"><%= value %> %</div>'
+)
+_BYTES = '<%= value == null ? "-" : Math.round(value / 1e6).toLocaleString("en") + " MB" %>'
 _WORKER_COLUMNS = (
-    ("worker", "worker", 60, _text()),
-    ("device", "device", 170, _text()),
-    ("use", "use", 80, _share("#9ad5bd")),
-    ("rate", "rows/s", 70, _number("0,0")),
-    ("in_work", "in work", 60, _number("0")),
-    ("partitions", "partitions", 70, _number("0,0")),
-    ("memory", "memory", 80, _number("0.0 b")),
-    ("gpu_memory", "GPU memory", 80, _number("0.0 b")),
-    ("weights", "weights", 80, _number("0.0 b")),
-    ("kept", "model set", 170, _text()),
-    ("loads", "loads", 50, _number("0")),
-    ("idle", "device idle, s", 80, _number("0,0.0")),
-    ("celsius", "GPU °C", 60, _number("0")),
+    ("worker", "worker", 80, _TEXT),
+    ("device", "device", 170, _TEXT),
+    ("use", "use", 80, _BAR),
+    ("rate", "rows/s", 60, "0,0"),
+    ("in_work", "in work", 60, "0"),
+    ("partitions", "partitions", 70, "0,0"),
+    ("memory", "memory", 80, _BYTES),
+    ("gpu_memory", "GPU memory", 80, _BYTES),
+    ("weights", "weights", 80, _BYTES),
+    ("kept", "model set", 200, _TEXT),
+    ("loads", "loads", 50, "0,0"),
+    ("idle", "GPU idle, s", 70, "0,0.0"),
+    ("celsius", "GPU °C", 60, "0"),
 )
 _EVENT_COLUMNS = (
-    ("time", "UTC", 70, _text("color: #666")),
-    ("what", "what", 100, _text("font-weight: 600")),
-    ("text", "event", 900, _text()),
+    ("time", "UTC", 70, _TEXT),
+    ("what", "what", 100, "<b><%- value %></b>"),
+    ("text", "event", 1200, _TEXT),
 )
 
 
@@ -125,8 +116,10 @@ class RunPage(DashboardComponent):  # type: ignore[misc]
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
         self._monitor: RunMonitor | None = None
-        self._head = Div(sizing_mode="stretch_width")
+        wide = [".bk-clearfix { width: 100%; }"]
+        self._head = Div(sizing_mode="stretch_width", stylesheets=wide)
         self._charts = (_Chart(), _Chart())
+        self._charts[-1].show_legend()  # both have the same lines
         self._workers, self._events = _table(_WORKER_COLUMNS), _table(_EVENT_COLUMNS)
         self._events.height = 12 * _ROW_PX
         charts = row(*(chart.root for chart in self._charts), sizing_mode="stretch_width")
@@ -175,8 +168,13 @@ class _Chart:
         plot.add_tools(
             HoverTool(renderers=[line], mode="vline", tooltips=[("at", "@x{00:00:00}"), ("", "@y")])
         )
-        plot.legend.location = "top_left"
-        plot.legend.background_fill_alpha = 0.6
+        plot.legend.visible = False
+
+    def show_legend(self) -> None:
+        """Name the lines, beside the chart."""
+        (legend,) = self.root.legend
+        legend.update(visible=True, border_line_color=None, background_fill_color=None)
+        self.root.add_layout(legend, "right")
 
     def update(self, title: str, rates: Timeline, until_s: float) -> None:
         """Draw what is known until ``until_s``."""
@@ -192,15 +190,22 @@ class _Chart:
         }
 
 
-def _table(columns: tuple[tuple[str, str, int, Any], ...]) -> DataTable:
+def _table(columns: tuple[tuple[str, str, int, str], ...]) -> DataTable:
     return DataTable(
         source=ColumnDataSource({field: [] for field, *_ in columns}),
         columns=[
-            TableColumn(field=field, title=title, width=width, formatter=formatter)
-            for field, title, width, formatter in columns
+            TableColumn(field=field, title=title, width=width, formatter=_formatter(shown))
+            for field, title, width, shown in columns
         ],
         index_position=None,
         row_height=_ROW_PX,
         sizing_mode="stretch_width",
         stylesheets=[".bk-data-table { z-index: 0; }"],  # below the menu, as Dask's own
     )
+
+
+def _formatter(shown: str) -> HTMLTemplateFormatter | NumberFormatter:
+    # A new one each time: what bokeh shows belongs to one viewer.
+    if "value" in shown:
+        return HTMLTemplateFormatter(template=shown)
+    return NumberFormatter(format=shown, nan_format="-", null_format="-")

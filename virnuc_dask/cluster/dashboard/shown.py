@@ -12,7 +12,7 @@ from virnuc_dask.cluster.dashboard.run_state import RunState, WorkerState
 if TYPE_CHECKING:
     from virnuc_dask.cluster.dashboard.monitor import RunMonitor
 
-_UNKNOWN = "–"
+_UNKNOWN = "-"
 _HEAD = Environment(
     loader=PackageLoader("virnuc_dask.cluster.dashboard", ""),
     autoescape=True,
@@ -62,7 +62,8 @@ def _phase(state: RunState) -> str:
     if state.ended is not None:
         return f"ended at {_clock(state.ended)} UTC"
     begun = f"began at {_clock(state.started)} UTC"
-    return begun if state.chunks_done or state.chunks_failed else f"{begun}, model set loads"
+    is_loaded = any(worker.loads for worker in state.workers.values())
+    return begun if is_loaded else f"{begun}, the model set loads"
 
 
 def worker_rows(monitor: RunMonitor, now: float) -> dict[str, list[Any]]:
@@ -85,7 +86,7 @@ def worker_rows(monitor: RunMonitor, now: float) -> dict[str, list[Any]]:
                 "weights": told.weight_bytes or None,
                 "kept": _kept(state.about.mode, told),
                 "loads": told.loads,
-                "idle": told.idle_s,
+                "idle": told.idle_s if gpu else None,
                 "celsius": metrics.get("gpu_celsius"),
             }
         )

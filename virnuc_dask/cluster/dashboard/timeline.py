@@ -46,7 +46,9 @@ class Timeline:
 
     def mean(self, worker: str | None, since_s: float, until_s: float) -> float:
         """Amount a second of one worker, or of all, in a stretch of time; 0 of an empty one."""
-        rows = list(self._rows.values()) if worker is None else [self._rows.get(worker, np.zeros(0))]
+        rows = (
+            list(self._rows.values()) if worker is None else [self._rows.get(worker, np.zeros(0))]
+        )
         first, end = int(since_s / self.width_s), int(until_s / self.width_s)
         if end <= first:
             return 0.0
