@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -177,8 +178,8 @@ def test_what_fails_is_counted_once_a_partition_and_told():
     for n in range(1000):
         state.take({"event": "warning"}, f"line {n}", n)
     rows = event_rows(state)
-    assert len(rows["text"]) == 200
-    assert rows["text"][0] == "line 999", "the newest first"
+    assert len(rows) == 200
+    assert rows[0]["text"] == "line 999", "the newest first"
 
 
 # The page
@@ -262,20 +263,18 @@ def test_the_link_follows_the_proxy(client, journal):
         assert re.fullmatch(r"https://hub/user/me/proxy/\d+/virnuc", seen.dashboard)
 
 
-class _NoWorkers:
-    def __init__(self, state: RunState) -> None:
+class _Shown:
+    def __init__(self, state: RunState, *workers: object) -> None:
         self.state = state
+        self.live_workers = lambda: list(workers)
 
     def in_work(self, worker: object = None) -> int:
         return 1
 
-    def live_workers(self) -> list[object]:
-        return []
-
 
 def test_names_are_escaped_and_a_run_that_ended_says_so():
     state = RunState(ABOUT, started=0.0)
-    shown = head(_NoWorkers(state), others=1, now=61.0)
+    shown = head(_Shown(state), others=1, now=61.0)
     assert "&lt;b&gt;a.fasta&lt;/b&gt;" in shown
     assert "<b>" not in shown
     assert "2 of 10" in shown
@@ -283,8 +282,25 @@ def test_names_are_escaped_and_a_run_that_ended_says_so():
     assert "1 more run" in shown
     assert "loads" in shown
     state.ended = 62.0
-    assert "ended at 00:01:02 UTC" in head(_NoWorkers(state), others=0, now=99.0)
-    assert worker_rows(_NoWorkers(state), 1.0) == {"worker": []}
+    assert "ended at 00:01:02 UTC" in head(_Shown(state), others=0, now=99.0)
+
+
+def test_a_row_of_a_gpu_worker_tells_what_the_driver_does():
+    state = RunState(ABOUT, started=0.0)
+    state.take({**LOADED, "device": "NVIDIA H200 0123"}, "", 1.0)
+    state.take(DONE, "", 5.0)
+    metrics = {
+        "cpu": 3.4,
+        "memory": 10**9,
+        "gpu_utilization": 87,
+        "gpu_memory_used": 5 * 10**9,
+        "gpu_celsius": 61.0,
+    }
+    (row,) = worker_rows(_Shown(state, SimpleNamespace(name=0, metrics=metrics)), 5.0)
+    assert row["device"] == "NVIDIA H200 0123"
+    assert (row["use"], row["gpu_memory"], row["celsius"]) == (87, 5 * 10**9, 61.0)
+    assert (row["idle"], row["loads"], row["partitions"]) == (0.5, 1, 1)
+    assert row["kept"] == "persistent, both encoders in memory"
 
 
 # A real run in a real browser

@@ -166,6 +166,7 @@ def _sender(client: Client, name: str) -> Callable[[dict[str, Any], str], None]:
             with suppress(OSError, AttributeError):  # the cluster is gone, or the client closed
                 await getattr(client.scheduler, _TAKE)(name=name, event=event, line=line)
 
-        client.loop.add_callback(send)
+        if client.loop is not None:
+            client.loop.add_callback(send)
 
     return listen

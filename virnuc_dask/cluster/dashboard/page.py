@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from bokeh.core.properties import without_property_validation
 from bokeh.layouts import column, row
 from bokeh.models import (
     ColumnDataSource,
@@ -127,7 +126,6 @@ class RunPage(DashboardComponent):  # type: ignore[misc]
             self._head, charts, self._workers, self._events, sizing_mode="stretch_width"
         )
 
-    @without_property_validation  # type: ignore[untyped-decorator]
     def update(self) -> None:
         """Show what is known now."""
         monitors, now = monitors_of(self._scheduler), time.time()
@@ -142,9 +140,9 @@ class RunPage(DashboardComponent):  # type: ignore[misc]
         ):
             chart.update(f"{what} a second", rates, until_s)
         workers = worker_rows(monitor, now)
-        self._workers.source.data = workers
-        self._workers.height = _ROW_PX * (min(len(workers["worker"]), 16) + 1) + 4
-        self._events.source.data = event_rows(state)
+        self._workers.height = _ROW_PX * (min(len(workers), 16) + 1) + 4
+        _fill(self._workers, workers)
+        _fill(self._events, event_rows(state))
 
 
 class _Chart:
@@ -202,6 +200,11 @@ def _table(columns: tuple[tuple[str, str, int, str], ...]) -> DataTable:
         sizing_mode="stretch_width",
         stylesheets=[".bk-data-table { z-index: 0; }"],  # below the menu, as Dask's own
     )
+
+
+def _fill(table: DataTable, rows: list[dict[str, Any]]) -> None:
+    fields = [column.field for column in table.columns]
+    table.source.data = {field: [row[field] for row in rows] for field in fields}
 
 
 def _formatter(shown: str) -> HTMLTemplateFormatter | NumberFormatter:

@@ -66,31 +66,30 @@ def _phase(state: RunState) -> str:
     return begun if is_loaded else f"{begun}, the model set loads"
 
 
-def worker_rows(monitor: RunMonitor, now: float) -> dict[str, list[Any]]:
-    """A row a worker that is there, as columns; None or NaN where nothing is known."""
-    state, rows = monitor.state, []
-    for worker in monitor.live_workers():
-        name = str(worker.name)
-        told, metrics = state.workers.get(name, WorkerState()), worker.metrics
-        gpu = told.device not in ("", "cpu")
-        rows.append(
-            {
-                "worker": name,
-                "device": told.device or _UNKNOWN,
-                "use": round(metrics.get("gpu_utilization" if gpu else "cpu") or 0),
-                "rate": state.recent_rate(state.frames, now, name),
-                "in_work": monitor.in_work(worker),
-                "partitions": told.partitions,
-                "memory": metrics.get("memory"),
-                "gpu_memory": metrics.get("gpu_memory_used") if gpu else None,
-                "weights": told.weight_bytes or None,
-                "kept": _kept(state.about.mode, told),
-                "loads": told.loads,
-                "idle": told.idle_s if gpu else None,
-                "celsius": metrics.get("gpu_celsius"),
-            }
-        )
-    return {key: [row[key] for row in rows] for key in rows[0]} if rows else {"worker": []}
+def worker_rows(monitor: RunMonitor, now: float) -> list[dict[str, Any]]:
+    """A row for each worker that is there; None where nothing is known."""
+    return [_worker_row(monitor, worker, now) for worker in monitor.live_workers()]
+
+
+def _worker_row(monitor: RunMonitor, worker: Any, now: float) -> dict[str, Any]:
+    state, name, metrics = monitor.state, str(worker.name), worker.metrics
+    told = state.workers.get(name, WorkerState())
+    gpu = told.device not in ("", "cpu")
+    return {
+        "worker": name,
+        "device": told.device or _UNKNOWN,
+        "use": round(metrics.get("gpu_utilization" if gpu else "cpu") or 0),
+        "rate": state.recent_rate(state.frames, now, name),
+        "in_work": monitor.in_work(worker),
+        "partitions": told.partitions,
+        "memory": metrics.get("memory"),
+        "gpu_memory": metrics.get("gpu_memory_used") if gpu else None,
+        "weights": told.weight_bytes or None,
+        "kept": _kept(state.about.mode, told),
+        "loads": told.loads,
+        "idle": told.idle_s if gpu else None,
+        "celsius": metrics.get("gpu_celsius"),
+    }
 
 
 def _kept(mode: str, told: WorkerState) -> str:
@@ -98,13 +97,12 @@ def _kept(mode: str, told: WorkerState) -> str:
     return ", ".join(filter(None, parts)) if told.loads else "loads"
 
 
-def event_rows(state: RunState) -> dict[str, list[Any]]:
-    """The events as columns, the newest first."""
-    return {
-        "time": [_clock(event.time) for event in state.events],
-        "what": [event.what for event in state.events],
-        "text": [event.text for event in state.events],
-    }
+def event_rows(state: RunState) -> list[dict[str, Any]]:
+    """A row for each event, the newest first."""
+    return [
+        {"time": _clock(event.time), "what": event.what, "text": event.text}
+        for event in state.events
+    ]
 
 
 def _rate(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ _SLOTS = 240
 _MOST_WORKERS = 64  # with a line of their own
 OTHERS = "others"
 
-Rates = NDArray[np.float64]
+Rates = NDArray[np.floating[Any]]
 
 
 class Timeline:
