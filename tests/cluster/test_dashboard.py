@@ -24,8 +24,8 @@ from tornado.websocket import websocket_connect
 from virnuc_dask import run
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.dashboard.monitor import RunMonitor, watched
+from virnuc_dask.cluster.dashboard.page import PARTS
 from virnuc_dask.cluster.dashboard.run_state import About, RunState
-from virnuc_dask.cluster.dashboard.shown import event_rows, head, worker_rows
 from virnuc_dask.cluster.dashboard.timeline import OTHERS, Timeline
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.config import ClusterSettings, load_settings
@@ -155,10 +155,8 @@ def test_a_run_is_counted_and_its_end_estimated():
     assert (state.partitions_done, state.chunks_done, state.scored) == (6, 60, 360)
     assert state.viral_share == 0.25
     assert state.recent_rate(state.frames, 1035.0) == pytest.approx(12, rel=0.1)
-    assert state.chunks_left == 20
     assert state.remaining_s(1035.0) == pytest.approx(10, rel=0.1)
-    assert state.workers["0"].loads == 1
-    assert state.workers["0"].idle_s == 3
+    assert (state.told("0").loads, state.told("0").idle_s) == (1, 3)
 
 
 def test_a_table_that_was_there_is_not_judged():
@@ -173,13 +171,14 @@ def test_what_fails_is_counted_once_a_partition_and_told():
     state.take(FAILED, "partition 4: 1 chunks failed", 2.0)
     state.take({**DONE, "partition": 4, "chunks": 8}, "", 3.0)
     assert (state.partitions_failed, state.chunks_failed, state.partitions_done) == (1, 2, 0)
-    assert [event.what for event in state.events] == ["halved", "failed", "failed"]
-    assert state.events[0].text.startswith("partition 4 was halved")
+    assert [what for _, what, _ in state.events] == ["halved", "failed", "failed"]
+    assert state.events[0][2] == (
+        "partition 4: halved until what failed stood alone; 8 chunks of it are done"
+    )
     for n in range(1000):
         state.take({"event": "warning"}, f"line {n}", n)
-    rows = event_rows(state)
-    assert len(rows) == 200
-    assert rows[0]["text"] == "line 999", "the newest first"
+    assert len(state.events) == 200
+    assert state.events[0] == (999, "warning", "line 999"), "the newest first"
 
 
 # The page
@@ -217,7 +216,7 @@ def test_events_of_the_log_reach_the_scheduler(client, journal):
     with watched(connection(client), ABOUT, journal):
         journal.write({"event": "warning", "message": "a <script>warning</script>"})
         eventually(lambda: state_on(client).events)
-        assert state_on(client).events[0].what == "warning"
+        assert state_on(client).events[0][1] == "warning"
     journal.write({"event": "warning", "message": "after it"})
 
 
@@ -263,26 +262,22 @@ def test_the_link_follows_the_proxy(client, journal):
         assert re.fullmatch(r"https://hub/user/me/proxy/\d+/virnuc", seen.dashboard)
 
 
-class _Shown:
-    def __init__(self, state: RunState, *workers: object) -> None:
-        self.state = state
-        self.live_workers = lambda: list(workers)
-
-    def in_work(self, worker: object = None) -> int:
-        return 1
+RUN = SimpleNamespace(in_work=lambda worker=None: 1)
 
 
 def test_names_are_escaped_and_a_run_that_ended_says_so():
     state = RunState(ABOUT, started=0.0)
-    shown = head(_Shown(state), others=1, now=61.0)
+    shown = str(PARTS.head(RUN, state, 1, 61.0))
     assert "&lt;b&gt;a.fasta&lt;/b&gt;" in shown
     assert "<b>" not in shown
     assert "2 of 10" in shown
     assert "0:01:01" in shown
     assert "1 more run" in shown
-    assert "loads" in shown
+    assert "the model set loads" in shown
     state.ended = 62.0
-    assert "ended at 00:01:02 UTC" in head(_Shown(state), others=0, now=99.0)
+    assert "ended at 00:01:02 UTC" in str(PARTS.head(RUN, state, 0, 99.0))
+    state.tell(3.0, "warning", "<b>")
+    assert '<td class="wide">&lt;b&gt;</tr>' in str(PARTS.events(state))
 
 
 def test_a_row_of_a_gpu_worker_tells_what_the_driver_does():
@@ -296,11 +291,11 @@ def test_a_row_of_a_gpu_worker_tells_what_the_driver_does():
         "gpu_memory_used": 5 * 10**9,
         "gpu_celsius": 61.0,
     }
-    (row,) = worker_rows(_Shown(state, SimpleNamespace(name=0, metrics=metrics)), 5.0)
-    assert row["device"] == "NVIDIA H200 0123"
-    assert (row["use"], row["gpu_memory"], row["celsius"]) == (87, 5 * 10**9, 61.0)
-    assert (row["idle"], row["loads"], row["partitions"]) == (0.5, 1, 1)
-    assert row["kept"] == "persistent, both encoders in memory"
+    shown = str(PARTS.workers(RUN, state, [SimpleNamespace(name=0, metrics=metrics)], True, 5.0))
+    cells = [re.sub(r"(?s).*>", "", cell).strip() for cell in re.split(r"<td", shown)[1:-1]]
+    assert cells[:7] == ["0", "NVIDIA H200 0123", "87 %", "-", "1", "1", "1,000 MB"]
+    assert cells[7:] == ["5,000 MB", "0.5 s", "61.0", "5 MB", "1"]
+    assert "persistent, both encoders in memory" in shown
 
 
 # A real run in a real browser

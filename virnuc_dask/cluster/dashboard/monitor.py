@@ -12,7 +12,7 @@ from distributed import Client, Scheduler, SchedulerPlugin
 
 from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.connect import Connection
-from virnuc_dask.cluster.dashboard import run_metrics
+from virnuc_dask.cluster.dashboard.run_metrics import SHOWN
 from virnuc_dask.cluster.dashboard.run_state import About, RunState
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.errors import NoClusterError
@@ -26,6 +26,8 @@ _UNBUILDABLE = (ImportError, AttributeError, LookupError, TypeError, ValueError,
 class RunMonitor(SchedulerPlugin):
     """Keeps the state of one run on the scheduler, as long as the run and its client last."""
 
+    state: RunState
+
     def __init__(self, about: About, topic: str, client_id: str) -> None:
         self.name = f"virnuc-run-{topic}"
         self.topic = topic
@@ -38,7 +40,7 @@ class RunMonitor(SchedulerPlugin):
         self._scheduler = scheduler
         self.state = RunState(self._about, time.time())
         scheduler.handlers.setdefault(_TAKE, _handler(scheduler))
-        run_metrics.show(self)
+        SHOWN.append(self)
         try:
             from virnuc_dask.cluster.dashboard.page import add_page
 
@@ -48,12 +50,12 @@ class RunMonitor(SchedulerPlugin):
 
     async def close(self) -> None:
         """The scheduler ends."""
-        run_metrics.hide(self)
+        SHOWN.remove(self)
 
     def leave(self) -> None:
         """The run has ended: nothing of it stays."""
         self.state.ended = time.time()
-        run_metrics.hide(self)
+        SHOWN.remove(self)
         self._scheduler.remove_plugin(self.name)
         if not self.why_no_page and not monitors_of(self._scheduler):
             from virnuc_dask.cluster.dashboard.page import remove_page
@@ -61,13 +63,9 @@ class RunMonitor(SchedulerPlugin):
             with suppress(*_UNBUILDABLE):
                 remove_page(self._scheduler)
 
-    def live_workers(self) -> list[Any]:
-        """The scheduler's states of the workers that are there."""
-        return list(self._scheduler.workers.values())
-
     def in_work(self, worker: Any = None) -> int:
         """Partitions that a worker, or all of them, computes now; not those that wait there."""
-        workers = self.live_workers() if worker is None else [worker]
+        workers = self._scheduler.workers.values() if worker is None else [worker]
         return sum(
             min(each.nthreads, sum(self._is_ours(task.key) for task in each.processing))
             for each in workers
@@ -86,10 +84,6 @@ class RunMonitor(SchedulerPlugin):
         else:
             line = f"{partition}: its worker has not finished it; another one computes it."
         self.state.tell(time.time(), "retried", line)
-
-    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
-        """Tell of a worker that comes late, or again."""
-        self.state.tell(time.time(), "worker came", f"worker {scheduler.workers[worker].name}")
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         """Tell of a worker that is gone."""

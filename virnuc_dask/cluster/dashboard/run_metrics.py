@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY
@@ -13,78 +13,74 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from virnuc_dask.cluster.dashboard.monitor import RunMonitor
 
+SHOWN: list[RunMonitor] = []  # runs of this process's schedulers
+
+Values = Mapping[tuple[str, ...], float]  # by the labels besides the run
+
 
 class _Runs(Collector):
-    """The runs that schedulers of this process show; registered once, whatever comes and goes."""
-
-    def __init__(self) -> None:
-        self.shown: list[RunMonitor] = []
-        REGISTRY.register(self)
+    """Registered once a process, whatever runs come and go."""
 
     def collect(self) -> Iterator[Metric]:
-        """All families, also where there is no run."""
-        gauges = {
-            name: GaugeMetricFamily(f"virnuc_{name}", text, labels=["run", *labels])
-            for name, text, labels in _GAUGES
-        }
-        counters = {
-            name: CounterMetricFamily(f"virnuc_run_{name}", text, labels=["run"])
-            for name, text in _COUNTERS
-        }
-        for monitor in list(self.shown):
-            _fill(monitor, gauges, counters)
-        yield from (*gauges.values(), *counters.values())
+        """All metrics, also where there is no run."""
+        for kind, name, text, labels, values in _METRICS:
+            metric = kind(f"virnuc_{name}", text, labels=["run", *labels])
+            for run in list(SHOWN):
+                for labelled, value in values(run).items():
+                    metric.add_metric([run.topic, *labelled], value)
+            yield metric
 
 
-_GAUGES = (
-    ("run_info", "A run: 1.", ("out", "modelset", "precision", "mode")),
-    ("partitions", "Partitions of a run, by state.", ("state",)),
-    ("run_chunks", "Chunks, or pieces, of a run, by state.", ("state",)),
-    ("run_start_time_seconds", "When a run began to compute, since the epoch.", ()),
-    ("run_remaining_seconds", "Estimated time to the end of a run.", ()),
+def _info(run: RunMonitor) -> Values:
+    about = run.state.about
+    return {(about.out, about.modelset, about.precision, about.mode): 1}
+
+
+def _partitions(run: RunMonitor) -> Values:
+    state, all_partitions = run.state, run.state.about.partitions
+    done = state.about.partitions_before + state.partitions_done
+    failed, in_work = state.partitions_failed, run.in_work()
+    waiting = max(0, all_partitions - done - failed - in_work)
+    return {("done",): done, ("failed",): failed, ("in_work",): in_work, ("waiting",): waiting}
+
+
+def _chunks(run: RunMonitor) -> Values:
+    about, state = run.state.about, run.state
+    done = about.chunks_before + state.chunks_done
+    return {("planned",): about.chunks, ("done",): done, ("failed",): state.chunks_failed}
+
+
+def _remaining(run: RunMonitor) -> Values:
+    remaining_s = run.state.remaining_s(time.time())
+    return {} if remaining_s is None else {(): remaining_s}
+
+
+_Kind = type[GaugeMetricFamily] | type[CounterMetricFamily]
+_METRICS: tuple[tuple[_Kind, str, str, tuple[str, ...], Callable[[RunMonitor], Values]], ...] = (
+    (GaugeMetricFamily, "run_info", "A run.", ("out", "modelset", "precision", "mode"), _info),
+    (GaugeMetricFamily, "partitions", "Partitions of a run.", ("state",), _partitions),
+    (GaugeMetricFamily, "run_chunks", "Chunks, or pieces, of a run.", ("state",), _chunks),
+    (
+        GaugeMetricFamily,
+        "run_start_time_seconds",
+        "When a run began to compute, since the epoch.",
+        (),
+        lambda run: {(): run.state.started},
+    ),
+    (GaugeMetricFamily, "run_remaining_seconds", "Estimated time to the end.", (), _remaining),
+    (
+        CounterMetricFamily,
+        "run_frames",
+        "Frames, or genes, that a run has scored.",
+        (),
+        lambda run: {(): run.state.scored},
+    ),
+    (
+        CounterMetricFamily,
+        "run_viral_frames",
+        "Frames, or genes, that a run has called virus.",
+        (),
+        lambda run: {(): run.state.viral},
+    ),
 )
-_COUNTERS = (
-    ("frames", "Frames, or genes, that a run has scored."),
-    ("viral_frames", "Frames, or genes, that a run has called virus."),
-)
-
-
-def _fill(
-    monitor: RunMonitor,
-    gauges: dict[str, GaugeMetricFamily],
-    counters: dict[str, CounterMetricFamily],
-) -> None:
-    state, run = monitor.state, monitor.topic
-    about, in_work = state.about, monitor.in_work()
-    done = about.partitions_before + state.partitions_done
-    known = {"done": done, "failed": state.partitions_failed, "in_work": in_work}
-    waiting = max(0, about.partitions - sum(known.values()))
-    for name, value in (*known.items(), ("waiting", waiting)):
-        gauges["partitions"].add_metric([run, name], value)
-    for name, value in (
-        ("planned", about.chunks),
-        ("done", about.chunks_before + state.chunks_done),
-        ("failed", state.chunks_failed),
-    ):
-        gauges["run_chunks"].add_metric([run, name], value)
-    names = [run, about.out, about.modelset, about.precision, about.mode]
-    gauges["run_info"].add_metric(names, 1)
-    gauges["run_start_time_seconds"].add_metric([run], state.started)
-    if (remaining := state.remaining_s(time.time())) is not None:
-        gauges["run_remaining_seconds"].add_metric([run], remaining)
-    counters["frames"].add_metric([run], state.scored)
-    counters["viral_frames"].add_metric([run], state.viral)
-
-
-_RUNS = _Runs()
-
-
-def show(monitor: RunMonitor) -> None:
-    """Tell of a run from now on."""
-    _RUNS.shown.append(monitor)
-
-
-def hide(monitor: RunMonitor) -> None:
-    """Tell of a run no longer."""
-    if monitor in _RUNS.shown:
-        _RUNS.shown.remove(monitor)
+REGISTRY.register(_Runs())
