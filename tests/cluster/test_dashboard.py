@@ -110,9 +110,13 @@ def eventually(holds: Callable[[], bool], timeout_s: float = 60) -> None:
         time.sleep(0.1)
 
 
-def state_on(client: Client) -> RunState:
-    (state,) = client.run_on_scheduler(_states)
-    return state
+def events_on(client: Client) -> dict[str, list[tuple[float, str, str]]]:
+    """The events that a scheduler has, by the folders of its runs."""
+    return client.run_on_scheduler(_events)
+
+
+def _events(dask_scheduler: Any = None) -> dict[str, list[tuple[float, str, str]]]:
+    return {state.about.out: list(state.events) for state in _states(dask_scheduler)}
 
 
 def _states(dask_scheduler: Any = None) -> list[RunState]:
@@ -147,7 +151,7 @@ def test_a_long_run_of_many_workers_takes_no_more_memory():
 
 
 def test_a_run_is_counted_and_its_end_estimated():
-    state = RunState(ABOUT, started=1000.0)
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=1000.0)
     state.take(LOADED, "model set mini loaded", 1000.0)
     assert state.remaining_s(1001.0) is state.viral_share is None
     for n in range(6):
@@ -159,14 +163,21 @@ def test_a_run_is_counted_and_its_end_estimated():
     assert (state.told("0").loads, state.told("0").idle_s) == (1, 3)
 
 
+def test_the_time_before_the_first_partition_is_no_part_of_the_rate():
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
+    state.take({**DONE, "total_s": 20.0}, "", 140.0)
+    state.take({**DONE, "total_s": 1.0}, "", 150.0)
+    assert state.recent_rate(state.frames, 150.0) == pytest.approx(60 / 40)
+
+
 def test_a_table_that_was_there_is_not_judged():
-    state = RunState(ABOUT, started=0.0)
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
     state.take({**DONE, "elapsed_s": {}, "viral": 0}, "", 1.0)
     assert (state.scored, state.viral_share) == (60, None)
 
 
 def test_what_fails_is_counted_once_a_partition_and_told():
-    state = RunState(ABOUT, started=0.0)
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
     state.take(FAILED, "partition 4: 1 chunks failed", 1.0)
     state.take(FAILED, "partition 4: 1 chunks failed", 2.0)
     state.take({**DONE, "partition": 4, "chunks": 8}, "", 3.0)
@@ -195,28 +206,25 @@ def test_a_given_scheduler_shows_a_run_while_it_lasts(client, journal):
         assert '<a href="virnuc">' in get(status)[1]
     assert get(seen.dashboard)[0] == 404
     assert '<a href="virnuc">' not in get(status)[1]
-    assert client.run_on_scheduler(_states) == []
+    assert events_on(client) == {}
 
 
 def test_a_second_run_shows_itself_and_the_first_again_after_it(client, journal, tmp_path):
     first, second = connection(client), connection(client)
     with watched(first, ABOUT, journal) as seen, Journal.opened(tmp_path / "other.jsonl") as other:
         with watched(second, replace(ABOUT, out="second"), other):
-            assert [state.about.out for state in client.run_on_scheduler(_states)] == [
-                "out",
-                "second",
-            ]
+            assert list(events_on(client)) == ["out", "second"]
             other.write({"event": "warning", "message": "of the second"})
-            eventually(lambda: client.run_on_scheduler(_states)[1].events)
+            eventually(lambda: events_on(client)["second"])
         assert get(seen.dashboard)[0] == 200
-        assert not state_on(client).events
+        assert events_on(client) == {"out": []}
 
 
 def test_events_of_the_log_reach_the_scheduler(client, journal):
     with watched(connection(client), ABOUT, journal):
         journal.write({"event": "warning", "message": "a <script>warning</script>"})
-        eventually(lambda: state_on(client).events)
-        assert state_on(client).events[0][1] == "warning"
+        eventually(lambda: events_on(client)["out"])
+        assert events_on(client)["out"][0][1] == "warning"
     journal.write({"event": "warning", "message": "after it"})
 
 
@@ -225,7 +233,7 @@ def test_a_run_whose_client_is_gone_leaves_nothing(client):
     with Client(client.cluster) as other:
         other.register_plugin(RunMonitor(ABOUT, "virnuc-1", other.id))
         assert get(link)[0] == 200
-    eventually(lambda: client.run_on_scheduler(_states) == [])
+    eventually(lambda: events_on(client) == {})
     assert get(link)[0] == 404
 
 
@@ -242,7 +250,7 @@ def test_a_scheduler_without_a_dashboard_is_one_line_of_the_log(journal, tmp_pat
     ):
         assert seen.page == "status"
         journal.write({"event": "warning", "message": "it goes on"})
-        eventually(lambda: state_on(client).events)
+        eventually(lambda: events_on(client)["out"])
     lines = (tmp_path / "run.log.jsonl").read_text().splitlines()
     assert "The dashboard has no page of this run: the scheduler was started without" in lines[0]
     assert len(lines) == 2
@@ -262,12 +270,9 @@ def test_the_link_follows_the_proxy(client, journal):
         assert re.fullmatch(r"https://hub/user/me/proxy/\d+/virnuc", seen.dashboard)
 
 
-RUN = SimpleNamespace(in_work=lambda worker=None: 1)
-
-
 def test_names_are_escaped_and_a_run_that_ended_says_so():
-    state = RunState(ABOUT, started=0.0)
-    shown = str(PARTS.head(RUN, state, 1, 61.0))
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
+    shown = str(PARTS.head(state, 1, 61.0))
     assert "&lt;b&gt;a.fasta&lt;/b&gt;" in shown
     assert "<b>" not in shown
     assert "2 of 10" in shown
@@ -275,13 +280,13 @@ def test_names_are_escaped_and_a_run_that_ended_says_so():
     assert "1 more run" in shown
     assert "the model set loads" in shown
     state.ended = 62.0
-    assert "ended at 00:01:02 UTC" in str(PARTS.head(RUN, state, 0, 99.0))
+    assert "ended at 00:01:02 UTC" in str(PARTS.head(state, 0, 99.0))
     state.tell(3.0, "warning", "<b>")
     assert '<td class="wide">&lt;b&gt;</tr>' in str(PARTS.events(state))
 
 
 def test_a_row_of_a_gpu_worker_tells_what_the_driver_does():
-    state = RunState(ABOUT, started=0.0)
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
     state.take({**LOADED, "device": "NVIDIA H200 0123"}, "", 1.0)
     state.take(DONE, "", 5.0)
     metrics = {
@@ -291,7 +296,7 @@ def test_a_row_of_a_gpu_worker_tells_what_the_driver_does():
         "gpu_memory_used": 5 * 10**9,
         "gpu_celsius": 61.0,
     }
-    shown = str(PARTS.workers(RUN, state, [SimpleNamespace(name=0, metrics=metrics)], True, 5.0))
+    shown = str(PARTS.workers(state, [SimpleNamespace(name=0, metrics=metrics)], True, 5.0))
     cells = [re.sub(r"(?s).*>", "", cell).strip() for cell in re.split(r"<td", shown)[1:-1]]
     assert cells[:7] == ["0", "NVIDIA H200 0123", "87 %", "-", "1", "1", "1,000 MB"]
     assert cells[7:] == ["5,000 MB", "0.5 s", "61.0", "5 MB", "1"]

@@ -13,11 +13,10 @@ from distributed import Client, Scheduler, SchedulerPlugin
 from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.dashboard.run_metrics import SHOWN
-from virnuc_dask.cluster.dashboard.run_state import About, RunState
+from virnuc_dask.cluster.dashboard.run_state import PAGE, About, RunState
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.errors import NoClusterError
 
-PAGE = "virnuc"
 _TAKE = "virnuc_event"  # how the client calls the scheduler
 # What Dask or bokeh of another release may raise where the page expects something else.
 _UNBUILDABLE = (ImportError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
@@ -30,7 +29,7 @@ class RunMonitor(SchedulerPlugin):
 
     def __init__(self, about: About, topic: str, client_id: str) -> None:
         self.name = f"virnuc-run-{topic}"
-        self.topic = topic
+        self._topic = topic
         self.why_no_page = ""
         self._about = about
         self._client_id = client_id
@@ -38,9 +37,9 @@ class RunMonitor(SchedulerPlugin):
     async def start(self, scheduler: Scheduler) -> None:
         """Begin to take events, and show the page."""
         self._scheduler = scheduler
-        self.state = RunState(self._about, time.time())
+        self.state = RunState(self._about, self._topic, time.time(), self._in_work)
         scheduler.handlers.setdefault(_TAKE, _handler(scheduler))
-        SHOWN.append(self)
+        SHOWN.append(self.state)
         try:
             from virnuc_dask.cluster.dashboard.page import add_page
 
@@ -50,21 +49,21 @@ class RunMonitor(SchedulerPlugin):
 
     async def close(self) -> None:
         """The scheduler ends."""
-        SHOWN.remove(self)
+        SHOWN.remove(self.state)
 
     def leave(self) -> None:
         """The run has ended: nothing of it stays."""
         self.state.ended = time.time()
-        SHOWN.remove(self)
+        SHOWN.remove(self.state)
         self._scheduler.remove_plugin(self.name)
-        if not self.why_no_page and not monitors_of(self._scheduler):
-            from virnuc_dask.cluster.dashboard.page import remove_page
+        if not self.why_no_page:
+            from virnuc_dask.cluster.dashboard.page import remove_unused_page
 
             with suppress(*_UNBUILDABLE):
-                remove_page(self._scheduler)
+                remove_unused_page(self._scheduler)
 
-    def in_work(self, worker: Any = None) -> int:
-        """Partitions that a worker, or all of them, computes now; not those that wait there."""
+    def _in_work(self, worker: Any = None) -> int:
+        # Not those that wait there.
         workers = self._scheduler.workers.values() if worker is None else [worker]
         return sum(
             min(each.nthreads, sum(self._is_ours(task.key) for task in each.processing))
@@ -72,7 +71,7 @@ class RunMonitor(SchedulerPlugin):
         )
 
     def _is_ours(self, key: object) -> bool:
-        return isinstance(key, str) and key.endswith(self.topic)
+        return isinstance(key, str) and key.endswith(self._topic)
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
         """Tell of a partition that is taken back, or whose task failed."""
@@ -93,11 +92,6 @@ class RunMonitor(SchedulerPlugin):
         """Leave with the client, which may have been killed."""
         if client == self._client_id and self.name in scheduler.plugins:
             self.leave()
-
-
-def monitors_of(scheduler: Scheduler) -> list[RunMonitor]:
-    """The runs that a scheduler shows, the newest last."""
-    return [plugin for plugin in scheduler.plugins.values() if isinstance(plugin, RunMonitor)]
 
 
 def _handler(scheduler: Scheduler) -> Callable[..., None]:

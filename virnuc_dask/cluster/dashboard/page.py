@@ -17,7 +17,7 @@ from distributed.dashboard.scheduler import template_variables
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tornado.ioloop import IOLoop
 
-from virnuc_dask.cluster.dashboard.monitor import PAGE, RunMonitor, monitors_of
+from virnuc_dask.cluster.dashboard.run_state import PAGE, RunState
 from virnuc_dask.cluster.dashboard.timeline import Timeline
 
 _EVERY_MS = 1000
@@ -42,12 +42,19 @@ def add_page(scheduler: Any) -> str:
     return ""
 
 
-def remove_page(scheduler: Any) -> None:
-    """Remove the page; one that is open has some seconds to show the end."""
+def remove_unused_page(scheduler: Any) -> None:
+    """Remove the page unless there is a run; one that is open has some seconds to show the end."""
+    if _runs(scheduler):
+        return
     template_variables(scheduler)["pages"].remove(PAGE)
     for app in _ours(scheduler):
         scheduler.http_application.applications.remove(app)
         IOLoop.current().call_later(_GRACE_S, app.stop)
+
+
+def _runs(scheduler: Any) -> list[RunState]:
+    states = (getattr(plugin, "state", None) for plugin in scheduler.plugins.values())
+    return [state for state in states if isinstance(state, RunState)]
 
 
 def _ours(scheduler: Any) -> list[Any]:
@@ -74,7 +81,7 @@ class RunPage:
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
-        self._monitor: RunMonitor | None = None
+        self._state: RunState | None = None
         wide = {"sizing_mode": "stretch_width"}
         self._head, self._workers, self._events = (
             Div(stylesheets=[str(PARTS.style())], **wide) for _ in range(3)
@@ -86,17 +93,17 @@ class RunPage:
 
     def update(self) -> None:
         """Show what is known now."""
-        monitors, now = monitors_of(self._scheduler), time.time()
-        self._monitor = monitors[-1] if monitors else self._monitor
-        if (run := self._monitor) is None:
+        runs, now = _runs(self._scheduler), time.time()
+        self._state = runs[-1] if runs else self._state
+        if (state := self._state) is None:
             return
-        state, about, until_s = run.state, run.state.about, run.state.known_until_s(now)
-        self._head.text = str(PARTS.head(run, state, max(0, len(monitors) - 1), now))
+        about, until_s = state.about, state.known_until_s(now)
+        self._head.text = str(PARTS.head(state, max(0, len(runs) - 1), now))
         self._charts[0].update(f"{about.scored} a second", state.frames, until_s)
         self._charts[1].update(f"{about.parts} a second", state.chunks, until_s)
         shown = list(self._scheduler.workers.values())[:_ROWS]
         gpus = any(state.told(str(worker.name)).on_gpu for worker in shown)
-        self._workers.text = str(PARTS.workers(run, state, shown, gpus, now))
+        self._workers.text = str(PARTS.workers(state, shown, gpus, now))
         self._events.text = str(PARTS.events(state))
 
 

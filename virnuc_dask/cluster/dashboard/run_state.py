@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from virnuc_dask.cluster.dashboard.timeline import Timeline
 
+PAGE = "virnuc"  # of the dashboard
 _EVENTS, _RECENT, _MOST_WORKERS = 200, 32, 4096
 _LEAST_S = 20.0  # that a rate is a mean of
 # Events that the page shows, and how it calls them.
@@ -62,10 +63,16 @@ class WorkerState:
 
 @dataclass
 class RunState:
-    """Counts, rates and events of a run. Times are seconds since the epoch."""
+    """Counts, rates and events of a run. Times are seconds since the epoch.
+
+    ``run`` tells it from others; ``in_work`` counts the partitions that a worker, or every one,
+    computes now.
+    """
 
     about: About
+    run: str
     started: float
+    in_work: Callable[..., int]
     ended: float | None = None
     partitions_done: int = 0
     partitions_failed: int = 0
@@ -81,6 +88,7 @@ class RunState:
     frames: Timeline = field(default_factory=Timeline)
     _workers: dict[str, WorkerState] = field(default_factory=dict)
     _spans_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    _first_s: float | None = None  # after the start, when the first partition was begun
     _failing: int | None = None  # the partition that was last told to have failed
 
     def take(self, event: Mapping[str, Any], line: str, now: float) -> None:
@@ -133,6 +141,7 @@ class RunState:
         self._spans_s.append(2 * event["total_s"])
         end_s = now - self.started
         begin_s = max(0.0, end_s - self._spans_s[-1])
+        self._first_s = begin_s if self._first_s is None else min(self._first_s, begin_s)
         self.chunks.add(name, begin_s, end_s, chunks)
         self.frames.add(name, begin_s, end_s, frames)
 
@@ -147,8 +156,8 @@ class RunState:
 
     def recent_rate(self, timeline: Timeline, now: float, worker: str | None = None) -> float:
         """Amount a second in the last quarter of what is known, of one worker or all of them."""
-        until = self.known_until_s(now)
-        return timeline.mean(worker, max(0.0, min(0.75 * until, until - _LEAST_S)), until)
+        until, first = self.known_until_s(now), self._first_s or 0.0
+        return timeline.mean(worker, max(first, min(0.75 * until, until - _LEAST_S)), until)
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds until the end at the recent rate; None as long as there is none."""
