@@ -48,10 +48,21 @@ def _replacing(path: Path) -> Iterator[Path]:
     # Never the same twice: two attempts at one partition can overlap, in one process or in two.
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}{TEMPORARY}")
     try:
-        yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with unwritable_told(path):
+            yield temporary
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+@contextmanager
+def unwritable_told(path: Path) -> Iterator[None]:
+    """Turn what keeps ``path`` from being written, whatever is written, into `CannotWriteError`."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
@@ -59,9 +70,6 @@ def _replacing(path: Path) -> Iterator[Path]:
             f"{path}: {os.strerror(error.errno)}. What is done is kept: make room, or the folder "
             "writable, and continue with --resume."
         ) from error
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def is_half_written(name: str) -> bool:
