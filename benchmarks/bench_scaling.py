@@ -22,11 +22,13 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+import dask
 import psutil
 from dask.delayed import Delayed, delayed
 from distributed import Client, LocalCluster
 from measured import Figures, options_of, report, tell
 
+from virnuc_dask.cluster.connect import FOR_WORKERS
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.retries import Retries
 from virnuc_dask.cluster.submit import execute_on
@@ -179,10 +181,14 @@ def make_plan(folder: Path, partitions: int) -> Plan:
 
 
 def local_cluster(workers: int) -> LocalCluster:
-    """Workers as threads of this process, one task at a time each."""
-    return LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-    )
+    """Workers as threads of this process, one task at a time each, set up as a run sets up its."""
+    with dask.config.set(FOR_WORKERS):
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+        )
 
 
 def resident_bytes() -> int:
