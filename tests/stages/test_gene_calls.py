@@ -78,7 +78,7 @@ def chunk_calls(records) -> pa.Table:
 def calls_of(rule: CallRule, model: MeanLogit, cuts=()) -> tuple[ContigCalls, list[pa.Table]]:
     """Calls from `ROWS`, in partitions that end at ``cuts``."""
     passed: list[pa.Table] = []
-    scores = GeneScores([LENGTHS], rule, model, passed.append)
+    scores = GeneScores([LENGTHS[:2], LENGTHS[2:]], rule, model, passed.append)
     for first, end in zip((0, *cuts), (*cuts, len(ROWS)), strict=True):
         begun = [r for r in (0, 1, 2, 4) if first <= RECORDS_OF_ROWS.index(r) < end]
         scores.add(chunk_calls(begun), prediction_table(ROWS[first:end]))
