@@ -224,7 +224,7 @@ class _Called:
     def __init__(self, records: int, first: ContigCalls) -> None:
         kinds = (VIRUS, OTHERS, UNSCORED, *([UNSURE] if first.rule.contig_model else []))
         self._counts = dict.fromkeys(kinds, 0)
-        self._genes = None if first.basis is None else np.zeros(2, np.int64)
+        self._genes = None if first.basis is None else [0, 0]
         self._highest, self._ids = first.take(slice(0)), list[str]()
         self.is_virus = np.zeros(records, bool)  # by record index
 
@@ -233,8 +233,9 @@ class _Called:
         for kind in self._counts:
             self._counts[kind] += int(np.count_nonzero(calls.call == kind))
         self.is_virus[records["record_index"].to_numpy()] = calls.call == VIRUS
-        if calls.basis is not None:
-            self._genes += calls.basis.genes.sum(), calls.basis.viral_genes.sum()
+        if self._genes is not None and calls.basis is not None:
+            self._genes[0] += int(calls.basis.genes.sum())
+            self._genes[1] += int(calls.basis.viral_genes.sum())
         order = calls.order[:_SHOWN]
         ids = [*self._ids, *records["record_id"].take(order).to_pylist()]
         both = ContigCalls.joined([self._highest, calls.take(order)])
@@ -246,7 +247,7 @@ class _Called:
         calls = self._highest
         totals.contigs, totals.highest = self._counts, _highest(self._ids, calls)
         if self._genes is not None:
-            totals.genes, totals.genes_virus = self._genes.tolist()
+            totals.genes, totals.genes_virus = self._genes
         totals.called_by = str(calls.rule)
         totals.prevalence = None if calls.prevalence is None else round(calls.prevalence, 6)
 

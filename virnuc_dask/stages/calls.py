@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -158,13 +158,13 @@ class ContigCalls:
     prevalence: float | None
     basis: Basis | None = None
 
-    @classmethod
-    def joined(cls, pieces: Iterable[Self]) -> Self:
+    @staticmethod
+    def joined(pieces: Iterable[ContigCalls]) -> ContigCalls:
         """The calls of all of them."""
         first, *more = pieces
         return first._each(more, np.concatenate)
 
-    def take(self, rows: slice | IntArray) -> Self:
+    def take(self, rows: slice | IntArray) -> ContigCalls:
         """The calls of some records."""
         return self._each((), lambda arrays: arrays[0][rows])
 
@@ -177,11 +177,12 @@ class ContigCalls:
     def __len__(self) -> int:
         return len(self.call)
 
-    def _each(self, more: Sequence[Self], make: _Maker) -> Self:
+    def _each(self, more: Sequence[ContigCalls], make: _Maker) -> ContigCalls:
         """Calls whose arrays are made of those of this piece and of more."""
         basis = None
         if self.basis is not None:
-            basis = _each([self.basis, *(piece.basis for piece in more)], make)
+            others = [piece.basis for piece in more if piece.basis is not None]
+            basis = _each([self.basis, *others], make)
         return replace(_each([self, *more], make), basis=basis)
 
 
@@ -198,11 +199,16 @@ class Basis:
 _Maker = Callable[[list[NDArray[Any]]], NDArray[Any]]
 
 
-def _each(pieces: Sequence[Any], make: _Maker) -> Any:
-    """The first of objects of one kind, with arrays that are made of those of all."""
+_Arrays = TypeVar("_Arrays", "ContigCalls", Basis)
+
+
+def _each(pieces: Sequence[_Arrays], make: _Maker) -> _Arrays:
+    """The first of several, with arrays that are made of those of all."""
     names = (f.name for f in fields(pieces[0]))
     arrays = [name for name in names if isinstance(getattr(pieces[0], name), np.ndarray)]
-    made = {name: make([getattr(piece, name) for piece in pieces]) for name in arrays}
+    made: dict[str, Any] = {
+        name: make([getattr(piece, name) for piece in pieces]) for name in arrays
+    }
     return replace(pieces[0], **made)
 
 

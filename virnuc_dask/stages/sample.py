@@ -100,4 +100,5 @@ def _differ(q_value: Floats, fdr: float) -> NDArray[np.bool_]:
     is_near = np.abs(decimals - np.floor(decimals) - 0.5) < _NEAR
     changed = np.diff(np.rint(decimals)) != 0
     crossed = np.diff(q_value <= fdr)
-    return changed | crossed | is_near[1:] | is_near[:-1]
+    differ: NDArray[np.bool_] = changed | crossed | is_near[1:] | is_near[:-1]
+    return differ

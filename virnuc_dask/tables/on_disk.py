@@ -148,10 +148,10 @@ class RecordRows:
             self._file.append(rows.tobytes())
             self._first += len(rows)
         self._open = np.empty(0, self._dtype)
+        size = self._dtype.itemsize
         for first in range(0, max(1, self._first), ROWS):
-            rows = min(ROWS, self._first - first)
-            size = self._dtype.itemsize
-            yield np.frombuffer(self._file.read(first * size, rows * size), self._dtype)
+            count = min(ROWS, self._first - first)
+            yield np.frombuffer(self._file.read(first * size, count * size), self._dtype)
 
 
 class _File:
