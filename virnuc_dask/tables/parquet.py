@@ -173,8 +173,10 @@ def read_table(path: Path, fingerprint: str, columns: Sequence[str] | None = Non
 def read_pieces(path: Path, fingerprint: str) -> Iterator[pa.Table]:
     """The rows of a table, at most `ROWS` at a time; errors as of `read_table`."""
     with _opened(path, fingerprint) as file:
-        for batch in file.iter_batches(ROWS, use_threads=False):
-            yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+        # One by one: a reader of several row groups keeps what it has read.
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(ROWS, row_groups=[group], use_threads=False):
+                yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
 @contextmanager
