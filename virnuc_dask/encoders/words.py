@@ -37,7 +37,7 @@ _MOST_RESIDUES = 600  # a longer one is scored as if it had so many
 _PRIOR_WORDS = 10  # added to a text's words: few words say little
 _SPEAKS = 2  # half units of log-odds from which a word speaks for its side
 NEUTRAL = 8  # the four bits of a log-odds of 0
-_BORDER = 255
+_BORDER = 18 * "\n"
 
 
 class Alphabet(NamedTuple):
@@ -94,55 +94,49 @@ KNOWN_DNA = Pattern(Alphabet.of("T C A G"), (0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words of several texts: text i has ``numbers[ends[i]:ends[i + 1]]``, int64 and int64."""
+    """Words of several texts, int32: text i has ``numbers[ends[i]:ends[i + 1]]``."""
 
-    numbers: NDArray[np.int64]
-    ends: NDArray[np.int64]
+    numbers: NDArray[np.int32]
+    ends: NDArray[np.int32]
 
 
 class Texts:
-    """Texts laid end to end, read in one alphabet after another."""
+    """Texts laid end to end, read in one alphabet after another.
+
+    Each begins at a multiple of three, after a border that is longer than any word: a word that
+    runs over the end of its text has a letter of the border.
+    """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        longest = max(pattern.places[-1] for pattern in (*PATTERNS, KNOWN_PEPTIDE, KNOWN_DNA))
-        joined = "\n".join(texts) + "\n" * (longest + 1)
-        self._letters = np.frombuffer(joined.encode("ascii", "replace"), np.uint8)
+        joined = "".join([text + _BORDER[len(text) % 3 :] for text in texts]) + _BORDER
+        self._letters = joined.encode("ascii", "replace")
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-        self._starts = np.concatenate([[0], np.cumsum(lengths + 1)])
-        self._read: dict[Alphabet, NDArray[np.uint8]] = {}
+        room = lengths + len(_BORDER) - lengths % 3
+        self._starts = np.concatenate([[0], np.cumsum(room)])
+        self._read: dict[Alphabet, tuple[NDArray[np.int32], NDArray[np.bool_]]] = {}
 
     def words(self, pattern: Pattern, step: int = 1) -> Words:
-        """Words of ``pattern`` in each text, from every letter on, or every ``step``-th."""
-        letters, base = self._codes(pattern.alphabet), len(pattern.alphabet.groups)
-        last = int(self._starts[-1])
-        numbers = np.zeros(last, np.int64)
-        valid = np.ones(last, np.bool_)
-        for place in pattern.places:
-            here = letters[place : place + last]
+        """Words of ``pattern`` in each text, from every letter on, or every third (``step``)."""
+        codes, is_other = self._codes(pattern.alphabet)
+        base, last = len(pattern.alphabet.groups), int(self._starts[-1])
+        numbers = codes[:last:step].copy()
+        invalid = is_other[:last:step].copy()
+        for place in pattern.places[1:]:
             numbers *= base
-            numbers += here
-            valid &= here < base
-        # A word must not run over the end of its text, not even between its places.
-        valid &= self._room(last) > pattern.places[-1]
-        if step > 1:
-            valid &= self._phase(last) % step == 0
-        before = np.concatenate([[0], np.cumsum(valid)])
-        return Words(numbers[valid], before[self._starts])
+            numbers += codes[place : place + last : step]
+            invalid |= is_other[place : place + last : step]
+        starts = self._starts // step
+        left_out = np.searchsorted(np.flatnonzero(invalid), starts)
+        return Words(numbers[~invalid], (starts - left_out).astype(np.int32))
 
-    def _codes(self, alphabet: Alphabet) -> NDArray[np.uint8]:
+    def _codes(self, alphabet: Alphabet) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """The number of each letter's group, and whether it is in none."""
         if alphabet not in self._read:
-            self._read[alphabet] = alphabet.codes(_BORDER)[self._letters]
+            groups = len(alphabet.groups)
+            read = self._letters.translate(alphabet.codes(groups).tobytes())
+            codes = np.frombuffer(read, np.uint8)
+            self._read[alphabet] = codes.astype(np.int32), codes == groups
         return self._read[alphabet]
-
-    def _room(self, last: int) -> NDArray[np.int64]:
-        """Letters from each place to the end of its text."""
-        room: NDArray[np.int64] = np.repeat(self._starts[1:] - 1, np.diff(self._starts))
-        return room - np.arange(last)
-
-    def _phase(self, last: int) -> NDArray[np.int64]:
-        """Letters from the start of each place's text to it."""
-        starts: NDArray[np.int64] = np.repeat(self._starts[:-1], np.diff(self._starts))
-        return np.arange(last) - starts
 
 
 class KnownWords:
@@ -158,13 +152,12 @@ class KnownWords:
         """`KNOWN_VALUES` of each text, shape (texts, 3)."""
         words = texts.words(self.pattern, self.step)
         packed = self.table[words.numbers >> 1]
-        bits = np.where(words.numbers & 1, packed >> 4, packed & 15)
-        level = bits.astype(np.int8) - NEUTRAL
+        level = (packed >> ((words.numbers & 1) << 2).astype(np.uint8)) & 15
         count = np.diff(words.ends) + _PRIOR_WORDS
         columns = [
-            _sums(level, words.ends) / 2 / np.sqrt(count),
-            _sums(level >= _SPEAKS, words.ends) / count,
-            _sums(level <= -_SPEAKS, words.ends) / count,
+            (_sums(level, words.ends) - NEUTRAL * np.diff(words.ends)) / 2 / np.sqrt(count),
+            _sums(level >= NEUTRAL + _SPEAKS, words.ends) / count,
+            _sums(level <= NEUTRAL - _SPEAKS, words.ends) / count,
         ]
         return np.stack(columns, axis=1).astype(np.float32)
 
@@ -231,7 +224,7 @@ class PeptideWords(LookedUp):
         return np.concatenate([scores, self._known.values(laid), length[:, None]], axis=1)
 
 
-def _sums(values: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[np.float64]:
+def _sums(values: NDArray[Any], ends: NDArray[np.int32]) -> NDArray[np.float64]:
     """Sums of ``values[ends[i]:ends[i + 1]]``."""
     total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
     sums: NDArray[np.float64] = (total[ends[1:]] - total[ends[:-1]]).astype(np.float64)

@@ -151,7 +151,7 @@ class _Pyrodigal(GeneCaller):
 class _Fast(GeneCaller):
     """Our own: see `fast_genes`."""
 
-    _block_nt = 1 << 17  # its arrays stay in the processor's cache
+    _block_nt = 1 << 18  # its arrays stay in the processor's cache
 
     def __init__(self, models: GeneModels) -> None:
         self._models = models
@@ -183,7 +183,7 @@ def genes_of(
     calls
         For each stretch an array of `CALL`, places within it.
     """
-    found = np.concatenate([np.empty(0, CALL), *calls])
+    found = np.concatenate([np.empty(0, CALL), *calls], dtype=CALL)
     counts = [len(call) for call in calls]
     sequence = np.repeat(np.array([piece.sequence for piece in stretches], np.int64), counts)
     first = np.repeat(np.array([piece.first for piece in stretches], np.int64), counts)
