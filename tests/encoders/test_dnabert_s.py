@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from virnuc_dask.encoders.dnabert_s.encoder import DnabertS
-from virnuc_dask.encoders.dnabert_s.tokens import read_tokenizer
+from virnuc_dask.encoders.dnabert_s import DnabertS, read_tokenizer
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.manifest import read_info
@@ -102,7 +101,7 @@ def test_truncation_in_the_tokenizer_file_is_ignored(parity_dir, tmp_path):
 def test_a_process_that_forks_hears_no_warning(parity_dir):
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from virnuc_dask.encoders.dnabert_s.tokens import read_tokenizer\n"
+        "from virnuc_dask.encoders.dnabert_s import read_tokenizer\n"
         "tokenizer = read_tokenizer(Path(sys.argv[1]))\n"
         "tokenizer.encode_batch_fast(['ACGT'] * 50)\n"
         "child = os.fork()\n"

@@ -13,8 +13,7 @@ from transformers import EsmConfig, EsmModel
 
 from virnuc_dask.encoders.attention import inverse_frequencies
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
-from virnuc_dask.encoders.esm2.encoder import Esm2
-from virnuc_dask.encoders.esm2.tokens import TOKENS, token_ids
+from virnuc_dask.encoders.esm2 import TOKENS, Esm2, token_ids
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.manifest import read_info
 from virnuc_dask.modelsets.published_encoders import import_esm2

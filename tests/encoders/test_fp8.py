@@ -5,12 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from virnuc_dask.encoders import dnabert_s, esm2
 from virnuc_dask.encoders.attention import inverse_frequencies
-from virnuc_dask.encoders.dnabert_s import encoder as dnabert_s
 from virnuc_dask.encoders.encoder import Placement, load_encoder
-from virnuc_dask.encoders.esm2 import encoder as esm2
-from virnuc_dask.encoders.esm2.encoder import Esm2
-from virnuc_dask.encoders.esm2.layers import Esm2Module, Esm2Sizes
+from virnuc_dask.encoders.esm2 import Esm2, Esm2Module, Esm2Sizes
 from virnuc_dask.encoders.fp8 import Fp8Linear, check_gpu
 from virnuc_dask.encoders.weights import load_module
 from virnuc_dask.errors import ModelSetError
@@ -32,7 +30,7 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 def test_a_product_is_near_the_exact_one_and_keeps_its_shape():
     exact = linear(320, 960)
     hidden = torch.randn(3, 7, 320)
-    ours = Fp8Linear.of(exact)(hidden.bfloat16())
+    ours = Fp8Linear(exact)(hidden.bfloat16())
     assert ours.shape == (3, 7, 960)
     assert ours.dtype == torch.bfloat16
     cosines = torch.cosine_similarity(ours.float(), exact(hidden), dim=-1)
@@ -44,7 +42,7 @@ def test_a_large_token_and_one_of_zeros_do_not_disturb_their_neighbours():
     exact = linear(64, 32)
     quiet = torch.randn(1, 64).bfloat16()
     loud, silent = 1e4 * torch.randn(1, 64).bfloat16(), torch.zeros(1, 64).bfloat16()
-    ours = Fp8Linear.of(exact)
+    ours = Fp8Linear(exact)
     together = ours(torch.cat([loud, quiet, silent]))
     assert torch.equal(together[1], ours(quiet)[0])
     assert torch.equal(together[2], exact.bias.bfloat16())
@@ -139,6 +137,6 @@ def test_esm2_is_loaded_as_bf16_and_then_multiplied_in_8_bits(tmp_path, monkeypa
 @torch.inference_mode()
 def test_a_compiler_sees_the_whole_product():
     hidden = torch.randn(4, 64).bfloat16()
-    layer = Fp8Linear.of(linear(64, 32))
+    layer = Fp8Linear(linear(64, 32))
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     assert torch.equal(compiled(hidden), layer(hidden))

@@ -12,7 +12,7 @@ from virnuc_dask.encoders.kernels import (
     LOG2_E,
     FusedProducts,
     PackedProducts,
-    PlainProducts,
+    Products,
     attend_in_cache,
     multiplies_fused,
     products_for,
@@ -95,10 +95,10 @@ def layer(request):
     return nn.Linear(96, 80).to(request.param).requires_grad_(False)
 
 
-@pytest.fixture(params=[PlainProducts, FusedProducts, PackedProducts])
+@pytest.fixture(params=[Products, FusedProducts, PackedProducts])
 def products(request, layer):
     dtype = layer.weight.dtype
-    if request.param is not PlainProducts and not multiplies_fused(dtype):
+    if request.param is not Products and not multiplies_fused(dtype):
         pytest.skip(f"oneDNN has no product of {dtype} on this processor")
     return request.param()
 
@@ -120,7 +120,7 @@ def test_products_are_those_of_the_layer(layer, products):
 def test_a_layer_without_bias_is_one_too():
     layer = nn.Linear(32, 16, bias=False).requires_grad_(False)
     inputs = torch.randn(4, 32)
-    for products in (PlainProducts(), FusedProducts(), PackedProducts()):
+    for products in (Products(), FusedProducts(), PackedProducts()):
         with torch.inference_mode():
             computed = products.linear(inputs, products.prepared(layer))
             assert torch.allclose(computed, layer(inputs), atol=1e-6)
@@ -128,24 +128,24 @@ def test_a_layer_without_bias_is_one_too():
 
 def test_without_avx512_weights_are_packed_where_onednn_can(monkeypatch):
     assert isinstance(products_for(AVX2, torch.float32), PackedProducts)
-    assert isinstance(products_for(AVX2, torch.bfloat16), PlainProducts)
-    assert isinstance(products_for(AVX2, torch.float32, pack=False), PlainProducts)
+    assert isinstance(products_for(AVX2, torch.bfloat16), Products)
+    assert isinstance(products_for(AVX2, torch.float32, pack=False), Products)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert isinstance(products_for(AVX2, torch.float32), PlainProducts)
+    assert isinstance(products_for(AVX2, torch.float32), Products)
 
 
 def test_elsewhere_torchs_own_layers_compute():
     for dtype in TOLERANCE:
-        assert isinstance(products_for(PLAIN, dtype), PlainProducts)
+        assert isinstance(products_for(PLAIN, dtype), Products)
 
 
 def test_with_avx512_products_are_fused_where_onednn_has_them(monkeypatch):
     assert isinstance(products_for(AVX512, torch.float32), FusedProducts)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     assert isinstance(products_for(AVX512, torch.float32), FusedProducts)
-    assert isinstance(products_for(AVX512, torch.bfloat16), PlainProducts)
+    assert isinstance(products_for(AVX512, torch.bfloat16), Products)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert isinstance(products_for(AVX512, torch.float32), PlainProducts)
+    assert isinstance(products_for(AVX512, torch.float32), Products)
 
 
 def test_the_unit_of_scores_is_that_of_a_power_of_two():

@@ -6,13 +6,10 @@ import torch
 
 from virnuc_dask.encoders import transformer
 from virnuc_dask.encoders.attention import inverse_frequencies
-from virnuc_dask.encoders.dnabert_s.cpu import DnabertSOnCpu
-from virnuc_dask.encoders.dnabert_s.layers import DnabertSModule, DnabertSSizes
+from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSOnCpu, DnabertSSizes
 from virnuc_dask.encoders.encoder import Placement
-from virnuc_dask.encoders.esm2.cpu import Esm2OnCpu
-from virnuc_dask.encoders.esm2.encoder import Esm2
-from virnuc_dask.encoders.esm2.layers import Esm2Module, Esm2Sizes
-from virnuc_dask.encoders.kernels import PlainProducts, products_for
+from virnuc_dask.encoders.esm2 import Esm2, Esm2Module, Esm2OnCpu, Esm2Sizes
+from virnuc_dask.encoders.kernels import Products, products_for
 from virnuc_dask.encoders.processor import AVX2, AVX512
 from virnuc_dask.encoders.transformer import fitting_tokens
 
@@ -67,7 +64,7 @@ def test_the_cpu_path_passes_the_accuracy_gate(build, on_cpu, dtype, instruction
 @pytest.mark.parametrize(("build", "on_cpu"), [(esm2, Esm2OnCpu), (dnabert_s, DnabertSOnCpu)])
 def test_the_cpu_path_has_the_hidden_states_of_every_layer(build, on_cpu):
     plain = build()
-    fast = on_cpu(build(), PlainProducts())
+    fast = on_cpu(build(), Products())
     tokens = torch.randint(4, 30, (2, 21))
     with torch.inference_mode():
         for ours, theirs in zip(
@@ -79,7 +76,7 @@ def test_the_cpu_path_has_the_hidden_states_of_every_layer(build, on_cpu):
 def test_the_cpu_path_leaves_the_plain_module_as_it_was():
     module = esm2(1, 32, 4)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    Esm2OnCpu(module, PlainProducts())
+    Esm2OnCpu(module, Products())
     assert all(torch.equal(before[name], now) for name, now in module.state_dict().items())
 
 
