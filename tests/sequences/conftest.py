@@ -1,8 +1,11 @@
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from virnuc_dask.sequences.genes import GeneCaller, gene_caller
+from virnuc_dask.sequences.genes import GeneCaller, Genes, gene_caller
 from virnuc_dask.sequences.records import read_records
 
 DEMO = Path(__file__).parents[1] / "data" / "demo.fasta.gz"
@@ -18,3 +21,14 @@ def demo() -> list[str]:
 def caller() -> GeneCaller:
     """pyrodigal-gv with all its models."""
     return gene_caller("pyrodigal-gv", None)
+
+
+@pytest.fixture(scope="session")
+def assert_same() -> Callable[[Genes, Genes], None]:
+    """Holds genes to others, column by column, to the bit."""
+
+    def hold(one: Genes, two: Genes) -> None:
+        for field in fields(Genes):
+            assert np.array_equal(getattr(one, field.name), getattr(two, field.name)), field.name
+
+    return hold

@@ -10,7 +10,6 @@ from virnuc_dask.sequences.bases import (
     BASES,
     CODONS,
     STOPS,
-    UNKNOWN,
     UNKNOWN_CODON,
     codons_of,
     numbers_of,
@@ -26,12 +25,6 @@ IUPAC = "ACGTRYSWKMBDHVN-"
 
 def drawn(length, letters=BASES, seed=1):
     return "".join(random.Random(seed).choices(letters, k=length))
-
-
-def test_letters_have_numbers_in_either_case_and_all_others_one():
-    known = {letter: BASES.index(letter.upper()) for letter in "ACGTacgt"}
-    every = bytes(range(256))
-    assert numbers_of(every).tolist() == [known.get(chr(byte), UNKNOWN) for byte in every]
 
 
 def test_the_other_strand_is_biopythons():

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from dataclasses import fields
 
 import numpy as np
 import pyrodigal_gv
@@ -16,11 +15,6 @@ REPRESSOR = (37226, 37940)  # cI of lambda, on the reverse strand
 @pytest.fixture(scope="module")
 def of_lambda(caller, demo):
     return caller.find(demo[:1])
-
-
-def assert_equal(one: Genes, two: Genes) -> None:
-    for field in fields(Genes):
-        assert np.array_equal(getattr(one, field.name), getattr(two, field.name)), field.name
 
 
 def rows(genes: Genes) -> list[tuple[int, int, int]]:
@@ -92,14 +86,11 @@ def test_a_gap_ends_genes_and_a_few_unknown_letters_do_not(caller, demo):
     assert not any("X" in peptide for peptide in gap.peptides)
 
 
-def test_letters_in_lower_case_are_read(caller, demo, of_lambda):
-    assert_equal(caller.find([demo[0].lower()]), of_lambda)
-
-
-def test_what_is_found_does_not_depend_on_threads_or_neighbours(caller, demo, of_lambda):
-    one, two = caller.find(demo[:4]), caller.find(demo[:4], threads=3)
-    assert_equal(one, two)
-    assert_equal(one.take(np.flatnonzero(one.sequence == 0)), of_lambda)
+def test_threads_neighbours_and_case_change_nothing(caller, demo, of_lambda, assert_same):
+    one = caller.find(demo[:4])
+    two = caller.find([dna.lower() for dna in demo[:4]], threads=3)
+    assert_same(one, two)
+    assert_same(one.take(np.flatnonzero(one.sequence == 0)), of_lambda)
     assert one.sequence.tolist() == sorted(one.sequence.tolist())
 
 
@@ -121,11 +112,11 @@ def test_letters_of_another_alphabet_are_complemented(caller, demo):
     assert gene.peptides[0][9] == "X"
 
 
-def test_models_are_chosen_by_number_or_name(demo, of_lambda):
+def test_models_are_chosen_by_number_or_name(demo, of_lambda, assert_same):
     by_number = gene_caller("pyrodigal-gv", [57, 20])
     by_name = gene_caller("pyrodigal-gv", ["Escherichia_coli_UMN026", "Gut_phage_code_11a"])
-    assert_equal(by_number.find(demo[:1]), of_lambda)
-    assert_equal(by_name.find(demo[:1]), of_lambda)
+    assert_same(by_number.find(demo[:1]), of_lambda)
+    assert_same(by_name.find(demo[:1]), of_lambda)
     other = gene_caller("pyrodigal-gv", [57]).find(demo[:1])
     assert set(other.model.tolist()) == {57}
 
@@ -136,15 +127,18 @@ def test_an_unknown_model_is_refused_with_those_that_there_are(models):
         gene_caller("pyrodigal-gv", models)
 
 
+def test_pyrodigal_is_imported_by_those_who_call_with_it_only():
+    program = (
+        "import sys; from virnuc_dask.sequences.genes import gene_caller;"
+        "gene_caller('fast').find(['ACGT' * 300]); print('pyrodigal' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
 def test_an_unknown_caller_is_refused():
     with pytest.raises(BadSettingError, match="gene caller 'prodigal' is unknown"):
         gene_caller("prodigal", None)
-
-
-def test_pyrodigal_is_imported_by_those_who_call_genes_only():
-    program = "import sys; import virnuc_dask.sequences.genes; print('pyrodigal' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_genes_called_in_pieces_are_those_of_the_whole_and_each_is_counted_once(demo):
@@ -166,13 +160,3 @@ def test_genes_called_in_pieces_are_those_of_the_whole_and_each_is_counted_once(
     # An edge of a piece is 4,000 nt away from its core: none of these genes is longer.
     assert piecewise == whole
     assert own.peptides[100] == coli.find([dna]).peptides[whole.index(piecewise[100])]
-
-
-def test_a_gene_belongs_to_the_piece_whose_core_holds_its_first_base(of_lambda):
-    pieces = Pieces(10_000, 2_000)
-    edges = np.array([0]), np.array([10_000])
-    assert owned(of_lambda, pieces, *edges).tolist() == (of_lambda.start < 9_000).tolist()
-    edges = np.array([8_000]), np.array([18_000])
-    begin = of_lambda.start + 8_000
-    expected = (begin >= 9_000) & (begin < 17_000)
-    assert owned(of_lambda, pieces, *edges).tolist() == expected.tolist()

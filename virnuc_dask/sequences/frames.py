@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -54,20 +55,10 @@ class _Readings(NamedTuple):
 
 
 def find_frames(chunks: Sequence[str]) -> list[list[Frame]]:
-    """The stop-free readings of each chunk, in the order F1 F2 F3 R1 R2 R3.
+    """The stop-free readings of each chunk, ASCII letters, in the order F1 F2 F3 R1 R2 R3.
 
     A codon with a letter other than A, C, G, T is skipped: the peptide is shorter, nothing marks
     the gap. A reading of ambiguous codons only, or of no codon, is no frame.
-
-    Parameters
-    ----------
-    chunks
-        DNA, ASCII letters, any case.
-
-    Returns
-    -------
-    list of list of Frame
-        One list per chunk, chunk order kept.
     """
     return [frames for block in blocks_of(chunks, _BLOCK_NT) for frames in _find_in_block(block)]
 
@@ -76,11 +67,11 @@ def _find_in_block(chunks: list[str]) -> list[list[Frame]]:
     forward = "".join(chunks).encode("ascii").upper()
     reverse = forward.translate(_COMPLEMENT)[::-1]
     edges = np.cumsum([0, *map(len, chunks)], dtype=np.int64)
+    mirrored = len(reverse) - edges
     frames: list[list[Frame]] = [[] for _ in chunks]
-    for chunk, frame in _frames_of_strand("F", forward, edges[:-1], edges[1:]):
-        frames[chunk].append(frame)
-    for chunk, frame in _frames_of_strand(
-        "R", reverse, len(reverse) - edges[1:], len(reverse) - edges[:-1]
+    for chunk, frame in chain(
+        _frames_of_strand("F", forward, edges[:-1], edges[1:]),
+        _frames_of_strand("R", reverse, mirrored[1:], mirrored[:-1]),
     ):
         frames[chunk].append(frame)
     return frames

@@ -16,8 +16,7 @@ from typing import IO, Protocol, cast
 from xopen import xopen
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.sequences.columns import DNA, Columns
-from virnuc_dask.sequences.text import Entry, FormatError, entries
+from virnuc_dask.sequences.text import DNA, Columns, Entry, FormatError, entries
 from virnuc_dask.tables.paths import STDIN
 
 _BUFFER = 1 << 16  # as `text._BLOCK`
@@ -159,11 +158,11 @@ def _entries(raw: IO[bytes], stack: ExitStack) -> Iterator[Columns | Entry]:
 
 
 def _check(name: str, number: int, entry: Entry) -> tuple[Columns, bool]:
-    """The record of an entry, and whether it was RNA; or the error that names what is wrong."""
+    """The record of an entry, and whether it was RNA; `BadInputError` names what is wrong."""
     header, letters = entry
     try:
         words = header.decode().split(None, 1)
-    except UnicodeDecodeError:  # what follows the id may be in any encoding: nobody reads it
+    except UnicodeDecodeError:  # what follows the id is not read: it may be in any encoding
         words = header.decode("utf-8", "surrogateescape").split(None, 1)
     if not words:
         raise BadInputError(f"{name}: record {number} has no name; give it one.")
