@@ -7,7 +7,7 @@ the models. It knows translation table 11 alone.
 
 Sequences are scored together, as in `frames`: laid end to end, places sorted modulo three, so that
 a frame is a slice. What is summed over frames is integers, so that scores do not depend on what a
-sequence is laid beside; held by tests/sequences/test_fast_genes.py.
+sequence is laid beside; held by tests/sequences/test_genes.py.
 """
 
 from __future__ import annotations
