@@ -7,9 +7,7 @@ from virnuc_dask.encoders.attention import (
     AlibiBias,
     RotaryTables,
     alibi_slopes,
-    attend,
     inverse_frequencies,
-    rotate,
 )
 
 
@@ -57,26 +55,3 @@ def test_threads_share_tables():
     lengths = [7, 500, 90, 300, 2, 129] * 20
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(shapes, lengths)) == [(tokens, tokens) for tokens in lengths]
-
-
-def test_rotate_turns_pairs_as_complex_numbers_in_fp32():
-    parts = torch.randn(2, 9, 3, 8, generator=torch.Generator().manual_seed(1))
-    frequencies = inverse_frequencies(8)
-    tables = RotaryTables().up_to(9, frequencies)
-    turned = rotate(parts, *tables)
-    angles = torch.arange(9)[:, None] * frequencies
-    pairs = torch.complex(parts[..., :4], parts[..., 4:])
-    expected = pairs * torch.polar(torch.ones_like(angles), angles)[:, None]
-    assert torch.allclose(turned[..., :4], expected.real, atol=1e-6)
-    assert torch.allclose(turned[..., 4:], expected.imag, atol=1e-6)
-    assert {table.dtype for table in RotaryTables().up_to(9, frequencies.half())} == {torch.float32}
-    assert rotate(parts.bfloat16(), *tables).dtype == torch.bfloat16
-
-
-def test_attend_is_softmax_of_scaled_products_and_bias():
-    generator = torch.Generator().manual_seed(2)
-    query, key, value = torch.randn(3, 2, 11, 3, 8, generator=generator)
-    bias = AlibiBias(3).up_to(11, query)
-    scores = torch.einsum("bihd,bjhd->bhij", query, key) / 8**0.5 + bias
-    expected = torch.einsum("bhij,bjhd->bihd", scores.softmax(-1), value).flatten(2)
-    assert torch.allclose(attend(query, key, value, bias), expected, atol=1e-5)
