@@ -32,7 +32,7 @@ class Chunks:
         return self.length_nt
 
     def count(self, length_nt: Lengths) -> Lengths:
-        """How many chunks records of these lengths have: none if they are empty."""
+        """How many records of these lengths have: none if they are empty."""
         return -(-length_nt // self.length_nt)
 
     def sizes(self, length_nt: int) -> Iterator[int]:
@@ -103,7 +103,7 @@ class Pieces:
 
 
 def blocks_of(sequences: Iterable[str], nt: int) -> Iterator[list[str]]:
-    """Neighbours, about ``nt`` together."""
+    """Neighbours, about ``nt`` letters together."""
     block: list[str] = []
     held = 0
     for dna in sequences:

@@ -1,4 +1,4 @@
-"""A gene caller of our own: many times as fast as pyrodigal-gv, from which it learnt.
+"""The fast gene caller: many times as fast as pyrodigal-gv, from which its models were learnt.
 
 Frames from stop to stop are scored by their pairs of neighbouring codons, against open frames that
 are no genes, by GC content; their starts by codon, ribosome binding site and the bases before it.
@@ -50,16 +50,14 @@ ATG, GTG, TTG, EDGE = map(START_TYPES.index, ("ATG", "GTG", "TTG", "edge"))
 _STARTS = {bases.CODONS.index(START_TYPES[start]): start for start in (ATG, GTG, TTG)}
 _STOPS = [bases.CODONS.index(stop) for stop in bases.STOPS]
 _START, _STOP = 1, 2
-_KIND = np.zeros(256, np.uint8)
-_KIND[list(_STARTS)] = _START
-_KIND[_STOPS] = _STOP
+_KIND = bytes(_STOP if n in _STOPS else _START if n in _STARTS else 0 for n in range(256))
 _TYPE = np.full(CODONS, EDGE, np.uint8)
 _TYPE[list(_STARTS)] = list(_STARTS.values())
 
 
 @dataclass(frozen=True, slots=True)
 class GeneModels:
-    """What was learnt."""
+    """What was learnt of pyrodigal-gv's genes."""
 
     pairs: NDArray[np.int8]  # (GC_BINS, CODONS²) of a codon and the next: log-odds in PAIR_UNIT
     motif: Floats  # (4097,) of six bases, then of unknown ones: log-odds in nats
@@ -109,9 +107,7 @@ def call_genes(sequences: Sequence[str], models: GeneModels) -> list[NDArray[np.
     """The genes of each of ``sequences``, upper case: rows of `CALL`, ordered by their ends."""
     found = candidates(sequences, models) if sequences else np.empty(0, CANDIDATE)
     genes = found[genes_among(found, models.link)]
-    calls = np.empty(len(genes), CALL)
-    for name in CALL.names or ():
-        calls[name] = genes[name]
+    calls = np.array(genes[list(CALL.names or ())], CALL)
     return np.split(calls, np.searchsorted(genes["sequence"], np.arange(1, len(sequences))))
 
 
@@ -119,8 +115,8 @@ def candidates(sequences: Sequence[str], models: GeneModels) -> NDArray[np.void]
     """What may be genes of a block of sequences: rows of `CANDIDATE`, by sequence, then by end."""
     forward, reverse = strands_of(sequences)
     bins = gc_bins(forward)
-    found = _of_strand(forward, bins, models), _of_strand(reverse, bins[::-1], models)
-    both = np.concatenate([found[0], _turned(found[1], reverse)])
+    ahead, back = _of_strand(forward, bins, models), _of_strand(reverse, bins[::-1], models)
+    both = np.concatenate([ahead, _turned(back, reverse)])
     return both[np.lexsort((both["strand"], both["start"], both["end"], both["sequence"]))]
 
 
@@ -139,7 +135,7 @@ def _strand(code: Bytes, first: IntArray, last: IntArray) -> Strand:
     codon = bases.codons_of(code)
     layout = np.concatenate([codon[phase::3] for phase in range(3)])
     # Many times as fast as to look each up in an array.
-    kind = np.frombuffer(bytearray(layout.tobytes().translate(_KIND.tobytes())), np.uint8)
+    kind = np.frombuffer(bytearray(layout.tobytes().translate(_KIND)), np.uint8)
     # A codon that is not whole, at the ends of a sequence: a stop in each phase.
     for edge in (first - 3, last - 2):
         for place in (edge, edge + 1, edge + 2):
@@ -235,9 +231,7 @@ def promising(frames: Frames) -> Frames:
 
 def _most(of_starts: Floats, frames: Frames) -> Floats:
     """The highest value among the starts of each frame."""
-    if not len(frames.stop):
-        return np.empty(0, np.float32)
-    return np.maximum.reduceat(of_starts, frames.first)
+    return np.maximum.reduceat(of_starts, frames.first) if len(frames.stop) else of_starts
 
 
 def motif_rows(strand: Strand, place: IntArray) -> IntArray:
@@ -249,8 +243,7 @@ def motif_rows(strand: Strand, place: IntArray) -> IntArray:
 
 def bases_before(strand: Strand, place: IntArray) -> Bytes:
     """The bases before each place."""
-    bases: Bytes = strand.code[place[:, None] + np.arange(-UPSTREAM_NT, 0)]
-    return bases
+    return strand.code[place[:, None] + np.arange(-UPSTREAM_NT, 0)]
 
 
 def start_features(strand: Strand, frames: Frames, models: GeneModels) -> list[Floats]:

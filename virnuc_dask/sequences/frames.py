@@ -1,8 +1,8 @@
 """Chunk → frames: its six readings, of which the stop-free ones are kept.
 
-Many chunks are translated together. Their DNA is laid end to end and the amino acid of the codon
-at *every* position is looked up; sorted by position modulo three, each reading becomes one
-contiguous slice, and a cumulative count of stops tells whether it is free of them.
+Many chunks are translated together, laid end to end: the amino acids of the codons at *every*
+position are sorted by position modulo three, so that each reading is one slice, and a cumulative
+count of stops tells whether it is free of them.
 """
 
 from __future__ import annotations

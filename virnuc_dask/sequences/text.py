@@ -14,8 +14,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from dnaio import FastqReader, FileFormatError
 
-# What is made of so much stays in the processor's cache and in memory that Python has already:
-# with a mebibyte, reading takes twice as long (benchmarks/bench_reading.py).
+# Stays in the processor's cache: with a mebibyte, reading takes twice as long.
 _BLOCK = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it
 _SHOWN = 20  # bytes of a file that is no FASTA, in the message
@@ -45,17 +44,11 @@ class FormatError(ValueError):
 
 
 def entries(stream: IO[bytes]) -> Iterator[Columns | Entry]:
-    r"""The records of a FASTA or FASTQ file, told apart by the first letter, in order.
-
-    The header and the letters of an `Entry` may hold anything.
+    r"""The records of a FASTA or FASTQ file, in order; the letters of an `Entry` may be anything.
 
     Line ends may be ``\n`` or ``\r\n``; blank lines before the first entry and after the last
-    one, blanks at the ends of FASTA lines and a byte order mark are passed over.
-
-    Raises
-    ------
-    FormatError
-        If it is neither, or an entry is not whole.
+    one, blanks at the ends of FASTA lines and a byte order mark are passed over. `FormatError` if
+    it is neither, or an entry is not whole.
     """
     blocks = _blocks(stream)
     for place, first in enumerate(blocks):
@@ -205,12 +198,8 @@ def _whole_reads(text: bytes) -> tuple[bytes, bytes]:
 
 
 def _is_read(header: bytes, letters: bytes, plus: bytes, qualities: bytes) -> bool:
-    return (
-        header[:1] == b"@"
-        and plus[:1] == b"+"
-        and len(letters) == len(qualities)
-        and (len(plus) == 1 or plus[1:] == header[1:])
-    )
+    is_named = plus in (b"+", b"+" + header[1:])
+    return header[:1] == b"@" and is_named and len(letters) == len(qualities)
 
 
 def _refuse_read(lines: list[bytes], blocks: Iterable[bytes]) -> None:
