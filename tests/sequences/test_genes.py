@@ -191,7 +191,10 @@ def test_fast_genes_and_scores_are_those_of_pyrodigal(demo):
     both = sorted(ours.keys() & theirs.keys())
     assert len(both) > 0.95 * len(ours)
     assert len(both) > 0.92 * len(theirs)
-    mine, its = found.take([ours[key] for key in both]), known.take([theirs[key] for key in both])
+    mine, its = (
+        genes.take(np.array([row[key] for key in both]))
+        for genes, row in ((found, ours), (known, theirs))
+    )
     assert np.mean((mine.start == its.start) & (mine.end == its.end)) > 0.88
     assert (mine.end - mine.start == np.array(list(map(len, mine.dna)))).all()
     assert not any("*" in peptide for peptide in mine.peptides)

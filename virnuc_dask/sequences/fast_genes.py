@@ -243,7 +243,8 @@ def motif_rows(strand: Strand, place: IntArray) -> IntArray:
 
 def bases_before(strand: Strand, place: IntArray) -> Bytes:
     """The bases before each place."""
-    return strand.code[place[:, None] + np.arange(-UPSTREAM_NT, 0)]
+    before: Bytes = strand.code[place[:, None] + np.arange(-UPSTREAM_NT, 0)]
+    return before
 
 
 def start_features(strand: Strand, frames: Frames, models: GeneModels) -> list[Floats]:

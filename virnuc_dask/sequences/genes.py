@@ -8,11 +8,11 @@ is, nor in which frame a gene would go on.
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from virnuc_dask.sequences.gene_columns import CALL
 from virnuc_dask.sequences.gene_columns import START_TYPES as START_TYPES
 
 if TYPE_CHECKING:
-    from pyrodigal import Gene
+    from pyrodigal import Gene, GeneFinder
     from pyrodigal import Genes as PyrodigalGenes
 
 IntArray = NDArray[np.int64]
@@ -70,17 +70,18 @@ class Genes:
 
     def take(self, rows: IntArray) -> Genes:
         """The genes of these rows, in their order."""
-        texts = {"dna", "peptides"}
-        names = [field.name for field in fields(self) if field.name not in texts]
-        taken: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
-        taken |= {name: [getattr(self, name)[row] for row in rows] for name in texts}
-        return Genes(**taken)
+        columns = [getattr(self, field.name) for field in fields(self)[:-2]]
+        texts = ([text[row] for row in rows.tolist()] for text in (self.dna, self.peptides))
+        return Genes(*(column[rows] for column in columns), *texts)
 
 
-class GeneCaller(ABC):
+@dataclass(frozen=True, slots=True)
+class GeneCaller:
     """Finds genes. What it finds in a sequence depends on that sequence alone."""
 
-    _block_nt = 1  # of sequences that are given together
+    # Upper-case sequences without gaps → what is found in each: rows of `CALL`.
+    _call: Callable[[list[str]], list[NDArray[np.void]]]
+    _block_nt: int  # of sequences that are given together
 
     def find(self, sequences: Sequence[str], threads: int = 1) -> Genes:
         """The genes of ``sequences``, which are ASCII letters in any case, on some threads."""
@@ -89,12 +90,8 @@ class GeneCaller(ABC):
         blocks = blocks_of((piece.dna for piece in stretches), self._block_nt)
         with ThreadPoolExecutor(threads, "gene-caller") if threads > 1 else nullcontext() as pool:
             each = map if pool is None else pool.map
-            calls = [call for calls in each(self._called, blocks) for call in calls]
+            calls = [call for calls in each(self._call, blocks) for call in calls]
         return genes_of(upper, stretches, calls)
-
-    @abstractmethod
-    def _called(self, block: list[str]) -> list[NDArray[np.void]]:
-        """What is found in each of some upper-case sequences without gaps: rows of `CALL`."""
 
 
 class _Stretch(NamedTuple):
@@ -117,37 +114,26 @@ def gene_caller(name: str = PYRODIGAL, models: Sequence[int | str] | None = None
         If there is no such caller, or no such gene model.
     """
     if name == PYRODIGAL:
-        return _Pyrodigal(models)
+        return GeneCaller(partial(_call_by_pyrodigal, _finder(models)), 1)
     if name == FAST:
-        return _Fast()
+        # Its arrays stay in the processor's cache.
+        return GeneCaller(partial(call_genes, models=GeneModels.load()), 1 << 18)
     raise BadSettingError(f"gene caller {name!r} is unknown; there are {PYRODIGAL} and {FAST}.")
 
 
-class _Pyrodigal(GeneCaller):
+def _finder(models: Sequence[int | str] | None) -> GeneFinder:
     """pyrodigal-gv: Prodigal with gene models of giant viruses and gut phages beside its own."""
+    from pyrodigal import GeneFinder, MetagenomicBins  # for those who call with it only
+    from pyrodigal_gv.meta import METAGENOMIC_BINS
 
-    def __init__(self, models: Sequence[int | str] | None) -> None:
-        # Both are for those who call genes only.
-        from pyrodigal import GeneFinder, MetagenomicBins
-        from pyrodigal_gv.meta import METAGENOMIC_BINS
-
-        # Such as 20|Escherichia_coli_UMN026|B|50.7|11|1.
-        names = [tuple(model.description.split("|")[:2]) for model in METAGENOMIC_BINS]
-        chosen = _chosen(names, models)
-        bins = MetagenomicBins([METAGENOMIC_BINS[place] for place in chosen])
-        self._finder = GeneFinder(meta=True, metagenomic_bins=bins)
-
-    def _called(self, block: list[str]) -> list[NDArray[np.void]]:
-        return [_found(self._finder.find_genes(dna)) for dna in block]
+    # Such as 20|Escherichia_coli_UMN026|B|50.7|11|1.
+    names = [tuple(model.description.split("|")[:2]) for model in METAGENOMIC_BINS]
+    bins = MetagenomicBins([METAGENOMIC_BINS[place] for place in _chosen(names, models)])
+    return GeneFinder(meta=True, metagenomic_bins=bins)
 
 
-class _Fast(GeneCaller):
-    """See `fast_genes`."""
-
-    _block_nt = 1 << 18  # its arrays stay in the processor's cache
-
-    def _called(self, block: list[str]) -> list[NDArray[np.void]]:
-        return call_genes(block, GeneModels.load())
+def _call_by_pyrodigal(finder: GeneFinder, block: list[str]) -> list[NDArray[np.void]]:
+    return [_found(finder.find_genes(dna)) for dna in block]
 
 
 def owned(genes: Genes, pieces: Pieces, start: IntArray, end: IntArray) -> BoolArray:
