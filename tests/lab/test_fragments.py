@@ -2,7 +2,7 @@ import numpy as np
 
 from virnuc_dask.lab.fragments import GENES, batches, cut, gene_table, sequence_table
 from virnuc_dask.lab.genomes import Genome
-from virnuc_dask.lab.recipe import CoverageSettings, FragmentSettings
+from virnuc_dask.lab.recipe import FragmentSettings
 from virnuc_dask.sequences.genes import gene_caller
 from virnuc_dask.sequences.records import read_records
 
@@ -21,7 +21,7 @@ def genomes(kind, count=30, length=9_000):
 
 def covered(kind, coverage):
     of = genomes(kind)
-    settings = FragmentSettings(longest_nt=3_000, coverage=CoverageSettings(**{kind: coverage}))
+    settings = FragmentSettings(longest_nt=3_000, coverage={kind: coverage})
     cuts = cut(of, settings, seed=1)
     return (cuts.end - cuts.start).sum() / sum(len(genome.dna) for genome in of)
 

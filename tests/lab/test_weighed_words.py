@@ -1,5 +1,3 @@
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from virnuc_dask.lab.recipe import WordSettings
 from virnuc_dask.lab.weighed_words import A_VIRUS, chances, learn, lesson, targets
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-SHARES = asdict(WordSettings().shares)
+SHARES = WordSettings().shares
 SIZE = sum(pattern.words for pattern in PATTERNS)
 
 

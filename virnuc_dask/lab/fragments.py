@@ -62,7 +62,7 @@ def cut(genomes: Sequence[Genome], settings: FragmentSettings, seed: int) -> Fra
 
 def _cuts(genome: Genome, settings: FragmentSettings, seed: int) -> Iterator[tuple[int, int, int]]:
     rng = np.random.default_rng((seed, xxhash.xxh3_64_intdigest(genome.record.encode())))
-    coverage = getattr(settings.coverage, genome.kind)
+    coverage = settings.coverage[genome.kind]
     for number in range(int(np.ceil(coverage))):
         if rng.random() >= coverage - number:
             continue

@@ -165,7 +165,7 @@ def _draw_frames(source: Source, prepared: Prepared, recipe: Recipe) -> None:
         return
     fragments = Fragments.read(source.fragments)
     kind = np.where(fragments.is_sure, fragments.kind, "")
-    chance = chances(kind, fragments.group, asdict(recipe.fit.contigs.shares))
+    chance = chances(kind, fragments.group, recipe.fit.contigs.shares)
     frames = short_pieces.draw_frames(prepared.sequences, chance, _PIECES, recipe.seed)
     with written_whole(source.frames) as stream:
         pq.write_table(frames, stream)
@@ -237,7 +237,7 @@ def _gene_chances(
     fragments = material.fragments
     is_sure = fragments.is_virus[of] | ~genes["doubtful"].to_numpy()
     kind = np.where(is_used[of] & is_sure, fragments.kind[of], "")
-    shares = asdict(recipe.fit.words.shares) | {NOISE: _NOISE_SHARE}
+    shares = recipe.fit.words.shares | {NOISE: _NOISE_SHARE}
     return chances(kind, fragments.group[of], shares)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ def _learn(source: Source, part: int | None) -> Arrays:
     length = np.fromiter(map(len, peptides), np.int64, len(peptides))
     is_taught = texts.may_teach(part) & (length >= weighed_words.SHORTEST)
     kind = np.where(is_taught, texts.kind, "")
-    chance = weighed_words.chances(kind, texts.group, asdict(source.settings.shares))
+    chance = weighed_words.chances(kind, texts.group, source.settings.shares)
     target = weighed_words.targets(texts.kind)
     seed = source.seed * 100 + (99 if part is None else part + 1)
     learnt = weighed_words.learn(peptides, target, chance, source.settings, seed)

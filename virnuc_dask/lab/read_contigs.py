@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,7 @@ def learn_reader(
     kind, group = fragments.judged_kind[contigs.fragment], fragments.group[contigs.fragment]
     of, length = part[contigs.fragment], contigs.length_nt
     taught_kind = np.where(is_taught[contigs.fragment], kind, "")
-    chance = chances(taught_kind, group, asdict(settings.shares))
+    chance = chances(taught_kind, group, settings.shares)
     taught = np.flatnonzero(chance)
     weight = chance * len(taught)
     viral = np.isin(kind, VIRUSES)
@@ -95,7 +95,7 @@ def learn_reader(
         weighers = learn(taught[of[taught] != left_out])
         score[of == left_out] = weighers.score(contigs.features[of == left_out])
         log.info("contig model without part %d", left_out)
-    judged = chances(np.where(np.isnan(score), "", kind), group, asdict(calibration.shares))
+    judged = chances(np.where(np.isnan(score), "", kind), group, calibration.shares)
     rows = np.flatnonzero(judged)
     lengths, heavy = calibration.lengths_nt, judged[rows] * len(rows)
     curve = calibrate(score[rows], length[rows], viral[rows], heavy, lengths)
