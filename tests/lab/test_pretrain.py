@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from virnuc_dask.lab import mini, out_of_fold
+from virnuc_dask.lab import out_of_fold, pretrain
 from virnuc_dask.lab.prepare import Prepared
 from virnuc_dask.lab.recipe import (
     ClassifierSettings,
@@ -110,13 +110,13 @@ def trained(recipe, tmp_path_factory):
     """The folder that a training leaves, and its work."""
     prepared = toy(tmp_path_factory.mktemp("toy"), np.random.default_rng(2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "prepare", lambda recipe, work: prepared)
-        patch.setattr(mini, "_PIECES", 600)
-        out = mini.train(recipe)
+        patch.setattr(pretrain, "prepare", lambda recipe, work: prepared)
+        patch.setattr(pretrain, "_PIECES", 600)
+        out = pretrain.train(recipe)
         # A training that is done has nothing to learn again but the last model set.
         patch.setattr(out_of_fold, "_learn", None)
-        patch.setattr(mini, "_measure", None)
-        again = mini.train(replace(recipe, out=recipe.out + "-again"))
+        patch.setattr(pretrain, "_measure", None)
+        again = pretrain.train(replace(recipe, out=recipe.out + "-again"))
     return out, again
 
 
