@@ -4,7 +4,7 @@ import torch
 
 from virnuc_dask.encoders.words import SIX, KnownWords, Pattern, Texts
 from virnuc_dask.lab import known_words
-from virnuc_dask.lab.known_words import count, log_odds, table
+from virnuc_dask.lab.known_words import count, log_odds, pack_log_odds
 
 PATTERN = Pattern(SIX, (0, 1, 2))
 
@@ -46,7 +46,7 @@ def test_the_encoder_reads_the_table():
     texts = ["ACDACDACD", "WWWYYYWWW"]
     viral = np.array([True, False])
     counts = count(PATTERN, texts, np.arange(2), viral)
-    known = KnownWords(PATTERN, torch.from_numpy(table(counts)))
+    known = KnownWords(PATTERN, torch.from_numpy(pack_log_odds(log_odds(counts))))
     virus, other = known.values(Texts(texts))
     assert virus[0] > 0 > other[0]
 

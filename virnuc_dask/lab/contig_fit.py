@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import lightgbm
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -17,6 +18,7 @@ from virnuc_dask.lab.recipe import ContigSettings
 from virnuc_dask.modelsets.contig_model import Logistic, Trees
 from virnuc_dask.modelsets.gene_sums import Floats, GeneColumns
 from virnuc_dask.sequences.gene_columns import START_TYPES
+from virnuc_dask.tables.vectors import to_column
 
 _STEPS = 400
 _LEAST_DEVIATION = 1e-9
@@ -40,21 +42,11 @@ def gene_columns(
     genes: pa.Table, viral_models: NDArray[np.int64], evidence: NDArray[np.float32]
 ) -> GeneColumns:
     """Rows of a training's ``genes.parquet``, with the evidence that their predictions have."""
-    names = ("coding_score", "start_score", "rbs_score", "upstream_score", "type_score")
-    column = {name: genes[name].to_numpy() for name in genes.column_names if "partial" in name}
-    return GeneColumns(
-        start=genes["start"].to_numpy(),
-        end=genes["end"].to_numpy(),
-        strand=genes["strand"].to_numpy(),
-        is_partial=column["partial_left"] | column["partial_right"],
-        start_type=np.array(START_TYPES)[genes["start_type"].to_numpy()],
-        has_rbs=genes["rbs"].to_numpy(),
-        translation_table=genes["translation_table"].to_numpy(),
-        is_viral_model=np.isin(genes["model"].to_numpy(), viral_models),
-        confidence=genes["confidence"].to_numpy(),
-        scores=np.stack([genes[name].to_numpy() for name in names], axis=1),
-        evidence=evidence,
-    )
+    given = {name: genes[name] for name in genes.column_names}
+    given["strand"] = pc.if_else(pc.greater(genes["strand"], 0), "+", "-")
+    given["start_type"] = pa.array(START_TYPES).take(genes["start_type"])
+    given["evidence"] = to_column(evidence, "float32")
+    return GeneColumns.of(pa.table(given), viral_models)
 
 
 def fit(
@@ -62,33 +54,31 @@ def fit(
 ) -> Weighers:
     """Fit both models to records of these features; ``weight`` has a mean of 1, or near it."""
     return Weighers(
-        fit_logistic(features, is_virus, weight, settings),
-        fit_trees(features, is_virus, weight, settings, seed),
+        _fit_logistic(features, is_virus, weight, settings),
+        _fit_trees(features, is_virus, weight, settings, seed),
     )
 
 
-def fit_logistic(
+def _fit_logistic(
     features: Floats, is_virus: Flags, weight: Floats, settings: ContigSettings
 ) -> Logistic:
-    """Fit a logistic regression; features that are all the same have no weight."""
-    deviation = features.std(axis=0)
+    """Features that are all the same have no weight."""
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
     deviation[deviation < _LEAST_DEVIATION] = 1
-    width = features.shape[1]
-    plain = Logistic(features.mean(axis=0), deviation, np.zeros(width), np.zeros(1))
     most = settings.most_deviations
-    standard = np.clip((features - plain.mean) / deviation, -most, most)
+    standard = np.clip((features - mean) / deviation, -most, most)
     with warnings.catch_warnings():
         # As far as it came is good enough: features that say the same converge slowly.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=settings.logistic_c, max_iter=_STEPS)
         model.fit(standard, is_virus, sample_weight=weight)
-    return Logistic(plain.mean, deviation, model.coef_[0], model.intercept_)
+    return Logistic(mean, deviation, model.coef_[0], model.intercept_)
 
 
-def fit_trees(
-    features: Floats, is_virus: Flags, weight: Floats, settings: ContigSettings, seed: int = 0
+def _fit_trees(
+    features: Floats, is_virus: Flags, weight: Floats, settings: ContigSettings, seed: int
 ) -> Trees:
-    """Fit boosted trees, as often as the settings have seeds; the mean of all."""
+    """As often as the settings have seeds; the mean of all."""
     options = {
         "objective": "binary",
         "num_leaves": settings.leaves,
@@ -103,30 +93,17 @@ def fit_trees(
         "verbose": -1,
     }
     data = lightgbm.Dataset(features, is_virus.astype(np.float32), weight=weight)
-    boosters = [
-        lightgbm.train({**options, "seed": seed + number}, data, settings.trees)
-        for number in range(settings.seeds)
-    ]
-    return trees_of(boosters)
+    seeds = range(seed, seed + settings.seeds)
+    return trees_of([lightgbm.train({**options, "seed": s}, data, settings.trees) for s in seeds])
 
 
 def trees_of(boosters: list[lightgbm.Booster]) -> Trees:
     """The mean of LightGBM's raw scores, as arrays; its features must be finite numbers."""
     nodes: list[tuple[int, float, int, int, float]] = []
-    roots = []
-    for booster in boosters:
-        for tree in booster.dump_model()["tree_info"]:
-            roots.append(len(nodes))
-            _add(tree["tree_structure"], nodes, 1 / len(boosters))
-    feature, threshold, left, right, value = zip(*nodes, strict=True)
-    return Trees(
-        root=np.array(roots, np.int64),
-        feature=np.array(feature, np.int64),
-        threshold=np.array(threshold, np.float64),
-        left=np.array(left, np.int64),
-        right=np.array(right, np.int64),
-        value=np.array(value, np.float64),
-    )
+    trees = [tree for booster in boosters for tree in booster.dump_model()["tree_info"]]
+    roots = [_add(tree["tree_structure"], nodes, 1 / len(boosters)) for tree in trees]
+    feature, threshold, left, right, value = map(np.array, zip(*nodes, strict=True))
+    return Trees(np.array(roots), feature, threshold, left, right, value)
 
 
 def _add(
@@ -138,7 +115,6 @@ def _add(
         nodes.append((0, 0.0, number, number, node["leaf_value"] * share))
         return number
     nodes.append((0, 0.0, 0, 0, 0.0))  # its place: children come after it
-    left = _add(node["left_child"], nodes, share)
-    right = _add(node["right_child"], nodes, share)
+    left, right = (_add(node[side], nodes, share) for side in ("left_child", "right_child"))
     nodes[number] = (node["split_feature"], node["threshold"], left, right, 0.0)
     return number

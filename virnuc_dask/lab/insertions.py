@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.chances import chances
 from virnuc_dask.lab.taught import Flags, Fragments
-from virnuc_dask.lab.weighed_words import chances
 
 COLUMNS = ("fragment", "start", "end", "strand", "partial_left", "partial_right")
 # A gene of a record: its row in ``genes.parquet``, and its place from the first gene's start.

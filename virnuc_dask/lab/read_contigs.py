@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.lab.calibrate_contigs import calibrate, familiarity
+from virnuc_dask.lab.chances import chances
 from virnuc_dask.lab.contig_fit import Weighers, fit
 from virnuc_dask.lab.recipe import (
     NOISE,
@@ -17,7 +18,6 @@ from virnuc_dask.lab.recipe import (
     ContigSettings,
 )
 from virnuc_dask.lab.taught import Fragments
-from virnuc_dask.lab.weighed_words import chances
 from virnuc_dask.modelsets.contig_features import contig_features
 from virnuc_dask.modelsets.contig_model import Reader
 from virnuc_dask.modelsets.gene_sums import Floats, GeneColumns, GeneSums
@@ -64,7 +64,6 @@ class Learnt:
 def learn_reader(
     contigs: Contigs,
     fragments: Fragments,
-    part: NDArray[np.int8],
     is_taught: Flags,
     settings: ContigSettings,
     calibration: CalibrationSettings,
@@ -74,13 +73,10 @@ def learn_reader(
 
     Those that are not taught, prophages among them, are judged by models without their part too.
 
-    Parameters
-    ----------
-    part, is_taught
-        Of each fragment.
+    ``is_taught`` is of each fragment.
     """
     kind, group = fragments.judged_kind[contigs.fragment], fragments.group[contigs.fragment]
-    of, length = part[contigs.fragment], contigs.length_nt
+    of, length = fragments.part[contigs.fragment], contigs.length_nt
     taught_kind = np.where(is_taught[contigs.fragment], kind, "")
     chance = chances(taught_kind, group, settings.shares)
     taught = np.flatnonzero(chance)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.chances import draw_rows
 from virnuc_dask.modelsets.gene_sums import GeneColumns
 from virnuc_dask.sequences.frames import find_frames
 
@@ -32,21 +33,15 @@ def draw_frames(
         piece, fragment, length_nt, is_forward, dna, peptide; ordered by piece.
     """
     rng = np.random.default_rng(seed)
-    upto = np.cumsum(chance)
-    drawn = np.searchsorted(upto, rng.random(pieces) * upto[-1], side="right")
-    fragment = np.sort(np.minimum(drawn, len(chance) - 1))
-    shortest, longest = np.log(LENGTHS_NT).tolist()
-    wanted = np.exp(rng.uniform(shortest, longest, pieces)).astype(np.int64)
+    fragment = np.sort(draw_rows(np.cumsum(chance), pieces, rng))
+    wanted = np.exp(rng.uniform(*np.log(LENGTHS_NT), pieces)).astype(np.int64)
     dna = pq.read_table(sequences, columns=["dna"])["dna"]
     blocks = []
     for first in range(0, pieces, _BLOCK):
         rows = fragment[first : first + _BLOCK]
-        texts = [
-            _cut(text, length, rng)
-            for text, length in zip(
-                dna.take(pa.array(rows)).to_pylist(), wanted[first : first + _BLOCK], strict=True
-            )
-        ]
+        whole = dna.take(pa.array(rows)).to_pylist()
+        lengths = wanted[first : first + _BLOCK].tolist()
+        texts = [_cut(text, nt, rng) for text, nt in zip(whole, lengths, strict=True)]
         blocks.append(_frames(texts, rows, first))
     return pa.concat_tables(blocks)
 

@@ -33,7 +33,6 @@ class Fragments:
     fold: NDArray[np.int8]
     is_doubtful: Flags
     is_prophage: Flags
-    source: NDArray[np.str_]
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -48,8 +47,13 @@ class Fragments:
             fold=table["fold"].to_numpy(),
             is_doubtful=table["doubtful"].to_numpy(),
             is_prophage=table["prophage"].to_numpy(),
-            source=_texts(table["source"]),
         )
+
+    @property
+    def part(self) -> NDArray[np.int8]:
+        """The part of the training that it is in: its fold, or `TEST`, new species too."""
+        part: NDArray[np.int8] = np.maximum(self.fold, np.int8(TEST))
+        return part
 
     @property
     def is_virus(self) -> Flags:
