@@ -90,8 +90,7 @@ def _quantiles(score: Floats, weight: Floats, shares: Floats) -> Floats:
     order = np.argsort(score)
     upto = np.cumsum(weight[order])
     place = np.searchsorted(upto, shares * upto[-1])
-    quantiles: Floats = score[order][np.minimum(place, len(score) - 1)]
-    return quantiles
+    return score[order][np.minimum(place, len(score) - 1)]
 
 
 def _log_share(block: NDArray[np.int64], weight: Floats, chosen: Flags) -> Floats:
@@ -100,12 +99,10 @@ def _log_share(block: NDArray[np.int64], weight: Floats, chosen: Flags) -> Float
     total = mass.sum()
     # So many equal contigs vary as much as these do (Kish, Survey Sampling, 1965).
     count = total**2 / (weight[chosen] ** 2).sum()
-    share: Floats = np.log(mass / total * count + _PSEUDO) - np.log(count + _PSEUDO)
-    return share
+    return np.log(mass / total * count + _PSEUDO) - np.log(count + _PSEUDO)
 
 
 def _ascending(values: Floats) -> Floats:
     """The values, each above the one before by a little at least."""
     step = _APART * max(1.0, float(np.abs(values).max()))
-    ascending: Floats = np.maximum.accumulate(values) + step * np.arange(len(values))
-    return ascending
+    return np.maximum.accumulate(values) + step * np.arange(len(values))

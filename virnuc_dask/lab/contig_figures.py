@@ -9,11 +9,7 @@ from numpy.typing import NDArray
 
 from virnuc_dask.lab.quality.figures import Flags, auroc, calibration_error
 from virnuc_dask.lab.recipe import NOISE, PROPHAGE, VIRUSES
-from virnuc_dask.modelsets.calibration import (
-    estimate_prevalence,
-    probability,
-    q_values,
-)
+from virnuc_dask.modelsets.calibration import estimate_prevalence, probability, q_values
 from virnuc_dask.modelsets.gene_sums import Floats
 from virnuc_dask.stages.calls import CallRule
 
@@ -65,7 +61,11 @@ def separation(evidence: Floats, is_virus: Flags) -> dict[str, float]:
     for percent in (1, 5):
         highest = np.quantile(evidence[~is_virus], 1 - percent / 100)
         found[f"recall_at_{percent}"] = float((evidence[is_virus] > highest).mean())
-    return {name: round(value, _DECIMALS) for name, value in found.items()}
+    return _rounded(found)
+
+
+def _rounded(found: dict[str, Any]) -> dict[str, float]:
+    return {name: round(float(value), _DECIMALS) for name, value in found.items()}
 
 
 def discoveries(
@@ -84,7 +84,7 @@ def discoveries(
         called = q_values(sample, estimate_prevalence(sample)) <= _NOMINAL
         found.append((called[count:].sum() / max(int(called.sum()), 1), called[:count].mean()))
     false, recall = np.mean(found, axis=0)
-    return {"fdr": round(float(false), _DECIMALS), "recall": round(float(recall), _DECIMALS)}
+    return _rounded({"fdr": false, "recall": recall})
 
 
 def _of_length(contigs: Judged) -> dict[str, Any]:
@@ -108,8 +108,12 @@ def _sides(
     contigs: Judged, viruses: tuple[str, ...], others: tuple[str, ...]
 ) -> tuple[Floats, Flags]:
     """Evidence of these kinds, and which of it is a virus's."""
-    chosen = contigs.take(np.isin(contigs.kind, (*viruses, *others)))
-    return chosen.evidence, np.isin(chosen.kind, viruses)
+    chosen = np.isin(contigs.kind, (*viruses, *others))
+    return contigs.evidence[chosen], np.isin(contigs.kind[chosen], viruses)
+
+
+def _are_enough(is_virus: Flags) -> bool:
+    return bool(min(is_virus.sum(), (~is_virus).sum()) >= _FEWEST)
 
 
 def _calls(contigs: Judged, rule: CallRule) -> dict[str, dict[str, float]]:
@@ -118,9 +122,9 @@ def _calls(contigs: Judged, rule: CallRule) -> dict[str, dict[str, float]]:
     found = {}
     for name, rows in ((f"below {_LONG_NT} nt", ~is_long), (f"{_LONG_NT} nt and more", is_long)):
         for kind in (*VIRUSES, PROPHAGE, "prokaryote", "plasmid", "eukaryote", NOISE):
-            chosen = contigs.take(rows & (contigs.kind == kind))
-            if len(chosen.evidence):
-                found[f"{kind}, {name}"] = _called(chosen, rule)
+            chosen = rows & (contigs.kind == kind)
+            if chosen.any():
+                found[f"{kind}, {name}"] = _called(contigs.take(chosen), rule)
     return found
 
 
@@ -132,9 +136,4 @@ def _called(contigs: Judged, rule: CallRule) -> dict[str, float]:
         "unsure": unsure.mean(),
         "virus_a_megabase": virus.sum() / contigs.length_nt.sum() * 1e6,
     }
-    rounded = {name: round(float(share), _DECIMALS) for name, share in shares.items()}
-    return {"contigs": len(virus)} | rounded
-
-
-def _are_enough(is_virus: Flags) -> bool:
-    return bool(min(is_virus.sum(), (~is_virus).sum()) >= _FEWEST)
+    return {"contigs": len(virus), **_rounded(shares)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from virnuc_dask.lab.genomes import Genome
 from virnuc_dask.lab.recipe import FragmentSettings
 from virnuc_dask.sequences.gene_columns import CALL
-from virnuc_dask.sequences.genes import GeneCaller, Genes
+from virnuc_dask.sequences.genes import GeneCaller
 
 _MOST_OFFSET_NT = 8_000  # before a record's begin, where the cutting of a later round begins
 SEQUENCES = pa.schema([("fragment", pa.int64()), ("dna", pa.large_string())])
@@ -56,8 +55,8 @@ def cut(genomes: Sequence[Genome], settings: FragmentSettings, seed: int) -> Fra
         for row, genome in enumerate(genomes)
         for number, start, end in _cuts(genome, settings, seed)
     ]
-    table = np.array(rows, np.int64).reshape(-1, 4)
-    return Fragments(table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.int8))
+    genome, start, end, number = np.array(rows, np.int64).reshape(-1, 4).T
+    return Fragments(genome, start, end, number.astype(np.int8))
 
 
 def _cuts(genome: Genome, settings: FragmentSettings, seed: int) -> Iterator[tuple[int, int, int]]:
@@ -95,10 +94,7 @@ def sequence_table(dna: Sequence[str], first: int) -> pa.Table:
 
 def gene_table(dna: Sequence[str], first: int, caller: GeneCaller, threads: int) -> pa.Table:
     """A row a gene of the fragments from number ``first`` on, ordered by (fragment, start)."""
-    return _table(caller.find(dna, threads), first)
-
-
-def _table(genes: Genes, first: int) -> pa.Table:
-    columns: dict[str, Any] = {name: getattr(genes, name) for name in CALL.names or ()}
+    genes = caller.find(dna, threads)
+    columns = {name: getattr(genes, name) for name in CALL.names or ()}
     columns |= {"fragment": genes.sequence + first, "dna": genes.dna, "peptide": genes.peptides}
     return pa.table({name: columns[name] for name in GENES.names}, GENES)

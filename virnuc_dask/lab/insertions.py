@@ -143,8 +143,8 @@ def _records(drawn: Sequence[Sequence[Placed]]) -> Placed:
         for part in filter(len, parts):
             moved = part.copy()
             moved["record"] = number
-            moved["start"] += at - part["start"][0]
-            moved["end"] += at - part["start"][0]
+            for edge in ("start", "end"):
+                moved[edge] += at - part["start"][0]
             at = int(moved["end"].max()) + _SEAM_NT
             made.append(moved)
     return np.concatenate(made)

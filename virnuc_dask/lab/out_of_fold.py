@@ -25,9 +25,8 @@ from safetensors.numpy import load_file, save_file
 from virnuc_dask.encoders.words import KNOWN_DNA, KNOWN_PEPTIDE, DnaWords, PeptideWords
 from virnuc_dask.lab import known_words, weighed_words
 from virnuc_dask.lab.chances import chances
-from virnuc_dask.lab.prepare import Prepared
 from virnuc_dask.lab.recipe import NOISE, WordSettings
-from virnuc_dask.lab.taught import TEST, VIRAL_KINDS, Fragments, Texts
+from virnuc_dask.lab.taught import TEST, VIRAL_KINDS, Fragments, Prepared, Texts
 
 log = logging.getLogger(__name__)
 
@@ -118,13 +117,8 @@ def _embed_part(path: Path, tables: Arrays, is_chosen: NDArray[np.bool_]) -> Arr
     return {"row": row, "features": np.concatenate(found)}
 
 
-def _texts(source: Source) -> Texts:
-    prepared = source.prepared
-    return Texts.read(Fragments.read(prepared.fragments), prepared.genes, prepared.markers)
-
-
 def _learn(source: Source, part: Part) -> Arrays:
-    texts = _texts(source)
+    texts = Texts.read(source.prepared)
     peptides = texts.peptide.to_pylist()
     length = np.fromiter(map(len, peptides), np.int64, len(peptides))
     is_taught = texts.may_teach(part) & (length >= weighed_words.SHORTEST)
@@ -138,7 +132,7 @@ def _learn(source: Source, part: Part) -> Arrays:
 
 def _count_known(source: Source) -> None:
     """Known words of every part, from counts of what is held out together."""
-    texts = _texts(source)
+    texts = Texts.read(source.prepared)
     viral, is_counted = np.isin(texts.kind, VIRAL_KINDS), texts.is_sure & (texts.kind != NOISE)
     taught = {part: texts.may_teach(part) for part in source.parts}
     found: dict[Part, Arrays] = {part: {} for part in source.parts}

@@ -34,12 +34,12 @@ from virnuc_dask.lab.contig_figures import Judged, figures
 from virnuc_dask.lab.contig_fit import gene_columns
 from virnuc_dask.lab.modelset_folders import own_files, put_in_place
 from virnuc_dask.lab.out_of_fold import Source, gather, learn_words
-from virnuc_dask.lab.prepare import Prepared, prepare
+from virnuc_dask.lab.prepare import prepare
 from virnuc_dask.lab.pretrained_set import EVIDENCE, RELIABLE, Parts
 from virnuc_dask.lab.read_contigs import Contigs, Learnt, learn_reader
 from virnuc_dask.lab.recipe import NOISE, PROPHAGE, Recipe
 from virnuc_dask.lab.region_fit import fit_regions
-from virnuc_dask.lab.taught import TEST, Flags, Fragments
+from virnuc_dask.lab.taught import TEST, Flags, Fragments, Prepared
 from virnuc_dask.modelsets.calibration import probability
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.contig_model import ContigModel

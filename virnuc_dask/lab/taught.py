@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,39 @@ VIRAL_KINDS = (*VIRUSES, _MARKERS[VIRUS])
 _MARKER_FOLD = 100  # no fold: markers are held out by what they resemble
 
 Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The files that are ready, all in one folder, and a hash of what they were made from."""
+
+    folder: Path
+    fingerprint: str
+
+    @property
+    def fragments(self) -> Path:
+        """fragment, record, class, group, start, end, length_nt, round, fold, doubtful, …."""
+        return self.folder / "fragments.parquet"
+
+    @property
+    def genes(self) -> Path:
+        """fragment, the columns of `Genes`, doubtful; ordered by (fragment, start)."""
+        return self.folder / "genes.parquet"
+
+    @property
+    def markers(self) -> Path:
+        """marker, dna, peptide, kind, group, similar_to."""
+        return self.folder / "markers.parquet"
+
+    @property
+    def sequences(self) -> Path:
+        """fragment, dna: a row a fragment."""
+        return self.folder / "sequences.parquet"
+
+    @property
+    def tests(self) -> Path:
+        """A folder: contigs.tsv, virus.fasta, other.fasta."""
+        return self.folder / "tests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +118,12 @@ class Texts:
     similar_to: NDArray[np.uint8]
 
     @classmethod
-    def read(cls, fragments: Fragments, genes: Path, markers: Path) -> Self:
-        """Read ``genes.parquet`` and ``markers.parquet``."""
-        table = pq.read_table(genes, columns=["fragment", "dna", "peptide", "doubtful"])
+    def read(cls, prepared: Prepared) -> Self:
+        """Read what a training reads of texts."""
+        fragments = Fragments.read(prepared.fragments)
+        table = pq.read_table(prepared.genes, columns=["fragment", "dna", "peptide", "doubtful"])
         of = table["fragment"].to_numpy()
-        more = pq.read_table(markers, columns=["dna", "peptide", "kind", "group", "similar_to"])
+        more = pq.read_table(prepared.markers)
         nothing = np.zeros(len(of), np.uint8)
         viral, many = fragments.is_virus[of], len(more)
         kind = np.array([_MARKERS[name] for name in more["kind"].to_pylist()], np.str_)
@@ -120,8 +154,7 @@ class Texts:
 
 
 def _texts(column: pa.ChunkedArray) -> NDArray[np.str_]:
-    texts: NDArray[Any] = np.array(column.to_pylist(), np.str_)
-    return texts
+    return np.array(column.to_pylist(), np.str_)
 
 
 def _groups(column: pa.ChunkedArray, kind: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -132,7 +165,6 @@ def _groups(column: pa.ChunkedArray, kind: NDArray[np.str_]) -> NDArray[np.int64
 
 def _genomes(fragments: pa.Table) -> NDArray[np.int64]:
     """A number for each genome and round: tiles are named by their genome and their place."""
-    names = [record.partition(":")[0] for record in fragments["record"].to_pylist()]
-    rounds = fragments["round"].to_pylist()
-    of = [f"{name} {number}" for name, number in zip(names, rounds, strict=True)]
+    records = zip(fragments["record"].to_pylist(), fragments["round"].to_pylist(), strict=True)
+    of = [f"{record.partition(':')[0]} {number}" for record, number in records]
     return np.unique(np.array(of, np.str_), return_inverse=True)[1].astype(np.int64)
