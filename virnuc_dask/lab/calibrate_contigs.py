@@ -75,7 +75,7 @@ def _curve(score: Floats, is_virus: Flags, weight: Floats) -> tuple[Floats, Floa
     ends = [score[~is_virus].max(), score[is_virus].min()]
     place = np.searchsorted(np.unique(np.concatenate([*borders, ends])), score)
     block = np.unique(place, return_inverse=True)[1]
-    ratio = _log_share(block, weight, is_virus) - _log_share(block, weight, ~is_virus)
+    ratio = _log_share(block, weight * is_virus) - _log_share(block, weight * ~is_virus)
     balanced = weight / np.where(is_virus, weight[is_virus].sum(), weight[~is_virus].sum())
     mass = np.bincount(block, balanced)
     at = _ascending(np.bincount(block, balanced * score) / mass)
@@ -90,19 +90,22 @@ def _quantiles(score: Floats, weight: Floats, shares: Floats) -> Floats:
     order = np.argsort(score)
     upto = np.cumsum(weight[order])
     place = np.searchsorted(upto, shares * upto[-1])
-    return score[order][np.minimum(place, len(score) - 1)]
+    quantiles: Floats = np.take(score[order], place, mode="clip")
+    return quantiles
 
 
-def _log_share(block: NDArray[np.int64], weight: Floats, chosen: Flags) -> Floats:
-    """Logarithm of each block's share of the chosen ones, of which there are some more."""
-    mass = np.bincount(block, weight * chosen)
+def _log_share(block: NDArray[np.int64], weight: Floats) -> Floats:
+    """Logarithm of each block's share of the weight, a contig more in each."""
+    mass = np.bincount(block, weight)
     total = mass.sum()
     # So many equal contigs vary as much as these do (Kish, Survey Sampling, 1965).
-    count = total**2 / (weight[chosen] ** 2).sum()
-    return np.log(mass / total * count + _PSEUDO) - np.log(count + _PSEUDO)
+    count = total**2 / (weight[weight > 0] ** 2).sum()
+    share: Floats = np.log(mass / total * count + _PSEUDO) - np.log(count + _PSEUDO)
+    return share
 
 
 def _ascending(values: Floats) -> Floats:
     """The values, each above the one before by a little at least."""
     step = _APART * max(1.0, float(np.abs(values).max()))
-    return np.maximum.accumulate(values) + step * np.arange(len(values))
+    ascending: Floats = np.maximum.accumulate(values) + step * np.arange(len(values))
+    return ascending

@@ -29,5 +29,6 @@ def chances(
 
 def draw_rows(upto: NDArray[np.float64], many: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Rows by the running sum of their chances, with replacement."""
-    rows = np.searchsorted(upto, rng.random(many) * upto[-1], side="right")
-    return np.minimum(rows, len(upto) - 1)
+    place = np.searchsorted(upto, rng.random(many) * upto[-1], side="right")
+    rows: NDArray[np.int64] = np.minimum(place, len(upto) - 1)
+    return rows

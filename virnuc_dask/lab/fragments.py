@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import xxhash
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from virnuc_dask.lab.genomes import Genome
 from virnuc_dask.lab.recipe import FragmentSettings
@@ -75,13 +75,13 @@ def _cuts(genome: Genome, settings: FragmentSettings, seed: int) -> Iterator[tup
                 yield number, start, end
 
 
-def batches(fragments: Fragments, most_nt: int) -> Iterator[tuple[int, int]]:
-    """Neighbours of at least ``most_nt`` together, as (first, last); the last ones may be less."""
-    ends = np.cumsum(fragments.end - fragments.start)
+def batches(lengths_nt: ArrayLike, least_nt: int) -> Iterator[tuple[int, int]]:
+    """Neighbours of at least ``least_nt`` together, as (first, last); the last ones may be less."""
+    ends = np.cumsum(lengths_nt)
     first = 0
-    while first < len(fragments):
+    while first < len(ends):
         before = ends[first - 1] if first else 0
-        last = min(int(np.searchsorted(ends, before + most_nt)) + 1, len(fragments))
+        last = min(int(np.searchsorted(ends, before + least_nt)) + 1, len(ends))
         yield first, last
         first = last
 

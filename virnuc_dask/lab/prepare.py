@@ -138,7 +138,7 @@ class _Making:
     @cached_property
     def parts(self) -> dict[Path, tuple[int, int]]:
         """First and last fragment of each file of genes."""
-        spans = enumerate(batches(self.cuts, BATCH_NT))
+        spans = enumerate(batches(self.cuts.end - self.cuts.start, BATCH_NT))
         return {self.called / f"genes-{number:04d}.parquet": span for number, span in spans}
 
     def write_sequences(self) -> None:

@@ -34,7 +34,8 @@ def draw_frames(
     """
     rng = np.random.default_rng(seed)
     fragment = np.sort(draw_rows(np.cumsum(chance), pieces, rng))
-    wanted = np.exp(rng.uniform(*np.log(LENGTHS_NT), pieces)).astype(np.int64)
+    shortest, longest = np.log(LENGTHS_NT).tolist()
+    wanted = np.exp(rng.uniform(shortest, longest, pieces)).astype(np.int64)
     dna = pq.read_table(sequences, columns=["dna"])["dna"]
     blocks = []
     for first in range(0, pieces, _BLOCK):
