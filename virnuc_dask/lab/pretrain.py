@@ -31,12 +31,11 @@ from virnuc_dask.lab import (
 )
 from virnuc_dask.lab.chances import chances
 from virnuc_dask.lab.contig_figures import Judged, figures
-from virnuc_dask.lab.contig_fit import gene_columns
 from virnuc_dask.lab.modelset_folders import own_files, put_in_place
 from virnuc_dask.lab.out_of_fold import Source, gather, learn_words
 from virnuc_dask.lab.prepare import prepare
 from virnuc_dask.lab.pretrained_set import EVIDENCE, RELIABLE, Parts
-from virnuc_dask.lab.read_contigs import Contigs, Learnt, learn_reader
+from virnuc_dask.lab.read_contigs import Contigs, Learnt, gene_columns, learn_reader
 from virnuc_dask.lab.recipe import NOISE, PROPHAGE, Recipe
 from virnuc_dask.lab.region_fit import fit_regions
 from virnuc_dask.lab.taught import TEST, Flags, Fragments, Prepared

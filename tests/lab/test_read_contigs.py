@@ -3,7 +3,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from virnuc_dask.lab.contig_fit import fit, fit_logistic, gene_columns, trees_of
+from virnuc_dask.lab.read_contigs import fit, gene_columns, trees_of
 from virnuc_dask.lab.recipe import ContigSettings
 
 SETTINGS = ContigSettings(trees=15, leaves=6, fewest_in_leaf=5)
