@@ -24,7 +24,6 @@ def fragments():
         fold=np.where(genome < 7, 0, -1).astype(np.int8),
         is_doubtful=doubtful,
         is_prophage=np.zeros(many, bool),
-        source=np.full(many, "x"),
     )
 
 

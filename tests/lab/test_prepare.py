@@ -99,10 +99,10 @@ def test_markers_and_test_contigs_are_there(prepared):
 
 
 def test_what_is_there_is_not_made_again(recipe, prepared, monkeypatch):
-    before = {path: path.stat().st_mtime_ns for path in prepared.folder.rglob("*.*")}
+    before = {path: path.stat().st_mtime_ns for path in prepared.tests.parent.rglob("*.*")}
     monkeypatch.setattr(preparing, "gene_table", None)
-    assert prepare(recipe, prepared.folder) == prepared
-    assert {path: path.stat().st_mtime_ns for path in prepared.folder.rglob("*.*")} == before
+    assert prepare(recipe, prepared.tests.parent) == prepared
+    assert {path: path.stat().st_mtime_ns for path in prepared.tests.parent.rglob("*.*")} == before
 
 
 def test_a_preparation_that_was_stopped_goes_on_and_ends_the_same(
@@ -119,7 +119,7 @@ def test_a_preparation_that_was_stopped_goes_on_and_ends_the_same(
     real = preparing.gene_table
     monkeypatch.setattr(preparing, "BATCH_NT", 30_000)
     monkeypatch.setattr(preparing, "gene_table", stopped)
-    found = pq.read_table(prepared.folder / "hits.parquet")["gene"].to_numpy()
+    found = pq.read_table(prepared.tests.parent / "hits.parquet")["gene"].to_numpy()
     monkeypatch.setattr(preparing.prophages, "hits", lambda *_: found)  # seconds each time
     with pytest.raises(KeyboardInterrupt):
         prepare(recipe, tmp_path)

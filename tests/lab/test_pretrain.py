@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from virnuc_dask.lab import out_of_fold, pretrain
-from virnuc_dask.lab.prepare import Prepared
 from virnuc_dask.lab.recipe import (
     ClassifierSettings,
     ContigSettings,
@@ -21,6 +20,7 @@ from virnuc_dask.lab.recipe import (
     SplitSettings,
     WordSettings,
 )
+from virnuc_dask.lab.taught import Prepared
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.manifest import FRAMES, GENES, read_info, verify
 from virnuc_dask.sequences.gene_columns import CALL
@@ -81,7 +81,7 @@ def toy(folder, rng, fragments=360):
     pq.write_table(pa.table(markers), folder / "markers.parquet")
     sequences = {"fragment": np.arange(fragments), "dna": pa.array(whole, pa.large_string())}
     pq.write_table(pa.table(sequences), folder / "sequences.parquet")
-    return Prepared(folder, "toy")
+    return Prepared.of(folder, "toy")
 
 
 @pytest.fixture(scope="module")

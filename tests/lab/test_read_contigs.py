@@ -49,7 +49,7 @@ def test_both_models_tell_viruses(records):
 
 def test_a_feature_that_is_always_the_same_says_nothing(records):
     features, truth, weight = records
-    logistic = fit_logistic(features, truth, weight, SETTINGS)
+    logistic = fit(features, truth, weight, SETTINGS).logistic
     assert logistic.weight[4] == 0
     assert np.isfinite(logistic.score(features)).all()
 

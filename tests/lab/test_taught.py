@@ -3,7 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from virnuc_dask.lab.taught import TEST, Fragments, Texts
+from virnuc_dask.lab.taught import TEST, Fragments, Prepared, Texts
 
 
 @pytest.fixture
@@ -18,7 +18,6 @@ def texts(tmp_path):
         "fold": pa.array([0, 1, -1, -2, 0], pa.int8()),
         "doubtful": [True, True, False, False, False],
         "prophage": [False] * 5,
-        "source": ["x"] * 5,
     }
     pq.write_table(pa.table(fragments), tmp_path / "fragments.parquet")
     large = pa.array(["A"] * 5, pa.large_string())
@@ -33,8 +32,7 @@ def texts(tmp_path):
         "similar_to": pa.array([0, 1, 1 << 5, 1 << 1], pa.uint8()),
     }
     pq.write_table(pa.table(markers), tmp_path / "markers.parquet")
-    read = Fragments.read(tmp_path / "fragments.parquet")
-    return Texts.read(read, tmp_path / "genes.parquet", tmp_path / "markers.parquet")
+    return Texts.read(Prepared.of(tmp_path, ""))
 
 
 @pytest.mark.parametrize(

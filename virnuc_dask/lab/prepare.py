@@ -104,7 +104,7 @@ class _Making:
         self.recipe = recipe
         self.threads = recipe.threads or cores()
         self.prints = _fingerprints(recipe)
-        self.prepared = Prepared(work, self.prints["tests"])
+        self.prepared = Prepared.of(work, self.prints["tests"])
         self.hits = work / "hits.parquet"
         self.tests = work / "tests.parquet"
         self.called = work / "called"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,37 +22,22 @@ _MARKER_FOLD = 100  # no fold: markers are held out by what they resemble
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The files that are ready, all in one folder, and a hash of what they were made from."""
+class Prepared(NamedTuple):
+    """The files that are ready, and a hash of what they were made from."""
 
-    folder: Path
+    fragments: Path  # fragment, record, class, group, start, end, length_nt, round, fold, …
+    genes: Path  # fragment, the columns of `Genes`, doubtful; ordered by (fragment, start)
+    markers: Path  # marker, dna, peptide, kind, group, similar_to
+    sequences: Path  # fragment, dna: a row a fragment
+    tests: Path  # a folder: contigs.tsv, virus.fasta, other.fasta
     fingerprint: str
 
-    @property
-    def fragments(self) -> Path:
-        """fragment, record, class, group, start, end, length_nt, round, fold, doubtful, …."""
-        return self.folder / "fragments.parquet"
-
-    @property
-    def genes(self) -> Path:
-        """fragment, the columns of `Genes`, doubtful; ordered by (fragment, start)."""
-        return self.folder / "genes.parquet"
-
-    @property
-    def markers(self) -> Path:
-        """marker, dna, peptide, kind, group, similar_to."""
-        return self.folder / "markers.parquet"
-
-    @property
-    def sequences(self) -> Path:
-        """fragment, dna: a row a fragment."""
-        return self.folder / "sequences.parquet"
-
-    @property
-    def tests(self) -> Path:
-        """A folder: contigs.tsv, virus.fasta, other.fasta."""
-        return self.folder / "tests"
+    @classmethod
+    def of(cls, folder: Path, fingerprint: str) -> Self:
+        """All in one folder."""
+        names = ("fragments", "genes", "markers", "sequences")
+        tables = (folder / f"{name}.parquet" for name in names)
+        return cls(*tables, folder / "tests", fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
