@@ -3,6 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from virnuc_dask.lab.markers import TEST_BIT
 from virnuc_dask.lab.taught import TEST, Fragments, Prepared, Texts
 
 
@@ -29,7 +30,7 @@ def prepared(tmp_path):
         "peptide": text[:4],
         "kind": ["virus", "other", "transcript", "virus"],
         "group": ["a", "m", "m", "n"],
-        "similar_to": pa.array([0, 1, 1 << 5, 1 << 1], pa.uint8()),
+        "similar_to": [0, 1, 1 << TEST_BIT, 1 << 1],
     }
     pq.write_table(pa.table(markers), prepared.markers)
     return prepared
