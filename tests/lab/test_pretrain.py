@@ -8,18 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from virnuc_dask.config import settings_of
 from virnuc_dask.lab import out_of_fold, pretrain
-from virnuc_dask.lab.recipe import (
-    ClassifierSettings,
-    ContigSettings,
-    DataSettings,
-    FitSettings,
-    FragmentSettings,
-    Recipe,
-    RegionSettings,
-    SplitSettings,
-    WordSettings,
-)
+from virnuc_dask.lab.markers import TEST_BIT
+from virnuc_dask.lab.recipe import Recipe
 from virnuc_dask.lab.taught import Prepared
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.manifest import FRAMES, GENES, read_info, verify
@@ -27,88 +19,75 @@ from virnuc_dask.sequences.gene_columns import CALL
 from virnuc_dask.sequences.records import read_records
 
 CODONS = "GCT TGT GAT GAA TTT GGT CAT ATT AAA CTG ATG AAT CCT CAG CGT TCT ACT GTT TGG TAT"
-CODON = dict(
-    zip(
-        "ACDEFGHIKLMNPQRSTVWY",
-        CODONS.split(),
-        strict=True,
-    )
-)
+CODON = dict(zip("ACDEFGHIKLMNPQRSTVWY", CODONS.split(), strict=True))
 LETTERS = {"phage": "ACDEFGHIKLM", "prokaryote": "HIKLMNPQRSTVWY", "noise": "".join(CODON)}
-GENES_OF_ONE, RESIDUES = 2, 60
+FRAGMENTS, GENE_NT = 360, 180
 INSERTIONS = 30
 
 
-def toy(folder, rng, fragments=360):
+def toy(folder):
     """Tables as `prepare` leaves them; a third of fragments is of each fold, and of the test."""
-    kind = np.array(["phage", "prokaryote", "prokaryote", "phage", "prokaryote", "noise"])
-    kind = np.tile(kind, fragments // 6)
-    fold = np.resize(np.repeat([0, 1, -1], 6), fragments).astype(np.int8)
-    peptides = [
-        "".join(rng.choice(list(LETTERS[of]), RESIDUES)) for of in kind.repeat(GENES_OF_ONE)
-    ]
-    dna = ["".join(CODON[residue] for residue in peptide) for peptide in peptides]
-    whole = ["".join(dna[i : i + GENES_OF_ONE]) for i in range(0, len(dna), GENES_OF_ONE)]
-    length = [len(text) for text in whole]
-    pq.write_table(
-        pa.table(
-            {
-                "fragment": np.arange(fragments),
-                "class": kind,
-                "record": [f"{of} of {number}" for of, number in zip(kind, fold, strict=True)],
-                "round": np.zeros(fragments, np.int8),
-                "group": [f"g{number // 6}" for number in range(fragments)],
-                "length_nt": length,
-                "fold": fold,
-                "doubtful": np.zeros(fragments, bool),
-                "prophage": np.zeros(fragments, bool),
-                "source": ["toy"] * fragments,
-            }
-        ),
-        folder / "fragments.parquet",
-    )
+    rng, prepared = np.random.default_rng(2), Prepared.of(folder, "toy")
+    kind = ["phage", "prokaryote", "prokaryote", "phage", "prokaryote", "noise"]
+    kind = np.tile(kind, FRAGMENTS // 6)
+    fold = np.resize(np.repeat([0, 1, -1], 6), FRAGMENTS).astype(np.int8)
+    fragment, number = np.arange(FRAGMENTS).repeat(2), np.arange(FRAGMENTS)
+    peptide = ["".join(rng.choice(list(LETTERS[of]), GENE_NT // 3)) for of in kind[fragment]]
+    dna = ["".join(CODON[residue] for residue in text) for text in peptide]
+    texts = {"dna": pa.array(dna, "large_string"), "peptide": pa.array(peptide, "large_string")}
+    fragments = {
+        "class": kind,
+        "record": [f"{of} of {number}" for of, number in zip(kind, fold, strict=True)],
+        "round": np.zeros(FRAGMENTS, np.int8),
+        "group": [f"g{number // 6}" for number in range(FRAGMENTS)],
+        "length_nt": np.full(FRAGMENTS, 2 * GENE_NT),
+        "fold": fold,
+        "doubtful": np.zeros(FRAGMENTS, bool),
+        "prophage": np.zeros(FRAGMENTS, bool),
+    }
     calls = np.zeros(len(dna), CALL)
-    calls["start"] = np.tile([0, RESIDUES * 3], fragments)
-    calls["end"], calls["strand"] = calls["start"] + RESIDUES * 3, 1
-    genes = {name: calls[name] for name in CALL.names}
-    genes |= {"fragment": np.arange(fragments).repeat(GENES_OF_ONE)}
-    genes |= {"doubtful": np.zeros(len(dna), bool)}
-    texts = {"dna": pa.array(dna, pa.large_string()), "peptide": pa.array(peptides, "large_string")}
-    pq.write_table(pa.table(genes | texts), folder / "genes.parquet")
-    markers = {name: column[:20] for name, column in texts.items()}
-    markers |= {"kind": ["virus"] * 4 + ["other"] * 16, "group": [f"m{i}" for i in range(20)]}
-    markers["similar_to"] = pa.array([1, 32] * 10, pa.uint8())
-    pq.write_table(pa.table(markers), folder / "markers.parquet")
-    sequences = {"fragment": np.arange(fragments), "dna": pa.array(whole, pa.large_string())}
-    pq.write_table(pa.table(sequences), folder / "sequences.parquet")
-    return Prepared.of(folder, "toy")
+    calls["start"], calls["strand"] = np.tile([0, GENE_NT], FRAGMENTS), 1
+    calls["end"] = calls["start"] + GENE_NT
+    genes = {"fragment": fragment, "doubtful": np.zeros(len(dna), bool)}
+    genes |= {name: calls[name] for name in CALL.names}
+    markers = {
+        "kind": ["virus"] * 4 + ["other"] * 16,
+        "group": [f"m{number}" for number in range(20)],
+        "similar_to": [1, 1 << TEST_BIT] * 10,
+    }
+    whole = pa.array(map("".join, zip(dna[::2], dna[1::2], strict=True)), "large_string")
+    pq.write_table(pa.table(fragments), prepared.fragments)
+    pq.write_table(pa.table(genes | texts), prepared.genes)
+    first = {name: column[:20] for name, column in texts.items()}
+    pq.write_table(pa.table(first | markers), prepared.markers)
+    pq.write_table(pa.table({"fragment": number, "dna": whole}), prepared.sequences)
+    return prepared
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     work = tmp_path_factory.mktemp("mini")
-    fit = FitSettings(
-        words=WordSettings(rounds=2, draws=500),
-        classifier=ClassifierSettings(hidden=4, steps=40, batch=64),
-        contigs=ContigSettings(seeds=1, trees=10, fewest_in_leaf=5),
-        regions=RegionSettings(insertions=INSERTIONS),
-    )
-    return Recipe(
-        data=DataSettings(table="t.tsv", phage=("p.fa",), prokaryote=("b.fa",)),
-        out=str(work / "mini"),
-        work=str(work),
-        version="1",
-        threads=1,
-        fragments=FragmentSettings(models=(20, 45)),
-        splits=SplitSettings(folds=2),
-        fit=fit,
-    )
+    values = {
+        "data": {"table": "t.tsv", "phage": ["p.fa"], "prokaryote": ["b.fa"]},
+        "out": str(work / "mini"),
+        "work": str(work),
+        "threads": 1,
+        "fragments": {"models": [20, 45]},
+        "splits": {"folds": 2},
+        "fit": {
+            "words": {"rounds": 2, "draws": 500},
+            "classifier": {"hidden": 4, "steps": 40, "batch": 64},
+            "contigs": {"seeds": 1, "trees": 10, "fewest_in_leaf": 5},
+            "regions": {"insertions": INSERTIONS},
+        },
+    }
+    return settings_of(Recipe, values, "pretrain")
 
 
 @pytest.fixture(scope="module")
 def trained(recipe, tmp_path_factory):
     """The folder that a training leaves, and its work."""
-    prepared = toy(tmp_path_factory.mktemp("toy"), np.random.default_rng(2))
+    prepared = toy(tmp_path_factory.mktemp("toy"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrain, "prepare", lambda recipe, work: prepared)
         patch.setattr(pretrain, "_PIECES", 600)
@@ -120,7 +99,7 @@ def trained(recipe, tmp_path_factory):
     return out, again
 
 
-def test_it_is_a_model_set(trained, recipe):
+def test_it_is_a_model_set(trained):
     folder, _ = trained
     info = read_info(folder)
     verify(folder, info)
@@ -135,30 +114,23 @@ def test_it_is_a_model_set(trained, recipe):
     assert 56 in model.viral_models.tolist()
 
 
-def test_it_was_measured_on_what_was_held_out(trained):
+def test_it_was_measured_on_what_was_held_out_by_another_model_set(trained):
     folder, _ = trained
-    (found,) = folder.parent.glob("words-*/measured-*/figures.json")
-    figures = json.loads(found.read_text())
+    (measured,) = folder.parent.glob("words-*/measured-*")
+    assert read_info(measured).encoders_checksum != read_info(folder).encoders_checksum
+    figures = json.loads((measured / "figures.json").read_text())
     by_length = figures["genes, new groups"]["by_length"]
-    (measured,) = (of for length, of in by_length.items() if length == "300" and of)
-    assert measured["phage against prokaryote"]["auroc"] > 0.9
-    assert measured["phage against prokaryote"]["viruses"] == 40
+    found = by_length["300"]["phage against prokaryote"]
+    assert found["auroc"] > 0.9
+    assert found["viruses"] == read_info(folder).quality["300"]["viruses"] == 40
     assert "frames, new groups" in figures
-    card = (folder / "README.md").read_text()
-    assert "phage against prokaryote | 300 | 40, 60" in card
     regions = figures["regions, new groups"]
     assert regions["all insertions"]["records"] == INSERTIONS
     assert regions["all insertions"]["found"] > 0.5
     assert regions["prokaryotes alone"]["megabases"] > 0.02
+    card = (folder / "README.md").read_text()
+    assert "phage against prokaryote | 300 | 40, 60" in card
     assert f"all insertions | {INSERTIONS} | {regions['all insertions']['found']:.1%}" in card
-    assert read_info(folder).quality["300"]["viruses"] == 40
-
-
-def test_what_was_measured_is_a_model_set_too_and_another_one(trained):
-    folder, _ = trained
-    (measured,) = folder.parent.glob("words-*/measured-*")
-    info = read_info(measured)
-    assert info.encoders_checksum != read_info(folder).encoders_checksum
 
 
 def test_a_training_that_was_stopped_goes_on_and_ends_the_same(trained):
