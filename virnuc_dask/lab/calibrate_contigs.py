@@ -1,10 +1,4 @@
-"""Scores of contigs that no model has seen → what a score is worth, and what is familiar.
-
-At each of some lengths the contigs of about that length are put in blocks by score, and the ratio
-of viruses to others is made to rise from block to block (isotonic regression: Ayer et al., Annals
-of Mathematical Statistics 26 (1955), 641-647). A ratio is that of two counts, each with one more:
-nothing is claimed that the contigs could not show.
-"""
+"""Scores of contigs that no model has seen → what a score is worth, and what is familiar."""
 
 from __future__ import annotations
 
@@ -33,7 +27,11 @@ Flags = NDArray[np.bool_]
 def calibrate(
     score: Floats, length_nt: Floats, is_virus: Flags, weight: Floats, lengths_nt: tuple[int, ...]
 ) -> ByLength:
-    """Curves of natural-log likelihood ratios by score.
+    """Natural-log likelihood ratios by score, from contigs of about each of these lengths.
+
+    The ratio of viruses to others rises from block to block of scores (isotonic regression: Ayer et
+    al., Annals of Mathematical Statistics 26 (1955), 641-647). Each count has one more: nothing is
+    claimed that the contigs could not show.
 
     Raises
     ------

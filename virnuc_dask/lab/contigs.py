@@ -1,8 +1,4 @@
-"""Contigs of exact lengths to measure on, from genomes that are held out, but for prophages.
-
-Each is of one kind of test: `NEW_GROUP`, `NEW_SPECIES` of groups that others of are trained on,
-`PROPHAGE` against `HOST`, others of the same genera, or `READ`.
-"""
+"""Contigs of exact lengths to measure on, from genomes that are held out, but for prophages."""
 
 from __future__ import annotations
 
@@ -21,6 +17,8 @@ from virnuc_dask.lab.recipe import VIRUSES, TestSettings
 from virnuc_dask.lab.splits.folds import NEW_GROUPS, NEW_SPECIES, place_of
 from virnuc_dask.tables.parquet import write_text
 
+# Kinds of test. A new species is of a group that others of are trained on, a host of the genera
+# that prophages are of.
 NEW_GROUP, SPECIES, PROPHAGE, HOST, READ = "new_group", "new_species", "prophage", "host", "read"
 _COLUMNS = (
     *("contig", "test", "class", "label", "group", "source"),

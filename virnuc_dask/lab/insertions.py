@@ -1,9 +1,4 @@
-"""Fragments → records whose regions are known: a phage's genes put between a prokaryote's.
-
-A genome's fragments are laid end to end, in their order. What is drawn of it is a stretch of whole
-genes, which keep their order, lengths, strands and distances. Phage and prokaryote are of one fold:
-what was learnt without one was learnt without the other.
-"""
+"""Fragments → records whose regions are known: a phage's genes put between a prokaryote's."""
 
 from __future__ import annotations
 
@@ -59,16 +54,11 @@ class _Genomes(NamedTuple):
 def draw(
     fragments: Fragments, genes: pa.Table, is_used: Flags, insertions: int, seed: int
 ) -> Drawn:
-    """Draw from each fold that has phages and prokaryotes that are long enough.
+    """Draw ``insertions`` from each fold that has phages and prokaryotes that are long enough.
 
-    Parameters
-    ----------
-    genes
-        `COLUMNS` of ``genes.parquet``.
-    is_used
-        Of each fragment.
-    insertions
-        Of each fold. Every prokaryote is alone once, so far as it surely has no phage.
+    What is drawn is a stretch of whole genes of a genome's fragments, laid end to end. Phage and
+    prokaryote are of one fold: what was learnt without one was learnt without the other. Every
+    prokaryote is alone once, so far as it surely has no phage. ``is_used`` is of each fragment.
     """
     both, phages_alone, hosts_alone = [], [], []
     is_host = (fragments.kind == "prokaryote") & fragments.is_sure

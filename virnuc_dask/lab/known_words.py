@@ -1,8 +1,6 @@
 """Genes of known sides → how much more often groups of viruses have a word than groups of others.
 
-A word counts once a group, so that a genus whose genomes were sequenced a hundred times knows no
-more than one. Groups are counted fold by fold, and a table without a fold is the sum of the
-others.
+A word counts once a group: a genus whose genomes were sequenced often knows no more than one.
 """
 
 from __future__ import annotations

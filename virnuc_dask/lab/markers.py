@@ -82,13 +82,9 @@ def read_markers(path: Path, settings: MarkerSettings, exclusions: Exclusions) -
 def marker_table(
     markers: Sequence[Marker], viral: Iterable[tuple[int, Sequence[str]]], settings: MarkerSettings
 ) -> pa.Table:
-    """A row a marker.
+    """A row a marker; bits of ``similar_to`` say of what folds it shares words with viruses.
 
-    Parameters
-    ----------
-    viral
-        For each bit of ``similar_to`` (a fold's number, or `TEST_BIT`) the peptides of its
-        viruses: the bit is set where a marker shares words with any of them.
+    ``viral`` has the peptides of each bit's viruses: a fold's number, or `TEST_BIT`.
     """
     words = words_of([marker.peptide for marker in markers], _WORD)
     similar = np.zeros(len(markers), np.uint8)

@@ -1,8 +1,4 @@
-"""Words learnt without a fold, and what they say of the fold's genes.
-
-A part of the training is left out at a time: each fold, then the tests; at last nothing is. What
-the words of a part's genes say comes from words that were learnt without it.
-"""
+"""Words learnt without a part of the training, and what they say of the part's genes."""
 
 from __future__ import annotations
 

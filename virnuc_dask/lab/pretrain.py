@@ -1,10 +1,4 @@
-"""A recipe → a model set that reads genes, measured on groups that were held out.
-
-Words are learnt without each part of the data, so that each gene has a score of words that have
-not seen it. A first model set is learnt without the tests, and measured; then, with the same
-recipe, one on everything. What is made on the way is kept in the work folder, in a folder for all
-that it was made from: a training that was stopped goes on from there.
-"""
+"""A recipe → a model set that reads genes, measured on groups that were held out."""
 
 from __future__ import annotations
 
@@ -77,6 +71,11 @@ class Fitted:
 
 def train(recipe: Recipe, *, force: bool = False) -> Path:
     """Make a recipe's model set, and return its folder; its card says how good it is.
+
+    Words are learnt without each part of the data, so that each gene has a score of words that have
+    not seen it. A first model set is learnt without the tests, and measured; then one on
+    everything. What is made on the way is kept in the work folder, in folders for all that they
+    were made from: a training that was stopped goes on from there.
 
     Raises
     ------

@@ -34,12 +34,7 @@ def hits(
     settings: ProphageSettings,
     threads: int,
 ) -> IntArray:
-    """Numbers of the ``genes`` that resemble one of the ``phage_genes``, in ascending order.
-
-    Parameters
-    ----------
-    genes, phage_genes
-        Numbered peptides.
+    """Numbers of the peptides ``genes`` that resemble one of ``phage_genes``, ascending.
 
     Raises
     ------
@@ -59,13 +54,7 @@ def hits(
 
 
 def doubts(record: IntArray, place: IntArray, hit: BoolArray, settings: ProphageSettings) -> Doubts:
-    """Which genes lie in a window of neighbours of a record, many of which are hits.
-
-    Parameters
-    ----------
-    record, place
-        Of each gene; genes may come in any order.
-    """
+    """Which genes, in any order, lie in a window of neighbours of a record with many hits."""
     order = np.lexsort((place, record))
     record, rows, reach = record[order], np.arange(len(record)), settings.window // 2
     first = np.maximum(np.searchsorted(record, record, side="left"), rows - reach)

@@ -86,11 +86,9 @@ def learn_reader(
     calibration: CalibrationSettings,
     seed: int,
 ) -> Learnt:
-    """Fit both models to the contigs that are taught, calibrated by those without each part.
+    """Fit both models to contigs of the fragments that are taught, calibrated without each part.
 
     Those that are not taught, prophages among them, are judged by models without their part too.
-
-    ``is_taught`` is of each fragment.
     """
     kind, group = fragments.judged_kind[contigs.fragment], fragments.group[contigs.fragment]
     of, length = fragments.part[contigs.fragment], contigs.length_nt

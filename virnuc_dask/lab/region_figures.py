@@ -1,8 +1,4 @@
-"""Regions found in records whose regions are known → how good they are.
-
-An insertion is found if a region covers at least half of it, and lies in it with at least half of
-its own length. Its boundary errors are those of the region that covers most of it.
-"""
+"""Regions found in records whose regions are known → how good they are."""
 
 from __future__ import annotations
 
@@ -54,7 +50,11 @@ class Matches(NamedTuple):
 
 
 def match(insertions: Stretches, regions: Stretches) -> Matches:
-    """Match regions with insertions, of which record i has the one in row i."""
+    """Match regions with insertions, of which record i has the one in row i.
+
+    An insertion is found if a region covers at least half of it, and lies in it with at least half
+    of its own length. Its boundary errors are those of the region that covers most of it.
+    """
     of, length = regions.record, insertions.end - insertions.start
     start, end = insertions.start[of], insertions.end[of]
     overlap = np.minimum(regions.end, end) - np.maximum(regions.start, start)

@@ -20,17 +20,9 @@ _BLOCK = 4096
 def draw_frames(
     sequences: Path, chance: NDArray[np.float64], pieces: int, seed: int = 0
 ) -> pa.Table:
-    """The frames of pieces of fragments, which are drawn with ``chance``.
+    """The frames of pieces of the fragments of ``sequences.parquet``, drawn with ``chance``.
 
-    Parameters
-    ----------
-    sequences
-        ``sequences.parquet``: a row a fragment.
-
-    Returns
-    -------
-    pyarrow.Table
-        piece, fragment, length_nt, is_forward, dna, peptide; ordered by piece.
+    Columns are piece, fragment, length_nt, is_forward, dna, peptide; ordered by piece.
     """
     rng = np.random.default_rng(seed)
     fragment = np.sort(draw_rows(np.cumsum(chance), pieces, rng))

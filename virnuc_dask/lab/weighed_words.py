@@ -1,10 +1,4 @@
-"""Peptides of known classes → the weights of their short words.
-
-A softmax regression over `encoders.words.CLASSES` on the mean of a peptide's words of each
-pattern, learnt one peptide at a time with AdaGrad (Duchi, Hazan & Singer, JMLR 12 (2011),
-2121-2159). Half of the peptides are cropped, since genes of contigs are often cut, and some words
-are left out at random, since a new virus has few of the words of those that are known.
-"""
+"""Peptides of known classes → the weights of their short words, for each class."""
 
 from __future__ import annotations
 
@@ -71,8 +65,7 @@ class Lesson(NamedTuple):
 def targets(kinds: NDArray[np.str_]) -> IntArray:
     """What peptides of these kinds teach: a class's number, or `A_VIRUS`; -1: nothing."""
     names, place = np.unique(kinds, return_inverse=True)
-    found: IntArray = np.array([_TARGETS.get(name, -1) for name in names])[place]
-    return found
+    return np.array([_TARGETS.get(name, -1) for name in names])[place]
 
 
 def learn(
@@ -82,7 +75,13 @@ def learn(
     settings: WordSettings,
     seed: int = 0,
 ) -> WeighedWords:
-    """Learn weights from peptides, drawn with ``chance``; the same seed gives the same weights."""
+    """Learn weights from peptides, drawn with ``chance``; the same seed gives the same weights.
+
+    A softmax regression on the mean of a peptide's words of each pattern, learnt one peptide at a
+    time with AdaGrad (Duchi, Hazan & Singer, JMLR 12 (2011), 2121-2159). Some peptides are cropped,
+    since genes of contigs are often cut, and some words left out, since a new virus has few of the
+    words of those that are known.
+    """
     rng = np.random.default_rng(seed)
     state = np.zeros((sum(pattern.words for pattern in PATTERNS), 2 * _CLASSES), np.float32)
     state[:, _CLASSES:] = _FIRST_SQUARE
@@ -136,8 +135,7 @@ def _sizes(drawn: NDArray[np.float64], settings: WordSettings) -> list[float]:
     """How much of each peptide is kept: some are cropped, to no less than the shortest crop."""
     least, cropped = settings.shortest_crop, settings.cropped
     share = np.where(drawn < cropped, least + (1 - least) * drawn / max(cropped, 1e-9), 1)
-    sizes: list[float] = share.tolist()
-    return sizes
+    return list(share.tolist())
 
 
 def _crop(peptide: str, size: float, place: float) -> str:
