@@ -53,4 +53,9 @@ def test_stretches_are_runs_of_flagged_genes():
     runs = [[0, 0, 190], [0, 300, 390], [1, 0, 90]]
     assert stretches(record, start, end, flagged).tolist() == runs
     assert stretches(record, start, end, flagged | True).tolist() == [[0, 0, 390], [1, 0, 190]]
+    assert stretches(record, start, end, np.array([1, 1, 2, 0, 1, 1])).tolist() == [
+        [0, 0, 190],
+        [0, 200, 290],
+        [1, 0, 190],
+    ]
     assert stretches(record[:0], start[:0], end[:0], flagged[:0]).tolist() == []

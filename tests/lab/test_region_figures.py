@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from virnuc_dask.lab.insertions import PLACED, Drawn
-from virnuc_dask.lab.region_figures import Stretches, figures, match
+from virnuc_dask.lab.region_figures import figures, match
 from virnuc_dask.modelsets.region_model import RegionModel
 
 MODEL = RegionModel(np.array([1.0]), 0.0, 4.0, 0.5, 0.01, 0.01, 2)
 
 
 def stretches(*rows):
-    return Stretches(*np.array(rows, np.int64).reshape(-1, 3).T)
+    return np.array(rows, np.int64).reshape(-1, 3)
 
 
 def records(*texts, first=0):
@@ -21,16 +21,6 @@ def records(*texts, first=0):
     genes["start"] = np.concatenate([np.arange(len(text)) * 1000 for text in texts])
     genes["end"] = genes["start"] + 900
     return genes
-
-
-def test_genes_of_one_number_are_a_stretch():
-    of = Stretches.of(records("hhvvh", "vvv"), np.array([0, 0, 1, 1, 2, 1, 1, 0]))
-    assert list(zip(*(column.tolist() for column in of), strict=True)) == [
-        (0, 2000, 3900),
-        (0, 4000, 4900),
-        (1, 0, 1900),
-    ]
-    assert not len(Stretches.of(records("hh"), np.zeros(2, np.int64)).record)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,15 +65,15 @@ def doubts(record: IntArray, place: IntArray, hit: BoolArray, settings: Prophage
     return Doubts(many >= settings.doubtful, many >= settings.prophage)
 
 
-def stretches(record: IntArray, start: IntArray, end: IntArray, flagged: BoolArray) -> IntArray:
-    """Runs of flagged genes of a record, as rows (record, start of the first, end of the last)."""
+def stretches(record: IntArray, start: IntArray, end: IntArray, number: NDArray[Any]) -> IntArray:
+    """Runs of genes of a record with one number, 0 left out: rows (record, start, end)."""
     order = np.lexsort((start, record))
-    record, start, end, flagged = record[order], start[order], end[order], flagged[order]
+    record, start, end, number = record[order], start[order], end[order], number[order]
     is_first = np.ones(len(record), np.bool_)
-    is_first[1:] = (np.diff(record) != 0) | (flagged[1:] != flagged[:-1])
+    is_first[1:] = (np.diff(record) != 0) | (number[1:] != number[:-1])
     first = np.flatnonzero(is_first)
     ends = np.maximum.reduceat(end, first) if len(first) else end
-    return np.stack([record[first], start[first], ends], 1)[flagged[first]]
+    return np.stack([record[first], start[first], ends], 1)[number[first] > 0]
 
 
 def _write(path: Path, peptides: Iterable[tuple[int, str]], shortest: int) -> int:

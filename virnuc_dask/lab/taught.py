@@ -35,9 +35,14 @@ class Prepared(NamedTuple):
     @classmethod
     def of(cls, folder: Path, fingerprint: str) -> Self:
         """All in one folder."""
-        names = ("fragments", "genes", "markers", "sequences")
-        tables = (folder / f"{name}.parquet" for name in names)
-        return cls(*tables, folder / "tests", fingerprint)
+        return cls(
+            fragments=folder / "fragments.parquet",
+            genes=folder / "genes.parquet",
+            markers=folder / "markers.parquet",
+            sequences=folder / "sequences.parquet",
+            tests=folder / "tests",
+            fingerprint=fingerprint,
+        )
 
 
 @dataclass(frozen=True, slots=True)
