@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from virnuc_dask.config import cores
 from virnuc_dask.errors import OutputExistsError
 from virnuc_dask.lab import (
     gene_classifier,
@@ -90,7 +90,7 @@ def train(recipe: Recipe, *, force: bool = False) -> Path:
     prepared = prepare(recipe, Path(recipe.work))
     source = _source(recipe, prepared)
     _draw_frames(source, recipe)
-    learn_words(source, recipe.threads or os.cpu_count() or 1)
+    learn_words(source, recipe.threads or cores())
     material = _material(source)
     part = material.fragments.part
     measured = source.kept / f"measured-{_digest(asdict(recipe.fit))}"
