@@ -109,14 +109,12 @@ def learn(drawn: Drawn, frames: ScoredFrames, records: Labelled, seed: int) -> C
         fold=records.fold[drawn.record],
         is_doubtful=never,
         is_prophage=never,
-        source=np.full(len(never), ""),
     )
     known_nt = {records.chunk_nt, *CalibrationSettings().lengths_nt}
     lengths_nt = tuple(nt for nt in sorted(known_nt) if nt >= records.chunk_nt)
     learnt = learn_reader(
         contigs_of(drawn, frames, records, seed),
         fragments,
-        fragments.fold,
         ~never,
         ContigSettings(),
         CalibrationSettings(lengths_nt=lengths_nt),
