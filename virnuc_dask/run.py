@@ -114,6 +114,7 @@ def run(
     settings = settings or Settings()
     settings = replace(settings, model=model or settings.model)
     names = given_inputs(inputs)
+    shown = ", ".join("standard input" if name == STDIN else name for name in names)
     info = read_info(find(settings.model))
     # Refused before the folder is touched.
     call_rule(settings, info, chunk_length(settings, info))
@@ -126,7 +127,7 @@ def run(
         with folder.held():
             folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
             with (
-                Journal.opened(folder.log, info.units) as journal,
+                Journal.opened(folder.log, info.units, shown) as journal,
                 _on_jobs(settings, folder, journal, client, hardware) as (
                     settings,
                     client,
@@ -136,8 +137,6 @@ def run(
                 earlier = read_plan(folder) if resume else None
                 settings = decided(settings, info, hardware, earlier)
                 context = _Context(names, settings, info, journal, hardware, console, client)
-                shown = ", ".join("standard input" if name == STDIN else name for name in names)
-                context.tell("run_started", inputs=shown, out=str(folder.path))
                 record = None if resume else context.record
                 plan = make_plan(names, folder, settings, info, record)
                 tally = execute(plan, context)
@@ -180,7 +179,7 @@ def predict(
     with (
         reached(settings.cluster, client) as client,
         folder.held(),
-        Journal.opened(folder.log, info.units) as journal,
+        Journal.opened(folder.log, info.units, f"features of {folder.path}") as journal,
     ):
         if read_plan(folder) != earlier:
             raise PlanChangedError(f"{folder.path}: another run took its place just now.")
@@ -190,7 +189,6 @@ def predict(
             context = _Context(
                 names, settings, info, journal, hardware, console, client, encoders=False
             )
-            context.tell("run_started", inputs=f"features of {folder.path}", out=str(folder.path))
             plan = plan_again(earlier, info)
             tally = execute(plan, context)
             return finish(plan, tally, context)
@@ -221,7 +219,7 @@ def execute(plan: Plan, context: _Context) -> Tally:
     """Compute every partition that is not done, here or on a cluster."""
     context.record(plan)
     tasks = [task for task in plan.tasks() if not task.is_done]
-    _tell_plan(plan, len(tasks), context)
+    _tell_plan(plan, tasks, context)
     tally = Tally()
     plan.folder.sweep()
     tidy_marks(plan.folder, {task.name for task in tasks})
@@ -257,7 +255,7 @@ def finish(plan: Plan, tally: Tally, context: _Context) -> Run:
     return Run(plan.folder.path, summary, tuple(tally.failures))
 
 
-def _tell_plan(plan: Plan, to_do: int, context: _Context) -> None:
+def _tell_plan(plan: Plan, to_do: Sequence[PartitionTask], context: _Context) -> None:
     """Log what is to be computed, and what the user should know about it."""
     decisions = plan.decisions
     context.tell(
@@ -265,7 +263,8 @@ def _tell_plan(plan: Plan, to_do: int, context: _Context) -> None:
         **asdict(plan.counts),
         chunk_length=decisions.piece_nt or decisions.chunk_length,
         partitions=len(plan.partitions),
-        partitions_done=len(plan.partitions) - to_do,
+        partitions_done=len(plan.partitions) - len(to_do),
+        chunks_done=plan.counts.chunks - sum(task.chunks for task in to_do),
     )
     context.warn(warnings_of(plan.counts, context.info, decisions.chunk_length))
     if to_do and context.encoders:
@@ -284,15 +283,21 @@ def _compute(
     settings = replace(context.settings, cluster=connection.settings)
     source = source_of(settings, context.info, context.hardware, encoders=context.encoders)
     mode = LifetimeSettings.of(settings)
-    total, units = plan.counts.chunks, context.info.units
+    total, journal = plan.counts.chunks, context.journal
     progress = ProgressBar(
-        context.console, total, total - sum(task.chunks for task in tasks), units
+        context.console,
+        total,
+        total - sum(task.chunks for task in tasks),
+        context.info.units,
+        tell=journal.write,
+        workers=lambda: journal.workers,
     )
     control = _computed_before(plan, tasks)
-    with executing(tasks, connection, source, mode, context.journal, control) as receipts, progress:
+    with executing(tasks, connection, source, mode, journal, control) as receipts, progress:
         for receipt in receipts:
             tally.add(receipt)
-            progress.advance(receipt.chunks, receipt.frames)
+            failed = sum(failure.chunks for failure in receipt.failures)
+            progress.advance(receipt.chunks + failed, receipt.frames)
             _tell_receipt(receipt, mode, context)
 
 
