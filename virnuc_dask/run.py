@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from distributed import Client
@@ -17,6 +18,7 @@ from virnuc_dask.cluster.connect import Connection, connect, reached, refuse_imp
 from virnuc_dask.cluster.hardware import Hardware, describe, hardware_of
 from virnuc_dask.cluster.job_scripts import with_workers
 from virnuc_dask.cluster.journal import Journal
+from virnuc_dask.cluster.performance import refuse_report, reporting
 from virnuc_dask.cluster.plugin import LifetimeSettings
 from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.submit import executing
@@ -59,6 +61,7 @@ class _Context:
     console: Console | None = None
     client: Client | None = None
     encoders: bool = True  # false: score what is stored
+    report: Path | None = None  # file for Dask's report
     start: float = field(default_factory=time.perf_counter)
 
     def tell(self, event: str, **details: Any) -> None:
@@ -86,6 +89,7 @@ def run(
     force: bool = False,
     console: Console | None = None,
     keep: Sequence[str | os.PathLike[str]] = (),
+    performance_report: str | os.PathLike[str] | None = None,
 ) -> Run:
     """Find the viral records of FASTA or FASTQ files.
 
@@ -105,6 +109,8 @@ def run(
         Where to draw a progress bar.
     keep
         Files that must not be replaced, besides the inputs and the model set: what else was read.
+    performance_report
+        Where to write Dask's report on its workers: a page, whose name ends in ``.html``.
 
     Raises
     ------
@@ -121,6 +127,9 @@ def run(
     if client is None:
         refuse_impossible(settings.cluster)
     folder = RunFolder(given_output(out))
+    report = None if performance_report is None else given_output(performance_report)
+    if report is not None:
+        refuse_report(report, settings.cluster, folder.path)
     with reached(settings.cluster, client) as client:
         hardware = hardware_of(settings.cluster, client)
         decided(settings, info, hardware)
@@ -136,7 +145,9 @@ def run(
             ):
                 earlier = read_plan(folder) if resume else None
                 settings = decided(settings, info, hardware, earlier)
-                context = _Context(names, settings, info, journal, hardware, console, client)
+                context = _Context(
+                    names, settings, info, journal, hardware, console, client, report=report
+                )
                 record = None if resume else context.record
                 plan = make_plan(names, folder, settings, info, record)
                 tally = execute(plan, context)
@@ -226,7 +237,10 @@ def execute(plan: Plan, context: _Context) -> Tally:
     if tasks:
         folder, settings = find(context.settings.model), context.settings
         weights = encoder_bytes(folder, context.info, settings.precision)
-        with connect(settings.cluster, weights, context.client, len(tasks)) as connection:
+        with (
+            connect(settings.cluster, weights, context.client, len(tasks)) as connection,
+            reporting(connection.client, context.report, context.journal),
+        ):
             _compute(plan, tasks, connection, context, tally)
     tally.require_all(tasks)
     failed = tally.failed_partitions
