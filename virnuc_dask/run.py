@@ -307,7 +307,11 @@ def _compute(
         workers=lambda: journal.workers,
     )
     control = _computed_before(plan, tasks)
-    with executing(tasks, connection, source, mode, journal, control) as receipts, progress:
+    with (
+        executing(tasks, connection, source, mode, journal, control) as receipts,
+        progress,
+        journal.telling_end(),
+    ):
         for receipt in receipts:
             tally.add(receipt)
             failed = sum(failure.chunks for failure in receipt.failures)

@@ -83,6 +83,7 @@ class Journal:
         self.loads: dict[tuple[str, int], dict[str, Any]] = {}
         self.released = 0  # model sets given back, all workers together
         self.refused: dict[str, VirnucError] = {}  # workers that can compute nothing, by address
+        self._is_ended = False
         self.workers = 1  # that can compute, when they were last looked at
 
     @classmethod
@@ -101,11 +102,8 @@ class Journal:
             journal = cls(stream, units)
             if inputs is not None:
                 journal._begin(inputs, path.parent)
-            try:
+            with journal.telling_end():
                 yield journal
-            except (Exception, KeyboardInterrupt, SystemExit) as error:
-                journal._end(error)
-                raise
 
     def write(self, event: dict[str, Any]) -> None:
         """Take one event in: a dict with a key ``event``."""
@@ -122,13 +120,26 @@ class Journal:
         process = {"host": socket.gethostname(), "pid": os.getpid()}
         self.write({"event": "run_started", "inputs": inputs, "out": str(out), **process})
 
-    def _end(self, error: BaseException) -> None:
-        """Write down that a run came to a bad end."""
-        if isinstance(error, Exception):
+    @contextmanager
+    def telling_end(self) -> Iterator[None]:
+        """Write down, once, that what is done inside came to a bad end.
+
+        Around the innermost step too: a second Ctrl-C can end the process before all is closed.
+        """
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            self._end({"event": "run_interrupted"})
+            raise
+        except Exception as error:
             name = "" if isinstance(error, VirnucError) else f"{type(error).__name__}: "
-            self.write({"event": "run_failed", "reason": f"{name}{error}"})
-        else:
-            self.write({"event": "run_interrupted"})
+            self._end({"event": "run_failed", "reason": f"{name}{error}"})
+            raise
+
+    def _end(self, event: dict[str, Any]) -> None:
+        if not self._is_ended:
+            self._is_ended = True
+            self.write(event)
 
     def _append(self, line: bytes) -> None:
         size = self._stream.seek(0, os.SEEK_END)

@@ -50,11 +50,15 @@ class Pace:
         return max(0, self._left) / chunks_per_s if chunks_per_s else None
 
 
-def rest_of_line(frames_per_s: float, workers: int, left_s: float | None, units: Units) -> str:
-    """Rate, workers and end, for people."""
-    end = "end not known yet" if left_s is None else f"about {duration(left_s)} to go"
+def rate_text(frames_per_s: float, workers: int, units: Units) -> str:
+    """How fast a run is, and by how many workers, for people."""
     at_work = f"{workers:,} worker" + ("" if workers == 1 else "s")
-    return f"{frames_per_s:,.0f} {units.scored}/s, {at_work}, {end}"
+    return f"{frames_per_s:,.0f} {units.scored}/s, {at_work}"
+
+
+def end_text(left_s: float | None) -> str:
+    """When a run will end, for people."""
+    return "end not known yet" if left_s is None else f"about {duration(left_s)} to go"
 
 
 def duration(seconds: float) -> str:
@@ -134,7 +138,7 @@ class ProgressBar:
         now, workers = self._clock(), self._workers()
         _, frames_per_s = self._pace.rates(now)
         left_s = self._pace.left_s(now)
-        rest = rest_of_line(frames_per_s, workers, left_s, self._units)
+        rest = f"{rate_text(frames_per_s, workers, self._units)}, {end_text(left_s)}"
         self._bar.update(self._task, completed=self._done, rest=rest)
         if now - self._told_at < EVERY_S:
             return
