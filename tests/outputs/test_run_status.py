@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from virnuc_dask.cluster.journal import Journal
+from virnuc_dask.cluster.journal import Journal, this_place
 from virnuc_dask.outputs.run_status import RunStatus
 from virnuc_dask.tables.folder import RunFolder
 
 START = 1_800_000_000.0
-HERE = {"host": socket.gethostname(), "pid": os.getpid()}
+HERE = {**this_place(), "pid": os.getpid()}
 THERE = {"host": "node7", "pid": 1}
 NOW = datetime.now(UTC).timestamp()
 
@@ -115,6 +114,11 @@ def test_a_process_of_this_machine_is_looked_at(status, dead_pid):
     assert status(*begun(NOW, **HERE), now=NOW + 90_000)["state"] == "running"
     assert status(*begun(NOW, **(HERE | {"pid": dead_pid})))["state"] == "died"
     assert status(*begun(START - 9e8, **HERE))["state"] == "died"
+
+
+def test_a_container_on_this_machine_is_another_place(status, dead_pid):
+    process = HERE | {"processes": "pid:[1]", "pid": dead_pid}
+    assert status(*begun(NOW, **process))["state"] == "running"
 
 
 def test_of_another_machine_only_silence_is_known(status):

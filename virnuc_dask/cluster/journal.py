@@ -117,8 +117,8 @@ class Journal:
 
     def _begin(self, inputs: str, out: Path) -> None:
         """Write down what is run, and by which process: readers of the log look if it lives."""
-        process = {"host": socket.gethostname(), "pid": os.getpid()}
-        self.write({"event": "run_started", "inputs": inputs, "out": str(out), **process})
+        event = {"event": "run_started", "inputs": inputs, "out": str(out)}
+        self.write({**event, **this_place(), "pid": os.getpid()})
 
     @contextmanager
     def telling_end(self) -> Iterator[None]:
@@ -187,6 +187,14 @@ def line_of(event: Mapping[str, Any], units: Units = _FRAMES) -> str:
         return _LINES[event["event"]].format(**units._asdict(), **shown)
     except KeyError:
         return json.dumps(event)
+
+
+def this_place() -> dict[str, str]:
+    """Where the number of a process means the same: a machine, and in it a container."""
+    processes = ""
+    with suppress(OSError):
+        processes = str(Path("/proc/self/ns/pid").readlink())
+    return {"host": socket.gethostname(), "processes": processes}
 
 
 def _level(kind: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from virnuc_dask.cluster.connect import worker_bytes
-from virnuc_dask.cluster.machine import Machine
+from virnuc_dask.cluster.machine import Gpu, Machine
 from virnuc_dask.encoders.processor import PLAIN
 
 # Works; works, but with less than there could be; does not do what was asked for.
@@ -72,12 +72,9 @@ def check_processor(machine: Machine, where: str) -> Finding:
     """Whether the encoders' kernels have their instructions."""
     can = machine.processor
     bf16 = "multiplies bf16" if can.multiplies_bf16 else "no bf16"
-    return graded(
-        "processor",
-        where,
-        f"{machine.cpu}, {machine.cores} cores, {can.instructions}, {bf16}",
-        (can.instructions == PLAIN, YELLOW, "Encoders are slow without AVX2; `mini` is not."),
-    )
+    text = f"{machine.cpu}, {machine.cores} cores, {can.instructions}, {bf16}"
+    step = "Encoders are slow without AVX2; `mini` is not."
+    return graded("processor", where, text, (can.instructions == PLAIN, YELLOW, step))
 
 
 def check_gpus(machine: Machine, need: Need, where: str) -> Iterator[Finding]:
@@ -90,88 +87,67 @@ def check_gpus(machine: Machine, need: Need, where: str) -> Iterator[Finding]:
     if need.device == "cpu":
         yield Finding(GREEN, "GPUs", where, f"{names}, not to be used")
         return
-    known, built = machine.driver_cuda or "0.0", machine.torch_cuda or "0.0"
-    extra = f"virnuc-dask[gpu-cu{_numbers(built)[0]}]"
-    newer = f"torch's CUDA {built} is newer than the driver, which knows {known}"
-    no_dask_cuda = need.by_dask_cuda and not machine.versions.get("dask-cuda")
-    yield graded(
-        "GPUs",
-        where,
-        f"{names}, driver {machine.driver} for CUDA {known}, torch for CUDA {machine.torch_cuda}",
-        (not machine.torch_cuda, RED, f"This torch is for CPUs: install CUDA's{_OR_CPU}"),
-        (
-            _numbers(built)[0] > _numbers(known)[0],
-            RED,
-            f"{newer}: install a newer driver, or torch for CUDA {_numbers(known)[0]}{_OR_CPU}",
-        ),
-        (no_dask_cuda, RED, f"dask-cuda is missing: install {extra}{_OR_CPU}"),
-        (_numbers(built) > _numbers(known), YELLOW, f"{newer}: a newer driver would be safer."),
-    )
-    yield _check_gpu_memory(machine, need, where)
-
-
-def _check_gpu_memory(machine: Machine, need: Need, where: str) -> Finding:
-    free = min(gpu.free_bytes for gpu in machine.gpus)
+    torch = f"torch for CUDA {machine.torch_cuda}" if machine.torch_cuda else "torch for CPUs"
+    text = f"{names}, driver {machine.driver} for CUDA {machine.driver_cuda}, {torch}"
+    yield graded("GPUs", where, text, *_together(machine, need))
+    free, total = (min(sizes) for sizes in zip(*map(_memory, machine.gpus), strict=True))
     weights, largest = sum(need.encoder_bytes), max(need.encoder_bytes)
-    step = (
-        f"{need.modelset} does not fit: end what else is there, or take another GPU or model set."
-    )
-    return graded(
-        "GPU memory",
-        where,
-        f"{_gb(free)} of {_gb(min(gpu.total_bytes for gpu in machine.gpus))} free, encoders take "
-        f"{_gb(weights)}",
-        (largest > free, RED, step),
-        (weights > free, YELLOW, "The encoders take turns, which costs time. Who else is there?"),
-    )
+    text = f"{_gb(free)} of {_gb(total)} free, encoders take {_gb(weights)}"
+    small = f"{need.modelset} does not fit: end what else is there; or another GPU, another set."
+    turns = "The encoders take turns, which costs time. Who else is there?"
+    rules = (largest > free, RED, small), (weights > free, YELLOW, turns)
+    yield graded("GPU memory", where, text, *rules)
+
+
+def _together(machine: Machine, need: Need) -> Iterator[Rule]:
+    """Rules for driver, torch and dask-cuda."""
+    yield not machine.torch_cuda, RED, f"This torch is for CPUs: install CUDA's{_OR_CPU}"
+    known, built = _numbers(machine.driver_cuda), _numbers(machine.torch_cuda)
+    newer = f"torch's CUDA {machine.torch_cuda} is newer than the driver, which knows "
+    newer += f"{machine.driver_cuda}: "
+    mend = f"install a newer driver, or torch for CUDA {known[0]}{_OR_CPU}"
+    yield built[0] > known[0], RED, newer + mend
+    lacks = need.by_dask_cuda and not machine.versions.get("dask-cuda")
+    extra = f"virnuc-dask[gpu-cu{built[0]}]"
+    yield lacks, RED, f"dask-cuda is missing: install {extra}{_OR_CPU}"
+    yield built > known, YELLOW, f"{newer}a newer driver would be safer."
 
 
 def check_memory(machine: Machine, need: Need, where: str, workers: int) -> Finding:
     """Whether a worker fits, and as many as there could be."""
-    limit, one = machine.memory_bytes, worker_bytes(sum(need.encoder_bytes))
+    limit, free = machine.memory_bytes, machine.free_bytes
+    one = worker_bytes(sum(need.encoder_bytes))
+    text = f"{_gb(limit)} may be used, {_gb(free)} free; a worker takes {_gb(one)}"
+    small = f"Too little for {need.modelset}: ask for more, or take another set."
     fewer = f"{limit // one} workers fit, for {workers} cores: more memory, more of them compute."
-    return graded(
-        "memory",
-        where,
-        f"{_gb(limit)} may be used, {_gb(machine.free_bytes)} free; a worker takes {_gb(one)}",
-        (one > limit, RED, f"Too little for {need.modelset}: ask for more, or take another set."),
-        (one > machine.free_bytes, YELLOW, "Others use it now: end them, or wait."),
+    rules: tuple[Rule, ...] = (
+        (one > limit, RED, small),
+        (one > free, YELLOW, "Others use it now: end them, or wait."),
         (limit // one < workers and not machine.gpus, YELLOW, fewer),
     )
+    return graded("memory", where, text, *rules)
 
 
 def check_open_files(machine: Machine, where: str) -> Finding:
     """Whether a process may have enough connections and files open."""
     limit, step = machine.open_files, "Raise it before a run and on its workers: ulimit -n 65536."
-    return graded(
-        "open files",
-        where,
-        f"at most {limit:,} a process",
-        (limit < _FEWEST_FILES, RED, step),
-        (limit < _ENOUGH_FILES, YELLOW, step),
-    )
+    rules = (limit < _FEWEST_FILES, RED, step), (limit < _ENOUGH_FILES, YELLOW, step)
+    return graded("open files", where, f"at most {limit:,} a process", *rules)
 
 
 def check_disk(disk: Disk, topic: str) -> Finding:
     """Whether a folder's file system has room, and takes data as fast as a run makes them."""
-    speed = disk.write_bytes_s
-    return graded(
-        topic,
-        HERE,
-        f"{disk.folder}: {disk.kind}, {_gb(disk.free_bytes)} free"
-        + ("" if speed is None else f", writes {speed / 1e6:,.0f} MB/s"),
-        (disk.free_bytes < _LEAST_DISK, RED, "It is full: make room, or choose another disk."),
-        (
-            disk.free_bytes < _ENOUGH_DISK,
-            YELLOW,
-            "Features of large encoders take 13 GB a million frames; --no-features keeps none.",
-        ),
-        (
-            speed is not None and speed < _SLOW_DISK,
-            YELLOW,
-            "It is slow: choose a local or a parallel file system, or --no-features.",
-        ),
+    free, speed = disk.free_bytes, disk.write_bytes_s
+    writes = "" if speed is None else f", writes {speed / 1e6:,.0f} MB/s"
+    text = f"{disk.folder}: {disk.kind}, {_gb(free)} free{writes}"
+    features = "Features of large encoders take 13 GB a million frames; --no-features keeps none."
+    slow = "It is slow: choose a local or a parallel file system, or --no-features."
+    rules: tuple[Rule, ...] = (
+        (free < _LEAST_DISK, RED, "It is full: make room, or choose another disk."),
+        (free < _ENOUGH_DISK, YELLOW, features),
+        (speed is not None and speed < _SLOW_DISK, YELLOW, slow),
     )
+    return graded(topic, HERE, text, *rules)
 
 
 def check_version(found: object, here: str, where: str) -> Finding:
@@ -214,5 +190,9 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:,.1f} GB"
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
+def _memory(gpu: Gpu) -> tuple[int, int]:
+    return gpu.free_bytes, gpu.total_bytes
+
+
+def _numbers(version: str | None) -> tuple[int, ...]:
+    return tuple(map(int, (version or "0").split(".")))

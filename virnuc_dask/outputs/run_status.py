@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from virnuc_dask.cluster.journal import this_place
 from virnuc_dask.cluster.progress import EVERY_S, Pace
 from virnuc_dask.errors import BadTableError
 from virnuc_dask.modelsets.manifest import UNITS_OF_GENES, Units
@@ -21,7 +21,7 @@ from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_run_json
 
 _LAST_EVENTS = 5
-_SILENT_S = 5 * EVERY_S  # after which a run that this machine cannot look at may be dead
+_SILENT_S = 5 * EVERY_S  # after which a run whose process cannot be looked at may be dead
 _ENDS = {"run_done": "finished", "run_failed": "failed", "run_interrupted": "interrupted"}
 _PHASES = {  # what a run does after an event
     "run_started": "planning",
@@ -140,7 +140,7 @@ class RunStatus:
         began = self._last.get("run_started")
         if began is None:
             return "finished" if finished else "unknown"
-        if began.get("host") == socket.gethostname():
+        if this_place().items() <= began.items():
             return "running" if _lives(began) else "died"
         return "running" if now - self._updated < _SILENT_S else "silent"
 
