@@ -37,6 +37,7 @@ def test_the_report_may_lie_in_the_run_folder_needs_no_network_and_can_be_made_a
         page = file.read_text()
         assert "<title>Dask Performance Report</title>" in page
         assert "Task Stream" in page
+        assert "def execute(" in page  # the code that called for it
         assert not FETCHED.search(page)
     assert str(file) in events(out, "note")[-1]["message"]
 

@@ -18,6 +18,7 @@ from virnuc_dask.tables.paths import writing
 
 _TITLE = b"<title>Dask Performance Report</title>"
 _ICON = re.compile(r'<link rel="shortcut icon"[^>]*>')  # the one thing that is fetched
+_TO_CALLER = 4  # frames to the code that the report shows: what uses `reporting`
 _HEAD = 1 << 16  # bytes in which the title stands
 
 
@@ -63,7 +64,7 @@ def reporting(client: Client | None, file: Path | None, journal: Journal) -> Ite
         return
     with TemporaryDirectory() as place, client.as_current():
         made = Path(place) / "report.html"
-        report = performance_report(str(made), mode="inline")
+        report = performance_report(str(made), _TO_CALLER, mode="inline")
         report.__enter__()
         try:
             yield

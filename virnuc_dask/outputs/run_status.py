@@ -45,6 +45,7 @@ class RunStatus:
             raise BadTableError(f"{folder.path}: no run here; name the folder given to `run -o`.")
         self._folder = folder
         self._read_bytes = 0
+        self._run_json: tuple[int, Units, Mapping[str, Any] | None] = (0, Units(), None)
         self._begin()
 
     def _begin(self) -> None:
@@ -145,13 +146,16 @@ class RunStatus:
         return "running" if now - self._updated < _SILENT_S else "silent"
 
     def _recorded(self) -> tuple[Units, Mapping[str, Any] | None]:
-        """What ``run.json`` adds: what was read, and what came out."""
+        """What ``run.json`` adds: what was read, and what came out. It can be large: read once."""
         try:
-            content = read_run_json(self._folder)
-            units = UNITS_OF_GENES if "reading" in content["modelset"] else Units()
-            return units, content["summary"]
+            changed = self._folder.run_json.stat().st_mtime_ns
+            if changed != self._run_json[0]:
+                content = read_run_json(self._folder)
+                units = UNITS_OF_GENES if "reading" in content["modelset"] else Units()
+                self._run_json = changed, units, content["summary"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return Units(), None
+        return self._run_json[1:]
 
 
 def _lives(began: Mapping[str, Any]) -> bool:
