@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from virnuc_dask.lab.speed.machine import describe, versions
+from virnuc_dask.cluster.machine import versions
+from virnuc_dask.lab.speed.machine import describe
 from virnuc_dask.lab.speed.metagenome import as_fasta, draw_metagenome, on_either_strand, reads
 from virnuc_dask.sequences.records import Record, read_records
 

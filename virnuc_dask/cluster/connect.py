@@ -181,6 +181,12 @@ def refuse_impossible(settings: ClusterSettings) -> None:
     refuse_missing_files(settings)
 
 
+def names_running(settings: ClusterSettings) -> bool:
+    """Whether the settings name a cluster that is running already."""
+    address = settings.scheduler or dask.config.get("scheduler-address", None)
+    return settings.kind == "auto" and bool(address or settings.scheduler_file)
+
+
 def device_of(settings: ClusterSettings) -> str:
     """``cpu`` or ``cuda``: what computes where this machine does, as far as its driver can tell.
 
@@ -209,11 +215,15 @@ def local_workers(
         Of both encoders, in the precision that they compute in.
     """
     most = cores()
-    worker_bytes = _WORKER_BYTES + _WEIGHT_COPIES * weight_bytes
-    fit = max(1, min(most, int(memory_bytes() // worker_bytes), partitions or most))
+    fit = max(1, min(most, int(memory_bytes() // worker_bytes(weight_bytes)), partitions or most))
     used = {workers: workers * (most // workers) / most for workers in range(1, fit + 1)}
     workers = settings.workers or max(w for w, share in used.items() if share >= _CORES_USED)
     return workers, settings.threads or max(1, most // workers)
+
+
+def worker_bytes(weight_bytes: int) -> int:
+    """Memory that a worker takes on a CPU."""
+    return int(_WORKER_BYTES + _WEIGHT_COPIES * weight_bytes)
 
 
 def memory_bytes() -> int:
