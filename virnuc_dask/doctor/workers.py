@@ -44,7 +44,9 @@ def connected(cluster: ClusterSettings, folder: Path, tell: Tell) -> Iterator[Co
             yield connection
         return
     with (
-        tempfile.TemporaryDirectory(prefix=".virnuc-doctor-", dir=folder) as logs,
+        tempfile.TemporaryDirectory(
+            prefix=".virnuc-doctor-", dir=folder, ignore_cleanup_errors=True
+        ) as logs,
         submitted(with_workers(cluster), Path(logs), tell) as client,
         connect(cluster, 0, client) as connection,
     ):
