@@ -163,7 +163,7 @@ def _count_known(source: Source, folds: int) -> None:
     parts: tuple[int | None, ...] = (*range(folds), TEST, None)
     taught = {part: texts.may_teach(part) for part in parts}
     found: dict[int | None, Arrays] = {part: {} for part in parts}
-    together = texts.fold.astype(np.int64) * 256 + texts.similar_to
+    together = texts.fold.astype(np.int64) * 65536 + texts.similar_to
     cells = [np.flatnonzero(is_counted & (together == c)) for c in np.unique(together)]
     for name, pattern, step, column in (
         ("known", KNOWN_PEPTIDE, 1, texts.peptide),
