@@ -27,7 +27,7 @@ from virnuc_dask.sequences.records import Record, read_records
 log = logging.getLogger(__name__)
 
 VIRUS, TRANSCRIPT, OTHER = "virus", "transcript", "other"
-TEST_BIT = 5  # of `similar_to`; a lower one is a fold's
+TEST_BIT = 15  # of `similar_to`; a lower one is a fold's
 
 _NAME = re.compile(r"(?P<source>GeneID:|gi\|)(?P<number>\d+)(?:\|\w+\|(?P<accession>[^|]+))?")
 # Contigs of one draft genome share the first letters and the version of their accessions.
@@ -44,7 +44,7 @@ _SCHEMA = pa.schema(
         ("peptide", pa.large_string()),
         ("kind", pa.string()),
         ("group", pa.string()),
-        ("similar_to", pa.uint8()),
+        ("similar_to", pa.uint16()),
     ]
 )
 
@@ -87,11 +87,11 @@ def marker_table(
     ``viral`` has the peptides of each bit's viruses: a fold's number, or `TEST_BIT`.
     """
     words = words_of([marker.peptide for marker in markers], _WORD)
-    similar = np.zeros(len(markers), np.uint8)
+    similar = np.zeros(len(markers), np.uint16)
     for bit, peptides in viral:
         known = np.isin(words.number, words_of(peptides, _WORD).number)
         shared = np.bincount(words.text[known], minlength=len(markers))
-        similar |= (shared >= settings.similar_words).astype(np.uint8) << np.uint8(bit)
+        similar |= (shared >= settings.similar_words).astype(np.uint16) << np.uint16(bit)
     columns = zip(*map(astuple, markers), strict=True) if markers else [[]] * len(fields(Marker))
     return pa.table([*map(list, columns), similar], schema=_SCHEMA)
 

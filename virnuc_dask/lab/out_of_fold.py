@@ -132,7 +132,7 @@ def _count_known(source: Source) -> None:
     viral, is_counted = np.isin(texts.kind, VIRAL_KINDS), texts.is_sure & (texts.kind != NOISE)
     taught = {part: texts.may_teach(part) for part in source.parts}
     found: dict[Part, Arrays] = {part: {} for part in source.parts}
-    together = texts.fold.astype(np.int64) * 256 + texts.similar_to
+    together = texts.fold.astype(np.int64) * 65536 + texts.similar_to
     cells = [np.flatnonzero(is_counted & (together == c)) for c in np.unique(together)]
     for name, pattern, step, column in (
         ("known", KNOWN_PEPTIDE, 1, texts.peptide),

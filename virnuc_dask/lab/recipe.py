@@ -138,8 +138,8 @@ class SplitSettings(Section):
     """How groups are held out."""
 
     test: float = setting(0.2, "Of the groups.", gt=0, lt=1)
-    # A marker's similarities are kept in the bits of a byte, one of them the test's.
-    folds: int = setting(5, "That the rest is in.", ge=2, le=5)
+    # A marker's similarities are kept in 16 bits, one of them the test's.
+    folds: int = setting(10, "That the rest is in.", ge=2, le=15)
     genomes: int = setting(3, "A group of so many gives one to the test of new species.", ge=2)
     shared: _Share = setting(0.5, "If less of its 21-mers are in any other of the group.")
 

@@ -105,7 +105,7 @@ class Texts:
     group: NDArray[np.int64]
     fold: NDArray[np.int8]
     is_sure: Flags
-    similar_to: NDArray[np.uint8]
+    similar_to: NDArray[np.uint16]
 
     @classmethod
     def read(cls, prepared: Prepared) -> Self:
@@ -114,7 +114,7 @@ class Texts:
         table = pq.read_table(prepared.genes, columns=["fragment", "dna", "peptide", "doubtful"])
         of = table["fragment"].to_numpy()
         more = pq.read_table(prepared.markers)
-        nothing = np.zeros(len(of), np.uint8)
+        nothing = np.zeros(len(of), np.uint16)
         viral, many = fragments.is_virus[of], len(more)
         kind = np.array([_MARKERS[name] for name in more["kind"].to_pylist()], np.str_)
         group = _groups(more["group"], kind) + fragments.group.max(initial=0) + 1
@@ -138,7 +138,7 @@ class Texts:
         if held_out is None:
             return self.is_sure
         bits = 1 << TEST_BIT | (1 << held_out if held_out >= 0 else 0)
-        resembles = (self.similar_to & np.uint8(bits)) > 0
+        resembles = (self.similar_to & np.uint16(bits)) > 0
         taught: Flags = self.is_sure & (self.fold >= 0) & (self.fold != held_out) & ~resembles
         return taught
 
