@@ -195,6 +195,18 @@ def test_reading_in_pieces_refuses_what_reading_whole_refuses(path, features):
         list(read_pieces(path, "mine"))
 
 
+def test_no_more_than_a_row_group_is_read_at_a_time(tmp_path):
+    path, schema = tmp_path / "table.parquet", pa.schema([("value", pa.float64())])
+    rng = np.random.default_rng(4)
+    with table_writer(path, schema, lambda: "mine") as writer:
+        for _ in range(30):
+            writer.write(pa.table([rng.random(parquet.ROWS)], schema=schema))
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in read_pieces(path, "mine")]
+    assert len(held) == 30
+    assert max(held) < 5 * 8 * parquet.ROWS, "of 30 times as much"
+
+
 def test_small_pieces_become_one_row_group(path, features, monkeypatch):
     monkeypatch.setattr(parquet, "ROWS", 25)
     with table_writer(path, features.schema, lambda: "mine") as writer:
