@@ -101,7 +101,8 @@ class RunPage:
         self._head.text = str(PARTS.head(state, max(0, len(runs) - 1), now))
         self._charts[0].update(f"{about.scored} a second", state.frames, until_s)
         self._charts[1].update(f"{about.parts} a second", state.chunks, until_s)
-        shown = list(self._scheduler.workers.values())[:_ROWS]
+        workers = self._scheduler.workers.values()
+        shown = sorted(workers, key=lambda worker: str(worker.name))[:_ROWS]
         gpus = any(state.told(str(worker.name)).on_gpu for worker in shown)
         self._workers.text = str(PARTS.workers(state, shown, gpus, now))
         self._events.text = str(PARTS.events(state))
