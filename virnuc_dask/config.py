@@ -222,10 +222,7 @@ class _PlainLoader(yaml.SafeLoader):
 def read_preset(file: Path, key: str = NAMESPACE) -> Mapping[str, Any]:
     """The settings under ``key``, the only key of a YAML file.
 
-    Raises
-    ------
-    BadInputError, BadSettingError
-        If the file cannot be read, or holds something else.
+    `BadInputError` if the file cannot be read, `BadSettingError` if it holds something else.
     """
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _PlainLoader) or {}
@@ -239,7 +236,6 @@ def read_preset(file: Path, key: str = NAMESPACE) -> Mapping[str, Any]:
 
 
 def _section(values: Any, where: str = NAMESPACE) -> Mapping[str, Any]:
-    """The settings of a layer; none is an empty one."""
     if values is not None and not isinstance(values, Mapping):
         raise BadSettingError(f"{where} must hold settings, not {values!r}.")
     return values or {}

@@ -9,13 +9,7 @@ from virnuc_dask.errors import NoClusterError
 
 
 def refuse_foreign_host(host: str) -> None:
-    """Find out early whether a cluster can listen on ``host``.
-
-    Raises
-    ------
-    NoClusterError
-        If it is no address of this machine.
-    """
+    """`NoClusterError` if ``host`` is no address of this machine."""
     with socket.socket() as probe:
         try:
             probe.bind((host, 0))

@@ -40,17 +40,9 @@ _LAST_LINES = 5  # of a job's log that are shown
 def submitted(settings: ClusterSettings, logs: Path, tell: Tell) -> Iterator[Client]:
     """A client of a cluster of jobs, once the first worker has come; the jobs end with the block.
 
-    Parameters
-    ----------
-    logs
-        Folder for the jobs' logs and the workers' certificates, on a disk that all machines see.
-    tell
-        Is given lines for people.
-
-    Raises
-    ------
-    NoClusterError
-        If jobs cannot be submitted, end before they are of use, or none starts in time.
+    ``logs`` is the folder of the jobs' logs and the workers' certificates, on a disk that all
+    machines see; ``tell`` is given lines for people. `NoClusterError` if jobs cannot be submitted,
+    end before they are of use, or none starts in time.
     """
     # Only `_Keeper` ends jobs: a lost worker can come back, by its nanny or by the batch system.
     stay = {"distributed.deploy.lost-worker-timeout": "1 day"}
@@ -120,7 +112,6 @@ class _Keeper:
         self._thread.start()
 
     def wait(self, client: Client) -> None:
-        """Wait for the first worker."""
         patience_s = self._settings.patience_s
         while not answer(client, client.nthreads):
             if self._failures >= _FAILURES:
@@ -247,7 +238,6 @@ class _Keeper:
 
 @contextmanager
 def _submitting() -> Iterator[None]:
-    """Say in one line why jobs cannot be submitted."""
     try:
         yield
     except _REFUSALS as error:

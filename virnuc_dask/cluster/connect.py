@@ -94,25 +94,16 @@ class Connection:
 def reached(settings: ClusterSettings, client: Client | None = None) -> Iterator[Client | None]:
     """A client of the cluster that is running already, if one is to be used; starts nothing.
 
-    Parameters
-    ----------
-    settings
-        With ``kind="auto"`` a running cluster named by ``scheduler``, ``scheduler_file`` or
-        ``DASK_SCHEDULER_ADDRESS`` is used.
-    client
-        A client to use as it is.
-
-    Raises
-    ------
-    NoClusterError
-        If there is no such cluster.
+    ``client`` is used as it is. With ``kind="auto"`` a running cluster named by ``scheduler``,
+    ``scheduler_file`` or ``DASK_SCHEDULER_ADDRESS`` is used; `NoClusterError` if it is not there.
     """
-    kind, settings, _ = (GIVEN, settings, "") if client is not None else _decide(settings)
-    if client is not None or kind != GIVEN:
-        yield client
-        return
-    with connect_given(settings) as own:
-        yield own
+    if client is None:
+        kind, settings, _ = _decide(settings)
+        if kind == GIVEN:
+            with connect_given(settings) as own:
+                yield own
+            return
+    yield client
 
 
 @contextmanager
@@ -124,24 +115,11 @@ def connect(
 ) -> Iterator[Connection]:
     """Use a cluster, or start one and close it afterwards.
 
-    A cluster that this did not start is left running.
-
-    Parameters
-    ----------
-    settings
-        As `reached` takes them; without a running cluster the GPUs are used, else the CPU.
-    weight_bytes
-        Of both encoders, in the precision that they compute in: how many workers fit into memory.
-    client
-        A client to use as it is.
-    partitions
-        Where given, no more workers are started than there are partitions to compute, unless
-        ``settings`` say how many.
-
-    Raises
-    ------
-    NoClusterError
-        If there is no such cluster, or no worker of one started here within ``worker_timeout_s``.
+    As `reached`; without a running cluster the GPUs are used, else the CPU. ``weight_bytes`` of
+    both encoders, in the precision that they compute in, say how many workers fit into memory; no
+    more are started than there are ``partitions``, unless ``settings`` say how many.
+    `NoClusterError` if there is no such cluster, or no worker of one started here within
+    ``worker_timeout_s``.
     """
     with reached(settings, client) as running:
         if running is not None:
@@ -161,12 +139,8 @@ def connect(
 def refuse_impossible(settings: ClusterSettings) -> None:
     """Find out early, and without starting anything, what `connect` would refuse.
 
-    Raises
-    ------
-    NoClusterError
-        If the settings contradict each other, or ask for GPUs, an address or a file not there.
-    UsageError
-        If the workers could not write their temporary files, or would run the caller's script.
+    `NoClusterError` if the settings contradict each other, or ask for GPUs, an address or a file
+    that is not there; `UsageError` if the workers could not write their temporary files.
     """
     kind, settings, _ = _decide(settings)
     if settings.batch_system:
@@ -207,12 +181,8 @@ def local_workers(
     """Workers and torch threads of each on this machine: a worker a core where memory allows.
 
     Elsewhere as many workers as fit and still leave few cores over. A worker costs seconds of a
-    core before it computes anything: there are no more than ``partitions``.
-
-    Parameters
-    ----------
-    weight_bytes
-        Of both encoders, in the precision that they compute in.
+    core before it computes anything: there are no more than ``partitions``. ``weight_bytes`` are
+    those of both encoders, in the precision that they compute in.
     """
     most = cores()
     fit = max(1, min(most, int(memory_bytes() // worker_bytes(weight_bytes)), partitions or most))

@@ -21,10 +21,7 @@ _FILE_S, _PAUSE_S = 2.0, 0.1
 def connect_given(settings: ClusterSettings) -> Client:
     """A client of the cluster that ``scheduler`` or ``scheduler_file`` names.
 
-    Raises
-    ------
-    NoClusterError
-        If a file is missing or cut short, or no scheduler answers.
+    `NoClusterError` if a file is missing or cut short, or no scheduler answers.
     """
     refuse_missing_files(settings)
     address = settings.scheduler
@@ -45,10 +42,7 @@ def connect_given(settings: ClusterSettings) -> Client:
 def address_in(file: Path) -> str:
     """The address of the scheduler that wrote ``file``.
 
-    Raises
-    ------
-    NoClusterError
-        If there is none in it within two seconds.
+    `NoClusterError` if there is none in it within two seconds.
     """
     deadline = time.monotonic() + _FILE_S
     while True:
@@ -64,13 +58,7 @@ def address_in(file: Path) -> str:
 
 
 def refuse_missing_files(settings: ClusterSettings) -> None:
-    """Find out early whether the scheduler file and the certificates are there.
-
-    Raises
-    ------
-    NoClusterError
-        If one is missing, or the scheduler file names no scheduler.
-    """
+    """`NoClusterError` if the scheduler file or a certificate is not there."""
     file = settings.scheduler_file
     if file is not None and not Path(file).is_file():
         raise NoClusterError(f"{file}: no such scheduler file; is the scheduler running?")
@@ -82,7 +70,6 @@ def refuse_missing_files(settings: ClusterSettings) -> None:
 
 
 def _origin(settings: ClusterSettings) -> str:
-    """Where the address of the scheduler comes from."""
     if settings.scheduler_file is not None:
         return str(settings.scheduler_file)
     if settings.scheduler != dask.config.get("scheduler-address", None):
@@ -93,7 +80,7 @@ def _origin(settings: ClusterSettings) -> str:
 
 
 def _certificates(settings: ClusterSettings) -> Security | None:
-    """The certificates that were named; None leaves it to Dask's own configuration."""
+    """Those that were named; None leaves it to Dask's own configuration."""
     authority, certificate, key = _certificate_files(settings)
     if authority is None:
         return None

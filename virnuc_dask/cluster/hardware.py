@@ -30,20 +30,11 @@ class Hardware:
 
 
 def hardware_of(settings: ClusterSettings, client: Client | None) -> Hardware:
-    """What a run computes with: of a running cluster, what its workers have.
+    """What a run computes with: this machine, or without None what ``client``'s workers have.
 
     Where one of them has a GPU those without get nothing to do, and else the CPUs compute as the
-    weakest of them can: results do not depend on who computes what.
-
-    Parameters
-    ----------
-    client
-        Of a cluster that is running; None: this machine computes.
-
-    Raises
-    ------
-    NoClusterError
-        If no worker comes, none has the GPU that is asked for, or versions differ.
+    weakest of them can: results do not depend on who computes what. `NoClusterError` if no worker
+    comes, none has the GPU that is asked for, or versions differ.
     """
     if client is None:
         return Hardware(_device_here(settings), this_processor())
@@ -60,12 +51,9 @@ def hardware_of(settings: ClusterSettings, client: Client | None) -> Hardware:
 
 
 def check_versions(client: Client) -> None:
-    """Compare the version of this program here with that on the scheduler and on every worker.
+    """Compare this program's version with those on the scheduler and on every worker.
 
-    Raises
-    ------
-    NoClusterError
-        Naming the first that has another one, or none, and both versions.
+    `NoClusterError` names the first that has another one, or none, and both versions.
     """
     here = version(DISTRIBUTION)
     # A function that any version has, and any Python.
@@ -92,10 +80,7 @@ def skew(found: str, wanted: str) -> str:
 def ask_workers(client: Client, question: Callable[..., Any], *args: Any) -> dict[str, Any]:
     """What each worker answers, by address; those that go away meanwhile do not.
 
-    Raises
-    ------
-    NoClusterError
-        If the cluster goes away. Anything else that a worker raises.
+    `NoClusterError` if the cluster goes away; anything else that a worker raises.
     """
     answers = answer(client, client.run, question, *args, on_error="return")
     for each in answers.values():
@@ -154,7 +139,6 @@ def hardware_here() -> Hardware:
 
 
 def _device_here(settings: ClusterSettings) -> str:
-    """The device of workers that are started here, or of this process itself."""
     device = device_of(settings)
     # The driver may find GPUs that torch was not built for: what computes itself can ask torch.
     if device == "cuda" and settings.kind == "none" and settings.device == "auto":

@@ -105,12 +105,8 @@ SYSTEMS = {
 def refuse_unsubmittable(settings: ClusterSettings) -> None:
     """Find out early, and without submitting anything, whether jobs can be submitted here.
 
-    Raises
-    ------
-    NoClusterError
-        If dask-jobqueue or the batch system's commands are missing.
-    BadSettingError
-        If there is no such section of ``jobqueue.yaml``, or a setting has no meaning here.
+    `NoClusterError` if dask-jobqueue or the batch system's commands are missing, `BadSettingError`
+    if there is no such section of ``jobqueue.yaml``, or a setting has no meaning here.
     """
     if settings.workers is not None:
         raise BadSettingError("--workers are those of this machine; of jobs say how many: --jobs.")
@@ -153,10 +149,7 @@ def job_script(settings: ClusterSettings, logs: Path) -> str:
 def walltime_s(text: str, system: str) -> int:
     """Seconds of a walltime in a batch system's notation: ``30``, ``00:30:00``, ``1-12:00``.
 
-    Raises
-    ------
-    BadSettingError
-        If it is none.
+    `BadSettingError` if it is none.
     """
     numbers = re.split("[-:]", text)
     try:
