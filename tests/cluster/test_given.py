@@ -36,9 +36,6 @@ def test_an_address_of_dasks_own_is_told_with_the_place_it_comes_from(monkeypatc
         monkeypatch.delenv("DASK_SCHEDULER_ADDRESS")
         with pytest.raises(NoClusterError, match="Dask's configuration"), connect(knocking(), 0):
             pass
-
-
-def test_an_empty_variable_names_no_cluster(monkeypatch):
     with dask.config.set({"scheduler-address": ""}):
         refuse_impossible(ClusterSettings(device="cpu"))
 
