@@ -93,7 +93,7 @@ class ClusterSettings(Section):
     worker_timeout_s: float | None = setting(
         None, "How long to wait for the first worker; default: 120, for jobs 3600.", gt=0
     )
-    scheduler_timeout_s: float = setting(10.0, "How long to knock at a running cluster.", gt=0)
+    scheduler_timeout_s: float = setting(10.0, "How long to try to reach a running cluster.", gt=0)
     host: Annotated[str, AfterValidator(_address)] = setting(
         "127.0.0.1", "IPv4 address on which a cluster that we start listens."
     )

@@ -76,7 +76,7 @@ def _keep_quiet(message: str) -> None:
 
 
 def _refuse_others(file: Path) -> None:
-    """Check, before minutes of measuring, that the file can be written and is no one else's."""
+    """Check, before minutes of measuring, that the file can be written and is a report, or new."""
     with writing(file):
         file.parent.stat()
         if not file.exists():

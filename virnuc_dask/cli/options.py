@@ -202,7 +202,7 @@ class ManyFiles(ManyValues):
             return True
         with suppress(OSError):
             return (Path(arg) / MANIFEST).is_file()
-        return False  # and whoever reads it will tell
+        return False  # who reads it will tell
 
 
 def take_restart(options: dict[str, Any]) -> tuple[bool, bool]:

@@ -13,7 +13,7 @@ import dask.config
 import distributed.system
 from distributed import Client, LocalCluster
 
-from virnuc_dask.cluster.addresses import free_port, note_on_access
+from virnuc_dask.cluster.addresses import note_on_access
 from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.given import connect_given, refuse_missing_files
 from virnuc_dask.cluster.gpus import count_gpus, gpu_memory_bytes, why_no_dask_cuda
@@ -318,12 +318,11 @@ def _count_gpu_workers(settings: ClusterSettings) -> int:
 
 def _common(settings: ClusterSettings) -> dict[str, Any]:
     """Arguments of every cluster on this machine: where it listens, a thread for each partition."""
-    port = free_port(settings.host, settings.dashboard_port)
     return {
         "preload": ["virnuc_dask.cluster.interrupts"],
         "threads_per_worker": settings.partitions_at_once,
         "host": settings.host,
-        "dashboard_address": f"{settings.host}:{port}",
+        "dashboard_address": f"{settings.host}:{settings.dashboard_port}",
     }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import dask.config
 from dask.utils import parse_bytes
 
-from virnuc_dask.cluster.addresses import free_port, refuse_foreign_host
+from virnuc_dask.cluster.addresses import refuse_foreign_host
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import BadSettingError, NoClusterError, UsageError
 from virnuc_dask.modelsets.environment import VARIABLES
@@ -205,9 +205,8 @@ def arguments_of(
     jobs, logs = settings.jobs, logs.absolute()
     if len(str(logs).split()) > 1:
         raise UsageError(f"{logs}: job scripts take no path with spaces; choose another folder.")
-    port = free_port(_LOOPBACK, settings.dashboard_port)
     host = {"host": settings.host} if settings.host != _LOOPBACK else {}
-    options = {"dashboard_address": f"{_LOOPBACK}:{port}", **host}
+    options = {"dashboard_address": f"{_LOOPBACK}:{settings.dashboard_port}", **host}
     return {
         "config_name": settings.kind.rpartition(":")[2],
         "name": "virnuc",

@@ -17,6 +17,7 @@ from virnuc_dask.errors import BadSettingError, NoClusterError
 
 # Python, Dask and torch with a worker's threads took 1.2 to 1.8 GB; memory is a third of that.
 _ADDRESS_SPACE_BYTES = 2_000_000_000
+PORT_TAKEN = r"\s*Port \d+ is already in use"  # Dask's warning
 _GUARD = 'if __name__ == "__main__":'
 
 
@@ -38,7 +39,7 @@ def refuse_unstartable(host: str) -> None:
     """
     if getattr(current_process(), "_inheriting", False):
         # A worker that imports the script it was started from, and came to the very call that
-        # started it: it can only end, and whoever waits for it tells why.
+        # started it: it can only end, and the client tells why.
         raise SystemExit(1)
     refuse_foreign_host(host)
     _refuse_unwritable_directory()
@@ -49,9 +50,8 @@ def starting() -> Iterator[None]:
     """Say in one line, as `NoClusterError`, why a cluster does not start."""
     try:
         with warnings.catch_warnings():
-            # Another run can take the dashboard's port after it was found free; Dask takes any
-            # other then, and the line that tells of the cluster names it.
-            warnings.filterwarnings("ignore", r"\s*Port \d+ is already in use")
+            # Dask takes any other then, and the line that tells of the cluster names it.
+            warnings.filterwarnings("ignore", PORT_TAKEN)
             yield
     except (RuntimeError, OSError, MemoryError) as error:
         reason: BaseException = error
@@ -60,7 +60,7 @@ def starting() -> Iterator[None]:
         raise NoClusterError(
             f"the workers did not start: {str(reason) or type(reason).__name__}. Does a script "
             f"call this without `{_GUARD}`, or from no file, or is memory short (ulimit -v)? Once "
-            "it is mended, continue with --resume."
+            "that is done, continue with --resume."
         ) from None  # Dask's own errors on the way from there say no more
 
 
