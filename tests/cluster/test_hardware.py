@@ -65,12 +65,6 @@ def test_workers_that_go_away_do_not_answer(client, monkeypatch):
         ask_workers(client, len)
 
 
-def test_another_version_on_the_workers_is_refused_with_both(client, monkeypatch):
-    monkeypatch.setattr(client, "run", AsyncMock(return_value={"tcp://there": "0.0.9"}))
-    with pytest.raises(NoClusterError, match=r"worker tcp://there has .* 0\.0\.9, this run 0\.2"):
-        check_versions(client)
-
-
 def test_a_cluster_that_grows_with_its_tasks_grows_for_a_run(tmp_path):
     (tmp_path / "in.fa").write_text(">a\n" + "ACGTTG" * 100 + "\n")
     place = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}

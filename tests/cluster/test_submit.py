@@ -145,35 +145,10 @@ def refuse_on(task: PartitionTask, *names: int) -> Receipt:
     return work(task)
 
 
-def test_a_worker_that_can_compute_nothing_is_named_and_the_others_do_its_work(
-    client, journal, tmp_path
-):
-    receipts = list(started(client, Retries(tasks(tmp_path, 20)), graph(refuse_on, 0), journal))
-    assert not any(receipt.failures for receipt in receipts)
-    assert len(receipts) == 20
-    assert list(map(str, journal.refused.values())) == ["worker 0: damaged."]
-    told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert [event["event"] for event in told] == ["worker_refused"]
-
-
 def test_where_no_worker_can_compute_the_run_ends_with_the_reason(client, journal, tmp_path):
     receipts = started(client, Retries(tasks(tmp_path, 3)), graph(refuse_on, 0, 1), journal, 0.5)
     with pytest.raises(ModelSetError, match=r"no worker can compute: worker \d: damaged"):
         list(receipts)
-
-
-def test_tasks_bound_to_a_worker_that_is_gone_go_to_the_one_that_comes(journal, tmp_path):
-    """Worker 0 is refused, worker 1 goes; what was bound to it must not wait for its address."""
-    with cluster_of(2, processes=False) as cluster, Client(cluster) as client:
-        receipts = started(client, Retries(tasks(tmp_path, 20)), graph(refuse_on, 0), journal)
-        while not journal.refused:
-            next(receipts)
-        next(receipts)
-        cluster.sync(cluster.workers[1].close)
-        cluster.scale(3)
-        left = list(receipts)
-    assert left
-    assert not any(receipt.failures for receipt in left)
 
 
 def never_begins(task: PartitionTask) -> Receipt:
@@ -204,20 +179,6 @@ def test_a_receipt_that_does_not_come_is_made_again(tmp_path):
     future = SimpleNamespace(result=result, status="finished")
     assert list(submit._settle(future, task, retries, watch=None)) == []
     assert retries.take() == task
-
-
-def test_a_cluster_that_goes_away_is_told(journal, tmp_path):
-    with (
-        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        cluster_of(1, processes=False) as cluster,
-        Client(cluster.scheduler_address) as client,
-    ):
-        retries = Retries(tasks(tmp_path, 99))
-        receipts = started(client, retries, graph(work_slowly), journal, 5)
-        next(receipts)
-        cluster.close()
-        with pytest.raises(NoClusterError, match="--resume"):
-            list(receipts)
 
 
 @pytest.mark.parametrize("kind", ["none", "given"])

@@ -60,7 +60,7 @@ _WARM.set_forkserver_preload(
 class Run:
     """A run that has begun, as `subprocess.Popen` has it; its output goes to files.
 
-    A pipe that nobody reads would stop it.
+    A pipe that is full would stop it.
     """
 
     def __init__(self, command: list[str], environ: dict[str, str], folder: Path) -> None:
@@ -119,7 +119,7 @@ def _be(module_and_arguments: list[str], environ: dict[str, str], outputs: list[
 
 @dataclass
 class Job:
-    """One run as a command of its own, its environment, and what it leaves."""
+    """One run as a command, its environment, and what it leaves."""
 
     out: Path
     inputs: Path

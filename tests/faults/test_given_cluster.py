@@ -21,7 +21,7 @@ from faulty_runs import (
 
 @dataclass
 class Cluster:
-    """A scheduler and workers, each a process of its own."""
+    """A scheduler and workers, each a process."""
 
     folder: Path
     environ: dict[str, str]
@@ -122,15 +122,6 @@ def test_a_scheduler_that_is_killed_ends_the_run_and_what_is_done_is_kept(
     assert again.returncode == 0, again.stderr
     assert job.summary["partitions"]["done_before"] >= 2
     assert_same_results(job, undisturbed)
-
-
-def test_a_cluster_to_which_no_worker_comes_is_told_in_time(job, start_cluster):
-    job = job.but(environment={"DASK_VIRNUC__CLUSTER__WORKER_TIMEOUT_S": "1"})
-    cluster = start_cluster(job)
-    done = on(cluster, job).run()
-    assert done.returncode == 6, done.stderr
-    assert "no worker came" in done.stderr
-    assert "within 1 s" in done.stderr
 
 
 def test_a_nanny_killed_with_its_worker_and_started_again_goes_on(job, undisturbed, start_cluster):

@@ -28,20 +28,20 @@ Command = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def canary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> object:
     """A file that is there afterwards if something in a file was executed."""
-    track = tmp_path_factory.mktemp("canary") / "sang"
+    track = tmp_path_factory.mktemp("canary") / "was_run"
     monkeypatch.setenv("CANARY", str(track))
     yield track
     assert not track.exists()
 
 
 class Canary:
-    """Sings when it is unpickled."""
+    """Makes the file of `canary` when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ('touch "$CANARY"',)
 
 
-def test_the_canary_can_sing(canary):
+def test_what_is_unpickled_would_leave_a_trace(canary):
     pickle.loads(pickle.dumps(Canary()))
     assert canary.exists()
     canary.unlink()
@@ -351,7 +351,7 @@ def test_a_planted_table_is_made_anew(run_here, table, fingerprint):
     read = pq.read_table(path)
     planted = read.replace_schema_metadata(None).slice(0, 1)
     write_table(path, planted, fingerprint)
-    if table == "features":  # or its predictions are there, and nobody reads it
+    if table == "features":  # or its predictions are there, and it is not read
         (folder / "predictions" / "part-00000.parquet").unlink()
     run_here("--resume")
     assert (folder / "prediction_results.txt").read_bytes() == results

@@ -158,7 +158,7 @@ def test_another_authority_is_refused(run_on, protected, tmp_path):
     assert "the three --tls options those of its cluster?" in said
 
 
-def test_without_certificates_nobody_gets_in(run_on, protected):
+def test_without_certificates_a_protected_cluster_does_not_answer(run_on, protected):
     code, said = run_on("--scheduler-file", protected)
     assert code == 6
     assert "no scheduler answers" in said
