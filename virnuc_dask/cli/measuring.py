@@ -79,11 +79,7 @@ def _refuse_others(file: Path) -> None:
     """Check, before minutes of measuring, that the file can be written and is a report, or new."""
     with writing(file):
         file.parent.stat()
-        if not file.exists():
-            return
-        if file.is_dir():
-            raise OutputExistsError(f"{file}: is a folder; choose another name.")
-        if file.is_file() and not _is_report(file):
+        if file.is_dir() or (file.is_file() and not _is_report(file)):
             raise OutputExistsError(f"{file}: is no report of bench; choose another name.")
 
 

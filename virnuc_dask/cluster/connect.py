@@ -274,7 +274,7 @@ def _start_cpu(
     settings = replace(
         settings, workers=workers, threads=threads, device="cpu", partitions_at_once=at_once
     )
-    return LocalCluster(n_workers=workers, **_common(settings)), settings
+    return LocalCluster(**_arguments(settings)), settings
 
 
 def _start_cuda(
@@ -291,9 +291,7 @@ def _start_cuda(
         settings, workers=workers, threads=threads, device="cuda", partitions_at_once=at_once
     )
     # Kilobytes travel, and GPU memory is torch's alone: plain TCP, no RMM, no spilling.
-    cluster = LocalCUDACluster(
-        n_workers=workers, protocol="tcp", device_memory_limit=None, **_common(settings)
-    )
+    cluster = LocalCUDACluster(protocol="tcp", device_memory_limit=None, **_arguments(settings))
     return cluster, settings
 
 
@@ -316,11 +314,12 @@ def _count_gpu_workers(settings: ClusterSettings) -> int:
     return workers
 
 
-def _common(settings: ClusterSettings) -> dict[str, Any]:
-    """Arguments of every cluster on this machine: where it listens, a thread for each partition."""
+def _arguments(settings: ClusterSettings) -> dict[str, Any]:
+    """Of every cluster on this machine: where it listens, a thread for each partition."""
     return {
-        "preload": ["virnuc_dask.cluster.interrupts"],
+        "n_workers": settings.workers,
         "threads_per_worker": settings.partitions_at_once,
+        "preload": ["virnuc_dask.cluster.interrupts"],
         "host": settings.host,
         "dashboard_address": f"{settings.host}:{settings.dashboard_port}",
     }

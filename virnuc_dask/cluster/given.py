@@ -24,13 +24,18 @@ def connect_given(settings: ClusterSettings) -> Client:
     `NoClusterError` if a file is missing or cut short, or no scheduler answers.
     """
     refuse_missing_files(settings)
-    address = settings.scheduler
+    address, security = settings.scheduler, None  # which leaves it to Dask's own configuration
     if settings.scheduler_file is not None:
         address = address_in(Path(settings.scheduler_file))
-    try:
-        return Client(
-            address, timeout=settings.scheduler_timeout_s, security=_certificates(settings)
+    if settings.tls_ca_file is not None:
+        security = Security(
+            tls_ca_file=settings.tls_ca_file,
+            tls_client_cert=settings.tls_cert,
+            tls_client_key=settings.tls_key,
+            require_encryption=True,
         )
+    try:
+        return Client(address, timeout=settings.scheduler_timeout_s, security=security)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         # Types and states: how Dask says that one side has TLS and the other has not.
         raise NoClusterError(
@@ -64,7 +69,7 @@ def refuse_missing_files(settings: ClusterSettings) -> None:
         raise NoClusterError(f"{file}: no such scheduler file; is the scheduler running?")
     if file is not None:
         address_in(Path(file))
-    for name in filter(None, _certificate_files(settings)):
+    for name in filter(None, (settings.tls_ca_file, settings.tls_cert, settings.tls_key)):
         if not Path(name).is_file():
             raise NoClusterError(f"{name}: no such file; the three --tls options name files.")
 
@@ -77,20 +82,3 @@ def _origin(settings: ClusterSettings) -> str:
     if "DASK_SCHEDULER_ADDRESS" in os.environ:
         return "from the environment: DASK_SCHEDULER_ADDRESS"
     return "scheduler-address in Dask's configuration"
-
-
-def _certificates(settings: ClusterSettings) -> Security | None:
-    """Those that were named; None leaves it to Dask's own configuration."""
-    authority, certificate, key = _certificate_files(settings)
-    if authority is None:
-        return None
-    return Security(
-        tls_ca_file=authority,
-        tls_client_cert=certificate,
-        tls_client_key=key,
-        require_encryption=True,
-    )
-
-
-def _certificate_files(settings: ClusterSettings) -> tuple[str | None, str | None, str | None]:
-    return settings.tls_ca_file, settings.tls_cert, settings.tls_key

@@ -37,7 +37,11 @@ def hardware_of(settings: ClusterSettings, client: Client | None) -> Hardware:
     comes, none has the GPU that is asked for, or versions differ.
     """
     if client is None:
-        return Hardware(_device_here(settings), this_processor())
+        device = device_of(settings)
+        # The driver may find GPUs that torch was not built for: what computes can ask torch.
+        if device == "cuda" and settings.kind == "none" and settings.device == "auto":
+            device = hardware_here().device
+        return Hardware(device, this_processor())
     found = _ask(client, settings.patience_s)
     if settings.device == "cpu":
         return _weakest("cpu", found)
@@ -91,15 +95,15 @@ def ask_workers(client: Client, question: Callable[..., Any], *args: Any) -> dic
 
 def _ask(client: Client, timeout_s: float) -> list[Hardware]:
     """What every worker has; of a cluster without workers, what the first that comes has."""
-    there = answer(client, client.nthreads)
-    first = [] if there else [_first_to_come(client, timeout_s)]
+    first = [] if answer(client, client.nthreads) else [_first_to_come(client, timeout_s)]
     check_versions(client)
     try:
-        return list(ask_workers(client, _asked).values()) or first
+        found = list(ask_workers(client, _asked).values()) or first
     except ImportError as error:
         raise NoClusterError(
             f"a worker cannot compute: {error}. Install there what is installed here."
         ) from error
+    return found or [_first_to_come(client, timeout_s)]  # meanwhile all left
 
 
 def _first_to_come(client: Client, timeout_s: float) -> Hardware:
@@ -136,14 +140,6 @@ def hardware_here() -> Hardware:
     from virnuc_dask.modelsets.modelset import resolve_device
 
     return Hardware(resolve_device(ModelSource("", "")), this_processor())
-
-
-def _device_here(settings: ClusterSettings) -> str:
-    device = device_of(settings)
-    # The driver may find GPUs that torch was not built for: what computes itself can ask torch.
-    if device == "cuda" and settings.kind == "none" and settings.device == "auto":
-        return hardware_here().device
-    return device
 
 
 def _weakest(device: str, found: Iterable[Hardware]) -> Hardware:
