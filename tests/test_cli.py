@@ -110,29 +110,10 @@ def test_wrong_usage_is_exit_code_2(command, arguments):
 def inputs(tmp_path: Path) -> Path:
     """A folder of good and bad input files."""
     (tmp_path / "good.fa").write_text(f">contig\n{DNA}\n")
-    (tmp_path / "prose.txt").write_text("Dear reader,\nthis is a letter.\n")
-    (tmp_path / "protein.faa").write_text(">p1\nMKVLAAGIVGLLLAQPSFA\n")
     (tmp_path / "empty.fa").write_text("")
     (tmp_path / "cut.fa.gz").write_bytes(gzip.compress(f">c\n{DNA}\n".encode() * 99)[:-30])
     (tmp_path / "twins.fa").write_text(f">twin\n{DNA}\n>other\n{DNA}\n>twin\n{DNA[:600]}\n")
     return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("missing.fa", "no such file"),
-        ("prose.txt", "not a readable FASTA or FASTQ file"),
-        ("cut.fa.gz", "Is it complete"),
-        ("protein.faa", "Is this a protein?"),
-    ],
-)
-def test_bad_input_is_exit_code_3_and_named(run_here, inputs, name, message):
-    code, _, err = run_here(inputs / name)
-    assert code == 3
-    assert message in err
-    assert name in err
-    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(

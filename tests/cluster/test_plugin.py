@@ -188,14 +188,20 @@ def test_the_name_tells_weights_and_precision_apart(source):
 
 def test_loading_leaves_the_event_loop_free_and_set_up_does_not_wait_for_it(source, monkeypatch):
     """Else heartbeats stop: a slow load would get its worker killed, and each that comes for it."""
-    go_on, closed = threading.Event(), []
-    monkeypatch.setattr(Lifetime, "open", lambda _: closed.append(not go_on.wait(10)))
+    loading, go_on, closed = threading.Event(), threading.Event(), []
+
+    def load(_: Lifetime) -> None:
+        loading.set()
+        closed.append(not go_on.wait(10))
+
+    monkeypatch.setattr(Lifetime, "open", load)
     monkeypatch.setattr(Lifetime, "close", lambda _: closed.append(go_on.is_set()))
     worker = SimpleNamespace(name="0", address="tcp://x", state=SimpleNamespace(nthreads=1))
 
     async def set_up_and_taken_away() -> None:
         plugin = ModelPlugin(source, PERSISTENT, "t")
         await plugin.setup(worker)
+        await asyncio.to_thread(loading.wait, 10)
         assert not plugin.is_ready
         plugin.teardown(worker)
         assert not closed, "what loads cannot be given back yet"
