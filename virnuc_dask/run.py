@@ -128,20 +128,31 @@ def run(
     call_rule(settings, info, chunk_length(settings, info))
     if client is None:
         refuse_impossible(settings.cluster)
-    report = None if performance_report is None else given_output(performance_report)
-    if report is not None:
-        refuse_report(report, settings.cluster, folder.path)
+    report = _report_file(performance_report, settings, folder)
     with reached(settings.cluster, client) as client:
         hardware = hardware_of(settings.cluster, client)
         decided(settings, info, hardware)
         with folder.held():
             folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
-            shown = ", ".join("standard input" if name == STDIN else name for name in names)
-            with Journal.opened(folder.log, info.units, shown) as journal:
+            with Journal.opened(folder.log, info.units, _shown(names)) as journal:
                 context = _Context(
                     names, folder, settings, info, journal, hardware, console, client
                 )
                 return _run(replace(context, report=report), resume=resume)
+
+
+def _report_file(
+    name: str | os.PathLike[str] | None, settings: Settings, folder: RunFolder
+) -> Path | None:
+    """The file for Dask's report, if one is asked for; refused early if it cannot be written."""
+    if name is None:
+        return None
+    refuse_report(given_output(name), settings.cluster, folder.path)
+    return given_output(name)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join("standard input" if name == STDIN else name for name in names)
 
 
 def _run(context: _Context, *, resume: bool) -> Run:
@@ -326,7 +337,7 @@ def _compute_on(
 def _about(plan: Plan, tasks: Sequence[PartitionTask], context: _Context) -> About:
     """What the dashboard shows of a run besides its progress."""
     first, *more = context.inputs
-    name = "standard input" if first == STDIN else first
+    name = _shown([first])
     chunks, info = plan.counts.chunks, context.info
     return About(
         inputs=f"{name} and {len(more)} more" if more else name,
