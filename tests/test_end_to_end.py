@@ -1,13 +1,7 @@
 """Whole runs on real input: the same results whatever the way, and every step told."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +9,7 @@ import numpy as np
 import pytest
 
 from virnuc_dask import Settings, load_settings, run
-from virnuc_dask.errors import BadTableError, OutputInUseError, PlanChangedError
+from virnuc_dask.errors import BadTableError, PlanChangedError
 from virnuc_dask.run import predict
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.folder import RunFolder
@@ -30,14 +24,9 @@ PARTITION_CHUNKS = 24
 
 
 @pytest.fixture(scope="module")
-def whole_demo(parity_dir: Path) -> Path:
-    """Real contigs: phage lambda and bacteria."""
-    return parity_dir.parent / "demo.fasta.gz"
-
-
-@pytest.fixture(scope="module")
-def demo(whole_demo, tmp_path_factory) -> Path:
-    """The beginnings of the same: ten partitions."""
+def demo(parity_dir, tmp_path_factory) -> Path:
+    """The beginnings of real contigs, phage lambda and bacteria: ten partitions."""
+    whole_demo = parity_dir.parent / "demo.fasta.gz"
     path = tmp_path_factory.mktemp("demo") / "beginnings.fasta"
     records = (f">{record.id}\n{record.dna[:9_000]}\n" for record in read_records([whole_demo]))
     path.write_text("".join(records))
@@ -58,10 +47,9 @@ def plain_run(demo, settings, tmp_path_factory):
     return run([demo], tmp_path_factory.mktemp("plain") / "out", settings=settings)
 
 
-@pytest.fixture(scope="module")
-def whole_run(whole_demo, settings, tmp_path_factory):
-    """What disturbed runs have to give too, which take long enough to be disturbed."""
-    return run([whole_demo], tmp_path_factory.mktemp("whole") / "out", settings=settings)
+@pytest.fixture
+def copy(plain_run, tmp_path) -> Path:
+    return Path(shutil.copytree(plain_run.folder, tmp_path / "copy"))
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +60,6 @@ def small_run(parity_dir, settings, tmp_path_factory):
     )
 
 
-@pytest.fixture
-def command_on(parity_modelset, tmp_path) -> Callable[[Path], list[str]]:
-    """The same runs as commands with two workers."""
-    preset = tmp_path / "preset.yaml"
-    preset.write_text(f"virnuc: {{partition_chunks: {PARTITION_CHUNKS}}}")
-    return lambda fasta: [
-        *(sys.executable, "-m", "virnuc_dask", "run", str(fasta)),
-        *("--model", str(parity_modelset), "--config", str(preset)),
-        *("--cluster", "cpu", "--workers", "2", "-o", str(tmp_path / "out")),
-    ]
-
-
 def test_every_record_chunk_and_frame_is_accounted_for(plain_run):
     found, folder = plain_run.summary, plain_run.folder
     assert sum(found["contigs"].values()) == found["records"] == 13
@@ -92,13 +68,9 @@ def test_every_record_chunk_and_frame_is_accounted_for(plain_run):
     assert found["frames"] == plain_run.dataset("predictions").count_rows()
     assert found["frames"] == len((folder / RESULTS[0]).read_text().splitlines()) - 1
     assert found["chunks_scored"] == len((folder / RESULTS[1]).read_text().splitlines()) - 1
-    assert not (folder / "failed.tsv").exists()
-
-
-def test_frames_and_the_distinct_texts_that_were_embedded_for_them_are_counted(plain_run):
-    embedded = plain_run.summary["embedded"]
-    assert embedded["frames"] == plain_run.summary["frames"]
+    embedded = found["embedded"]
     assert 0 < embedded["peptide"] <= embedded["nucleotide"] <= embedded["frames"]
+    assert embedded["frames"] == found["frames"]
 
 
 @pytest.mark.parametrize(
@@ -162,87 +134,35 @@ def test_partitions_at_once_and_encoders_in_turn_do_not_change_the_results(
     assert len(_events(done.folder, "modelset_released")) == 1
 
 
-def test_the_command_with_two_workers_gives_the_same(command_on, demo, plain_run, tmp_path):
-    done = subprocess.run(command_on(demo), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "dashboard http://127.0.0.1:" in "\n".join(done.stderr.splitlines()[:5])
-    _assert_same_results(tmp_path / "out", plain_run.folder)
-    summary = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]
-    assert [worker["model_loads"] for worker in summary["model_loads"]] == [1, 1]
-    workers = {event["worker"] for event in _events(tmp_path / "out", "partition_done")}
-    assert workers == {"0", "1"}
-
-
-def test_the_log_tells_the_life_of_the_model_set(plain_run):
-    (loaded,) = _events(plain_run.folder, "modelset_loaded")
-    (released,) = _events(plain_run.folder, "modelset_released")
-    assert loaded["mode"] == released["mode"] == "persistent"
-    assert loaded["device"] == "cpu"
-    assert loaded["weight_bytes"] > 0
-    assert loaded["elapsed_s"] > 0
-    assert loaded["memory_after_bytes"] >= loaded["memory_before_bytes"] > 0
-    done = _events(plain_run.folder, "partition_done")
-    assert [event["partition"] for event in done] == list(range(len(done)))
-    assert all(event["memory_after_bytes"] > 0 for event in done)
-
-
-@pytest.mark.slow  # as are the next two: tests/faults has the same, with encoders that wait
-def test_a_killed_worker_costs_nothing(command_on, whole_demo, whole_run, tmp_path):
-    command = command_on(whole_demo)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        _wait_for_partitions(tmp_path / "out", 2)
-        victim = _events(tmp_path / "out", "modelset_loaded")[0]["pid"]
-        os.kill(victim, signal.SIGKILL)
-        _, stderr = process.communicate()
-    assert process.returncode == 0, stderr
-    _assert_same_results(tmp_path / "out", whole_run.folder)
-    loads = _events(tmp_path / "out", "modelset_loaded")
-    assert len(loads) == 3, "two workers, and the one that took the killed one's place"
-    assert victim not in {event["pid"] for event in loads[2:]}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("signal_sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_continues_where_it_was(
-    command_on, whole_demo, whole_run, tmp_path, signal_sent, code
+def test_the_command_with_two_workers_gives_the_same(
+    command, demo, parity_modelset, plain_run, tmp_path
 ):
-    command = command_on(whole_demo)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        _wait_for_partitions(tmp_path / "out", 2)
-        process.send_signal(signal_sent)
-        _, stderr = process.communicate()
-    assert process.returncode == code, stderr
-    assert "Traceback" not in stderr
-    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True)
-    assert resumed.returncode == 0, resumed.stderr
-    _assert_same_results(tmp_path / "out", whole_run.folder)
-    partitions = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]["partitions"]
-    assert partitions["done_before"] >= 2
-    assert partitions["computed"] + partitions["done_before"] == len(
-        list((whole_run.folder / "predictions").iterdir())
-    )
-
-
-def test_resuming_a_finished_run_computes_nothing(demo, settings, plain_run, tmp_path):
-    out = _copy(plain_run.folder, tmp_path)
-    again = run([demo], out, settings=settings, resume=True)
-    assert again.summary["partitions"]["computed"] == 0
-    assert again.summary["model_loads"] == []
+    out, preset = tmp_path / "out", tmp_path / "preset.yaml"
+    preset.write_text(f"virnuc: {{partition_chunks: {PARTITION_CHUNKS}}}")
+    way = ("--model", parity_modelset, "--config", preset, "--cluster", "cpu", "--workers", 2)
+    code, _, err = command("run", demo, "-o", out, *way)
+    assert code == 0, err
+    assert "dashboard http://127.0.0.1:" in "\n".join(err.splitlines()[:5])
     _assert_same_results(out, plain_run.folder)
+    summary = json.loads((out / "run.json").read_text())["summary"]
+    assert [worker["model_loads"] for worker in summary["model_loads"]] == [1, 1]
+    assert {event["worker"] for event in _events(out, "partition_done")} == {"0", "1"}
 
 
-def test_a_damaged_table_is_computed_again(demo, settings, plain_run, tmp_path):
-    out = _copy(plain_run.folder, tmp_path)
-    predictions = RunFolder(out).predictions(3)
+def test_what_is_done_is_not_computed_again_but_a_damaged_table_is(demo, settings, plain_run, copy):
+    again = run([demo], copy, settings=settings, resume=True)
+    assert (again.summary["partitions"]["computed"], again.summary["model_loads"]) == (0, [])
+    _assert_same_results(copy, plain_run.folder)
+    predictions = RunFolder(copy).predictions(3)
     predictions.write_bytes(predictions.read_bytes()[:-9])
-    again = run([demo], out, settings=settings, resume=True)
+    again = run([demo], copy, settings=settings, resume=True)
     assert again.summary["partitions"]["computed"] == 1
     assert again.summary["embedded"] == {}, "its features were whole"
-    _assert_same_results(out, plain_run.folder)
+    _assert_same_results(copy, plain_run.folder)
 
 
-def test_other_input_never_meets_old_results(demo, settings, plain_run, tmp_path, parity_dir):
-    out = _copy(plain_run.folder, tmp_path)
+def test_other_input_never_meets_old_results(demo, settings, copy, parity_dir):
+    out = copy
     with pytest.raises(PlanChangedError, match="input"):
         run([parity_dir / "input.fa"], out, settings=settings, resume=True)
     with pytest.raises(PlanChangedError, match=r"chunk length \(500, now 300\)"):
@@ -250,9 +170,9 @@ def test_other_input_never_meets_old_results(demo, settings, plain_run, tmp_path
 
 
 def test_predicting_from_stored_features_gives_exactly_the_scores_of_the_run(
-    settings, plain_run, tmp_path
+    settings, plain_run, copy
 ):
-    out = _copy(plain_run.folder, tmp_path)
+    out = copy
     for name in ("predictions/part-00002.parquet", *RESULTS):
         (out / name).unlink()
     again = predict(out, settings=settings)
@@ -260,22 +180,18 @@ def test_predicting_from_stored_features_gives_exactly_the_scores_of_the_run(
     _assert_same_results(out, plain_run.folder)
 
 
-def test_without_features_the_results_are_the_same(demo, settings, plain_run, tmp_path):
+def test_without_features_the_results_are_the_same_and_they_can_be_had_later(
+    demo, settings, plain_run, tmp_path
+):
     done = run([demo], tmp_path / "out", settings=replace(settings, features=False))
     _assert_same_results(done.folder, plain_run.folder)
     assert list((done.folder / "features").iterdir()) == []
     with pytest.raises(BadTableError, match="missing; `run --resume --features`"):
         predict(done.folder, settings=settings)
-
-
-def test_a_run_without_features_can_have_them_later(demo, settings, plain_run, tmp_path):
-    out = tmp_path / "out"
-    run([demo], out, settings=replace(settings, features=False))
-    again = run([demo], out, settings=settings, resume=True)
+    again = run([demo], done.folder, settings=settings, resume=True)
     assert again.summary["embedded"]["frames"] == plain_run.summary["frames"]
     for path in (plain_run.folder / "features").iterdir():
-        assert (out / "features" / path.name).read_bytes() == path.read_bytes()
-    _assert_same_results(predict(out, settings=settings).folder, plain_run.folder)
+        assert (done.folder / "features" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_features_in_half_precision_take_half_the_room_and_give_nearly_the_scores(
@@ -291,17 +207,10 @@ def test_features_in_half_precision_take_half_the_room_and_give_nearly_the_score
         for r in (done, plain_run)
     )
     assert next(sizes) < next(sizes)
-    _assert_same_results(
-        predict(_copy(done.folder, tmp_path), settings=settings).folder, done.folder
-    )
+    copy = Path(shutil.copytree(done.folder, tmp_path / "copy"))
+    _assert_same_results(predict(copy, settings=settings).folder, done.folder)
     with pytest.raises(PlanChangedError, match=r"features dtype \(float16, now float32\)"):
         run([demo], done.folder, settings=settings, resume=True)
-
-
-def test_a_folder_in_use_is_refused(demo, settings, tmp_path):
-    folder = RunFolder(tmp_path / "out")
-    with folder.held(), pytest.raises(OutputInUseError):
-        run([demo], folder.path, settings=settings)
 
 
 def _assert_same_results(ours: Path, expected: Path) -> None:
@@ -312,16 +221,3 @@ def _assert_same_results(ours: Path, expected: Path) -> None:
 def _events(out: Path, kind: str) -> list[dict]:
     lines = (out / "run.log.jsonl").read_text().splitlines()
     return [event for event in map(json.loads, lines) if event["event"] == kind]
-
-
-def _wait_for_partitions(out: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if (out / "run.log.jsonl").exists() and len(_events(out, "partition_done")) >= count:
-            return
-        time.sleep(0.02)
-    raise AssertionError("no partitions were done within a minute")
-
-
-def _copy(folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / "copy"))

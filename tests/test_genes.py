@@ -130,19 +130,9 @@ def test_every_record_piece_and_row_is_accounted_for(plain_run, records, contigs
 
 def test_what_a_call_rests_on_stands_beside_it(contigs):
     reading = {name: row["reading"] for name, row in contigs.items()}
-    assert reading == {
-        "lambda": "genes",
-        "bacterium": "genes",
-        "read_50": "frames",
-        "read_200": "frames",
-        "read_299": "frames",
-        "read_300": "genes",
-        "stops": "",
-        "unknown": "",
-        "empty": "",
-        "ends": "genes",
-        "lower": "genes",
-    }
+    unread, by_frames = {"stops", "unknown", "empty"}, {"read_50", "read_200", "read_299"}
+    assert {name for name, how in reading.items() if not how} == unread
+    assert {name for name, how in reading.items() if how == "frames"} == by_frames
     for name, row in contigs.items():
         assert bool(row["reliability"]) == (reading[name] == "genes") == (int(row["genes"]) > 0)
         assert (row["call"] == "unscored") == (not reading[name]) == (not row["score"])
@@ -152,13 +142,8 @@ def test_what_a_call_rests_on_stands_beside_it(contigs):
     assert float(contigs["lambda"]["coding_density"]) > 0.9
     by_genes = [row for row in contigs.values() if row["reading"] == "genes"]
     assert all(row["score"] == row["probability"] for row in by_genes)
-
-
-def test_a_record_that_lies_beyond_what_the_contig_model_knows_is_unsure(contigs, plain_run):
-    unsure = {name for name, row in contigs.items() if row["call"] == "unsure"}
-    assert unsure == {"read_300"}  # one gene
-    assert plain_run.summary["contigs"]["unsure"] == 1
-    assert plain_run.summary["called_by"] == "probability >= 0.6"
+    # It has one gene, which is less than the contig model knows.
+    assert [name for name, row in contigs.items() if row["call"] == "unsure"] == ["read_300"]
 
 
 def test_genes_are_those_of_the_whole_record_but_where_a_piece_ends(plain_run, records):
@@ -185,22 +170,20 @@ def test_genes_are_those_of_the_whole_record_but_where_a_piece_ends(plain_run, r
     assert ours - whole == {("bacterium", 6581, 8000, "-")}
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_workers_do_not_change_the_results(fasta, settings, plain_run, tmp_path, workers):
-    cluster = replace(settings.cluster, kind="cpu", workers=workers)
+def test_workers_do_not_change_the_results(fasta, settings, plain_run, tmp_path):
+    cluster = replace(settings.cluster, kind="cpu", workers=2)
     done = run([fasta], tmp_path / "out", settings=replace(settings, cluster=cluster))
     assert_same_results(done.folder, plain_run.folder)
 
 
-def test_what_is_missing_is_computed_again(fasta, settings, plain_run, copied):
+def test_what_is_missing_is_computed_again_and_scored_from_stored_features(
+    fasta, settings, plain_run, copied
+):
     for name in ("features/part-00001.parquet", "predictions/part-00001.parquet", *RESULTS):
         (copied / name).unlink()
     again = run([fasta], copied, settings=settings, resume=True)
     assert again.summary["partitions"]["computed"] == 1
     assert_same_results(copied, plain_run.folder)
-
-
-def test_predicting_from_stored_features_gives_the_same(settings, plain_run, copied):
     for name in ("predictions/part-00002.parquet", *RESULTS):
         (copied / name).unlink()
     predict(copied, settings=settings)
@@ -219,18 +202,6 @@ def test_another_contig_model_calls_anew_and_computes_nothing(
     assert scored.summary["contigs"] == again.summary["contigs"]
 
 
-def test_a_damaged_contig_model_is_refused_before_anything_is_written(
-    fasta, other_contig_model, tmp_path, command
-):
-    model = other_contig_model.model
-    path = Path(model) / CONTIG_MODEL
-    path.write_bytes(path.read_bytes()[:-1])
-    code, _, stderr = command("run", fasta, "-o", tmp_path / "out", "--model", model)
-    assert (code, (tmp_path / "out").exists()) == (4, False)
-    assert CONTIG_MODEL in stderr
-    assert "damaged" in stderr
-
-
 @pytest.mark.parametrize(("columns", "reading"), [(2, "genes"), (3, "frames")])
 def test_a_contig_model_of_another_set_is_refused_before_anything_is_written(
     fasta, genes_modelset, settings, contig_model, tmp_path, columns, reading
@@ -241,18 +212,6 @@ def test_a_contig_model_of_another_set_is_refused_before_anything_is_written(
     with pytest.raises(ModelSetError, match=r"not a contig model for genes with 3 column"):
         run([fasta], tmp_path / "out", settings=replace(settings, model=str(folder)))
     assert not (tmp_path / "out").exists()
-
-
-def test_records_are_called_by_their_q_value_where_that_is_asked_for(fasta, settings, tmp_path):
-    done = run([fasta], tmp_path / "out", settings=replace(settings, fdr=0.09))
-    for cells in table_of(tmp_path / "out" / "contigs.tsv"):
-        if cells["call"] == "virus":
-            assert float(cells["q_value"]) <= 0.09
-        elif cells["call"] == "others":
-            assert float(cells["q_value"]) > 0.09
-        elif cells["call"] == "unsure":
-            assert cells["record_id"].startswith("read_")  # without a q-value, or not reliable
-    assert done.summary["called_by"] == "q_value <= 0.09"
 
 
 def test_a_piece_that_fails_costs_its_own_rows_and_is_tried_again(
@@ -277,30 +236,14 @@ def test_a_piece_that_fails_costs_its_own_rows_and_is_tried_again(
         done.require_complete()
     rows = (tmp_path / "out" / "contigs.tsv").read_text().splitlines()
     expected = (plain_run.folder / "contigs.tsv").read_text().splitlines()
-    differing = [
-        ours.split("\t")[0]
-        for ours, whole in zip(rows, expected, strict=True)
-        if without_q_value(ours) != without_q_value(whole)
-    ]
-    assert differing == ["ends"]
+    # But for q-values, which hang together.
+    cells = (line.split("\t") for lines in zip(rows, expected, strict=True) for line in lines)
+    cells = [(row[:6] + row[7:]) for row in cells]
+    pairs = zip(cells[::2], cells[1::2], strict=True)
+    assert [ours[0] for ours, whole in pairs if ours != whole] == ["ends"]
     again = run([fasta], tmp_path / "out", settings=settings, resume=True)
     assert again.summary["partitions"]["computed"] == 1
     assert_same_results(tmp_path / "out", plain_run.folder)
-
-
-def without_q_value(line: str) -> list[str]:
-    cells = line.split("\t")
-    return cells[:6] + cells[7:]
-
-
-def test_a_record_is_whole_in_the_fasta_of_viruses(plain_run, records, contigs):
-    found = {
-        text.partition("\n")[0]: text.partition("\n")[2].replace("\n", "")
-        for text in (plain_run.folder / "virus.fasta").read_text().split(">")[1:]
-    }
-    viral = {name for name, row in contigs.items() if row["call"] == "virus"}
-    assert found == {name: records[name] for name in viral}
-    assert "lambda" in viral
 
 
 def test_the_tables_tell_of_genes_and_of_what_the_contig_model_saw(plain_run):
@@ -331,75 +274,37 @@ def test_regions_stand_in_a_table_of_their_own(plain_run):
     assert sum(int(region["genes"]) for region in regions) == sum(bool(r["region"]) for r in rows)
 
 
-def test_the_summary_is_json_where_a_record_has_no_probability_too(plain_run):
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    text = (plain_run.folder / "run.json").read_text()
-    highest = json.loads(text, parse_constant=refuse)["summary"]["highest"]
-    assert None in [contig["probability"] for contig in highest]
-
-
-def test_dry_run_counts_pieces(fasta, settings, command, plain_run):
-    code, stdout, stderr = command("run", fasta, "--dry-run", "-o", "x", "--model", settings.model)
-    assert code == 0
-    assert f"{plain_run.summary['records']} records" in stdout
-    assert "14 pieces" in stdout
-    assert "4 of 11 records are shorter than 300 nt" in stderr
-
-
-def test_the_summary_speaks_of_genes(fasta, settings, command, tmp_path):
-    way = ("--cluster", "none", "--model", settings.model)
-    code, stdout, _ = command("run", fasta, "-o", tmp_path / "out", *way)
-    assert code == 0
-    assert "genes           39 (39 viral)" in stdout
-    assert "unsure 1" in stdout
-    assert re.search(r"frames          \d+ \(where there is no gene\)", stdout)
-
-
 def test_what_is_told_of_a_run_is_of_pieces_and_genes(fasta, settings, command, tmp_path):
-    way = ("--cluster", "none", "--verbose", "--model", settings.model)
-    code, stdout, stderr = command("run", fasta, "-o", tmp_path / "out", *way)
+    out, way = tmp_path / "out", ("--model", settings.model, "--cluster", "none")
+    code, stdout, stderr = command("run", fasta, "-o", out, *way, "--dry-run")
+    assert (code, "11 records" in stdout, "14 pieces" in stdout) == (0, True, True)
+    assert "4 of 11 records are shorter than 300 nt" in stderr
+    code, stdout, stderr = command("run", fasta, "-o", out, *way, "--verbose")
     assert code == 0
     assert "11 records, 14 pieces of at most 8000 nt; partitions: 1, " in stderr
     assert re.search(r"partition 0 done on worker \S+: 14 pieces, \d+ genes or frames, ", stderr)
-    assert "open frame" not in stdout
     assert "chunks" not in stderr
+    assert "genes           39 (39 viral)" in stdout
+    assert "unsure 1" in stdout
+    assert re.search(r"frames          \d+ \(where there is no gene\)", stdout)
+    assert "open frame" not in stdout
+    # JSON, although some records have no probability.
+    highest = json.loads((out / "run.json").read_text().replace("NaN", "x"))["summary"]["highest"]
+    assert None in [contig["probability"] for contig in highest]
 
 
-def test_a_chunk_length_of_other_sets_is_refused(fasta, settings, command, tmp_path):
-    way = ("--model", settings.model, "--length", "300")
-    code, _, stderr = command("run", fasta, "-o", tmp_path / "out", *way)
-    assert (code, (tmp_path / "out").exists()) == (2, False)
-    assert "reads genes; what has none goes by chunks of 500 nt, not of 300" in stderr
-
-
-def test_another_gene_caller_is_another_run(fasta, settings, copied):
+def test_what_a_set_cannot_is_refused(fasta, settings, frames_modelset, copied, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(BadSettingError, match="what has none goes by chunks of 500 nt, not of 300"):
+        run([fasta], out, settings=replace(settings, length=300))
     with pytest.raises(PlanChangedError, match=r"gene caller \(pyrodigal-gv, now fast\)"):
         run([fasta], copied, settings=replace(settings, gene_caller="fast"), resume=True)
-
-
-def test_a_gene_caller_is_for_sets_that_read_genes(fasta, frames_modelset, tmp_path):
-    flags = {"cluster.kind": "none", "gene_caller": "pyrodigal-gv", "model": str(frames_modelset)}
-    settings = load_settings(flags=flags)
+    frames = replace(settings, model=str(frames_modelset), gene_caller="fast")
     with pytest.raises(BadSettingError, match="'frames' reads frames"):
-        run([fasta], tmp_path / "out", settings=settings)
-    with pytest.raises(BadSettingError, match="gene_caller must be one of"):
-        load_settings(flags={"gene_caller": "prokka"})
-
-
-def test_a_run_by_frames_has_no_genes(plain_run, parity_dir, parity_modelset, tmp_path):
-    flags = {"model": str(parity_modelset), "cluster.kind": "none"}
-    done = run([parity_dir / "input.fa"], tmp_path / "out", settings=load_settings(flags=flags))
-    with pytest.raises(UsageError, match="no table 'genes'; there are chunks, records, part"):
-        done.dataset("genes")
-    assert not {"genes", "genes_virus"} & done.summary.keys()
-
-
-def test_what_knows_frames_alone_refuses_the_set(fasta, settings, tmp_path):
+        run([fasta], out, settings=frames)
     with pytest.raises(UsageError, match=r"train: .*'genes' reads genes.*`virnuc-dask models imp"):
-        train([fasta], [fasta], tmp_path / "out", settings=settings)
-    assert not (tmp_path / "out").exists()
+        train([fasta], [fasta], out, settings=settings)
+    assert not out.exists()
 
 
 def test_a_contig_model_calls_the_records_of_a_set_that_reads_frames(

@@ -48,7 +48,11 @@ GPU = Hardware("cuda", Processor(AVX2, multiplies_bf16=False))
 )
 def test_auto_becomes_what_the_hardware_computes_fastest(transformers, hardware, expected):
     assert decided(Settings(), transformers, hardware).precision == expected
-    assert decided(Settings(precision="fp32"), transformers, hardware).precision == "fp32"
+    settings = decided(Settings(precision="fp32", partition_chunks=7), transformers, hardware)
+    assert (settings.precision, settings.partition_chunks) == ("fp32", 7)
+    source = source_of(settings, transformers, hardware)
+    chosen = hardware.processor.instructions if hardware.device == "cpu" else None
+    assert (source.device, source.instructions) == (hardware.device, chosen)
 
 
 @pytest.mark.parametrize("hardware", [CPU, NEW_CPU, GPU])
@@ -58,12 +62,6 @@ def test_what_is_looked_up_is_computed_alike_everywhere(frames_modelset, hardwar
         settings = decided(Settings(), info, hardware)
         assert settings.precision == "fp32"
         assert source_of(settings, info, hardware).instructions is None
-
-
-def test_kernels_are_chosen_once_for_all_workers(transformers):
-    source = source_of(Settings(precision="fp32"), transformers, CPU)
-    assert (source.device, source.instructions) == ("cpu", AVX2)
-    assert source_of(Settings(precision="fp16"), transformers, GPU).device == "cuda"
 
 
 def test_a_run_in_fp16_is_not_resumed_on_cpus(transformers, tmp_path):
@@ -94,18 +92,17 @@ def test_what_a_cpu_is_slow_at_is_refused_before_anything_is_written(tmp_path, p
     assert not (tmp_path / "out").exists()
 
 
-def test_a_resumed_run_keeps_its_precision(tmp_path):
-    (tmp_path / "in.fa").write_text(">a\n" + "ACGTTG" * 100 + "\n")
+def test_a_resumed_run_keeps_its_precision_and_its_partitions(frames_modelset, tmp_path):
+    (tmp_path / "in.fa").write_text(">a\n" + "ACGTTG" * 500 + "\n")
     folder = RunFolder(tmp_path / "out")
-    first = run(
-        [tmp_path / "in.fa"], folder.path, settings=Settings(precision="bf16", cluster=HERE)
-    )
-    assert first.summary["partitions"]["computed"] == 1
-    again = run([tmp_path / "in.fa"], folder.path, settings=Settings(cluster=HERE), resume=True)
-    assert again.summary["partitions"]["computed"] == 0
+    settings = Settings(model=str(frames_modelset), cluster=HERE)
+    first = replace(settings, precision="bf16", partition_chunks=2)
+    run([tmp_path / "in.fa"], folder.path, settings=first)
+    again = run([tmp_path / "in.fa"], folder.path, settings=settings, resume=True)
+    assert again.summary["partitions"] == {"computed": 0, "failed": 0, "done_before": 3}
     assert read_plan(folder).decisions.precision == "bf16"
-    log = folder.log.read_text()
-    assert '"precision": "bf16"' in log
+    anew = run([tmp_path / "in.fa"], folder.path, settings=settings, force=True)
+    assert anew.summary["partitions"]["computed"] == 1
 
 
 def test_partitions_are_sized_by_what_they_cost(transformers, frames_modelset):
@@ -117,19 +114,3 @@ def test_partitions_are_sized_by_what_they_cost(transformers, frames_modelset):
     assert chunks_a_partition(large, 500, "cuda") > 1000
     assert chunks_a_partition(transformers, 300, "cpu") > small
     assert chunks_a_partition(ngrams, 500, "cpu") == 5000
-
-
-def test_partitions_are_as_asked_for(transformers):
-    assert decided(Settings(partition_chunks=7), transformers, CPU).partition_chunks == 7
-    chosen = decided(Settings(), transformers, CPU).partition_chunks
-    assert chosen == chunks_a_partition(transformers, 500, "cpu")
-
-
-def test_a_resumed_run_keeps_its_partitions_on_another_device(frames_modelset, tmp_path):
-    (tmp_path / "in.fa").write_text(">a\n" + "ACGTTG" * 500 + "\n")
-    settings = Settings(model=str(frames_modelset), cluster=HERE)
-    run([tmp_path / "in.fa"], tmp_path / "out", settings=replace(settings, partition_chunks=2))
-    again = run([tmp_path / "in.fa"], tmp_path / "out", settings=settings, resume=True)
-    assert again.summary["partitions"] == {"computed": 0, "failed": 0, "done_before": 3}
-    anew = run([tmp_path / "in.fa"], tmp_path / "out", settings=settings, force=True)
-    assert anew.summary["partitions"]["computed"] == 1

@@ -80,10 +80,7 @@ def one_of(*choices: str) -> GetPydanticSchema:
 def build(kind: type[Kind], values: object, root: str) -> Kind:
     """Make a dataclass from plain values, such as those of a JSON or YAML file.
 
-    Raises
-    ------
-    ValueError
-        Naming the first value that is refused, below ``root``, and what it may be.
+    `ValueError` names the first value that is refused, below ``root``, and what it may be.
     """
     # In JSON alone strictness lets a list be a tuple, and an object a dataclass.
     text = json.dumps(values, default=str)

@@ -93,7 +93,7 @@ class ClusterSettings(Section):
     worker_timeout_s: float | None = setting(
         None, "How long to wait for the first worker; default: 120, for jobs 3600.", gt=0
     )
-    scheduler_timeout_s: float = setting(10.0, "How long to knock at a running cluster.", gt=0)
+    scheduler_timeout_s: float = setting(10.0, "How long to try to reach a running cluster.", gt=0)
     host: Annotated[str, AfterValidator(_address)] = setting(
         "127.0.0.1", "IPv4 address on which a cluster that we start listens."
     )
@@ -222,10 +222,7 @@ class _PlainLoader(yaml.SafeLoader):
 def read_preset(file: Path, key: str = NAMESPACE) -> Mapping[str, Any]:
     """The settings under ``key``, the only key of a YAML file.
 
-    Raises
-    ------
-    BadInputError, BadSettingError
-        If the file cannot be read, or holds something else.
+    `BadInputError` if the file cannot be read, `BadSettingError` if it holds something else.
     """
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _PlainLoader) or {}
@@ -239,7 +236,6 @@ def read_preset(file: Path, key: str = NAMESPACE) -> Mapping[str, Any]:
 
 
 def _section(values: Any, where: str = NAMESPACE) -> Mapping[str, Any]:
-    """The settings of a layer; none is an empty one."""
     if values is not None and not isinstance(values, Mapping):
         raise BadSettingError(f"{where} must hold settings, not {values!r}.")
     return values or {}

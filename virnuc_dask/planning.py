@@ -51,20 +51,11 @@ def make_plan(
 ) -> Plan:
     """Read the input and write its partitions; or find that an earlier run did so.
 
-    Parameters
-    ----------
-    record
-        Writes ``run.json``; given, an earlier run in the folder is not looked at, and replaced as
-        soon as the plan stands. Until then, and after any error, it is whole.
-
-    Raises
-    ------
-    BadInputError
-        If the input cannot be read.
-    PlanChangedError
-        If the folder holds a run with other input, settings or weights.
-    OutputExistsError
-        If a file that no run made has the name of a table.
+    ``record`` writes ``run.json``; given, an earlier run in the folder is not looked at, and
+    replaced as soon as the plan stands. Until then, and after any error, it is whole.
+    `BadInputError` if the input cannot be read, `PlanChangedError` if the folder holds a run with
+    other input, settings or weights, `OutputExistsError` if a file that no run made has the name of
+    a table.
     """
     earlier = read_plan(folder) if record is None else None
     if earlier is not None and _partitions_intact(earlier):
@@ -97,12 +88,8 @@ def dry_run(inputs: Inputs, settings: Settings) -> Counts:
 def plan_again(earlier: Plan, info: ModelSetInfo) -> Plan:
     """The plan that scores the stored features of ``earlier`` with the classifier of ``info``.
 
-    Raises
-    ------
-    PlanChangedError
-        If the features were made by other encoders.
-    BadTableError
-        If a feature table is missing or damaged.
+    `PlanChangedError` if the features were made by other encoders, `BadTableError` if a feature
+    table is missing or damaged.
     """
     if info.encoders_checksum != earlier.decisions.encoders_checksum:
         raise PlanChangedError(
@@ -124,10 +111,7 @@ def plan_again(earlier: Plan, info: ModelSetInfo) -> Plan:
 def chunk_length(settings: Settings, info: ModelSetInfo) -> int:
     """The chunk length asked for, or the model set's own.
 
-    Raises
-    ------
-    BadSettingError
-        If the model set was not made for it.
+    `BadSettingError` if the model set was not made for it.
     """
     length = settings.length if settings.length is not None else info.chunk_lengths[0]
     if length not in info.chunk_lengths:
@@ -161,12 +145,8 @@ def decided(
     """``settings`` with precision, size of partitions and gene caller decided.
 
     As asked for; else as in the ``earlier`` run; else what is best for the hardware.
-
-    Raises
-    ------
-    BadSettingError
-        If ``fp16`` or ``fp8`` is asked for on a CPU, or an earlier run computed so; a gene caller
-        for a model set that reads no genes.
+    `BadSettingError` if ``fp16`` or ``fp8`` is asked for on a CPU, or an earlier run computed so; a
+    gene caller for a model set that reads no genes.
     """
     precision = settings.precision
     if precision == AUTO:
@@ -223,12 +203,8 @@ def source_of(
 def call_rule(settings: Settings, info: ModelSetInfo, length: int) -> CallRule:
     """What makes a record a virus, for chunks of ``length`` nt.
 
-    Raises
-    ------
-    UsageError
-        If a false discovery rate is asked for and the model set has no calibration.
-    ModelSetError
-        If its contig model is missing, damaged, or made for another model set.
+    `UsageError` if a false discovery rate is asked for and the model set has no calibration,
+    `ModelSetError` if its contig model is missing, damaged, or made for another model set.
     """
     calibration = info.calibration_for(length)
     if (spec := info.contig_model) is not None:
@@ -293,13 +269,7 @@ def warnings_of_speed(settings: Settings, info: ModelSetInfo, hardware: Hardware
 
 
 def require_frames(info: ModelSetInfo, command: str) -> None:
-    """Refuse a model set that reads genes, where only chunks of one length are understood.
-
-    Raises
-    ------
-    UsageError
-        Naming the command and the set.
-    """
+    """`UsageError` for a model set that reads genes, where ``command`` knows frames alone."""
     if info.reads_genes:
         raise UsageError(
             f"{command}: model set {info.name!r} reads genes, and {command} knows frames of chunks "

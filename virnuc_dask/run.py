@@ -56,6 +56,7 @@ class _Context:
     """What all steps of one run share."""
 
     inputs: tuple[str, ...]
+    folder: RunFolder
     settings: Settings
     info: ModelSetInfo
     journal: Journal
@@ -121,39 +122,48 @@ def run(
     """
     settings = settings or Settings()
     settings = replace(settings, model=model or settings.model)
-    names = given_inputs(inputs)
-    shown = ", ".join("standard input" if name == STDIN else name for name in names)
+    names, folder = given_inputs(inputs), RunFolder(given_output(out))
     info = read_info(find(settings.model))
     # Refused before the folder is touched.
     call_rule(settings, info, chunk_length(settings, info))
     if client is None:
         refuse_impossible(settings.cluster)
-    folder = RunFolder(given_output(out))
-    report = None if performance_report is None else given_output(performance_report)
-    if report is not None:
-        refuse_report(report, settings.cluster, folder.path)
+    report = _report_file(performance_report, settings, folder)
     with reached(settings.cluster, client) as client:
         hardware = hardware_of(settings.cluster, client)
         decided(settings, info, hardware)
         with folder.held():
             folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
-            with (
-                Journal.opened(folder.log, info.units, shown) as journal,
-                _on_jobs(settings, folder, journal, client, hardware) as (
-                    settings,
-                    client,
-                    hardware,
-                ),
-            ):
-                earlier = read_plan(folder) if resume else None
-                settings = decided(settings, info, hardware, earlier)
+            with Journal.opened(folder.log, info.units, _shown(names)) as journal:
                 context = _Context(
-                    names, settings, info, journal, hardware, console, client, report=report
+                    names, folder, settings, info, journal, hardware, console, client
                 )
-                record = None if resume else context.record
-                plan = make_plan(names, folder, settings, info, record)
-                tally = execute(plan, context)
-                return finish(plan, tally, context)
+                return _run(replace(context, report=report), resume=resume)
+
+
+def _report_file(
+    name: str | os.PathLike[str] | None, settings: Settings, folder: RunFolder
+) -> Path | None:
+    """The file for Dask's report, if one is asked for; refused early if it cannot be written."""
+    if name is None:
+        return None
+    refuse_report(given_output(name), settings.cluster, folder.path)
+    return given_output(name)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join("standard input" if name == STDIN else name for name in names)
+
+
+def _run(context: _Context, *, resume: bool) -> Run:
+    with _on_jobs(context) as context:
+        folder, info = context.folder, context.info
+        earlier = read_plan(folder) if resume else None
+        settings = decided(context.settings, info, context.hardware, earlier)
+        context = replace(context, settings=settings)
+        record = None if resume else context.record
+        plan = make_plan(context.inputs, folder, settings, info, record)
+        return finish(plan, execute(plan, context), context)
 
 
 def predict(
@@ -167,12 +177,8 @@ def predict(
 ) -> Run:
     """Score the stored feature tables of a run again, with its own or another classifier.
 
-    Raises
-    ------
-    PlanChangedError
-        If ``model`` has other encoders than those that made the features.
-    BadTableError
-        If there is no planned run, or it kept no features.
+    Raises `PlanChangedError` if ``model`` has other encoders than those that made the features,
+    `BadTableError` if there is no planned run, or it kept no features.
     """
     folder = RunFolder(given_output(out))
     earlier = read_plan(folder)
@@ -198,34 +204,32 @@ def predict(
             raise PlanChangedError(f"{folder.path}: another run took its place just now.")
         folder.refuse_loss((*names, find(settings.model), *keep))
         hardware = hardware_of(settings.cluster, client)
-        with _on_jobs(settings, folder, journal, client, hardware) as (settings, client, hardware):
-            context = _Context(
-                names, settings, info, journal, hardware, console, client, encoders=False
-            )
+        context = _Context(
+            names, folder, settings, info, journal, hardware, console, client, encoders=False
+        )
+        with _on_jobs(context) as context:
             plan = plan_again(earlier, info)
-            tally = execute(plan, context)
-            return finish(plan, tally, context)
+            return finish(plan, execute(plan, context), context)
 
 
 @contextmanager
-def _on_jobs(
-    settings: Settings,
-    folder: RunFolder,
-    journal: Journal,
-    client: Client | None,
-    hardware: Hardware,
-) -> Iterator[tuple[Settings, Client | None, Hardware]]:
-    """Where a batch system is to compute, its jobs' workers and what they have; else as given."""
-    if client is not None or settings.cluster.batch_system is None:
-        yield settings, client, hardware
+def _on_jobs(context: _Context) -> Iterator[_Context]:
+    """On the workers of a batch system's jobs, where one is to compute; else as given."""
+    if context.client is not None or context.settings.cluster.batch_system is None:
+        yield context
         return
-
-    def tell(message: str) -> None:
-        journal.write({"event": "note", "message": message})
-
-    cluster = with_workers(settings.cluster)
-    with submitted(cluster, folder.jobs, tell) as client:
-        yield replace(settings, cluster=cluster), client, hardware_of(cluster, client)
+    cluster = with_workers(context.settings.cluster)
+    settings = replace(context.settings, cluster=cluster)
+    with submitted(
+        cluster, context.folder.jobs, lambda line: context.tell("note", message=line)
+    ) as client:
+        yield replace(
+            context,
+            settings=settings,
+            client=client,
+            hardware=hardware_of(cluster, client),
+            start=time.perf_counter(),  # a queue's time is not the run's
+        )
 
 
 def execute(plan: Plan, context: _Context) -> Tally:
@@ -253,10 +257,7 @@ def execute(plan: Plan, context: _Context) -> Tally:
 def finish(plan: Plan, tally: Tally, context: _Context) -> Run:
     """Write the result files and the summary into ``run.json``.
 
-    Raises
-    ------
-    LostRowsError
-        If anything planned did not come out.
+    `LostRowsError` if anything planned did not come out.
     """
     start = time.perf_counter()
     rule = call_rule(context.settings, context.info, plan.decisions.chunk_length)
@@ -336,7 +337,7 @@ def _compute_on(
 def _about(plan: Plan, tasks: Sequence[PartitionTask], context: _Context) -> About:
     """What the dashboard shows of a run besides its progress."""
     first, *more = context.inputs
-    name = "standard input" if first == STDIN else first
+    name = _shown([first])
     chunks, info = plan.counts.chunks, context.info
     return About(
         inputs=f"{name} and {len(more)} more" if more else name,

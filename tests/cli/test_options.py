@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from virnuc_dask.cli import running
 from virnuc_dask.lab import evaluate as evaluation
 
 
@@ -139,17 +138,3 @@ def test_bench_replaces_no_file_but_a_report_of_its_own(command, tmp_path, monke
     code, _, err = command("bench", "--json", file)
     assert (code, file.read_text()) == (2, content)
     assert "figures.json: is no report of bench" in err
-
-
-def test_what_a_run_reads_besides_its_input_reaches_it(command, monkeypatch, tmp_path):
-    seen = {}
-
-    def stop(inputs, out, **way):
-        seen.update(way)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(running, "run", stop)
-    preset = tmp_path / "preset.yaml"
-    preset.write_text("virnuc: {}")
-    command("run", "a.fa", "-o", tmp_path / "out", "--config", preset)
-    assert seen["keep"] == (preset,)

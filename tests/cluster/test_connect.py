@@ -1,13 +1,22 @@
+import inspect
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import dask
 import pytest
+from distributed import Client, LocalCluster
 
 from virnuc_dask.cluster import connect as connecting
-from virnuc_dask.cluster.connect import Connection, connect, local_workers
+from virnuc_dask.cluster.connect import (
+    Connection,
+    connect,
+    device_of,
+    local_workers,
+    refuse_impossible,
+)
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
 from virnuc_dask.lab.speed.machine import describe
@@ -57,15 +66,6 @@ def test_none_is_this_process():
         assert str(connection) == "In this process, without Dask workers."
 
 
-def test_auto_falls_back_to_the_cpu_with_one_line(no_gpu):
-    settings = ClusterSettings(workers=1, dashboard_port=0)
-    with connect(settings, weight_bytes=0) as connection:
-        assert connection.kind == "cpu"
-        assert connection.settings.device == "cpu"
-        assert connection.note == "No GPU workers: no NVIDIA driver (none). Using the CPU."
-        assert "\n" not in str(connection)
-
-
 def test_a_worker_that_takes_long_to_end_does_not_spoil_the_run(monkeypatch):
     closed = []
 
@@ -82,80 +82,56 @@ def test_a_worker_that_takes_long_to_end_does_not_spoil_the_run(monkeypatch):
     assert closed == [True, True], "client and cluster, within a time of our own"
 
 
-ALLOCATION = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX")
+def workers_have(dask_worker) -> tuple[object, ...]:
+    """How a worker keeps memory; seconds between looks at its stack, and between profiles kept."""
+    names = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX")
+    times = (dask_worker.periodic_callbacks[name] for name in ("profile", "profile-cycle"))
+    return (*map(os.environ.get, names), *(each.callback_time / 1000 for each in times))
 
 
-def test_workers_keep_their_memory_between_two_batches(monkeypatch):
-    for name in ALLOCATION:
+def test_auto_falls_back_to_the_cpu_with_workers_as_we_want_them(no_gpu, monkeypatch):
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX"):
         monkeypatch.delenv(name, raising=False)
-    settings = ClusterSettings(kind="cpu", workers=1, dashboard_port=0)
-    with connect(settings, weight_bytes=0) as connection:
-        found = {name: connection.client.run(os.environ.get, name) for name in ALLOCATION}
-    assert {name: list(values.values()) for name, values in found.items()} == {
-        "MALLOC_TRIM_THRESHOLD_": [None],
-        "MALLOC_ARENA_MAX": ["1"],
-    }
+    with connect(ClusterSettings(workers=1, dashboard_port=0), weight_bytes=0) as connection:
+        assert (connection.kind, connection.settings.device) == ("cpu", "cpu")
+        assert connection.note == "No GPU workers: no NVIDIA driver (none). Using the CPU."
+        found = connection.client.run(workers_have)
+    assert list(found.values()) == [(None, "1", 0.1, 60)]
 
 
-def test_workers_do_not_fill_their_memory_with_profiles():
-    with connect(ClusterSettings(kind="cpu", workers=1, dashboard_port=0), 0) as connection:
-        found = connection.client.run(profile_times)
-    assert list(found.values()) == [(0.1, 60)]
-
-
-def profile_times(dask_worker) -> tuple[float, float]:
-    """Seconds between two looks at a worker's stack, and between two profiles that it keeps."""
-    callbacks = dask_worker.periodic_callbacks
-    return tuple(callbacks[name].callback_time / 1000 for name in ("profile", "profile-cycle"))
-
-
-def test_cpu_asked_for_needs_no_note(four_gpus):
-    kind, settings, note = connecting._decide(ClusterSettings(device="cpu"))
-    assert (kind, settings.device, note) == ("cpu", "cpu", "")
-
-
-def test_auto_takes_the_gpus(four_gpus):
-    assert connecting._decide(ClusterSettings()) == ("cuda", ClusterSettings(), "")
-
-
-def test_auto_without_dask_cuda_says_what_to_install(four_gpus, monkeypatch):
+def test_what_computes_is_decided_by_what_is_there(four_gpus, monkeypatch):
+    assert device_of(ClusterSettings()) == "cuda"
+    assert device_of(ClusterSettings(device="cpu")) == "cpu"
+    with pytest.raises(NoClusterError, match="5 GPU workers were asked for, but there are 4"):
+        refuse_impossible(ClusterSettings(kind="cuda", workers=5))
+    with pytest.raises(NoClusterError, match="starts its own cluster"):
+        refuse_impossible(ClusterSettings(kind="cpu", scheduler="tcp://127.0.0.1:8786"))
     monkeypatch.setitem(sys.modules, "dask_cuda", None)
-    kind, _, note = connecting._decide(ClusterSettings())
-    assert kind == "cpu"
-    assert "virnuc-dask[gpu-cu13]" in note
-
-
-def test_cuda_is_refused_with_the_reason_without_a_gpu(no_gpu):
-    with (
-        pytest.raises(NoClusterError, match=r"--cluster cuda: no NVIDIA driver"),
-        connect(ClusterSettings(kind="cuda"), weight_bytes=0),
-    ):
-        pass
-
-
-def test_a_gpu_device_without_a_gpu_is_refused(no_gpu):
-    with pytest.raises(NoClusterError, match="--device cuda"):
-        connecting._decide(ClusterSettings(device="cuda"))
-
-
-def test_cuda_starts_one_worker_a_gpu_over_tcp_on_loopback(started_cuda):
-    started = started_cuda(ClusterSettings(kind="cuda", dashboard_port=0))
-    assert started["n_workers"] == 4
-    assert started["threads_per_worker"] == 3, "one is prepared, one computes, one is written"
-    assert started["protocol"] == "tcp"
-    assert started["device_memory_limit"] is None, "torch's allocator alone: no spilling"
-    assert started["host"] == "127.0.0.1"
-    assert started["dashboard_address"].startswith("127.0.0.1:")
-    assert not [name for name in started if name.startswith("rmm")]
+    assert device_of(ClusterSettings()) == "cpu"
+    with pytest.raises(NoClusterError, match=r"install virnuc-dask\[gpu-cu13\]"):
+        refuse_impossible(ClusterSettings(device="cuda"))
 
 
 @pytest.mark.parametrize(("gigabytes", "at_once"), [(80, 3), (8, 3), (6, 16)])
-def test_more_partitions_share_a_change_of_encoders_where_a_gpu_may_hold_only_one(
+def test_cuda_starts_one_worker_a_gpu_over_tcp_on_loopback(
     started_cuda, monkeypatch, gigabytes, at_once
 ):
+    """More partitions share a change of encoders where a GPU may hold only one of them."""
     monkeypatch.setattr(connecting, "gpu_memory_bytes", lambda: gigabytes * 10**9)
     started = started_cuda(ClusterSettings(kind="cuda", dashboard_port=0), weight_bytes=5 * 10**9)
-    assert started["threads_per_worker"] == at_once
+    environment = started.pop("environment")
+    assert started.pop("dashboard_address").startswith("127.0.0.1:")
+    assert started == {
+        "n_workers": 4,
+        "threads_per_worker": at_once,
+        "protocol": "tcp",
+        "device_memory_limit": None,  # torch's allocator alone: no spilling, no RMM
+        "host": "127.0.0.1",
+        "preload": ["virnuc_dask.cluster.interrupts"],
+    }
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        assert environment[name] == "expandable_segments:True"
+    assert started_cuda(ClusterSettings(kind="cuda", workers=2))["n_workers"] == 2
 
 
 def test_a_worker_is_sent_one_partition_more_than_it_has_in_work():
@@ -168,34 +144,14 @@ def test_a_worker_is_sent_one_partition_more_than_it_has_in_work():
     assert in_flight(partitions_at_once=2, partitions_in_flight=8) == 8
 
 
-def test_the_allocator_is_set_before_the_gpu_workers_start(started_cuda):
-    environment = started_cuda(ClusterSettings(kind="cuda", dashboard_port=0))["environment"]
-    assert environment["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
-    assert environment["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
-
-
-def test_fewer_gpu_workers_can_be_asked_for_but_not_more(started_cuda):
-    assert started_cuda(ClusterSettings(kind="cuda", workers=2))["n_workers"] == 2
-    with (
-        pytest.raises(NoClusterError, match="5 GPU workers were asked for, but there are 4"),
-        connect(ClusterSettings(kind="cuda", workers=5), weight_bytes=0),
-    ):
-        pass
-
-
 def test_the_real_dask_cuda_takes_these_arguments():
     """Its signature, read from the package that is installed: a renamed argument shows here."""
-    import inspect
-
-    from dask_cuda import LocalCUDACluster
-
-    known = inspect.signature(LocalCUDACluster).parameters
+    dask_cuda = pytest.importorskip("dask_cuda")
+    known = inspect.signature(dask_cuda.LocalCUDACluster).parameters
     assert {"n_workers", "threads_per_worker", "protocol", "device_memory_limit"} <= set(known)
 
 
 def test_a_running_cluster_is_used_and_left_running(tmp_path):
-    from distributed import Client, LocalCluster
-
     with LocalCluster(
         n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
     ) as cluster:
@@ -206,16 +162,11 @@ def test_a_running_cluster_is_used_and_left_running(tmp_path):
             client.write_scheduler_file(str(file))
         with connect(ClusterSettings(scheduler_file=str(file)), 0) as connection:
             assert connection.workers == 1
-        with dask_address(cluster.scheduler_address), connect(ClusterSettings(), 0) as connection:
+        named = dask.config.set({"scheduler-address": cluster.scheduler_address})
+        with named, connect(ClusterSettings(), 0) as connection:
             assert connection.kind == "given"
         with Client(cluster) as client:
             assert client.submit(sum, [1, 2]).result() == 3
-
-
-def test_a_kind_and_a_running_cluster_exclude_each_other():
-    settings = ClusterSettings(kind="cpu", scheduler="tcp://127.0.0.1:8786")
-    with pytest.raises(NoClusterError, match="starts its own cluster"):
-        connecting._decide(settings)
 
 
 def limit(monkeypatch, cores: int, gigabytes: int) -> None:
@@ -235,27 +186,12 @@ def test_large_models_get_fewer_workers(monkeypatch):
     assert local_workers(replace(ClusterSettings(), workers=4), 0, partitions=1) == (4, 4)
 
 
-def dask_address(address: str):
-    import dask
-
-    return dask.config.set({"scheduler-address": address})
-
-
-def test_workers_and_their_threads_are_those_of_the_container(monkeypatch, started_cuda):
+def test_workers_and_their_threads_are_those_of_the_container(monkeypatch):
     limit(monkeypatch, cores=64, gigabytes=8)
     assert local_workers(ClusterSettings(), weight_bytes=0) == (8, 8), "by its memory"
     limit(monkeypatch, cores=2, gigabytes=8)
     assert local_workers(ClusterSettings(), weight_bytes=0) == (2, 1), "by its share of the cores"
-    settings = ClusterSettings(kind="cuda", dashboard_port=0)
-    monkeypatch.setattr(connecting, "_count_gpu_workers", lambda _: 1)
-    assert connecting_threads(monkeypatch, settings) == 2
     assert (describe()["cores"], describe()["memory_gb"]) == (2, 8.0)
-
-
-def connecting_threads(monkeypatch, settings: ClusterSettings) -> int | None:
-    """Torch threads of a GPU worker."""
-    monkeypatch.setattr("dask_cuda.LocalCUDACluster", lambda **_: None)
-    return connecting._start_cuda(settings, 0, None)[1].threads
 
 
 def test_memory_that_a_process_may_not_use_is_not_counted():

@@ -3,7 +3,7 @@ from argparse import Namespace
 import pynvml
 import pytest
 
-from virnuc_dask.cluster.gpus import ask_gpus, count_gpus, gpu_memory_bytes
+from virnuc_dask.cluster.gpus import count_gpus, gpu_memory_bytes
 from virnuc_dask.lab.speed.machine import describe, gpu_used_bytes
 
 UUIDS = ("GPU-aa11", "GPU-ab22", "GPU-cc33")
@@ -32,11 +32,6 @@ def nvml(monkeypatch):
     return state
 
 
-def test_an_empty_list_of_visible_gpus_is_no_gpu(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", " ")
-    assert count_gpus() == (0, "CUDA_VISIBLE_DEVICES is empty")
-
-
 @pytest.mark.parametrize(
     ("visible", "count"),
     [
@@ -46,9 +41,6 @@ def test_an_empty_list_of_visible_gpus_is_no_gpu(monkeypatch):
         ("1,-1,2", 1),
         ("-1", 0),
         ("NoDevFiles", 0),
-        ("none", 0),
-        (",", 0),
-        ("3", 0),
         ("1,1", 0),
         ("GPU-ab22,GPU-cc", 2),
         ("GPU-a", 0),
@@ -63,9 +55,9 @@ def test_gpus_are_those_that_cuda_shows(nvml, monkeypatch, visible, count):
     found, reason = count_gpus()
     assert found == count
     assert reason == ("" if count else f"CUDA_VISIBLE_DEVICES={visible} shows none of the 3 GPUs")
-
-
-def test_without_the_variable_all_gpus_of_the_driver_count(nvml):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", " ")
+    assert count_gpus() == (0, "CUDA_VISIBLE_DEVICES is empty")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert count_gpus() == (3, "")
 
 
@@ -93,7 +85,3 @@ def test_the_driver_is_let_go_where_a_gpu_is_lost_too(nvml, monkeypatch, call, l
     monkeypatch.setattr(pynvml, lost, fail)
     call()
     assert nvml.running == 0
-
-
-def test_an_answer_is_one_a_gpu(nvml):
-    assert ask_gpus(lambda gpu: gpu + 1) == [1, 2, 3]

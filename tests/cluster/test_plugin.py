@@ -1,7 +1,6 @@
 import asyncio
 import sys
 import threading
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,46 +97,55 @@ def journal(tmp_path: Path):
         yield journal
 
 
-def test_a_damaged_model_set_is_reported_with_worker_and_file(client, damaged, registered, journal):
-    name = registered(ModelPlugin(damaged, PERSISTENT, "topic"))
-    with pytest.raises(ModelSetError, match=r"worker \d .*classifier\.safetensors: damaged"):
-        check_workers(client, name, journal)
+def test_refused_workers_are_named_and_two_on_one_gpu_end_the_run(journal):
+    def check(*states) -> None:
+        there = {f"tcp://{number}": state for number, state in enumerate(states)}
+        # A client whose workers have all loaded and answer so.
+        client = SimpleNamespace(run=None, sync=lambda *_, **__: there)
+        check_workers(client, "plugin", journal)
 
-
-def answering(states):
-    """A client whose workers have all loaded and answer so."""
-    return SimpleNamespace(run=None, sync=lambda *_, **__: states)
-
-
-def test_a_damaged_model_set_on_one_worker_costs_that_worker(journal, monkeypatch):
-    states = {"tcp://0": (ModelSetError("worker 0: damaged"), None), "tcp://1": (None, "cpu")}
-    check_workers(answering(states), "plugin", journal)
+    check((ModelSetError("worker 0: damaged"), None), (None, "cpu"), (None, "cpu"))
     assert {k: str(why) for k, why in journal.refused.items()} == {"tcp://0": "worker 0: damaged"}
+    check((None, "GPU-1"), (None, "GPU-2"))
+    with pytest.raises(NoClusterError, match="tcp://0 and tcp://1 share GPU-1"):
+        check((None, "GPU-1"), (None, "GPU-1"))
 
 
-@pytest.mark.parametrize("error", [ImportError("no torch"), RuntimeError("out of memory")])
-def test_a_worker_that_cannot_load_is_refused_with_the_reason(
-    client, source, registered, task, monkeypatch, error
+def no_torch(_: Lifetime) -> None:
+    raise ImportError("no torch")
+
+
+def test_a_worker_that_cannot_compute_as_the_others_is_refused_with_the_reason(
+    client, source, damaged, registered, task, journal, monkeypatch
 ):
-    def fail(_: Lifetime) -> None:
-        raise error
+    """Those that come late, too: every task asks."""
 
-    monkeypatch.setattr(Lifetime, "open", fail)
-    name = registered(ModelPlugin(source, PERSISTENT, type(error).__name__))
-    with pytest.raises(WorkerRefusedError, match=f"cannot load the model set: .*{error}"):
-        client.submit(run_stage, count_values, name, task, pure=False).result()
+    def refused(plugin: ModelPlugin, why: str) -> None:
+        name = registered(plugin)
+        with pytest.raises(WorkerRefusedError, match=rf"worker \d \(inproc.*{why}") as raised:
+            client.submit(run_stage, count_values, name, task, pure=False).result()
+        assert raised.value.address in client.nthreads()
 
-
-@pytest.mark.parametrize(("chosen", "refused"), [(AVX512, True), (AVX2, False), (PLAIN, False)])
-def test_a_late_worker_with_fewer_instructions_than_were_chosen_is_refused(
-    client, source, registered, task, monkeypatch, chosen, refused
-):
+    broken = ModelPlugin(damaged, PERSISTENT, "damaged")
+    refused(broken, r"classifier\.safetensors: damaged")
+    with pytest.raises(ModelSetError, match="damaged"):
+        check_workers(client, broken.name, journal)
+    older = ModelPlugin(source, PERSISTENT, "older")
+    older.version = "0.0.9"
+    refused(older, r"has virnuc_dask 0\.2.*, this run 0\.0\.9")
+    with monkeypatch.context() as patch:
+        patch.setattr(Lifetime, "open", no_torch)
+        refused(ModelPlugin(source, PERSISTENT, "x"), "cannot load the model set: .*no torch")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "virnuc_dask.modelsets.lifetime", None)
+        refused(ModelPlugin(source, PERSISTENT, "y"), r"torch cannot be loaded \(.*ulimit -v")
     found = Processor(AVX2, multiplies_bf16=False)
     monkeypatch.setattr(plugin_module, "this_processor", lambda: found)
-    name = registered(ModelPlugin(replace(source, instructions=chosen), PERSISTENT, chosen))
-    message = r"worker \d \(.* has a processor with avx2, this run computes with avx512"
-    with pytest.raises(WorkerRefusedError, match=message) if refused else nullcontext():
-        client.submit(run_stage, count_values, name, task, pure=False).result()
+    more = replace(source, instructions=AVX512)
+    refused(ModelPlugin(more, PERSISTENT, "z"), "has a processor with avx2, this run .* avx512")
+    for chosen in (AVX2, PLAIN):
+        fits = ModelPlugin(replace(source, instructions=chosen), PERSISTENT, chosen)
+        client.submit(run_stage, count_values, registered(fits), task, pure=False).result()
 
 
 def test_a_task_waits_for_a_plugin_that_loads(client, source, task):
@@ -154,47 +162,14 @@ def test_a_task_waits_for_a_plugin_that_loads(client, source, task):
     client.unregister_worker_plugin(name)
 
 
-@pytest.mark.parametrize(
-    ("devices", "shared"),
-    [(["cpu", "cpu"], False), (["GPU-1", "GPU-2"], False), (["GPU-1", "GPU-1"], True)],
-)
-def test_two_workers_on_one_gpu_are_refused(devices, shared, journal):
-    states = {f"tcp://{number}": (None, device) for number, device in enumerate(devices)}
-    client = answering(states)
-    expected = pytest.raises(NoClusterError, match="tcp://0 and tcp://1 share GPU-1")
-    with expected if shared else nullcontext():
-        check_workers(client, "plugin", journal)
-
-
-def test_every_task_of_a_worker_that_could_not_load_raises_the_load_error(
-    client, damaged, registered, task
-):
-    name = registered(ModelPlugin(damaged, PERSISTENT, "late"))
-    with pytest.raises(WorkerRefusedError, match="damaged") as raised:
-        client.submit(run_stage, count_values, name, task, pure=False).result()
-    assert raised.value.address in client.nthreads()
-
-
-def test_a_late_worker_of_another_version_is_refused_with_both(client, source, registered, task):
-    plugin = ModelPlugin(source, PERSISTENT, "skewed")
-    plugin.version = "0.0.9"
-    name = registered(plugin)
-    with pytest.raises(WorkerRefusedError, match=r"has virnuc_dask 0\.2.*, this run 0\.0\.9"):
-        client.submit(run_stage, count_values, name, task, pure=False).result()
-
-
-def test_taking_the_plugin_away_releases_the_model_set(client, source, journal):
-    plugin = ModelPlugin(source, PERSISTENT, "released")
+def test_what_happens_to_model_sets_is_told(client, source, journal):
+    plugin = ModelPlugin(source, PERSISTENT, "told")
     client.register_plugin(plugin)
     check_workers(client, plugin.name, journal)
     client.unregister_worker_plugin(plugin.name)
-    kinds = [event["event"] for _, event in client.get_events("released")]
-    assert sorted(kinds) == ["modelset_loaded"] * 2 + ["modelset_released"] * 2
-
-
-def test_events_name_worker_process_and_memory(client, source, registered, journal):
-    check_workers(client, registered(ModelPlugin(source, PERSISTENT, "told")), journal)
     events = [event for _, event in client.get_events("told")]
+    kinds = sorted(event["event"] for event in events)
+    assert kinds == ["modelset_loaded"] * 2 + ["modelset_released"] * 2
     assert {event["name"] for event in events} == {"0", "1"}
     for event in events:
         assert event["mode"] == "persistent"
@@ -211,49 +186,28 @@ def test_the_name_tells_weights_and_precision_apart(source):
     assert len(names) == 4
 
 
-def test_loading_leaves_the_event_loop_free(source, monkeypatch):
-    """Else heartbeats stop, and a slow load would get its worker killed."""
-    ticked = threading.Event()
-    in_time = []
-    monkeypatch.setattr(Lifetime, "open", lambda _: in_time.append(ticked.wait(10)))
-    worker = SimpleNamespace(name="0", address="tcp://x", state=SimpleNamespace(nthreads=1))
+def test_loading_leaves_the_event_loop_free_and_set_up_does_not_wait_for_it(source, monkeypatch):
+    """Else heartbeats stop: a slow load would get its worker killed, and each that comes for it."""
+    loading, go_on, closed = threading.Event(), threading.Event(), []
 
-    async def tick() -> None:
-        ticked.set()
+    def load(_: Lifetime) -> None:
+        loading.set()
+        closed.append(not go_on.wait(10))
 
-    async def both() -> None:
-        plugin = ModelPlugin(source, PERSISTENT, "t")
-        await plugin.setup(worker)
-        await asyncio.gather(plugin.loaded(10), tick())
-        assert plugin.is_ready
-
-    asyncio.run(both())
-    assert in_time == [True]
-
-
-def test_a_worker_is_set_up_before_the_model_set_is_there(source, monkeypatch):
-    """Before that a worker that comes late sends no heartbeats: it would be killed while it loads,
-    and every one that comes for it."""
-    go_on, closed = threading.Event(), []
-    monkeypatch.setattr(Lifetime, "open", lambda _: go_on.wait(10))
+    monkeypatch.setattr(Lifetime, "open", load)
     monkeypatch.setattr(Lifetime, "close", lambda _: closed.append(go_on.is_set()))
     worker = SimpleNamespace(name="0", address="tcp://x", state=SimpleNamespace(nthreads=1))
 
     async def set_up_and_taken_away() -> None:
         plugin = ModelPlugin(source, PERSISTENT, "t")
         await plugin.setup(worker)
+        await asyncio.to_thread(loading.wait, 10)
         assert not plugin.is_ready
         plugin.teardown(worker)
         assert not closed, "what loads cannot be given back yet"
-        go_on.set()
+        asyncio.get_running_loop().call_later(0.1, go_on.set)
         await plugin.loaded(10)
+        assert plugin.is_ready
 
     asyncio.run(set_up_and_taken_away())
-    assert closed == [True]
-
-
-def test_a_worker_that_cannot_load_torch_says_so_in_one_line(source, monkeypatch):
-    monkeypatch.setitem(sys.modules, "virnuc_dask.modelsets.lifetime", None)
-    worker = SimpleNamespace(name="0", address="tcp://x", state=SimpleNamespace(nthreads=1))
-    with pytest.raises(ModelSetError, match=r"torch cannot be loaded \(.*ulimit -v"):
-        ModelPlugin(source, PERSISTENT, "t")._new_lifetime(worker)
+    assert closed == [False, True], "loaded in time, then given back"

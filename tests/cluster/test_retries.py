@@ -48,15 +48,6 @@ def work(
     return receipts
 
 
-def test_receipts_pass_through_with_the_chunks_that_failed():
-    task, other = tasks_of(2)
-    retries = Retries([task, other])
-    assert (retries.take(), retries.take(busy=True)) == (task, other)
-    assert list(retries.done(other, computed(other, 3))) == [computed(other, 3)]
-    assert list(retries.done(task, computed(task))) == [computed(task)]
-    assert retries.take() is None
-
-
 def test_a_partition_that_fails_is_tried_again_at_once_with_one_that_was_computed():
     tried: list[PartitionTask] = []
     receipts = work(Retries(tasks_of(4)), {1}, tried.append)
@@ -73,10 +64,16 @@ def test_one_that_fails_before_anything_was_computed_waits_for_that():
     ]
 
 
+def give(count: int) -> tuple[Retries, list[PartitionTask]]:
+    """Retries that have given out all but the last of so many partitions."""
+    tasks = tasks_of(count)
+    retries = Retries(tasks)
+    assert [retries.take() for _ in tasks[1:]] == tasks[:-1]
+    return retries, tasks
+
+
 def test_a_control_that_lacks_chunks_is_known_by_what_was_written():
-    first, second = tasks_of(2)
-    retries = Retries([first, second])
-    assert retries.take() == first
+    retries, (first, second) = give(2)
     assert list(retries.done(first, computed(first, 2))) == [computed(first, 2)]
     assert retries.take() == second
     assert list(retries.failed(second, RuntimeError("poison"))) == []
@@ -86,9 +83,7 @@ def test_a_control_that_lacks_chunks_is_known_by_what_was_written():
 @pytest.mark.parametrize(("frames", "elapsed_s"), [(0, {"work": 1.0}), (5, {})])
 def test_nothing_was_computed_where_no_frame_was_or_all_was_there(frames, elapsed_s):
     receipt = Receipt(0, CHUNKS, frames, 0, 0, elapsed_s)
-    first, second = tasks_of(2)
-    retries = Retries([first, second])
-    assert retries.take() == first
+    retries, (first, second) = give(2)
     assert list(retries.done(first, receipt)) == [receipt]
     assert retries.take() == second
     with pytest.raises(RuntimeError, match="poison"):
@@ -126,11 +121,6 @@ def test_a_machine_that_breaks_on_the_way_ends_the_run():
     assert retries.take() == task
     with pytest.raises(NoClusterError, match="memory does not hold"):
         list(retries.failed(task, ControlFailedError(MemoryError())))
-
-
-def test_an_only_chunk_that_fails_is_named():
-    (receipt,) = work(Retries(tasks_of(1, chunks=1)), {0})
-    assert receipt.failures == (Failure(0, "RuntimeError: poison", (0, 1)),)
 
 
 def test_what_lies_with_a_disk_is_tried_once_more():
@@ -197,11 +187,3 @@ def test_deaths_one_after_the_other_are_looked_into_before_more_workers_die():
         assert list(retries.failed(retries.take(), WorkerDiedError("died"))) == []
     assert retries.must_be_alone
     assert retries.take().alone
-
-
-def test_what_dies_alone_is_tried_once_with_a_control():
-    deadly, sound = tasks_of(2, chunks=1)
-    retries = Retries([sound, deadly])
-    assert list(retries.done(retries.take(), Receipt(1, 1, 0, 0, 0))) != []
-    assert list(retries.failed(retries.take(), WorkerDiedError("died"))) == []
-    assert list(retries.failed(retries.take(), WorkerDiedError("died"))) != []

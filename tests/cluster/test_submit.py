@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import dask.config
-import pyarrow as pa
 import pytest
 from dask.delayed import Delayed, delayed
 from distributed import Client, LocalCluster, get_worker
@@ -29,7 +28,6 @@ from virnuc_dask.errors import (
 )
 from virnuc_dask.modelsets.manifest import read_info
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.stages.bad_chunks import compute_chunks
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import PartitionTask
@@ -39,6 +37,11 @@ from virnuc_dask.tables.plan import PartitionTask
 def journal(tmp_path):
     with Journal.opened(tmp_path / "log") as journal:
         yield journal
+
+
+def cluster_of(workers: int, *, processes: bool = True) -> LocalCluster:
+    place = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    return LocalCluster(n_workers=workers, processes=processes, **place)
 
 
 def started(
@@ -53,10 +56,8 @@ def started(
     return execute_on(client, retries, graph_of, watch, in_flight=3)
 
 
-def work(task: PartitionTask, error: BaseException | None = None) -> Receipt:
+def work(task: PartitionTask) -> Receipt:
     """A partition's chain, in place of the real one."""
-    if error is not None:
-        raise error
     return Receipt(task.index, task.chunks, 1, 0, 0, {"work": 1.0})
 
 
@@ -71,35 +72,29 @@ def tasks(folder: Path, count: int) -> Iterator[PartitionTask]:
         yield PartitionTask(RunFolder(folder), index, 1, "c", "f", "p", True)
 
 
-def chained(errors: dict[int, BaseException] | None = None):
-    return lambda task: delayed(work, pure=False)(task, (errors or {}).get(task.index))
+def graph(function: Callable[..., Receipt], *args: object) -> Callable[[PartitionTask], Delayed]:
+    return lambda task: delayed(function, pure=False)(task, *args)
 
 
-def slow(task: PartitionTask) -> Delayed:
-    return delayed(work_slowly, pure=False)(task)
+def failing(task: PartitionTask, index: int, error: BaseException) -> Receipt:
+    if task.index == index:
+        raise error
+    return work(task)
 
 
-def test_every_partition_comes_back_once(client, journal, tmp_path):
-    retries = Retries(tasks(tmp_path, 40))
-    receipts = list(started(client, retries, chained(), journal))
-    assert sorted(receipt.partition for receipt in receipts) == list(range(40))
-
-
-def test_no_partitions_is_no_work(client, journal):
-    assert list(started(client, Retries([]), chained(), journal)) == []
-
-
-def test_only_a_window_of_partitions_is_submitted(client, journal, tmp_path):
+def test_every_partition_comes_back_once_and_only_a_window_is_submitted(client, journal, tmp_path):
     taken = []
 
     def counted(task: PartitionTask) -> Delayed:
         taken.append(task)
-        return chained()(task)
+        return graph(work)(task)
 
-    receipts = started(client, Retries(tasks(tmp_path, 40)), counted, journal)
-    ahead = [len(taken) - done for done, _ in enumerate(receipts, start=1)]
-    assert max(ahead) <= 3 * 2, "three partitions a worker"
-    assert max(ahead) > 1, "workers are kept busy"
+    came, ahead = [], []
+    for receipt in started(client, Retries(tasks(tmp_path, 40)), counted, journal):
+        ahead.append(len(taken) - len(came))
+        came.append(receipt.partition)
+    assert sorted(came) == list(range(40))
+    assert 1 < max(ahead) <= 3 * 2, "workers are kept busy, with three partitions each"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +104,7 @@ def test_only_a_window_of_partitions_is_submitted(client, journal, tmp_path):
 )
 def test_a_failing_chunk_is_reported_and_the_others_are_done(client, journal, tmp_path, error):
     retries = Retries(tasks(tmp_path, 10))
-    receipts = list(started(client, retries, chained({4: error}), journal))
+    receipts = list(started(client, retries, graph(failing, 4, error), journal))
     (failure,) = (failure for receipt in receipts for failure in receipt.failures)
     assert (failure.partition, failure.rows) == (4, (0, 1))
     assert str(error) in failure.reason
@@ -123,11 +118,11 @@ def test_a_failing_chunk_is_reported_and_the_others_are_done(client, journal, tm
 def test_what_is_no_fault_of_a_partition_ends_the_run(client, journal, tmp_path, error):
     retries = Retries(tasks(tmp_path, 10))
     with pytest.raises(type(error)):
-        list(started(client, retries, chained({4: error}), journal))
+        list(started(client, retries, graph(failing, 4, error), journal))
 
 
 def test_a_run_that_ends_early_cancels_what_it_submitted(client, journal, tmp_path):
-    receipts = started(client, Retries(tasks(tmp_path, 10)), slow, journal)
+    receipts = started(client, Retries(tasks(tmp_path, 10)), graph(work_slowly), journal)
     next(receipts)
     assert "pending" in {future.status for future in client.futures.values()}
     receipts.close()
@@ -136,114 +131,24 @@ def test_a_run_that_ends_early_cancels_what_it_submitted(client, journal, tmp_pa
 
 def test_a_cluster_without_workers_is_told_after_a_while(journal, tmp_path):
     retries = Retries(tasks(tmp_path, 3))
-    with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
-        Client(cluster) as client,
-    ):
-        receipts = started(client, retries, chained(), journal, 0.2)
+    with cluster_of(0, processes=False) as cluster, Client(cluster) as client:
+        receipts = started(client, retries, graph(work), journal, 0.2)
         with pytest.raises(NoClusterError, match="no worker for 0 s"):
             list(receipts)
 
 
-def refuse_on_worker_0(task: PartitionTask) -> Receipt:
+def refuse_on(task: PartitionTask, *names: int) -> Receipt:
     worker = get_worker()
-    if worker.name == 0:
+    if worker.name in names:
         raise WorkerRefusedError(ModelSetError(f"worker {worker.name}: damaged."), worker.address)
     time.sleep(0.02)
     return work(task)
 
 
-def test_a_worker_that_can_compute_nothing_is_named_and_the_others_do_its_work(
-    client, journal, tmp_path
-):
-    receipts = list(
-        started(
-            client,
-            Retries(tasks(tmp_path, 20)),
-            lambda task: delayed(refuse_on_worker_0, pure=False)(task),
-            journal,
-        )
-    )
-    assert not any(receipt.failures for receipt in receipts)
-    assert len(receipts) == 20
-    assert list(map(str, journal.refused.values())) == ["worker 0: damaged."]
-    told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert [event["event"] for event in told] == ["worker_refused"]
-
-
-def refuse(task: PartitionTask) -> Receipt:
-    worker = get_worker()
-    raise WorkerRefusedError(ModelSetError(f"worker {worker.name}: damaged."), worker.address)
-
-
 def test_where_no_worker_can_compute_the_run_ends_with_the_reason(client, journal, tmp_path):
-    receipts = started(
-        client,
-        Retries(tasks(tmp_path, 3)),
-        lambda task: delayed(refuse, pure=False)(task),
-        journal,
-        0.5,
-    )
+    receipts = started(client, Retries(tasks(tmp_path, 3)), graph(refuse_on, 0, 1), journal, 0.5)
     with pytest.raises(ModelSetError, match=r"no worker can compute: worker \d: damaged"):
         list(receipts)
-
-
-def test_tasks_bound_to_a_worker_that_is_gone_go_to_the_one_that_comes(journal, tmp_path):
-    """Worker 0 is refused, worker 1 goes; what was bound to it must not wait for its address."""
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        receipts = started(
-            client,
-            Retries(tasks(tmp_path, 20)),
-            lambda task: delayed(refuse_on_worker_0, pure=False)(task),
-            journal,
-        )
-        while not journal.refused:
-            next(receipts)
-        next(receipts)
-        cluster.sync(cluster.workers[1].close)
-        cluster.scale(3)
-        left = list(receipts)
-    assert left
-    assert not any(receipt.failures for receipt in left)
-
-
-def poison(task: PartitionTask) -> Receipt:
-    """Kills the worker that computes partition 2."""
-
-    def compute(_: tuple[int, int]) -> pa.Table:
-        if task.index == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return pa.table({})
-
-    control = None if task.control is None else lambda: None
-    _, failures = compute_chunks(task, compute, control)
-    return Receipt.of_failed(task, failures[0].reason) if failures else work(task)
-
-
-def test_a_chunk_that_kills_its_workers_is_reported_and_the_others_are_done(journal, tmp_path):
-    with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),  # as `connect` does
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
-        Client(cluster) as client,
-    ):
-        receipts = list(
-            started(
-                client,
-                Retries(tasks(tmp_path, 3)),
-                lambda task: delayed(poison, pure=False)(task),
-                journal,
-                60,
-            )
-        )
-    (failure,) = (failure for receipt in receipts for failure in receipt.failures)
-    assert failure.partition == 2
-    assert "worker died 2 time" in failure.reason, "alone"
-    assert len(receipts) == 3
 
 
 def never_begins(task: PartitionTask) -> Receipt:
@@ -256,16 +161,10 @@ def test_workers_that_die_before_they_compute_anything_end_the_run(journal, tmp_
     monkeypatch.setattr(worker_watch, "_LIVES", 2)
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),  # as `connect` does
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        cluster_of(1) as cluster,
         Client(cluster) as client,
     ):
-        receipts = started(
-            client,
-            Retries(tasks(tmp_path, 1)),
-            lambda task: delayed(never_begins, pure=False)(task),
-            journal,
-            5,
-        )
+        receipts = started(client, Retries(tasks(tmp_path, 1)), graph(never_begins), journal, 5)
         with pytest.raises(NoClusterError, match=r"workers die before they|no worker for"):
             list(receipts)
 
@@ -280,22 +179,6 @@ def test_a_receipt_that_does_not_come_is_made_again(tmp_path):
     future = SimpleNamespace(result=result, status="finished")
     assert list(submit._settle(future, task, retries, watch=None)) == []
     assert retries.take() == task
-
-
-def test_a_cluster_that_goes_away_is_told(journal, tmp_path):
-    with (
-        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster.scheduler_address) as client,
-    ):
-        retries = Retries(tasks(tmp_path, 99))
-        receipts = started(client, retries, slow, journal, 5)
-        next(receipts)
-        cluster.close()
-        with pytest.raises(NoClusterError, match="--resume"):
-            list(receipts)
 
 
 @pytest.mark.parametrize("kind", ["none", "given"])

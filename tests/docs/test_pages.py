@@ -34,11 +34,6 @@ def test_a_page_has_short_lines_and_links_that_lead_somewhere(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_this_test_sees_links_of_every_form():
-    text = "[a](b.md) ![c](d/e.png) [f](g.md#h) [i](https://j.org) [k](#l)"
-    assert _LINK.findall(text) == ["b.md", "d/e.png", "g.md"]
-
-
 @pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md"])
 def test_the_first_pages_are_short(name):
     assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= LONGEST_PAGE

@@ -67,12 +67,6 @@ def test_every_table_has_its_columns_with_what_they_mean(reference):
     assert text.count("| float | the classifier's score for virus") == 4
 
 
-def test_public_names_and_errors_are_taken_from_the_source(reference):
-    text = page(reference, "python.md")
-    for name in ("run.run", "run.Run", "config.load_settings", "errors"):
-        assert f"\n::: virnuc_dask.{name}\n" in text
-
-
 def test_pages_of_the_root_link_to_pages_of_the_site(reference):
     linked = reference.on_page_markdown("{{ root: ARCHITECTURE.md }}")
     assert "(../background/kernels.md)" in linked

@@ -26,6 +26,7 @@ LONG = os.environ.get("VIRNUC_FAULTS_LONG") == "1"
 SEED = int(os.environ.get("VIRNUC_FAULTS_SEED", "5"))
 NO_CLUSTER = ("--cluster", "none")
 ONE_WORKER = ("--cluster", "cpu", "--workers", "1")
+TWO_WORKERS = ("--cluster", "cpu", "--workers", "2")
 
 CHUNK_LENGTH = 500
 MARK = "VIRNUC_FAULTS_MARK"  # a variable by which a run's processes are known
@@ -59,7 +60,7 @@ _WARM.set_forkserver_preload(
 class Run:
     """A run that has begun, as `subprocess.Popen` has it; its output goes to files.
 
-    A pipe that nobody reads would stop it.
+    A pipe that is full would stop it.
     """
 
     def __init__(self, command: list[str], environ: dict[str, str], folder: Path) -> None:
@@ -73,16 +74,17 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.join()
-
-    @property
-    def returncode(self) -> int | None:
-        """As a shell has it, or minus the signal; None while it runs."""
-        return self._process.exitcode
+        self.wait()
 
     def poll(self) -> int | None:
-        """`returncode`."""
-        return self.returncode
+        """Exit code as a shell has it, or minus the signal; None while it runs."""
+        return self._process.exitcode
+
+    returncode = property(poll)
+
+    def wait(self) -> None:
+        """Wait for the end."""
+        self._process.join()
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it, if the run is not over."""
@@ -93,11 +95,6 @@ class Run:
     def kill(self) -> None:
         """End it at once, if it is not over."""
         self.send_signal(signal.SIGKILL)
-
-    def wait(self) -> int | None:
-        """Wait for the end; `returncode`."""
-        self._process.join()
-        return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Wait for the end; standard output and standard error."""
@@ -122,14 +119,14 @@ def _be(module_and_arguments: list[str], environ: dict[str, str], outputs: list[
 
 @dataclass
 class Job:
-    """One run as a command of its own, its environment, and what it leaves."""
+    """One run as a command, its environment, and what it leaves."""
 
     out: Path
     inputs: Path
     options: list[str] = field(default_factory=list)
     faults: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
-    cluster: tuple[str, ...] = ("--cluster", "cpu", "--workers", "2")
+    cluster: tuple[str, ...] = TWO_WORKERS
     mark: str = field(default_factory=lambda: uuid4().hex)
     clients: list[psutil.Process] = field(default_factory=list)  # forks do not show their mark
 
@@ -184,28 +181,17 @@ class Job:
 
     def processes(self) -> list[psutil.Process]:
         """All processes of this run that are alive, whoever their parents are."""
-        ours = []
-        for process in (*self.clients, *psutil.process_iter()):
-            try:
-                known = process in self.clients or process.environ().get(MARK) == self.mark
-                if known and process not in ours and _is_alive(process):
-                    ours.append(process)
-            except psutil.Error:
-                continue
-        return ours
+        return [each for each in psutil.process_iter() if self._has(each)]
+
+    def _has(self, process: psutil.Process) -> bool:
+        with suppress(psutil.Error):
+            known = process in self.clients or process.environ().get(MARK) == self.mark
+            return known and process.status() != psutil.STATUS_ZOMBIE
+        return False
 
     def workers(self) -> list[psutil.Process]:
         """Those that compute."""
-        found = []
-        for process in self.processes():
-            try:
-                if any("spawn_main" in part for part in process.cmdline()) or (
-                    process.cmdline()[0].startswith("dask worker")
-                ):
-                    found.append(process)
-            except (psutil.Error, IndexError):
-                continue
-        return found
+        return [each for each in self.processes() if _computes(each)]
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Events of the log, which must be whole lines."""
@@ -226,8 +212,11 @@ class Job:
         return [line.split("\t") for line in (self.out / "failed.tsv").read_text().splitlines()[1:]]
 
 
-def _is_alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+def _computes(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        command = process.cmdline() or [""]
+        return command[0].startswith("dask worker") or any("spawn_main" in c for c in command)
+    return False
 
 
 def wait_until(what: Callable[[], Any], timeout_s: float = 120, poll_s: float = 0.02) -> Any:

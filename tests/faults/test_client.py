@@ -1,4 +1,4 @@
-"""The client killed, interrupted, terminated: --resume gives the same, and nobody stays behind."""
+"""The client killed, interrupted, terminated: --resume gives the same, and no process is left."""
 
 import os
 import random

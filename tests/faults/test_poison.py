@@ -7,6 +7,7 @@ from faulty_runs import (
     LONG,
     NO_CLUSTER,
     ONE_WORKER,
+    TWO_WORKERS,
     assert_no_process_left,
     assert_same_results,
 )
@@ -60,36 +61,25 @@ def assert_one_chunk_lost(job, clean, reason):
 
 
 @pytest.mark.parametrize(
-    ("harm", "reason"),
+    ("harm", "cluster", "reason"),
     [
-        ("memory", "MemoryError: as if memory had run out"),
-        ("runtime", "RuntimeError: as if a kernel had failed"),
-        ("nan", "has no score"),
+        ("memory", NO_CLUSTER, "MemoryError: as if memory had run out"),
+        ("runtime", NO_CLUSTER, "RuntimeError: as if a kernel had failed"),
+        ("nan", NO_CLUSTER, "has no score"),
+        ("die", ONE_WORKER, "its worker died 2 time(s)"),
     ],
 )
-def test_a_chunk_that_fails_costs_no_other_chunk(poisoned, clean, harm, reason):
-    job = poisoned.but(faults={"harm": harm}, cluster=("--cluster", "none"))
+def test_a_chunk_that_fails_costs_no_other_chunk(poisoned, clean, harm, cluster, reason):
+    job = poisoned.but(faults={"harm": harm}, cluster=cluster, environment=FORKED)
     done = job.run()
     assert done.returncode == 5, done.stderr
     assert "1 chunk(s) failed" in done.stderr
-    assert "Traceback" not in done.stderr
     assert_one_chunk_lost(job, clean, reason)
-    again = job.here().run("--resume")
-    assert again.returncode == 0, again.stderr
-    assert_same_results(job, clean)
-    assert job.summary["partitions"]["computed"] == 1, "the others were done"
-
-
-def test_a_chunk_that_kills_every_worker_is_found_and_named(poisoned, clean):
-    job = poisoned.but(faults={"harm": "die"}, cluster=ONE_WORKER, environment=FORKED)
-    done = job.run()
-    assert done.returncode == 5, done.stderr
-    assert_one_chunk_lost(job, clean, "its worker died 2 time(s)")
     assert_no_process_left(job)
     again = job.here().run("--resume")
     assert again.returncode == 0, again.stderr
     assert_same_results(job, clean)
-    assert job.summary["partitions"]["computed"] == 1
+    assert job.summary["partitions"]["computed"] == 1, "the others were done"
 
 
 EVERYWHERE = {
@@ -97,47 +87,42 @@ EVERYWHERE = {
     "bug": (1, "NotImplementedError: as if a kernel were missing"),
     "memory": (6, "memory does not hold a single chunk"),
     "nan": (4, "every chunk fails alike: frame record"),
+    "die": (6, "workers die whatever they compute"),
 }
 
 
 # Many partitions, or one.
 @pytest.mark.parametrize(
-    ("harm", "partition_chunks"),
-    [("runtime", 10), ("runtime", 1000), ("bug", 10), ("memory", 1000), ("nan", 10)],
+    ("harm", "partition_chunks", "cluster"),
+    [
+        ("runtime", 10, NO_CLUSTER),
+        ("runtime", 1000, NO_CLUSTER),
+        ("bug", 10, NO_CLUSTER),
+        ("memory", 1000, NO_CLUSTER),
+        ("nan", 10, NO_CLUSTER),
+        ("runtime", 10, TWO_WORKERS),
+        pytest.param("die", 10, TWO_WORKERS, marks=pytest.mark.slow),
+    ],
 )
-def test_what_is_no_fault_of_a_chunk_ends_the_run(make_job, tmp_path, harm, partition_chunks):
-    job = make_job(tmp_path, partition_chunks=partition_chunks, records=60).but(
-        cluster=("--cluster", "none"), faults={"harm": harm, "everywhere": True}
-    )
+def test_what_is_no_fault_of_a_chunk_ends_the_run(
+    make_job, tmp_path, harm, partition_chunks, cluster
+):
+    job = make_job(tmp_path, partition_chunks=partition_chunks, records=60)
+    job = job.but(cluster=cluster, faults={"harm": harm, "everywhere": True})
     done = job.run()
     code, told = EVERYWHERE[harm]
-    assert_ended_at_once(job, done, code, told)
-
-
-@pytest.mark.parametrize("harm", ["runtime", pytest.param("die", marks=pytest.mark.slow)])
-def test_what_is_no_fault_of_a_chunk_ends_the_run_on_workers(make_job, tmp_path, harm):
-    job = make_job(tmp_path, records=60).but(faults={"harm": harm, "everywhere": True})
-    done = job.run()
-    code, told = (EVERYWHERE | {"die": (6, "workers die whatever they compute")})[harm]
-    assert_ended_at_once(job, done, code, told)
-    assert_no_process_left(job)
-
-
-def assert_ended_at_once(job, done, code, told):
-    """One error, and nothing is said of any chunk."""
     assert done.returncode == code, done.stderr
     assert told in done.stderr
     assert ("Traceback" in done.stderr) == (code == 1), done.stderr
     assert not (job.out / "failed.tsv").exists()
     assert not job.events("partition_failed")
-    assert not job.events("partition_halved")
+    assert_no_process_left(job)
 
 
 def test_a_single_partition_with_a_bad_first_chunk_names_it(make_job, tmp_path):
     job = make_job(tmp_path, partition_chunks=1000, records=30, marked=[0])
-    done = job.but(cluster=("--cluster", "none"), faults={"harm": "runtime"}).run()
-    assert done.returncode == 5, done.stderr
-    assert [row[0] for row in job.failed()] == ["record0_chunk_1"]
-    again = job.but(cluster=("--cluster", "none"), faults={"harm": "runtime"}).run("--resume")
-    assert again.returncode == 5, again.stderr
-    assert [row[0] for row in job.failed()] == ["record0_chunk_1"]
+    job = job.but(cluster=NO_CLUSTER, faults={"harm": "runtime"})
+    for more in ((), ("--resume",)):
+        done = job.run(*more)
+        assert done.returncode == 5, done.stderr
+        assert [row[0] for row in job.failed()] == ["record0_chunk_1"]

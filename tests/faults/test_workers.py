@@ -1,19 +1,17 @@
 """Workers that die, stop or are slow: nothing is lost and nothing is computed otherwise."""
 
-import os
 import random
-import signal
 import time
 
 import pytest
 from faulty_runs import (
     LONG,
+    NO_CLUSTER,
     ONE_WORKER,
     SEED,
     Job,
     assert_no_process_left,
     assert_same_results,
-    wait_for_partitions,
     wait_until,
 )
 
@@ -24,12 +22,12 @@ SHORT_TTL = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"}
 def test_workers_killed_again_and_again_cost_nothing(make_job, tmp_path):
     """At random moments: while they start, load, compute, write."""
     draw = random.Random(SEED)
-    calm = make_job(tmp_path / "calm", records=2400 if LONG else 120)
-    assert calm.but(cluster=("--cluster", "none")).run().returncode == 0
-    job = make_job(tmp_path / "hunted", records=2400 if LONG else 120)
-    hunting = tmp_path / "hunting"
-    hunting.touch()
-    job = job.but(faults={"delay_s": 1.5, "delay_while": str(hunting)})
+    quiet = make_job(tmp_path / "quiet", records=2400 if LONG else 120)
+    assert quiet.but(cluster=NO_CLUSTER).run().returncode == 0
+    job = make_job(tmp_path / "disturbed", records=2400 if LONG else 120)
+    disturbing = tmp_path / "disturbing"
+    disturbing.touch()
+    job = job.but(faults={"delay_s": 1.5, "delay_while": str(disturbing)})
     victims = set()
     with job.start() as process:
         wait_until(lambda: job.events("modelset_loaded"))
@@ -44,15 +42,15 @@ def test_workers_killed_again_and_again_cost_nothing(make_job, tmp_path):
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert len(victims) == KILLS, "the run ended too early"
-    assert_same_results(job, calm)
-    assert job.summary["partitions"]["computed"] == len(list((calm.out / "predictions").iterdir()))
+    assert_same_results(job, quiet)
+    assert job.summary["partitions"]["computed"] == len(list((quiet.out / "predictions").iterdir()))
     assert_no_process_left(job)
 
 
 @pytest.mark.slow  # `make test-faults` runs it
 def test_a_worker_that_dies_twice_within_seconds_comes_back(job, undisturbed):
     """The second time just when Dask looks whether it has come back: 15 s after the first."""
-    job = job.but(cluster=("--cluster", "cpu", "--workers", "1"), faults={"delay_s": 1.5})
+    job = job.but(cluster=ONE_WORKER, faults={"delay_s": 1.5})
     with job.start() as process:
         wait_until(lambda: job.events("modelset_loaded"))
         for pause_s in (14.5, 0):
@@ -66,38 +64,12 @@ def test_a_worker_that_dies_twice_within_seconds_comes_back(job, undisturbed):
     assert_same_results(job, undisturbed)
 
 
-@pytest.mark.slow  # a suspension of all is held below
-def test_a_worker_stopped_for_too_long_is_replaced(job, undisturbed):
-    job = job.but(environment=SHORT_TTL)
-    with job.start() as process:
-        wait_for_partitions(job, 1)
-        victim = job.events("modelset_loaded")[0]["pid"]
-        os.kill(victim, signal.SIGSTOP)
-        _, stderr = process.communicate()
-    assert process.returncode == 0, stderr
-    assert_same_results(job, undisturbed)
-    assert_no_process_left(job)
-
-
 def test_loading_for_longer_than_a_worker_may_be_silent_does_not_kill_it(job, undisturbed):
     job = job.but(environment=SHORT_TTL, faults={"load_s": 9}, cluster=ONE_WORKER)
     done = job.run()
     assert done.returncode == 0, done.stderr
     loads = [load["model_loads"] for load in job.summary["model_loads"]]
-    assert loads == [1], "nobody was killed and loaded again"
-    assert_same_results(job, undisturbed)
-
-
-@pytest.mark.slow  # `make test-faults` runs it; in short, tests/cluster/test_plugin.py holds it
-def test_a_worker_that_comes_again_may_load_for_as_long(job, undisturbed):
-    """It is set up before it sends heartbeats: were that to load, it would be killed for ever."""
-    job = job.but(environment=SHORT_TTL, faults={"load_s": 9}, cluster=ONE_WORKER)
-    with job.start() as process:
-        wait_for_partitions(job, 1)
-        job.workers()[0].kill()
-        _, stderr = process.communicate()
-    assert process.returncode == 0, stderr
-    assert len(job.events("modelset_loaded")) == 2, "the first one's, and once again"
+    assert loads == [1], "none was killed and loaded again"
     assert_same_results(job, undisturbed)
 
 
@@ -124,8 +96,7 @@ def suspended(job: Job, event: str, after_s: float) -> tuple[int, str]:
 def test_a_suspension_while_the_model_set_loads_is_survived(job, undisturbed):
     job = job.but(faults={"load_s": 2}, cluster=ONE_WORKER)
     code, stderr = suspended(job, "modelset_loading", 0.5)
-    assert code == 0, stderr
-    assert "Traceback" not in stderr, stderr
+    assert (code, "Traceback" in stderr) == (0, False), stderr
     assert_same_results(job, undisturbed)
 
 
@@ -146,7 +117,7 @@ def test_a_suspension_at_any_step_is_survived_or_told(job, undisturbed, event, a
 
 def test_batches_that_do_not_fit_are_halved_and_nothing_changes(job, undisturbed):
     """An encoder that runs out of memory above the tokens of two frames."""
-    whole = job.but(cluster=("--cluster", "none"), faults={"most_tokens": 1 << 30})
+    whole = job.but(cluster=NO_CLUSTER, faults={"most_tokens": 1 << 30})
     assert whole.run().returncode == 0
     assert_same_results(whole, undisturbed)
     halved = whole.but(out=job.out.with_name("halved"), faults={"most_tokens": 1100})
@@ -157,7 +128,7 @@ def test_batches_that_do_not_fit_are_halved_and_nothing_changes(job, undisturbed
 
 def test_a_frame_that_does_not_fit_at_all_is_named(job):
     """Memory for 400 tokens: frames of full length stand in failed.tsv, one by one."""
-    job = job.but(cluster=("--cluster", "none"), faults={"most_tokens": 400})
+    job = job.but(cluster=NO_CLUSTER, faults={"most_tokens": 400})
     job.inputs.write_text(">fits\n" + "ACG" * 120 + "\n>too_long\n" + "ACG" * 150 + "\n")
     done = job.run()
     assert done.returncode == 5, done.stderr

@@ -4,16 +4,14 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster, Security
 
 from virnuc_dask.cluster.addresses import note_on_access
 from virnuc_dask.cluster.connect import connect
@@ -83,35 +81,12 @@ class Certificates:
 
 
 def make_certificates(folder: Path) -> Certificates:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
+    """One certificate, signed by itself."""
     folder.mkdir()
-    keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("authority", "own")}
-    names = {name: x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in keys}
-    now = datetime.now(UTC)
-    for name, key in keys.items():
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(names[name])
-            .issuer_name(names["authority"])
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=name == "authority", path_length=None), True)
-            .sign(keys["authority"], hashes.SHA256())
-        )
-        (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "own.key").write_bytes(
-        keys["own"].private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return Certificates(folder / "authority.pem", folder / "own.pem", folder / "own.key")
+    made = Security.temporary()
+    (folder / "own.pem").write_text(made.tls_ca_file)
+    (folder / "own.key").write_text(made.tls_client_key)
+    return Certificates(folder / "own.pem", folder / "own.pem", folder / "own.key")
 
 
 @pytest.fixture(scope="module")
@@ -119,38 +94,31 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("tls") / "ours")
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture(scope="module")
 def protected(
     certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """The scheduler file of a cluster, one worker, that asks for certificates."""
-    folder = tmp_path_factory.mktemp("cluster")
-    file = folder / "scheduler.json"
-    common = [*map(str, certificates.options), "--scheduler-file", str(file), "--no-dashboard"]
-    place = ["--protocol", "tls", "--host", "127.0.0.1"]
-    scheduler = [sys.executable, "-m", "dask", "scheduler", *common, *place, "--port", "0"]
-    worker = [sys.executable, "-m", "dask", "worker", *common, "--nthreads", "1", *place]
-    with (folder / "log").open("wb") as log:
-        running = [subprocess.Popen(scheduler, stdout=log, stderr=log)]
-        try:
-            deadline = time.monotonic() + 60
-            while not file.exists() and time.monotonic() < deadline:
-                time.sleep(0.1)
-            worker += ["--local-directory", str(folder), "--no-nanny"]
-            running.append(subprocess.Popen(worker, stdout=log, stderr=log))
-            yield file
-        finally:
-            for process in reversed(running):
-                end(process)
+    file = tmp_path_factory.mktemp("cluster") / "scheduler.json"
+    ours = {"cert": str(certificates.cert), "key": str(certificates.key)}
+    security = Security(
+        require_encryption=True,
+        tls_ca_file=str(certificates.ca_file),
+        **{
+            f"tls_{who}_{what}": v
+            for who in ("scheduler", "worker", "client")
+            for what, v in ours.items()
+        },
+    )
+    with LocalCluster(
+        n_workers=1,
+        processes=False,
+        protocol="tls",
+        security=security,
+        dashboard_address="127.0.0.1:0",
+    ) as cluster:
+        file.write_text(json.dumps({"address": cluster.scheduler_address}))
+        yield file
 
 
 @pytest.fixture
@@ -163,13 +131,6 @@ def run_on(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> Call
         return code, out + err
 
     return call
-
-
-def test_who_listens_everywhere_is_warned(run_on, tmp_path):
-    (tmp_path / "open.yaml").write_text("virnuc: {cluster: {host: 0.0.0.0}}\n")
-    code, said = run_on("--cluster", "cpu", "--workers", 1, "--config", tmp_path / "open.yaml")
-    assert code == 0
-    assert "tcp://0.0.0.0 asks for no certificate: whoever reaches it can run code" in said
 
 
 def test_an_address_of_another_machine_is_refused_before_anything_is_written(run_on, tmp_path):
@@ -197,7 +158,7 @@ def test_another_authority_is_refused(run_on, protected, tmp_path):
     assert "the three --tls options those of its cluster?" in said
 
 
-def test_without_certificates_nobody_gets_in(run_on, protected):
+def test_without_certificates_a_protected_cluster_does_not_answer(run_on, protected):
     code, said = run_on("--scheduler-file", protected)
     assert code == 6
     assert "no scheduler answers" in said

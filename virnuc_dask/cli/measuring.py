@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from virnuc_dask.cli.options import ManyValues, OutputPath, console, loudness_options, model_option
+from virnuc_dask.cli.options import (
+    ManyValues,
+    OutputPath,
+    console,
+    device_option,
+    loudness_options,
+    model_option,
+)
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.cluster.log_setup import show_log
 from virnuc_dask.config import load_settings
@@ -35,11 +43,7 @@ class _ManySizes(ManyValues):
 )
 @click.option("--quick", is_flag=True, help="Shorter measurements, fewer splits of the cores.")
 @click.option("--json", "file", type=OutputPath(), help="File for all figures.")
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    help="What to measure; auto: a GPU where there is one.",
-)
+@device_option
 @click.option("--workers", type=int, help="Workers of the runs; default: several are tried.")
 @click.option("--threads", type=int, help="Threads of each worker; default: several are tried.")
 @model_option
@@ -60,15 +64,11 @@ def bench_command(esm2: tuple[str, ...], quick: bool, file: Path | None, **optio
 
     if file is not None:
         _refuse_others(file)
-    tell = _keep_quiet if quiet else _tell
+    tell = _keep_quiet if quiet else partial(say, err=True)
     report = bench(load_settings(flags=flags), BenchOptions(esm2, quick), tell)
     if file is not None:
         _write(file, json.dumps(report.as_json()) + "\n")
     say(report_text(report))
-
-
-def _tell(message: str) -> None:
-    say(message, err=True)
 
 
 def _keep_quiet(message: str) -> None:
@@ -76,14 +76,10 @@ def _keep_quiet(message: str) -> None:
 
 
 def _refuse_others(file: Path) -> None:
-    """Check, before minutes of measuring, that the file can be written and is no one else's."""
+    """Check, before minutes of measuring, that the file can be written and is a report, or new."""
     with writing(file):
         file.parent.stat()
-        if not file.exists():
-            return
-        if file.is_dir():
-            raise OutputExistsError(f"{file}: is a folder; choose another name.")
-        if file.is_file() and not _is_report(file):
+        if file.is_dir() or (file.is_file() and not _is_report(file)):
             raise OutputExistsError(f"{file}: is no report of bench; choose another name.")
 
 

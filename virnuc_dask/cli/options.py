@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -89,54 +89,15 @@ fdr_option = click.option(
     "--fdr", type=float, help="Call by q-value, so that at most this share of the calls is false."
 )
 _FILE = InputText()
-_LOUDNESS = (
-    click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only."),
-    click.option("-v", "--verbose", is_flag=True, help="Every event, debug messages too."),
-)
-_COMPUTING = (
-    click.option("--config", type=InputPath(), help="A preset (YAML)."),
-    click.option(
-        "--cluster",
-        "cluster_kind",
-        metavar=f"[auto|none|cpu|cuda|{'|'.join(BATCH_SYSTEMS)}]",
-        help="Where to compute; auto: CUDA workers when there is a GPU, else CPU workers. A batch "
-        "system starts them as jobs; slurm:gpu takes the section gpu of Dask's jobqueue.yaml.",
-    ),
-    click.option("--scheduler", help="Address of a Dask scheduler that is running."),
-    click.option(
-        "--scheduler-file", type=_FILE, help="Scheduler file of a cluster that is running."
-    ),
-    click.option("--tls-ca-file", type=_FILE, help="Certificate authority of a protected cluster."),
-    click.option("--tls-cert", type=_FILE, help="Own certificate, for a protected cluster."),
-    click.option("--tls-key", type=_FILE, help="Its private key."),
-    click.option("--workers", type=int, help="Workers to start."),
-    click.option("--threads", type=int, help="Threads of each worker."),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        help="What workers compute on; auto: a GPU where there is one.",
-    ),
-    click.option(
-        "--jobs", "jobs_number", callback=_jobs, metavar="N|auto", help="Jobs to submit (1)."
-    ),
-    click.option("--queue", "jobs_queue", help="Queue, or partition, of the jobs."),
-    click.option("--account", "jobs_account", help="What the jobs are charged to."),
-    click.option("--walltime", "jobs_walltime", help="Of each job, as the batch system takes it."),
-    click.option("--job-memory", "jobs_memory", help="Of each job, as 16GB (default)."),
-    click.option("--job-cores", "jobs_cores", type=int, help="Of each job; default 4."),
-    click.option("--gpus-per-job", "jobs_gpus", type=int, help="A worker on each; default 0."),
-    click.option(
-        "--job-setup",
-        "jobs_setup",
-        multiple=True,
-        help="Shell before the worker, such as 'module load cuda'; can be repeated.",
-    ),
-    *_LOUDNESS,
-)
-_LABELLED = (
-    click.option("--virus", required=True, multiple=True, type=_FILE, help="Files of viruses."),
-    click.option("--other", required=True, multiple=True, type=_FILE, help="Files of all else."),
-)
+
+
+def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator of several."""
+
+    def decorate(command: Command) -> Command:
+        return functools.reduce(lambda inner, option: option(inner), reversed(options), command)
+
+    return decorate
 
 
 def folder_option(what: str) -> Callable[[Command], Command]:
@@ -151,34 +112,59 @@ def precision_option(what: str) -> Callable[[Command], Command]:
 
 def restart_options(resume: str, force: str) -> Callable[[Command], Command]:
     """``--resume`` and ``--force`` with their help; `take_restart` takes them."""
-    options = (
+    return _with(
         click.option("--resume", is_flag=True, help=resume),
         click.option("--force", is_flag=True, help=force),
     )
 
-    def decorate(command: Command) -> Command:
-        return _with(options, command)
 
-    return decorate
-
-
-def loudness_options(command: Command) -> Command:
-    """``--quiet`` and ``--verbose``."""
-    return _with(_LOUDNESS, command)
-
-
-def computing_options(command: Command) -> Command:
-    """The options of every command that computes; `prepare` takes them."""
-    return _with(_COMPUTING, command)
-
-
-def labelled_options(command: Command) -> Command:
-    """``--virus`` and ``--other``, for commands of the class `ManyFiles`."""
-    return _with(_LABELLED, command)
-
-
-def _with(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
-    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+loudness_options = _with(
+    click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only."),
+    click.option("-v", "--verbose", is_flag=True, help="Every event, debug messages too."),
+)
+# For commands of the class `ManyFiles`.
+labelled_options = _with(
+    click.option("--virus", required=True, multiple=True, type=_FILE, help="Files of viruses."),
+    click.option("--other", required=True, multiple=True, type=_FILE, help="Files of all else."),
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    help="What to compute on; auto: a GPU where there is one.",
+)
+# Of every command that computes; `prepare` takes them.
+computing_options = _with(
+    click.option("--config", type=InputPath(), help="A preset (YAML)."),
+    click.option(
+        "--cluster",
+        "cluster_kind",
+        metavar=f"[auto|none|cpu|cuda|{'|'.join(BATCH_SYSTEMS)}]",
+        help="Where to compute; auto: CUDA workers when there is a GPU, else CPU workers. A batch "
+        "system starts them as jobs; slurm:gpu takes the section gpu of Dask's jobqueue.yaml.",
+    ),
+    click.option("--scheduler", help="Address of a Dask scheduler that is running."),
+    click.option("--scheduler-file", type=_FILE, help="Its scheduler file."),
+    click.option("--tls-ca-file", type=_FILE, help="Certificate authority of a protected cluster."),
+    click.option("--tls-cert", type=_FILE, help="Own certificate, for a protected cluster."),
+    click.option("--tls-key", type=_FILE, help="Its private key."),
+    click.option("--workers", type=int, help="Workers to start."),
+    click.option("--threads", type=int, help="Threads of each worker."),
+    device_option,
+    click.option("--jobs", "jobs_number", callback=_jobs, metavar="N|auto", help="To submit (1)."),
+    click.option("--queue", "jobs_queue", help="Queue, or partition, of the jobs."),
+    click.option("--account", "jobs_account", help="What the jobs are charged to."),
+    click.option("--walltime", "jobs_walltime", help="Of each job, as the batch system takes it."),
+    click.option("--job-memory", "jobs_memory", help="Of each job, as 16GB (default)."),
+    click.option("--job-cores", "jobs_cores", type=int, help="Of each job; default 4."),
+    click.option("--gpus-per-job", "jobs_gpus", type=int, help="A worker on each; default 0."),
+    click.option(
+        "--job-setup",
+        "jobs_setup",
+        multiple=True,
+        help="Shell before the worker, such as 'module load cuda'; can be repeated.",
+    ),
+    loudness_options,
+)
 
 
 class ManyValues(click.Command):
@@ -216,17 +202,11 @@ class ManyFiles(ManyValues):
             return True
         with suppress(OSError):
             return (Path(arg) / MANIFEST).is_file()
-        return False  # and whoever reads it will tell
+        return False  # who reads it will tell
 
 
 def take_restart(options: dict[str, Any]) -> tuple[bool, bool]:
-    """Take ``resume`` and ``force`` out of ``options``.
-
-    Raises
-    ------
-    click.UsageError
-        If both are set.
-    """
+    """Take ``resume`` and ``force`` out of ``options``; `click.UsageError` if both are set."""
     resume, force = options.pop("resume"), options.pop("force")
     if resume and force:
         raise click.UsageError("--resume and --force exclude each other.")

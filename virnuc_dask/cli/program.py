@@ -96,7 +96,7 @@ def cli() -> None:
     """Find viral sequences in metagenomes with a DNA and a protein language model."""
 
 
-# What breaks off says so, as was asked for. Dask gives two of these a level of their own.
+# What breaks off says so, as was asked for. Dask sets the levels of two of these.
 _COMPLAINS = ("asyncio", "distributed", "distributed.client", "tornado", "tornado.application")
 
 

@@ -9,13 +9,7 @@ from virnuc_dask.errors import NoClusterError
 
 
 def refuse_foreign_host(host: str) -> None:
-    """Find out early whether a cluster can listen on ``host``.
-
-    Raises
-    ------
-    NoClusterError
-        If it is no address of this machine.
-    """
+    """`NoClusterError` if ``host`` is no address of this machine."""
     with socket.socket() as probe:
         try:
             probe.bind((host, 0))
@@ -25,19 +19,8 @@ def refuse_foreign_host(host: str) -> None:
             ) from error
 
 
-def free_port(host: str, wanted: int) -> int:
-    """``wanted`` if nothing listens there, else 0: any."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, wanted))
-        except OSError:
-            return 0
-    return wanted
-
-
 def note_on_access(address: str) -> str:
-    """A note on a cluster on which whoever reaches its address can have code run."""
+    """A note on a cluster where all who reach its address can have code run."""
     parts = urlsplit(address)
     host = parts.hostname or ""
     here = host == "localhost" or host.startswith("127.") or host == "::1"

@@ -18,10 +18,8 @@ _ANSWER_S, _TRIES = 60.0, 2
 def answer(client: Client, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """What a method of ``client`` returns, which would wait for ever by itself.
 
-    Raises
-    ------
-    NoClusterError
-        If the cluster goes away, or does not answer for two minutes. Whatever a worker raises.
+    `NoClusterError` if the cluster goes away, or does not answer for two minutes. Raises whatever a
+    worker raises.
     """
     try:
         for _ in range(_TRIES - 1):  # a suspension takes the time away, too

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-import socket
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import dask.config
-import psutil
 from distributed import Client, Status
 
 from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.job_scripts import SYSTEMS, arguments_of, configured, dask_class
+from virnuc_dask.cluster.start_up import PORT_TAKEN
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
 
@@ -32,7 +32,6 @@ _TOLD_EVERY_S = 60.0
 _LOOK_S = 0.2  # between two looks whether the first worker has come
 _LONGEST_PAUSE_S = 600.0
 _COMMAND_S = 60.0  # that the batch system may take to answer
-_MINUTE_S = 60.0
 _LAST_LINES = 5  # of a job's log that are shown
 
 
@@ -40,17 +39,9 @@ _LAST_LINES = 5  # of a job's log that are shown
 def submitted(settings: ClusterSettings, logs: Path, tell: Tell) -> Iterator[Client]:
     """A client of a cluster of jobs, once the first worker has come; the jobs end with the block.
 
-    Parameters
-    ----------
-    logs
-        Folder for the jobs' logs and the workers' certificates, on a disk that all machines see.
-    tell
-        Is given lines for people.
-
-    Raises
-    ------
-    NoClusterError
-        If jobs cannot be submitted, end before they are of use, or none starts in time.
+    ``logs`` is the folder of the jobs' logs and the workers' certificates, on a disk that all
+    machines see; ``tell`` is given lines for people. `NoClusterError` if jobs cannot be submitted,
+    end before they are of use, or none starts in time.
     """
     # Only `_Keeper` ends jobs: a lost worker can come back, by its nanny or by the batch system.
     stay = {"distributed.deploy.lost-worker-timeout": "1 day"}
@@ -60,7 +51,10 @@ def submitted(settings: ClusterSettings, logs: Path, tell: Tell) -> Iterator[Cli
             cluster = dask_class(settings, "Cluster")(**arguments_of(settings, section, logs))
         keeper = _Keeper(cluster, settings, logs, tell)
         with keeper.kept():
-            tell(_where(cluster.scheduler_address))
+            tell(
+                f"Workers come to {cluster.scheduler_address}; compute nodes must be able to reach "
+                "it. Choose another interface with cluster.jobs.interface, or in jobqueue.yaml."
+            )
             with _submitting():
                 keeper.submit()
                 client = Client(cluster)
@@ -120,7 +114,6 @@ class _Keeper:
         self._thread.start()
 
     def wait(self, client: Client) -> None:
-        """Wait for the first worker."""
         patience_s = self._settings.patience_s
         while not answer(client, client.nthreads):
             if self._failures >= _FAILURES:
@@ -196,8 +189,8 @@ class _Keeper:
         if running + waiting == self._told and (not says or now - self._told_at < _TOLD_EVERY_S):
             return
         self._told, self._told_at = running + waiting, now
-        waited = f", waiting {_duration(now - self._waiting_since)}" if says else ""
-        self._tell(running + waited + waiting)
+        waited = timedelta(seconds=round(now - self._waiting_since))
+        self._tell(running + (f", waiting {waited}" if says else "") + waiting)
 
     def _submit_again(self, ended: Collection[str]) -> None:
         """Replace jobs that ended; ever more slowly those that end before they are of use."""
@@ -247,9 +240,10 @@ class _Keeper:
 
 @contextmanager
 def _submitting() -> Iterator[None]:
-    """Say in one line why jobs cannot be submitted."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", PORT_TAKEN)
+            yield
     except _REFUSALS as error:
         raise NoClusterError(f"jobs cannot be submitted: {_reason(error)}") from error
 
@@ -269,24 +263,3 @@ def _run(*command: str) -> str:
         timeout=_COMMAND_S,
         start_new_session=True,
     ).stdout
-
-
-def _where(address: str) -> str:
-    """Where workers will come to, and how to choose another place."""
-    here = {
-        name: each.address
-        for name, addresses in psutil.net_if_addrs().items()
-        for each in addresses
-        if each.family == socket.AF_INET
-    }
-    host = urlsplit(address).hostname
-    name = next((name for name, each in here.items() if each == host), "no interface has it")
-    others = ", ".join(f"{name} {each}" for name, each in here.items() if each != host)
-    return (
-        f"Workers come to {address} ({name}); compute nodes must be able to reach it. Choose "
-        f"another interface with cluster.jobs.interface or in jobqueue.yaml: {others or 'none'}."
-    )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= _MINUTE_S else f"{seconds:.0f} s"

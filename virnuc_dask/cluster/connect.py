@@ -13,7 +13,7 @@ import dask.config
 import distributed.system
 from distributed import Client, LocalCluster
 
-from virnuc_dask.cluster.addresses import free_port, note_on_access
+from virnuc_dask.cluster.addresses import note_on_access
 from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.given import connect_given, refuse_missing_files
 from virnuc_dask.cluster.gpus import count_gpus, gpu_memory_bytes, why_no_dask_cuda
@@ -94,25 +94,16 @@ class Connection:
 def reached(settings: ClusterSettings, client: Client | None = None) -> Iterator[Client | None]:
     """A client of the cluster that is running already, if one is to be used; starts nothing.
 
-    Parameters
-    ----------
-    settings
-        With ``kind="auto"`` a running cluster named by ``scheduler``, ``scheduler_file`` or
-        ``DASK_SCHEDULER_ADDRESS`` is used.
-    client
-        A client to use as it is.
-
-    Raises
-    ------
-    NoClusterError
-        If there is no such cluster.
+    ``client`` is used as it is. With ``kind="auto"`` a running cluster named by ``scheduler``,
+    ``scheduler_file`` or ``DASK_SCHEDULER_ADDRESS`` is used; `NoClusterError` if it is not there.
     """
-    kind, settings, _ = (GIVEN, settings, "") if client is not None else _decide(settings)
-    if client is not None or kind != GIVEN:
-        yield client
-        return
-    with connect_given(settings) as own:
-        yield own
+    if client is None:
+        kind, settings, _ = _decide(settings)
+        if kind == GIVEN:
+            with connect_given(settings) as own:
+                yield own
+            return
+    yield client
 
 
 @contextmanager
@@ -124,24 +115,11 @@ def connect(
 ) -> Iterator[Connection]:
     """Use a cluster, or start one and close it afterwards.
 
-    A cluster that this did not start is left running.
-
-    Parameters
-    ----------
-    settings
-        As `reached` takes them; without a running cluster the GPUs are used, else the CPU.
-    weight_bytes
-        Of both encoders, in the precision that they compute in: how many workers fit into memory.
-    client
-        A client to use as it is.
-    partitions
-        Where given, no more workers are started than there are partitions to compute, unless
-        ``settings`` say how many.
-
-    Raises
-    ------
-    NoClusterError
-        If there is no such cluster, or no worker of one started here within ``worker_timeout_s``.
+    As `reached`; without a running cluster the GPUs are used, else the CPU. ``weight_bytes`` of
+    both encoders, in the precision that they compute in, say how many workers fit into memory; no
+    more are started than there are ``partitions``, unless ``settings`` say how many.
+    `NoClusterError` if there is no such cluster, or no worker of one started here within
+    ``worker_timeout_s``.
     """
     with reached(settings, client) as running:
         if running is not None:
@@ -161,12 +139,8 @@ def connect(
 def refuse_impossible(settings: ClusterSettings) -> None:
     """Find out early, and without starting anything, what `connect` would refuse.
 
-    Raises
-    ------
-    NoClusterError
-        If the settings contradict each other, or ask for GPUs, an address or a file not there.
-    UsageError
-        If the workers could not write their temporary files, or would run the caller's script.
+    `NoClusterError` if the settings contradict each other, or ask for GPUs, an address or a file
+    that is not there; `UsageError` if the workers could not write their temporary files.
     """
     kind, settings, _ = _decide(settings)
     if settings.batch_system:
@@ -207,12 +181,8 @@ def local_workers(
     """Workers and torch threads of each on this machine: a worker a core where memory allows.
 
     Elsewhere as many workers as fit and still leave few cores over. A worker costs seconds of a
-    core before it computes anything: there are no more than ``partitions``.
-
-    Parameters
-    ----------
-    weight_bytes
-        Of both encoders, in the precision that they compute in.
+    core before it computes anything: there are no more than ``partitions``. ``weight_bytes`` are
+    those of both encoders, in the precision that they compute in.
     """
     most = cores()
     fit = max(1, min(most, int(memory_bytes() // worker_bytes(weight_bytes)), partitions or most))
@@ -304,7 +274,7 @@ def _start_cpu(
     settings = replace(
         settings, workers=workers, threads=threads, device="cpu", partitions_at_once=at_once
     )
-    return LocalCluster(n_workers=workers, **_common(settings)), settings
+    return LocalCluster(**_arguments(settings)), settings
 
 
 def _start_cuda(
@@ -321,9 +291,7 @@ def _start_cuda(
         settings, workers=workers, threads=threads, device="cuda", partitions_at_once=at_once
     )
     # Kilobytes travel, and GPU memory is torch's alone: plain TCP, no RMM, no spilling.
-    cluster = LocalCUDACluster(
-        n_workers=workers, protocol="tcp", device_memory_limit=None, **_common(settings)
-    )
+    cluster = LocalCUDACluster(protocol="tcp", device_memory_limit=None, **_arguments(settings))
     return cluster, settings
 
 
@@ -346,14 +314,14 @@ def _count_gpu_workers(settings: ClusterSettings) -> int:
     return workers
 
 
-def _common(settings: ClusterSettings) -> dict[str, Any]:
-    """Arguments of every cluster on this machine: where it listens, a thread for each partition."""
-    port = free_port(settings.host, settings.dashboard_port)
+def _arguments(settings: ClusterSettings) -> dict[str, Any]:
+    """Of every cluster on this machine: where it listens, a thread for each partition."""
     return {
-        "preload": ["virnuc_dask.cluster.interrupts"],
+        "n_workers": settings.workers,
         "threads_per_worker": settings.partitions_at_once,
+        "preload": ["virnuc_dask.cluster.interrupts"],
         "host": settings.host,
-        "dashboard_address": f"{settings.host}:{port}",
+        "dashboard_address": f"{settings.host}:{settings.dashboard_port}",
     }
 
 

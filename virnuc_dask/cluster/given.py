@@ -21,19 +21,21 @@ _FILE_S, _PAUSE_S = 2.0, 0.1
 def connect_given(settings: ClusterSettings) -> Client:
     """A client of the cluster that ``scheduler`` or ``scheduler_file`` names.
 
-    Raises
-    ------
-    NoClusterError
-        If a file is missing or cut short, or no scheduler answers.
+    `NoClusterError` if a file is missing or cut short, or no scheduler answers.
     """
     refuse_missing_files(settings)
-    address = settings.scheduler
+    address, security = settings.scheduler, None  # which leaves it to Dask's own configuration
     if settings.scheduler_file is not None:
         address = address_in(Path(settings.scheduler_file))
-    try:
-        return Client(
-            address, timeout=settings.scheduler_timeout_s, security=_certificates(settings)
+    if settings.tls_ca_file is not None:
+        security = Security(
+            tls_ca_file=settings.tls_ca_file,
+            tls_client_cert=settings.tls_cert,
+            tls_client_key=settings.tls_key,
+            require_encryption=True,
         )
+    try:
+        return Client(address, timeout=settings.scheduler_timeout_s, security=security)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         # Types and states: how Dask says that one side has TLS and the other has not.
         raise NoClusterError(
@@ -45,10 +47,7 @@ def connect_given(settings: ClusterSettings) -> Client:
 def address_in(file: Path) -> str:
     """The address of the scheduler that wrote ``file``.
 
-    Raises
-    ------
-    NoClusterError
-        If there is none in it within two seconds.
+    `NoClusterError` if there is none in it within two seconds.
     """
     deadline = time.monotonic() + _FILE_S
     while True:
@@ -64,25 +63,18 @@ def address_in(file: Path) -> str:
 
 
 def refuse_missing_files(settings: ClusterSettings) -> None:
-    """Find out early whether the scheduler file and the certificates are there.
-
-    Raises
-    ------
-    NoClusterError
-        If one is missing, or the scheduler file names no scheduler.
-    """
+    """`NoClusterError` if the scheduler file or a certificate is not there."""
     file = settings.scheduler_file
     if file is not None and not Path(file).is_file():
         raise NoClusterError(f"{file}: no such scheduler file; is the scheduler running?")
     if file is not None:
         address_in(Path(file))
-    for name in filter(None, _certificate_files(settings)):
+    for name in filter(None, (settings.tls_ca_file, settings.tls_cert, settings.tls_key)):
         if not Path(name).is_file():
             raise NoClusterError(f"{name}: no such file; the three --tls options name files.")
 
 
 def _origin(settings: ClusterSettings) -> str:
-    """Where the address of the scheduler comes from."""
     if settings.scheduler_file is not None:
         return str(settings.scheduler_file)
     if settings.scheduler != dask.config.get("scheduler-address", None):
@@ -90,20 +82,3 @@ def _origin(settings: ClusterSettings) -> str:
     if "DASK_SCHEDULER_ADDRESS" in os.environ:
         return "from the environment: DASK_SCHEDULER_ADDRESS"
     return "scheduler-address in Dask's configuration"
-
-
-def _certificates(settings: ClusterSettings) -> Security | None:
-    """The certificates that were named; None leaves it to Dask's own configuration."""
-    authority, certificate, key = _certificate_files(settings)
-    if authority is None:
-        return None
-    return Security(
-        tls_ca_file=authority,
-        tls_client_cert=certificate,
-        tls_client_key=key,
-        require_encryption=True,
-    )
-
-
-def _certificate_files(settings: ClusterSettings) -> tuple[str | None, str | None, str | None]:
-    return settings.tls_ca_file, settings.tls_cert, settings.tls_key

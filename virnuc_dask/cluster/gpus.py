@@ -18,13 +18,7 @@ Answer = TypeVar("Answer")
 
 @contextmanager
 def driver() -> Iterator[None]:
-    """NVML, started, and shut down whatever happens.
-
-    Raises
-    ------
-    pynvml.NVMLError
-        Without a driver; and where a question inside cannot be answered.
-    """
+    """NVML, started; `pynvml.NVMLError` without a driver, or where it cannot answer."""
     pynvml.nvmlInit()
     try:
         yield
@@ -33,13 +27,7 @@ def driver() -> Iterator[None]:
 
 
 def ask_gpus(question: Callable[[Any], Answer]) -> list[Answer]:
-    """What NVML answers for each GPU of this machine, visible to CUDA or not; empty without one.
-
-    Parameters
-    ----------
-    question
-        Takes NVML's handle of a GPU.
-    """
+    """What NVML answers for each GPU's handle, visible to CUDA or not; empty without one."""
     try:
         with driver():
             count = pynvml.nvmlDeviceGetCount()

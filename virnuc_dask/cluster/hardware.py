@@ -30,23 +30,18 @@ class Hardware:
 
 
 def hardware_of(settings: ClusterSettings, client: Client | None) -> Hardware:
-    """What a run computes with: of a running cluster, what its workers have.
+    """What a run computes with: this machine, or without None what ``client``'s workers have.
 
     Where one of them has a GPU those without get nothing to do, and else the CPUs compute as the
-    weakest of them can: results do not depend on who computes what.
-
-    Parameters
-    ----------
-    client
-        Of a cluster that is running; None: this machine computes.
-
-    Raises
-    ------
-    NoClusterError
-        If no worker comes, none has the GPU that is asked for, or versions differ.
+    weakest of them can: results do not depend on who computes what. `NoClusterError` if no worker
+    comes, none has the GPU that is asked for, or versions differ.
     """
     if client is None:
-        return Hardware(_device_here(settings), this_processor())
+        device = device_of(settings)
+        # The driver may find GPUs that torch was not built for: what computes can ask torch.
+        if device == "cuda" and settings.kind == "none" and settings.device == "auto":
+            device = hardware_here().device
+        return Hardware(device, this_processor())
     found = _ask(client, settings.patience_s)
     if settings.device == "cpu":
         return _weakest("cpu", found)
@@ -60,12 +55,9 @@ def hardware_of(settings: ClusterSettings, client: Client | None) -> Hardware:
 
 
 def check_versions(client: Client) -> None:
-    """Compare the version of this program here with that on the scheduler and on every worker.
+    """Compare this program's version with those on the scheduler and on every worker.
 
-    Raises
-    ------
-    NoClusterError
-        Naming the first that has another one, or none, and both versions.
+    `NoClusterError` names the first that has another one, or none, and both versions.
     """
     here = version(DISTRIBUTION)
     # A function that any version has, and any Python.
@@ -92,10 +84,7 @@ def skew(found: str, wanted: str) -> str:
 def ask_workers(client: Client, question: Callable[..., Any], *args: Any) -> dict[str, Any]:
     """What each worker answers, by address; those that go away meanwhile do not.
 
-    Raises
-    ------
-    NoClusterError
-        If the cluster goes away. Anything else that a worker raises.
+    `NoClusterError` if the cluster goes away; anything else that a worker raises.
     """
     answers = answer(client, client.run, question, *args, on_error="return")
     for each in answers.values():
@@ -106,15 +95,15 @@ def ask_workers(client: Client, question: Callable[..., Any], *args: Any) -> dic
 
 def _ask(client: Client, timeout_s: float) -> list[Hardware]:
     """What every worker has; of a cluster without workers, what the first that comes has."""
-    there = answer(client, client.nthreads)
-    first = [] if there else [_first_to_come(client, timeout_s)]
+    first = [] if answer(client, client.nthreads) else [_first_to_come(client, timeout_s)]
     check_versions(client)
     try:
-        return list(ask_workers(client, _asked).values()) or first
+        found = list(ask_workers(client, _asked).values()) or first
     except ImportError as error:
         raise NoClusterError(
             f"a worker cannot compute: {error}. Install there what is installed here."
         ) from error
+    return found or [_first_to_come(client, timeout_s)]  # meanwhile all left
 
 
 def _first_to_come(client: Client, timeout_s: float) -> Hardware:
@@ -151,15 +140,6 @@ def hardware_here() -> Hardware:
     from virnuc_dask.modelsets.modelset import resolve_device
 
     return Hardware(resolve_device(ModelSource("", "")), this_processor())
-
-
-def _device_here(settings: ClusterSettings) -> str:
-    """The device of workers that are started here, or of this process itself."""
-    device = device_of(settings)
-    # The driver may find GPUs that torch was not built for: what computes itself can ask torch.
-    if device == "cuda" and settings.kind == "none" and settings.device == "auto":
-        return hardware_here().device
-    return device
 
 
 def _weakest(device: str, found: Iterable[Hardware]) -> Hardware:

@@ -19,7 +19,7 @@ from typing import Any
 import dask.config
 from dask.utils import parse_bytes
 
-from virnuc_dask.cluster.addresses import free_port, refuse_foreign_host
+from virnuc_dask.cluster.addresses import refuse_foreign_host
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import BadSettingError, NoClusterError, UsageError
 from virnuc_dask.modelsets.environment import VARIABLES
@@ -105,12 +105,8 @@ SYSTEMS = {
 def refuse_unsubmittable(settings: ClusterSettings) -> None:
     """Find out early, and without submitting anything, whether jobs can be submitted here.
 
-    Raises
-    ------
-    NoClusterError
-        If dask-jobqueue or the batch system's commands are missing.
-    BadSettingError
-        If there is no such section of ``jobqueue.yaml``, or a setting has no meaning here.
+    `NoClusterError` if dask-jobqueue or the batch system's commands are missing, `BadSettingError`
+    if there is no such section of ``jobqueue.yaml``, or a setting has no meaning here.
     """
     if settings.workers is not None:
         raise BadSettingError("--workers are those of this machine; of jobs say how many: --jobs.")
@@ -153,10 +149,7 @@ def job_script(settings: ClusterSettings, logs: Path) -> str:
 def walltime_s(text: str, system: str) -> int:
     """Seconds of a walltime in a batch system's notation: ``30``, ``00:30:00``, ``1-12:00``.
 
-    Raises
-    ------
-    BadSettingError
-        If it is none.
+    `BadSettingError` if it is none.
     """
     numbers = re.split("[-:]", text)
     try:
@@ -212,9 +205,8 @@ def arguments_of(
     jobs, logs = settings.jobs, logs.absolute()
     if len(str(logs).split()) > 1:
         raise UsageError(f"{logs}: job scripts take no path with spaces; choose another folder.")
-    port = free_port(_LOOPBACK, settings.dashboard_port)
     host = {"host": settings.host} if settings.host != _LOOPBACK else {}
-    options = {"dashboard_address": f"{_LOOPBACK}:{port}", **host}
+    options = {"dashboard_address": f"{_LOOPBACK}:{settings.dashboard_port}", **host}
     return {
         "config_name": settings.kind.rpartition(":")[2],
         "name": "virnuc",

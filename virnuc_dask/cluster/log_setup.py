@@ -20,7 +20,7 @@ _DASKS = ("distributed", "distributed.client", "tornado.application", "asyncio")
 def show_log(console: Console, *, quiet: bool, verbose: bool) -> None:
     """Show the log on standard error; on a terminal, what the progress bar does not tell better."""
     logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
-    # Dask's own lines too, or they would run across the progress bar; by a handler of their own,
+    # Dask's own lines too, or they would run across the progress bar; each by another handler,
     # because a LocalCluster changes the levels of the handlers it finds.
     for source in (logger, *map(logging.getLogger, _DASKS)):
         source.handlers[:] = [_handler(console, _Harmless() if verbose else _Brief())]

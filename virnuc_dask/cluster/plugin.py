@@ -181,10 +181,7 @@ def run_stage(
 ) -> R:
     """Run a stage in a worker, with the model set its plugin holds.
 
-    Raises
-    ------
-    ModelSetError
-        If this worker has no such model set: none was registered, or it could not be loaded.
+    `ModelSetError` if there is none: none was registered, or it could not be loaded.
     """
     return _run_in(_lifetime(plugin_name), stage, task, *args, **kwargs)
 
@@ -233,12 +230,8 @@ def _lifetime(plugin_name: str) -> Lifetime:
 def check_workers(client: Client, plugin_name: str, journal: Journal) -> None:
     """Wait until every worker has loaded its model set, or cannot; refuse those that have none.
 
-    Raises
-    ------
-    ModelSetError, NoClusterError
-        The first worker's reason, if there are workers and none can compute.
-    NoClusterError
-        If two workers hold theirs on the same GPU.
+    Raises the first worker's reason if there are workers and none can compute, and
+    `NoClusterError` if two hold theirs on the same GPU.
     """
     while not all(ask_workers(client, _loaded, plugin_name).values()):
         pass  # each asks for a while
@@ -279,7 +272,6 @@ async def _loaded(plugin_name: str, dask_worker: Any = None) -> bool:
 def _state(
     plugin_name: str, dask_worker: Any = None
 ) -> tuple[ModelSetError | NoClusterError | None, str | None]:
-    """The load error of a worker's plugin, and the device of its model set."""
     plugin = dask_worker.plugins.get(plugin_name)
     if not isinstance(plugin, ModelPlugin):
         return None, None

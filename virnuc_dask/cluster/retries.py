@@ -27,8 +27,6 @@ ALIKE = 3  # partitions of which nothing can be computed, or deaths, in a row: n
 
 
 class _Failed(NamedTuple):
-    """A task that computed nothing, and why."""
-
     task: PartitionTask
     error: BaseException
 
@@ -40,12 +38,8 @@ class _Failed(NamedTuple):
 class Retries:
     """Gives out partitions until each is computed, or cannot be.
 
-    Parameters
-    ----------
-    on_death
-        Told of each partition that is to be computed alone: its index, chunks, and the reason.
-    control
-        A partition that an earlier run computed.
+    ``on_death`` is told of each one that is to be computed alone: index, chunks, reason.
+    ``control`` is a partition that an earlier run computed.
     """
 
     def __init__(
@@ -72,13 +66,7 @@ class Retries:
         return bool(self._deadly) and self._alone is None and in_doubt
 
     def take(self, *, busy: bool = False) -> PartitionTask | None:
-        """The next task; None if there is none now.
-
-        Parameters
-        ----------
-        busy
-            Whether others run already.
-        """
+        """The next task; None if there is none now. ``busy``: whether others run already."""
         if self._alone is not None:
             return None
         if self._waiting and not self.must_be_alone:
@@ -99,10 +87,7 @@ class Retries:
     def done(self, task: PartitionTask, receipt: Receipt) -> Iterator[Receipt]:
         """Take in a task's receipt; yields all that is settled by it.
 
-        Raises
-        ------
-        LostRowsError
-            If it is for another number of chunks than the task has.
+        `LostRowsError` if it is for another number of chunks than the task has.
         """
         self._end(task)
         came_out = receipt.chunks + sum(failure.chunks for failure in receipt.failures)
@@ -119,10 +104,7 @@ class Retries:
     def failed(self, task: PartitionTask, error: BaseException) -> Iterator[Receipt]:
         """Take in that a task computed nothing; yields all that is settled by it.
 
-        Raises
-        ------
-        BaseException
-            What is to blame, if no chunk is: see `fault_behind`.
+        Raises what is to blame, if no chunk is: see `fault_behind`.
         """
         clear_frames(error.__traceback__)  # which would keep the memory of what failed
         self._end(task)

@@ -27,13 +27,7 @@ class Sight:
     @classmethod
     @contextmanager
     def of(cls, folder: RunFolder) -> Iterator[Self]:
-        """Show a token in ``folder`` as long as workers may come.
-
-        Raises
-        ------
-        CannotWriteError
-            If the disk is full.
-        """
+        """Show a token in ``folder`` as long as workers may come."""
         shown = cls(folder.token.absolute(), uuid4().hex)
         write_text(shown.token_file, shown.token)
         try:
@@ -45,10 +39,7 @@ class Sight:
     def refusal(self, modelset: str) -> str:
         """What this process does not see, and what to do about it; empty if it sees everything.
 
-        Parameters
-        ----------
-        modelset
-            Name or folder of the model set.
+        ``modelset`` is the model set's name or folder.
         """
         folder = self.token_file.parent
         if not self._is_seen():

@@ -97,15 +97,9 @@ def execute_on(
 ) -> Generator[Receipt]:
     """Compute partitions on a cluster, ``in_flight`` of them a worker at a time.
 
-    The window keeps graph and scheduler small however many partitions there are.
-
-    Raises
-    ------
-    ModelSetError
-        If no worker has the model set.
-    NoClusterError
-        If the cluster is lost, has had no worker for too long, or its workers die before they
-        compute anything.
+    The window keeps graph and scheduler small however many partitions there are. Raises
+    `ModelSetError` if no worker has the model set, `NoClusterError` if the cluster is lost, has had
+    no worker for too long, or its workers die before they compute anything.
     """
     window = _Window(client, retries, graph_of)
     try:
@@ -145,7 +139,7 @@ class _Window:
         self.sent: dict[Future[Any], _Sent] = {}
 
     def fill(self, room: int, only_on: Sequence[str]) -> None:
-        """Send tasks until there are ``room`` on their way; to these workers, if any are named."""
+        """Send tasks until ``room`` are on their way; to these workers, if any are named."""
         where = {"workers": only_on} if only_on else {}
         while len(self.sent) < room:
             task = self._retries.take(busy=bool(self.sent))
@@ -156,7 +150,6 @@ class _Window:
             future.add_done_callback(self._done.put)
 
     def next_finished(self, timeout_s: float) -> tuple[Future[Any], PartitionTask] | None:
-        """A task that came to its end, if one does in time."""
         try:
             future = self._done.get(timeout=timeout_s)
         except Empty:
@@ -167,7 +160,7 @@ class _Window:
     def take_back_lost(self, fit: Sequence[str]) -> None:
         """Take back tasks whose workers are all gone: started again, these have other addresses.
 
-        The scheduler would keep such a task until its address comes back, which it never does.
+        The scheduler would keep such a task for an address that never comes back.
         """
         self._take_back(
             [f for f, sent in self.sent.items() if sent.only_on and sent.only_on.isdisjoint(fit)],
@@ -175,11 +168,9 @@ class _Window:
         )
 
     def take_back_all(self) -> None:
-        """Take back whatever is on its way."""
         self._take_back(list(self.sent), "workers die")
 
     def cancel(self, futures: Iterable[Future[Any]], reason: str) -> None:
-        """Have the scheduler forget tasks."""
         if futures := list(futures):
             self._client.cancel(futures, reason=reason, force=True)
 
@@ -192,7 +183,6 @@ class _Window:
 def _settle(
     future: Future[Any], task: PartitionTask, retries: Retries, watch: WorkerWatch
 ) -> Iterator[Receipt]:
-    """Take in what became of a task."""
     try:
         # A receipt can be lost with its worker until it is here; Dask makes it again then.
         receipt = future.result(timeout=_RECEIPT_S)

@@ -31,10 +31,7 @@ class WorkerWatch:
     def look(self) -> None:
         """See which workers there are.
 
-        Raises
-        ------
-        NoClusterError, ModelSetError
-            If there has been none for too long, or they come and die.
+        Raises if there has been none for too long, or they come and die.
         """
         there = answer(self._client, self._client.nthreads)
         self.fit = [address for address in there if address not in self._refused]
@@ -70,7 +67,6 @@ class WorkerWatch:
         self._last_progress = time.monotonic()
 
     def _give_up(self, why: str) -> None:
-        """End the run: where workers were refused, with the reason of the first one."""
         for refusal in self._refused.values():
             raise type(refusal)(f"no worker can compute: {refusal} {KEPT}")
         raise NoClusterError(f"{why} {KEPT}")
