@@ -14,7 +14,7 @@ FILES = ("test_kernels.py", "test_transformer.py", "test_precision.py")
 
 @pytest.mark.avx512  # elsewhere the files themselves have tested what AVX2 does
 def test_encoders_pass_their_tests_on_a_processor_without_avx512():
-    # A process of its own: torch and oneDNN look at these variables once.
+    # In another process: torch and oneDNN look at these variables once.
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *FILES],
         env=os.environ | AVX2_ALONE,

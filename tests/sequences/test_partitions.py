@@ -117,7 +117,7 @@ def test_pieces_are_rows_with_the_names_of_chunks(write):
     assert written.counts.shorter_records == 3
 
 
-@pytest.mark.parametrize("nt", [1, 39, 100, 10_000])
+@pytest.mark.parametrize("nt", [1, 39, 80, 100, 10_000])
 @pytest.mark.parametrize("rows", [1, 4, 1000])
 def test_a_partition_of_pieces_is_full_by_its_nucleotides_or_its_rows(write, rows, nt):
     whole = write(RECORDS, 1000, PIECES, 10_000).rows

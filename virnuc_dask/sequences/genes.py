@@ -106,7 +106,7 @@ def gene_caller(name: str = PYRODIGAL, models: Sequence[int | str] | None = None
     """The gene caller called ``name``, ``pyrodigal-gv`` or ``fast``.
 
     pyrodigal-gv chooses from ``models``, given by number (``20``) or name
-    (``Escherichia_coli_UMN026``), or from all of its own; ``fast`` has no choice.
+    (``Escherichia_coli_UMN026``), or else from all of them; ``fast`` has no choice.
 
     Raises
     ------
