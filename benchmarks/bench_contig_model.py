@@ -31,8 +31,8 @@ from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
 from virnuc_dask.lab.evaluate import evaluate
 from virnuc_dask.lab.speed.machine import describe
 from virnuc_dask.lab.train import train
-from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe
-from virnuc_dask.lab.training.training_options import TrainingOptions
+from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe
+from virnuc_dask.lab.fitting.training_options import TrainingOptions
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.manifest import ClassifierSpec, ModelSetInfo, read_info, write_info
 from virnuc_dask.sequences.records import read_records

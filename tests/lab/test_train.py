@@ -20,12 +20,12 @@ from virnuc_dask.errors import (
     UsageError,
 )
 from virnuc_dask.lab.train import train
-from virnuc_dask.lab.training.classifier_report import ClassifierReport
-from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe, fit_classifier
-from virnuc_dask.lab.training.frame_features import LabelledRun, store_frames
-from virnuc_dask.lab.training.groups import PARTS, TEST, TRAINING
-from virnuc_dask.lab.training.training_options import TrainingOptions, parse_options
-from virnuc_dask.lab.training.unseen_frames import score_unseen
+from virnuc_dask.lab.fitting.classifier_report import ClassifierReport
+from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe, fit_classifier
+from virnuc_dask.lab.fitting.frame_features import LabelledRun, store_frames
+from virnuc_dask.lab.fitting.groups import PARTS, TEST, TRAINING
+from virnuc_dask.lab.fitting.training_options import TrainingOptions, parse_options
+from virnuc_dask.lab.fitting.unseen_frames import score_unseen
 from virnuc_dask.modelsets.manifest import read_info, verify, write_info
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_plan

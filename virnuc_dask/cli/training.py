@@ -125,7 +125,7 @@ def train_command(
     """
     resume, force = take_restart(options)
     from virnuc_dask.lab.train import train
-    from virnuc_dask.lab.training.training_options import parse_options
+    from virnuc_dask.lab.fitting.training_options import parse_options
 
     how = parse_options(**{name: options.pop(name) for name in _TRAINING})
     settings = prepare(options)

@@ -23,16 +23,16 @@ from virnuc_dask.errors import (
     UsageError,
 )
 from virnuc_dask.lab.modelset_folders import own_files, put_in_place
-from virnuc_dask.lab.training.fit_classifier import Epoch, fit_classifier, folded
-from virnuc_dask.lab.training.frame_features import FrameSet, LabelledRun, store_frames
-from virnuc_dask.lab.training.groups import (
+from virnuc_dask.lab.fitting.fit_classifier import Epoch, fit_classifier, folded
+from virnuc_dask.lab.fitting.frame_features import FrameSet, LabelledRun, store_frames
+from virnuc_dask.lab.fitting.groups import (
     PARTS,
     TRAINING,
     Split,
     similar_groups,
     split_groups,
 )
-from virnuc_dask.lab.training.trained_set import (
+from virnuc_dask.lab.fitting.trained_set import (
     Dataset,
     Learned,
     LearnedContigs,
@@ -40,9 +40,9 @@ from virnuc_dask.lab.training.trained_set import (
     TrainedSet,
     write_trained,
 )
-from virnuc_dask.lab.training.training_options import TrainingOptions
-from virnuc_dask.lab.training.training_records import TrainingRecords, gather_records, read_groups
-from virnuc_dask.lab.training.unseen_frames import score_unseen
+from virnuc_dask.lab.fitting.training_options import TrainingOptions
+from virnuc_dask.lab.fitting.training_records import TrainingRecords, gather_records, read_groups
+from virnuc_dask.lab.fitting.unseen_frames import score_unseen
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.manifest import MANIFEST, ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.modelset import limit_threads, resolve_device

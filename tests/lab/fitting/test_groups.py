@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virnuc_dask.errors import UsageError
-from virnuc_dask.lab.training.groups import TEST, TRAINING, UNUSED, similar_groups, split_groups
+from virnuc_dask.lab.fitting.groups import TEST, TRAINING, UNUSED, similar_groups, split_groups
 
 K = 31
 COMPLEMENT = str.maketrans("ACGT", "TGCA")

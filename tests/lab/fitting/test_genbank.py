@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from virnuc_dask.errors import BadInputError, UsageError
-from virnuc_dask.lab.training.genbank import CodingSpan, is_genbank, read_genbank
+from virnuc_dask.lab.fitting.genbank import CodingSpan, is_genbank, read_genbank
 
 DNA = "ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGTGGTACC" * 3
 

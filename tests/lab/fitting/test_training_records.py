@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from virnuc_dask.errors import BadInputError, UsageError
-from virnuc_dask.lab.training.training_records import LeftOut, gather_records, read_groups
+from virnuc_dask.lab.fitting.training_records import LeftOut, gather_records, read_groups
 from virnuc_dask.sequences.records import read_records
 
 A, B, C, D = "ATGGCTGAACGT", "ATGTTTCCCGGA", "ATGAAACGTTAC", "GGGGATTACAGG"

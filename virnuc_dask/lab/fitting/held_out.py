@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from virnuc_dask.lab.quality.figures import Flags, Floats
 from virnuc_dask.lab.quality.scored import Level, chunk_level, frame_level
-from virnuc_dask.lab.training.frame_features import LabelledRun
+from virnuc_dask.lab.fitting.frame_features import LabelledRun
 from virnuc_dask.modelsets.calibration import margins
 from virnuc_dask.modelsets.modelset import ModelSet
 from virnuc_dask.stages.calls import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from virnuc_dask.lab.training.frame_features import FrameSet, LabelledRun, PartitionFrames
+from virnuc_dask.lab.fitting.frame_features import FrameSet, LabelledRun, PartitionFrames
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.stages.predict import viral_logit
 

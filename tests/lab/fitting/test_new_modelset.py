@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from virnuc_dask.lab.training.new_modelset import write_modelset
+from virnuc_dask.lab.fitting.new_modelset import write_modelset
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.manifest import ContigModelSpec, read_info, verify, write_info
 

@@ -9,8 +9,8 @@ from Bio.Seq import Seq
 from Bio.SeqFeature import BeforePosition, CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
 
-from virnuc_dask.lab.training.coding import CodingIndex, FrameSpans
-from virnuc_dask.lab.training.genbank import read_genbank
+from virnuc_dask.lab.fitting.coding import CodingIndex, FrameSpans
+from virnuc_dask.lab.fitting.genbank import read_genbank
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.sequences.frames import find_frames
 

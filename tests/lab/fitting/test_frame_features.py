@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.lab.training.frame_features import PartitionFrames, store_frames
+from virnuc_dask.lab.fitting.frame_features import PartitionFrames, store_frames
 from virnuc_dask.tables.vectors import to_column
 
 RECORDS = 8  # of a partition: one chunk each, of two frames

@@ -1,9 +1,9 @@
 import numpy as np
 
 from virnuc_dask import load_settings, run
-from virnuc_dask.lab.training.frame_features import LabelledRun
-from virnuc_dask.lab.training.groups import TEST
-from virnuc_dask.lab.training.held_out import MOST_CHUNKS, piece_starts, score_part
+from virnuc_dask.lab.fitting.frame_features import LabelledRun
+from virnuc_dask.lab.fitting.groups import TEST
+from virnuc_dask.lab.fitting.held_out import MOST_CHUNKS, piece_starts, score_part
 from virnuc_dask.modelsets.calibration import margins
 from virnuc_dask.modelsets.modelset import load_modelset
 from virnuc_dask.stages.calls import CallRule

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from virnuc_dask.errors import BadSettingError
-from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe
-from virnuc_dask.lab.training.groups import PARTS
+from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe
+from virnuc_dask.lab.fitting.groups import PARTS
 
 _RECIPE = {setting.name for setting in fields(ClassifierRecipe)}
 

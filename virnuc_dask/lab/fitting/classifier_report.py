@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from virnuc_dask.lab.quality.report import form, render
-from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe, Epoch
-from virnuc_dask.lab.training.groups import PARTS
-from virnuc_dask.lab.training.training_records import DataFile, LeftOut
+from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe, Epoch
+from virnuc_dask.lab.fitting.groups import PARTS
+from virnuc_dask.lab.fitting.training_records import DataFile, LeftOut
 
 Figures = Mapping[str, Any]
 

@@ -3,8 +3,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from virnuc_dask.lab.training.frame_features import FrameSet, PartitionFrames
-from virnuc_dask.lab.training.unseen_frames import score_unseen
+from virnuc_dask.lab.fitting.frame_features import FrameSet, PartitionFrames
+from virnuc_dask.lab.fitting.unseen_frames import score_unseen
 from virnuc_dask.stages.predict import viral_logit
 from virnuc_dask.tables.vectors import to_column
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from virnuc_dask.lab.quality import calibrate
 from virnuc_dask.lab.quality.assessment import level_quality
 from virnuc_dask.lab.quality.scored import Level
-from virnuc_dask.lab.training.classifier_report import ClassifierReport, PartCounts
-from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe, Fitted
-from virnuc_dask.lab.training.frame_features import FrameSet, LabelledRun
-from virnuc_dask.lab.training.groups import PARTS, TEST, VALIDATION, Split
-from virnuc_dask.lab.training.held_out import HeldOut, score_part
-from virnuc_dask.lab.training.new_modelset import write_modelset
-from virnuc_dask.lab.training.training_records import TrainingRecords
+from virnuc_dask.lab.fitting.classifier_report import ClassifierReport, PartCounts
+from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe, Fitted
+from virnuc_dask.lab.fitting.frame_features import FrameSet, LabelledRun
+from virnuc_dask.lab.fitting.groups import PARTS, TEST, VALIDATION, Split
+from virnuc_dask.lab.fitting.held_out import HeldOut, score_part
+from virnuc_dask.lab.fitting.new_modelset import write_modelset
+from virnuc_dask.lab.fitting.training_records import TrainingRecords
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.contig_model import ContigModel

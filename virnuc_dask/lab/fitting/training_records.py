@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError, UsageError
 from virnuc_dask.lab.labelled.files import check_classes, dna_digest
-from virnuc_dask.lab.training.coding import CodingIndex, FrameSpans
-from virnuc_dask.lab.training.genbank import (
+from virnuc_dask.lab.fitting.coding import CodingIndex, FrameSpans
+from virnuc_dask.lab.fitting.genbank import (
     AnnotatedRecord,
     is_genbank,
     read_genbank,
