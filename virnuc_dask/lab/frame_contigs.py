@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.fitting.held_out import ScoredFrames
 from virnuc_dask.lab.read_contigs import Contigs, learn_reader
 from virnuc_dask.lab.recipe import VIRUSES, CalibrationSettings, ContigSettings
 from virnuc_dask.lab.short_pieces import frame_columns
 from virnuc_dask.lab.taught import Flags, Fragments
-from virnuc_dask.lab.fitting.unseen_frames import ScoredFrames
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.gene_sums import GeneColumns, IntArray
 from virnuc_dask.modelsets.manifest import FRAMES

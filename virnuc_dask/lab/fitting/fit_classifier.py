@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from virnuc_dask.checks import Section, checked, setting
-from virnuc_dask.lab.quality.figures import auroc
 from virnuc_dask.lab.fitting.frame_features import FrameSet, Scaling
+from virnuc_dask.lab.quality.figures import auroc
 from virnuc_dask.modelsets.classifier import Classifier
 
 _FRAMES_AT_ONCE = 8_192

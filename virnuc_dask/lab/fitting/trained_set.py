@@ -4,46 +4,46 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from safetensors.torch import save
 
-from virnuc_dask.lab.quality import calibrate
-from virnuc_dask.lab.quality.assessment import level_quality
-from virnuc_dask.lab.quality.scored import Level
 from virnuc_dask.lab.fitting.classifier_report import ClassifierReport, PartCounts
-from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe, Fitted
+from virnuc_dask.lab.fitting.fit_classifier import Fitted
 from virnuc_dask.lab.fitting.frame_features import FrameSet, LabelledRun
 from virnuc_dask.lab.fitting.groups import PARTS, TEST, VALIDATION, Split
 from virnuc_dask.lab.fitting.held_out import HeldOut, score_part
-from virnuc_dask.lab.fitting.new_modelset import write_modelset
+from virnuc_dask.lab.fitting.job import Job
 from virnuc_dask.lab.fitting.training_records import TrainingRecords
+from virnuc_dask.lab.quality import calibrate
+from virnuc_dask.lab.quality.assessment import level_quality
+from virnuc_dask.lab.quality.figures import Flags
+from virnuc_dask.lab.quality.scored import Level
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.contig_model import ContigModel
-from virnuc_dask.modelsets.manifest import ContigModelSpec, ModelSetInfo, read_info, write_info
+from virnuc_dask.modelsets.manifest import (
+    ClassifierSpec,
+    ContigModelSpec,
+    ModelSetInfo,
+    verify,
+    write_info,
+)
 from virnuc_dask.modelsets.modelset import ModelSet, load
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.calls import CallRule
 
 log = logging.getLogger(__name__)
 
+VERSION = "1"
+_CLASSIFIER = "classifier.safetensors"
 _CONTIG_MODEL = ContigModelSpec("contig_model.safetensors")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What a new model set is called, and what it comes from."""
-
-    name: str
-    base: Path  # folder of the model set that gives the encoders
-    chunk_length: int
-    recipe: ClassifierRecipe
-    command: tuple[str, ...]
-    groups: str | None  # file that names the groups
+# Small files are copied: what is written into a linked file changes it everywhere.
+_LINKED_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,6 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class LearnedContigs:
-    """A contig model, and in words what it was learned from."""
-
-    model: ContigModel
-    made_from: str
-
-
-@dataclass(frozen=True, slots=True)
 class Learned:
     """The outcome of learning; ``classifier`` takes features as the encoders give them."""
 
@@ -71,7 +63,8 @@ class Learned:
     fitted: Fitted
     training: FrameSet
     validation: FrameSet
-    contigs: LearnedContigs | None = None
+    contig_model: ContigModel | None
+    contigs: str | None  # what the contig model was learned from
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +76,68 @@ class TrainedSet:
     report: ClassifierReport
 
 
-def write_trained(folder: Path, origin: Origin, dataset: Dataset, learned: Learned) -> TrainedSet:
+def write_trained(folder: Path, job: Job, dataset: Dataset, learned: Learned) -> TrainedSet:
     """Write the model set with its card into ``folder``, replacing an unfinished one.
 
     What is calibrated and measured are the scores of the written files, made by the functions that
     a run uses.
+
+    Raises
+    ------
+    ModelSetError
+        If a file of the model set to start from is missing or damaged.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    length = origin.chunk_length
-    info = write_modelset(origin.base, folder, origin.name, length, learned.classifier)
+    info = _write_weights(folder, job, learned)
     models = _classifier_of(folder, info)
     calibration = _calibrate(score_part(dataset.run, VALIDATION, models))
-    test = score_part(dataset.run, TEST, models)
-    levels = _levels(test, CallRule(calibration), learned.contigs)
-    report = _report(origin, dataset, learned, levels, calibration)
+    levels = _levels(score_part(dataset.run, TEST, models), CallRule(calibration), learned)
+    report = _report(job, dataset, learned, levels, calibration)
     text = json.dumps(report.as_json(), indent=1) + "\n"
     for name, content in (("README.md", report.card()), ("training.json", text)):
         (folder / name).write_text(content, encoding="utf-8")
-    if learned.contigs is not None:
-        learned.contigs.model.save(folder / _CONTIG_MODEL.file)
     finished = replace(
         info,
-        contig_model=None if learned.contigs is None else _CONTIG_MODEL,
         training_data=report.training_data,
         quality=report.quality,
-        calibration=None if calibration is None else {str(length): calibration},
+        calibration=None if calibration is None else {str(job.chunk_length): calibration},
     )
     return TrainedSet(folder, write_info(folder, finished), report)
+
+
+def _write_weights(folder: Path, job: Job, learned: Learned) -> ModelSetInfo:
+    """The encoders of the base, checked, linked where they are large; and what was learned."""
+    base, classifier = job.info, learned.classifier
+    specs = (base.nucleotide, base.peptide)
+    files = {name for spec in specs for name in (spec.file, spec.tokenizer) if name}
+    verify(job.base, base, files)
+    folder.mkdir()
+    for file in files:
+        _place(job.base / file, folder / file)
+    # Not save_file, whose files only their owner may read: others are to use them.
+    (folder / _CLASSIFIER).write_bytes(save(classifier.state_dict()))
+    if learned.contig_model is not None:
+        learned.contig_model.save(folder / _CONTIG_MODEL.file)
+    info = replace(
+        base,
+        name=job.name,
+        version=VERSION,
+        chunk_lengths=(job.chunk_length,),
+        classifier=ClassifierSpec(_CLASSIFIER, classifier.hidden.out_features),
+        licence=f"encoders: {base.licence}; classifier: whoever trained it decides",
+        quality={},
+        calibration=None,
+        contig_model=None if learned.contig_model is None else _CONTIG_MODEL,
+    )
+    return write_info(folder, info)
+
+
+def _place(source: Path, target: Path) -> None:
+    if source.stat().st_size >= _LINKED_BYTES:
+        with suppress(OSError):  # another file system, or one without links
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
 
 
 def _classifier_of(folder: Path, info: ModelSetInfo) -> ModelSet:
@@ -131,59 +159,55 @@ def _calibrate(validation: HeldOut) -> Calibration | None:
     return calibrate.fit(contigs, is_virus)
 
 
-def _levels(test: HeldOut, rule: CallRule, contigs: LearnedContigs | None) -> dict[str, Level]:
+def _levels(test: HeldOut, rule: CallRule, learned: Learned) -> dict[str, Level]:
     """What is measured on the test part; with a contig model records without it as well."""
-    levels = {"frames": test.frames}
-    if test.supported is not None:
-        levels["frames_in_cds"] = test.frames.where(test.supported)
-    levels |= {"chunks": test.chunks, "contigs": test.contigs(rule)}
-    if contigs is not None:
+    levels = {"frames": test.frames, "chunks": test.chunks, "contigs": test.contigs(rule)}
+    if learned.contig_model is not None:
         levels["contigs_by_mean"] = levels["contigs"]
-        levels["contigs"] = test.contigs(replace(rule, contig_model=contigs.model))
+        levels["contigs"] = test.contigs(replace(rule, contig_model=learned.contig_model))
     return levels
 
 
 def _report(
-    origin: Origin,
+    job: Job,
     dataset: Dataset,
     learned: Learned,
     levels: dict[str, Level],
     calibration: Calibration | None,
 ) -> ClassifierReport:
-    base = read_info(origin.base)
-    before = score_part(dataset.run, TEST, _classifier_of(origin.base, base))
+    base, fitted = job.info, learned.fitted
+    before = score_part(dataset.run, TEST, _classifier_of(job.base, base))
     return ClassifierReport(
-        name=origin.name,
+        name=job.name,
         base=f"{base.name} {base.version}",
         base_checksum=base.checksum,
-        chunk_length=origin.chunk_length,
-        command=origin.command,
+        chunk_length=job.chunk_length,
+        command=job.command,
         files=dataset.records.files,
         left_out=dataset.records.left_out,
-        groups=origin.groups,
+        groups=job.options.groups.name if job.options.groups else None,
         parts=_counts(dataset, learned, levels["frames"]),
-        cds_only="frames_in_cds" in levels,
-        recipe=origin.recipe,
-        best=learned.fitted.best,
-        history=learned.fitted.history,
-        device=learned.fitted.device,
-        threads=learned.fitted.threads,
+        recipe=job.options.recipe,
+        best=fitted.best,
+        history=fitted.history,
+        device=fitted.device,
+        threads=fitted.threads,
         calibration=None if calibration is None else calibration.method,
         test={name: level_quality(level) for name, level in levels.items()},
         base_test_auroc=level_quality(before.chunks)["auroc"],
-        contig_model=None if learned.contigs is None else learned.contigs.made_from,
+        contig_model=learned.contigs,
     )
 
 
-def _counts(dataset: Dataset, learned: Learned, test: Level) -> tuple[PartCounts, ...]:
+def _counts(dataset: Dataset, learned: Learned, test: Level) -> dict[str, PartCounts]:
     frames = (learned.training.is_virus, learned.validation.is_virus, test.is_virus)
     part_of, is_virus = dataset.split.part, dataset.records.is_virus
-    return tuple(
-        PartCounts(groups, _by_class(is_virus[part_of == part]), _by_class(frames[part]))
-        for part, groups in zip(range(len(PARTS)), dataset.split.groups, strict=True)
-    )
+    return {
+        name: PartCounts(groups, _by_class(is_virus[part_of == part]), _by_class(frames[part]))
+        for part, (name, groups) in enumerate(zip(PARTS, dataset.split.groups, strict=True))
+    }
 
 
-def _by_class(is_virus: NDArray[np.bool_]) -> tuple[int, int]:
+def _by_class(is_virus: Flags) -> tuple[int, int]:
     viral = int(is_virus.sum())
     return viral, len(is_virus) - viral

@@ -10,8 +10,6 @@ from virnuc_dask.errors import BadSettingError
 from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe
 from virnuc_dask.lab.fitting.groups import PARTS
 
-_RECIPE = {setting.name for setting in fields(ClassifierRecipe)}
-
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
@@ -20,7 +18,6 @@ class TrainingOptions:
     name: str | None = None  # default: the new folder's name
     shares: tuple[float, ...] = (0.8, 0.1, 0.1)  # of training, validation and test
     groups: Path | None = None  # table of record id and group
-    cds_only: bool = False
     keep_work: bool = False
     recipe: ClassifierRecipe = field(default_factory=ClassifierRecipe)
 
@@ -33,7 +30,7 @@ class TrainingOptions:
             )
 
 
-def parse_options(*, split: str, groups: Path | None = None, **given: Any) -> TrainingOptions:
+def parse_options(*, split: str, **given: Any) -> TrainingOptions:
     """`TrainingOptions` from what a command line gives; None leaves a default.
 
     Parameters
@@ -53,5 +50,6 @@ def parse_options(*, split: str, groups: Path | None = None, **given: Any) -> Tr
     except ValueError:
         shares = ()
     given = {name: value for name, value in given.items() if value is not None}
-    recipe = {name: given.pop(name) for name in _RECIPE if name in given}
-    return TrainingOptions(shares=shares, groups=groups, recipe=ClassifierRecipe(**recipe), **given)
+    names = given.keys() & {setting.name for setting in fields(ClassifierRecipe)}
+    recipe = ClassifierRecipe(**{name: given.pop(name) for name in names})
+    return TrainingOptions(shares=shares, recipe=recipe, **given)
