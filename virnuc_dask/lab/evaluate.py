@@ -93,8 +93,8 @@ def evaluate(
     trials = list(_trials([str(name) for name in sets], lengths, out, settings or Settings()))
     labelled = read_labelled([str(file) for file in virus], [str(file) for file in other])
     with writing(out):
-        _prepare(out, resume=resume, force=force)
-        _refuse_loss(out, (*labelled.files, *(find(str(name)) for name in sets), *keep))
+        read = (*labelled.files, *(find(str(name)) for name in sets), *keep)
+        _prepare(out, read, resume=resume, force=force)
     way: dict[str, Any] = {"resume": resume, "force": force, "console": console}
     content = _content(labelled, list(_evaluations(trials, labelled, out, way)))
     _forget_earlier(out, [trial.folder for trial in trials] if force else None)
@@ -158,7 +158,7 @@ def _trials(
             yield _Trial(f"{name} ({kind[0]})", info, own, folder)
 
 
-def _prepare(out: Path, *, resume: bool, force: bool) -> None:
+def _prepare(out: Path, read: Sequence[str | Path], *, resume: bool, force: bool) -> None:
     """Make the folder; one with anything in it is used only if it is an evaluation's."""
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out}: is a file; choose another name.")
@@ -170,16 +170,23 @@ def _prepare(out: Path, *, resume: bool, force: bool) -> None:
             "folder."
         )
     # Whether an evaluation of ours lies here, or the runs of one that did not end.
-    if _earlier(out) or any(folder.is_run for folder in _run_folders(out)):
-        if not (resume or force):
-            raise OutputExistsError(
-                f"{out}: there is an evaluation here already. Continue it with --resume, start "
-                "anew with --force, or choose another folder."
-            )
-    elif any(path.is_file() and path.name != ".lock" for path in out.rglob("*")):
+    earlier, runs = _earlier(out), [folder for folder in _run_folders(out) if folder.is_run]
+    if (earlier or runs) and not (resume or force):
+        raise OutputExistsError(
+            f"{out}: there is an evaluation here already. Continue it with --resume, start anew "
+            "with --force, or choose another folder."
+        )
+    files = (path for path in out.rglob("*") if path.is_file() and path.name != ".lock")
+    if not (earlier or runs) and any(files):
         raise OutputExistsError(
             f"{out}: not empty ({min(present)} …) and no evaluation; choose another folder."
         )
+    if (out / _JSON).exists() and not earlier:
+        raise OutputExistsError(f"{out / _JSON}: is no evaluation's; choose another folder.")
+    refuse_others(out, _output_names(), earlier.get("outputs"), "the evaluation")
+    refuse_loss((out / _JSON, *_made(out)), read)
+    for folder in runs:
+        folder.refuse_loss(read)
 
 
 def _earlier(out: Path) -> Mapping[str, Any]:
@@ -205,17 +212,6 @@ def _output_names() -> list[str]:
 def _made(out: Path) -> list[Path]:
     """Page and plots of an earlier evaluation."""
     return list(made(out, _output_names(), _earlier(out).get("outputs")))
-
-
-def _refuse_loss(out: Path, read: Sequence[str | Path]) -> None:
-    """Check that no file will be lost that no evaluation made, or that is read."""
-    if (out / _JSON).exists() and not _earlier(out):
-        raise OutputExistsError(f"{out / _JSON}: is no evaluation's; choose another folder.")
-    refuse_others(out, _output_names(), _earlier(out).get("outputs"), "the evaluation")
-    refuse_loss((out / _JSON, *_made(out)), read)
-    for folder in _run_folders(out):
-        if folder.is_run:
-            folder.refuse_loss(read)
 
 
 def _forget_earlier(out: Path, wanted: Sequence[Path] | None) -> None:

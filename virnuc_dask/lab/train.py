@@ -80,12 +80,21 @@ def train(
         If a partition failed.
     """
     require("training", "scikit-learn", "lightgbm", "numba")
-    files = [tuple(os.fspath(file) for file in of_class) for of_class in (virus, other)]
     settings = settings or Settings()
     base = find(settings.model)
     info, settings = _decided(base, out, settings)
-    how = (options or TrainingOptions(), base, info, resume, force, console)
-    job = Job(files[0], files[1], out, settings, *how)
+    job = Job(
+        virus=tuple(map(os.fspath, virus)),
+        other=tuple(map(os.fspath, other)),
+        out=out,
+        settings=settings,
+        options=options or TrainingOptions(),
+        base=base,
+        info=info,
+        resume=resume,
+        force=force,
+        console=console,
+    )
     with writing(out):
         job.refuse_loss(keep)
     with job.working():
@@ -115,8 +124,15 @@ def _features(job: Job) -> Dataset:
     groups = read_groups(job.options.groups) if job.options.groups else None
     records = gather_records(job.virus, job.other, job.work / "records.fasta", groups)
     split = _split(job, records)
-    folder, way = job.run_folder, {"resume": job.resume, "force": job.force}
-    done = run([records.fasta], folder.path, settings=job.settings, console=job.console, **way)
+    folder = job.run_folder
+    done = run(
+        [records.fasta],
+        folder.path,
+        settings=job.settings,
+        resume=job.resume,
+        force=job.force,
+        console=job.console,
+    )
     done.require_complete()
     if (plan := read_plan(folder)) is None:
         raise BadTableError(f"{folder.path}: lost its plan; start anew with --force.")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from virnuc_dask.config import ClusterSettings, Settings
-from virnuc_dask.errors import BadTableError, LostRowsError
+from virnuc_dask.errors import LostRowsError
 from virnuc_dask.lab.labelled.files import read_labelled
 from virnuc_dask.lab.quality.scored import read_scored
 from virnuc_dask.modelsets.calibration import Calibration, probability
@@ -29,16 +29,6 @@ def made(frames_modelset, tmp_path_factory):
     way = {"length": 300, "features": False, "partition_chunks": 2}
     settings = Settings(model=str(frames_modelset), **way, cluster=cluster)
     return run(labelled.files, folder / "out", settings=settings), labelled
-
-
-def test_labels_come_from_the_file_though_ids_repeat(made):
-    done, labelled = made
-    scored = read_scored(done.folder, labelled)
-    assert scored.record_ids.to_pylist() == ["same", '"quoted', "same", "nan", "empty"]
-    assert scored.contigs.is_virus.tolist() == [True, True, False, False, False]
-    chunks = done.dataset("chunks").to_table()
-    assert scored.chunks.record.tolist() == chunks["record_index"].to_pylist()
-    assert scored.chunks.is_virus.tolist() == [i < 2 for i in chunks["record_index"].to_pylist()]
 
 
 def test_frames_find_their_chunk_across_partitions(made):
@@ -95,8 +85,3 @@ def test_a_run_over_other_files_is_refused(made):
     fewer = type(labelled)(labelled.groups[:1], ())
     with pytest.raises(LostRowsError, match="5 records, the files 2"):
         read_scored(done.folder, fewer)
-
-
-def test_a_folder_without_a_run_is_refused(made, tmp_path):
-    with pytest.raises(BadTableError, match="no finished run"):
-        read_scored(tmp_path, made[1])

@@ -110,12 +110,8 @@ def score_unseen(
 ) -> ScoredFrames:
     """Score all frames of the records in a fold by what is learned from the other folds.
 
-    Parameters
-    ----------
-    fold
-        Of each record of the run, from 0; below 0 it is not scored.
-    learn
-        Makes a classifier of features as the encoders give them.
+    ``fold`` is that of each record, from 0; those below 0 are not scored. ``learn`` makes
+    a classifier of features as the encoders give them.
     """
     of_frame = fold[training.record]
     classifiers = [

@@ -59,15 +59,12 @@ def fit(contigs: Sequence[Floats], is_virus: Sequence[bool] | Flags) -> Calibrat
 
     There should be contigs of 1 to 100 chunks, as many as can be had: the fewer false contigs
     could have been seen, the less evidence is claimed. Beginnings of long ones, of 1, 2, 4, …
-    chunks, are used as well, the pieces of a contig sharing its weight. The same contigs always
-    give the same calibration.
+    chunks, are used as well, the pieces of a contig sharing its weight.
 
     Parameters
     ----------
     contigs
         For each contig the `margins` of its scored chunks, in order; contigs without are left out.
-    is_virus
-        Their labels.
 
     Raises
     ------

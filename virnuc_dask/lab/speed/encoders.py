@@ -54,7 +54,7 @@ class Subject:
 
     @property
     def kind(self) -> str:
-        """Whether it reads DNA or peptides."""
+        """What it reads: `DNA` or `PEPTIDE`."""
         return DNA if self.spec.architecture in _OF_DNA else PEPTIDE
 
     def draw_texts(self, count: int, seed: int = 1) -> list[str]:
@@ -79,20 +79,16 @@ class EncoderPlan:
 
 @dataclass(frozen=True, slots=True)
 class EncoderFigures:
-    """What came out. Rates of matrix products are GFLOP/s, by encoder and precision.
-
-    ``trials`` are by precision, ``swept`` by tokens a batch; ``precision`` and ``max_tokens`` are
-    the best for the model set's two encoders together.
-    """
+    """What came out; the best is for the model set's two encoders together."""
 
     device: str
     threads: int
-    gemm_gflops: Mapping[str, Mapping[str, float]]
-    trials: Sequence[Trial]
-    swept: Sequence[Trial]
+    gemm_gflops: Mapping[str, Mapping[str, float]]  # of matrix products, by encoder and precision
+    trials: Sequence[Trial]  # by precision
+    swept: Sequence[Trial]  # by tokens a batch
     labels: Sequence[str]  # of the model set's own encoders
-    precision: str
-    max_tokens: int | None
+    precision: str  # the best
+    max_tokens: int | None  # the best
 
     def best_for(self, label: str) -> Trial:
         """The fastest of an encoder's trials by tokens a batch, or its only one."""
@@ -136,29 +132,32 @@ def measure_encoders(tell: Tell, plan: EncoderPlan) -> EncoderFigures:
     limit_threads(plan.source.threads)
     with TemporaryDirectory(prefix="virnuc-bench-") as scratch:
         own = _own_encoders(plan)
-        subjects = own + [_random_esm2(size, Path(scratch), plan) for size in plan.esm2]
-        ceilings = _ceilings(subjects, device, plan, tell)
-        trials: dict[str, list[Trial]] = {}
-        for subject in subjects:
-            rates = ceilings.get(subject.label, {})
-            trials[subject.label] = list(_by_precision(subject, device, rates, plan, tell))
-        tried = [trial for subject in own for trial in trials[subject.label]]
-        precision = best_precision(tried)
-        swept = []
-        for subject in subjects:
-            best = precision if subject in own else best_precision(trials[subject.label])
-            swept += _sweep(subject, Placement(device, best), plan, tell)
-    labels = [subject.label for subject in own]
-    mine = [trial for trial in swept if trial.label in labels]
+        others = [_random_esm2(size, Path(scratch), plan) for size in plan.esm2]
+        ceilings = _ceilings([*own, *others], device, plan, tell)
+
+        def tried(subjects: Sequence[Subject]) -> tuple[str, list[Trial], list[Trial]]:
+            """The best precision of some encoders together, with the trials of both kinds."""
+            rates = [ceilings.get(subject.label, {}) for subject in subjects]
+            trials = [
+                trial
+                for subject, ceiling in zip(subjects, rates, strict=True)
+                for trial in _by_precision(subject, device, ceiling, plan, tell)
+            ]
+            best = Placement(device, best_precision(trials))
+            swept = [trial for subject in subjects for trial in _sweep(subject, best, plan, tell)]
+            return best.precision, trials, swept
+
+        precision, trials, swept = tried(own)
+        beside = [tried([subject]) for subject in others]
     return EncoderFigures(
         device=device,
         threads=torch.get_num_threads(),
         gemm_gflops=ceilings,
-        trials=[trial for of_one in trials.values() for trial in of_one],
-        swept=swept,
-        labels=labels,
+        trials=[*trials, *(trial for _, of_one, _ in beside for trial in of_one)],
+        swept=[*swept, *(trial for *_, of_one in beside for trial in of_one)],
+        labels=[subject.label for subject in own],
         precision=precision,
-        max_tokens=best_max_tokens(mine) if mine else None,
+        max_tokens=best_max_tokens(swept) if swept else None,
     )
 
 
