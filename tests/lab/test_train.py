@@ -248,13 +248,6 @@ def test_a_set_with_a_contig_model_finds_viruses(trained_on_long, settings, tmp_
     assert [row["score"] for row in rows] == [row["score"] for row in without]
 
 
-def test_two_trainings_do_not_write_to_one_folder(call, tmp_path):
-    (tmp_path / "toy.work").mkdir()
-    lock = FileLock(tmp_path / "toy.work/.lock")
-    with lock, pytest.raises(OutputInUseError, match="another training"):
-        call(tmp_path / "toy")
-
-
 @pytest.fixture
 def copied(trained, tmp_path) -> Path:
     """The trained set and its working folder, to be harmed."""
@@ -283,23 +276,22 @@ def test_no_file_of_others_is_replaced_or_removed(call, copied, name):
     assert everything(copied.parent) == before
 
 
-def test_what_is_read_is_not_replaced(call, copied, base):
+def test_a_model_set_stays_until_another_is_learned_and_what_is_read_is_not_replaced(
+    call, copied, base
+):
     os.link(copied / "README.md", copied.with_name("twin.fa"))
     before = everything(copied.parent)
+    with pytest.raises(BadInputError, match="no nucleotide"):
+        call(copied, "protein.fa", force=True)
+    lock = FileLock(copied.with_name("toy.work") / ".lock")
+    with lock, pytest.raises(OutputInUseError, match="another training"):
+        call(copied, force=True)
     for name in ("toy/README.md", "twin.fa", "toy.work/records.fasta"):
         with pytest.raises(OutputExistsError, match="would be lost"):
             call(copied, copied.parent / name, force=True)
     with pytest.raises(UsageError, match="the model set to start from"):
         call(base, force=True)
     assert everything(copied.parent) == before
-
-
-def test_a_model_set_stays_until_another_is_learned(call, copied):
-    before = everything(copied)
-    with pytest.raises(BadInputError, match="no nucleotide"):
-        call(copied, "protein.fa", force=True)
-    assert everything(copied) == before
-    assert (copied.with_name("toy.work") / "run/run.json").exists()
 
 
 def test_the_command_trains_and_ends_with_figures(command, files, base, tmp_path):

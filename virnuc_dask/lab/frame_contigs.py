@@ -54,8 +54,7 @@ class Drawn(NamedTuple):
 def draw(records: Labelled, seed: int) -> Drawn | None:
     """Draw contigs of lengths that are even on a scale of logarithms; None if there are too few.
 
-    They are no longer than their records, than `_LONGEST_CHUNKS`, and than what only a few groups
-    have records of.
+    They are no longer than their records, `_LONGEST_CHUNKS`, and what `_FEWEST_GROUPS` reach.
     """
     chunk_nt, is_used = records.chunk_nt, records.fold >= 0
     sides = [np.flatnonzero(is_used & (records.is_virus == side)) for side in (True, False)]

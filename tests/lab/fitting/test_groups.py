@@ -137,11 +137,3 @@ def test_too_few_groups_say_what_to_do(group, message):
     is_virus = np.arange(7) < 3
     with pytest.raises(UsageError, match=f"{message}.*--groups"):
         split_groups(np.array(group), is_virus, np.ones(7, np.int64), SHARES, seed=1)
-
-
-def test_five_parts_each_have_groups_of_both_classes():
-    is_virus = np.arange(60) < 20
-    shares = (0.2,) * 5
-    split = split_groups(np.arange(60), is_virus, np.ones(60, np.int64), shares, seed=1)
-    assert split.groups == ((4, 8),) * 5
-    assert sorted(set(split.part)) == [0, 1, 2, 3, 4]

@@ -1,17 +1,13 @@
 """Figures of a made-up scored run."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from virnuc_dask.lab.quality.assessment import (
     assess,
-    difference,
     false_discoveries,
     reliability,
-    side_by_side,
 )
 from virnuc_dask.lab.quality.scored import Level
 
@@ -102,15 +98,6 @@ def test_false_discoveries_are_those_of_the_probabilities():
             assert found["false_discovery_rate"] == pytest.approx(found["q_value"], abs=0.02)
 
 
-def test_a_better_set_shows_in_the_paired_difference(made_up_run):
-    first, better = (made_up_run(calibrated=False, power=power) for power in (0.5, 1.0))
-    labels = first.labelled.is_virus
-    found = difference(better.chunks, first.chunks, labels)
-    low, high = found["interval"]
-    assert 0 < low < found["auroc"] < high
-    assert difference(first.chunks, first.chunks, labels) == {"auroc": 0.0, "interval": [0.0, 0.0]}
-
-
 def test_what_a_set_is_unsure_of_is_counted_apart_and_is_no_mistake(of_genes):
     contigs, found = of_genes.contigs, assess(of_genes)
     whole = found["levels"]["contigs"]
@@ -121,19 +108,3 @@ def test_what_a_set_is_unsure_of_is_counted_apart_and_is_no_mistake(of_genes):
     assert sum(g["contigs"]["unsure"] for g in found["groups"]) == contigs.unsure.sum()
     unsure = {f"r{i}" for i in np.flatnonzero(contigs.unsure)}
     assert not unsure & {m["record_id"] for m in found["mistakes"]["missed"]}
-
-
-def test_sets_are_compared_on_the_records_that_all_of_them_score(made_up_run, of_genes):
-    by_frames = made_up_run(calibrated=True).contigs
-    by_genes = replace(of_genes.contigs, score=np.nan_to_num(of_genes.contigs.score, nan=0.9))
-    both = by_frames.is_scored & by_genes.is_scored
-    assert by_genes.is_scored.all()
-    assert not both.all()
-    first, second = side_by_side([by_frames, by_genes])
-    counts = [int((both & (by_frames.is_virus == side)).sum()) for side in (1, 0)]
-    for found in (first, second):
-        assert [found["n_virus"], found["n_others"]] == counts
-    assert first["difference_to_first"] is None
-    found = second["difference_to_first"]
-    assert found["auroc"] == pytest.approx(second["auroc"] - first["auroc"], abs=2e-6)
-    assert found["interval"][0] < found["auroc"] < found["interval"][1]

@@ -50,15 +50,6 @@ def test_an_encoder_gets_the_texts_it_reads_and_its_tokens_are_counted(subject):
     assert 0.99 < agreement(subject, Placement(precision="bf16")) < 1
 
 
-def test_a_trial_tells_rate_memory_and_what_was_tried(subject):
-    trial = measure(subject, Placement(precision="bf16", max_tokens=256), budget_s=0.1)
-    assert (trial.label, trial.precision, trial.max_tokens) == ("tiny", "bf16", 256)
-    assert trial.tokens_per_s > 0
-    assert trial.texts_per_s == pytest.approx(trial.tokens_per_s / trial.tokens_per_text)
-    assert trial.gflops_per_s > 0
-    assert trial.peak_ram_bytes > 1e7
-
-
 @pytest.fixture(params=[False, True], ids=["fp32", "bf16"])
 def has_bf16(request, monkeypatch):
     processor = Processor(this_processor().instructions, multiplies_bf16=request.param)

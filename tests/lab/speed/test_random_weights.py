@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from virnuc_dask import load_modelset
-from virnuc_dask.encoders.dnabert_s import DnabertSSizes, read_tokenizer
+from virnuc_dask.encoders.dnabert_s import DnabertSSizes
 from virnuc_dask.encoders.esm2 import Esm2Sizes
 from virnuc_dask.lab.speed.random_weights import (
     SPECIAL_TOKENS,
@@ -43,13 +43,3 @@ def test_a_tokenizer_is_laid_out_as_the_published_one(tokenizer, parity_dir):
     assert tokenizer.get_vocab_size() == 120
     assert [tokenizer.id_to_token(index) for index in range(5)] == list(SPECIAL_TOKENS)
     assert learn_tokenizer(["ACAC", "AC"], 1_000).get_vocab_size() < 20, "there is no more"
-
-
-def test_a_text_comes_back_between_begin_and_end_in_fewer_tokens(tokenizer, tmp_path):
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    text = dna(1, seed=7)[0]
-    encoding = read_tokenizer(tmp_path / "tokenizer.json").encode(text)
-    first, *inner, last = encoding.tokens
-    assert (first, last, "".join(inner)) == ("[CLS]", "[SEP]", text)
-    assert len(inner) < len(text) / 2
-    assert tokenizer.encode("ARA").ids == [1, 5, 0, 5, 2], "R is no base"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe, Epoch
@@ -79,22 +79,15 @@ class ClassifierReport:
 
     def summary(self) -> str:
         """The test figures, a line each of frames, chunks and records."""
+        shown = {"auroc": "AUROC", "average_precision": "average precision", "f1": "F1"}
         lines = []
         for level, found in self.test.items():
-            auroc, precision, f1 = (
-                form(found[name], ".4f") for name in ("auroc", "average_precision", "f1")
-            )
-            lines.append(
-                f"test {_LEVELS[level]:<16} AUROC {auroc}  average precision {precision}  F1 {f1}  "
-                f"({found['n_virus']:,} virus, {found['n_others']:,} others)"
-            )
+            figures = "  ".join(f"{name} {form(found[key], '.4f')}" for key, name in shown.items())
+            counts = f"{found['n_virus']:,} virus, {found['n_others']:,} others"
+            lines.append(f"test {_LEVELS[level]:<16} {figures}  ({counts})")
         if self.base_test_auroc is not None:
             lines.append(f"{self.base}, on the same chunks: AUROC {self.base_test_auroc:.4f}")
         return "\n".join(lines)
-
-    def as_json(self) -> dict[str, Any]:
-        """For ``training.json``."""
-        return asdict(self)
 
     def card(self) -> str:
         """The model card, Markdown."""

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors.torch import save
@@ -93,7 +93,7 @@ def write_trained(folder: Path, job: Job, dataset: Dataset, learned: Learned) ->
     calibration = _calibrate(score_part(dataset.run, VALIDATION, models))
     levels = _levels(score_part(dataset.run, TEST, models), CallRule(calibration), learned)
     report = _report(job, dataset, learned, levels, calibration)
-    text = json.dumps(report.as_json(), indent=1) + "\n"
+    text = json.dumps(asdict(report), indent=1) + "\n"
     for name, content in (("README.md", report.card()), ("training.json", text)):
         (folder / name).write_text(content, encoding="utf-8")
     finished = replace(

@@ -33,12 +33,8 @@ class TrainingOptions:
 def parse_options(*, split: str, **given: Any) -> TrainingOptions:
     """`TrainingOptions` from what a command line gives; None leaves a default.
 
-    Parameters
-    ----------
-    split
-        ``80/10/10``: percent of training, validation and test.
-    given
-        Fields of `TrainingOptions` and of `ClassifierRecipe`.
+    ``split`` is ``80/10/10``: percent of training, validation and test; what else is ``given`` are
+    fields of `TrainingOptions` and of `ClassifierRecipe`.
 
     Raises
     ------

@@ -70,12 +70,7 @@ def _read(file: str) -> Iterable[Record]:
 def read_labelled(
     virus: Sequence[str], other: Sequence[str], read: Callable[[str], Iterable[Record]] = _read
 ) -> LabelledFiles:
-    """Read and count the records of both classes.
-
-    Parameters
-    ----------
-    read
-        Gives a file's records.
+    """Read and count the records of both classes; ``read`` gives those of a file.
 
     Raises
     ------

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from virnuc_dask.encoders.cost import Layer, layer_of
+from virnuc_dask.encoders.cost import layer_of
 from virnuc_dask.encoders.encoder import Encoder, EncoderSpec, Placement, load_encoder
 from virnuc_dask.encoders.processor import this_processor
 from virnuc_dask.encoders.transformer import TransformerEncoder
@@ -40,6 +40,8 @@ MAX_TOKENS = {
 _FEWEST, _MOST = 8, 20_000
 _COMPARED = 16  # texts on which precisions are compared
 DNA, PEPTIDE = "dna", "peptide"
+# GFLOP/s of matrix products and nothing else, by encoder and precision.
+Ceilings = Mapping[str, Mapping[str, float]]
 _OF_DNA = {"dnabert_s", "dna_ngrams", "dna_words"}
 
 
@@ -83,7 +85,7 @@ class EncoderFigures:
 
     device: str
     threads: int
-    gemm_gflops: Mapping[str, Mapping[str, float]]  # of matrix products, by encoder and precision
+    gemm_gflops: Ceilings
     trials: Sequence[Trial]  # by precision
     swept: Sequence[Trial]  # by tokens a batch
     labels: Sequence[str]  # of the model set's own encoders
@@ -134,31 +136,28 @@ def measure_encoders(tell: Tell, plan: EncoderPlan) -> EncoderFigures:
         own = _own_encoders(plan)
         others = [_random_esm2(size, Path(scratch), plan) for size in plan.esm2]
         ceilings = _ceilings([*own, *others], device, plan, tell)
+        precision, trials, swept = _tried(own, device, ceilings, plan, tell)
+        max_tokens = best_max_tokens(swept) if swept else None
+        for subject in others:
+            _, of_one, swept_of_one = _tried([subject], device, ceilings, plan, tell)
+            trials, swept = trials + of_one, swept + swept_of_one
+    labels = [subject.label for subject in own]
+    about = (device, torch.get_num_threads(), ceilings)
+    return EncoderFigures(*about, trials, swept, labels, precision, max_tokens)
 
-        def tried(subjects: Sequence[Subject]) -> tuple[str, list[Trial], list[Trial]]:
-            """The best precision of some encoders together, with the trials of both kinds."""
-            rates = [ceilings.get(subject.label, {}) for subject in subjects]
-            trials = [
-                trial
-                for subject, ceiling in zip(subjects, rates, strict=True)
-                for trial in _by_precision(subject, device, ceiling, plan, tell)
-            ]
-            best = Placement(device, best_precision(trials))
-            swept = [trial for subject in subjects for trial in _sweep(subject, best, plan, tell)]
-            return best.precision, trials, swept
 
-        precision, trials, swept = tried(own)
-        beside = [tried([subject]) for subject in others]
-    return EncoderFigures(
-        device=device,
-        threads=torch.get_num_threads(),
-        gemm_gflops=ceilings,
-        trials=[*trials, *(trial for _, of_one, _ in beside for trial in of_one)],
-        swept=[*swept, *(trial for *_, of_one in beside for trial in of_one)],
-        labels=[subject.label for subject in own],
-        precision=precision,
-        max_tokens=best_max_tokens(swept) if swept else None,
-    )
+def _tried(
+    subjects: Sequence[Subject], device: str, ceilings: Ceilings, plan: EncoderPlan, tell: Tell
+) -> tuple[str, list[Trial], list[Trial]]:
+    """The best precision of some encoders together; trials by precision, by tokens a batch."""
+    trials = [
+        trial
+        for subject in subjects
+        for trial in _by_precision(subject, device, ceilings.get(subject.label, {}), plan, tell)
+    ]
+    best = Placement(device, best_precision(trials))
+    swept = [trial for subject in subjects for trial in _sweep(subject, best, plan, tell)]
+    return best.precision, trials, swept
 
 
 def measure(subject: Subject, placement: Placement, budget_s: float) -> Trial:
@@ -232,25 +231,22 @@ def _random_esm2(size: str, scratch: Path, plan: EncoderPlan) -> Subject:
     return Subject(f"ESM-2 {size}, random weights", spec, folder, plan.chunk_length)
 
 
-def _ceilings(
-    subjects: Sequence[Subject], device: str, plan: EncoderPlan, tell: Tell
-) -> dict[str, dict[str, float]]:
-    """GFLOP/s of each encoder's matrix products; of ESM-2 8M's where no encoder has any."""
+def _ceilings(subjects: Sequence[Subject], device: str, plan: EncoderPlan, tell: Tell) -> Ceilings:
+    """Of each encoder that has matrix products; of ESM-2 8M where none has any."""
     layers = {subject.label: layer_of(subject.spec) for subject in subjects}
-    found = {label: layer for label, layer in layers.items() if layer is not None}
-    if not found:
-        dim = ESM2_SIZES["8M"].embed_dim
-        shapes = ((dim, 3 * dim), (dim, dim), (dim, 4 * dim), (4 * dim, dim))
-        found = {"products of ESM-2 8M": Layer(shapes, dim, ESM2_SIZES["8M"].layers)}
+    if not any(layers.values()):
+        spec = EncoderSpec("esm2", 0, "", asdict(ESM2_SIZES["8M"]))
+        layers = {"products of ESM-2 8M": layer_of(spec)}
     ceilings: dict[str, dict[str, float]] = {}
-    for label, layer in found.items():
-        rates = {
-            precision: round(gemm_rate(layer, precision, device, plan.trial_s / 2) / 1e9, 1)
-            for precision in precisions(device)
-        }
-        ceilings[label] = rates
-        shown = ", ".join(f"{precision} {rate:,.0f}" for precision, rate in rates.items())
-        tell(f"matrix products, width {layer.width}: {shown} GFLOP/s")
+    for label, layer in layers.items():
+        if layer is not None:
+            rates = {
+                precision: round(gemm_rate(layer, precision, device, plan.trial_s / 2) / 1e9, 1)
+                for precision in precisions(device)
+            }
+            ceilings[label] = rates
+            shown = ", ".join(f"{precision} {rate:,.0f}" for precision, rate in rates.items())
+            tell(f"matrix products, width {layer.width}: {shown} GFLOP/s")
     return ceilings
 
 
