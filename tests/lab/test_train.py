@@ -172,7 +172,10 @@ def test_groups_of_a_table_stay_together(call, tmp_path):
     done = call(tmp_path / "toy", options=options)
     groups = np.array([part.groups for part in done.report.parts.values()])
     assert groups.sum(axis=0).tolist() == [7, 7]
-    assert "the groups of `groups.tsv`" in (done.folder / "README.md").read_text()
+    card = (done.folder / "README.md").read_text()
+    assert "the groups of `groups.tsv`" in card
+    assert done.info.calibration is None
+    assert "too few validation records" in card
 
 
 def test_an_interrupted_training_is_resumed_and_a_changed_one_refused(

@@ -84,8 +84,8 @@ def train(
     base = find(settings.model)
     info, settings = _decided(base, out, settings)
     job = Job(
-        virus=tuple(map(os.fspath, virus)),
-        other=tuple(map(os.fspath, other)),
+        virus=tuple(os.fspath(file) for file in virus),
+        other=tuple(os.fspath(file) for file in other),
         out=out,
         settings=settings,
         options=options or TrainingOptions(),

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.lab.fitting.frame_features import FrameSet, LabelledRun, PartitionFrames
-from virnuc_dask.lab.quality.figures import Floats
+from virnuc_dask.lab.quality.figures import Flags, Floats
 from virnuc_dask.lab.quality.scored import Level, chunk_level, frame_level
 from virnuc_dask.modelsets.calibration import margins
 from virnuc_dask.modelsets.classifier import Classifier
@@ -71,7 +71,7 @@ class HeldOut:
             probability=chance if rule.has_probability else None,
         )
 
-    def pieces(self) -> tuple[list[Floats], list[bool]]:
+    def pieces(self) -> tuple[list[Floats], Flags]:
         """Contigs to calibrate with: margins of up to `MOST_CHUNKS` scored chunks, and labels."""
         table = pa.concat_tables(self.chunks_of)
         table = table.filter(table["call"].is_valid())
@@ -79,7 +79,7 @@ class HeldOut:
         record = table["record_index"].to_numpy()
         place = np.arange(len(record)) - np.searchsorted(record, record)
         cuts = np.flatnonzero(place % MOST_CHUNKS == 0)
-        return np.split(margin, cuts)[1:], self.run.is_virus[record[cuts]].tolist()
+        return np.split(margin, cuts)[1:], self.run.is_virus[record[cuts]]
 
 
 def score_part(run: LabelledRun, part: int, models: ModelSet) -> HeldOut:

@@ -147,7 +147,7 @@ def _classifier_of(folder: Path, info: ModelSetInfo) -> ModelSet:
 
 def _calibrate(validation: HeldOut) -> Calibration | None:
     contigs, is_virus = validation.pieces()
-    fewest = min(sum(is_virus), len(is_virus) - sum(is_virus))
+    fewest = min(_by_class(is_virus))
     if fewest < calibrate.FEWEST_CONTIGS:
         log.warning(
             "%d validation contigs of one class are too few to calibrate with (%d are needed): the "

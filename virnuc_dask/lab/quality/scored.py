@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +49,7 @@ class Level:
 
     def where(self, rows: Flags | Indices) -> Level:
         """Some of the rows."""
-        columns = (getattr(self, field.name) for field in fields(self))
+        columns: Any = (getattr(self, field.name) for field in fields(self))
         return Level(*(None if column is None else column[rows] for column in columns))
 
     @property
@@ -156,8 +157,8 @@ def frame_level(partitions: Iterable[tuple[pa.Table, int]], chunks: Level) -> Le
         called.append(_is_called(table["label"], VIRUS))
         chunk.append(table["chunk_row"].to_numpy().astype(np.int64) + first)
         first += count
-    columns = {"score": np.concatenate(score), "called": np.concatenate(called)}
-    return replace(chunks.where(np.concatenate(chunk)), **columns, probability=None)
+    found, calls = np.concatenate(score), np.concatenate(called)
+    return replace(chunks.where(np.concatenate(chunk)), score=found, called=calls, probability=None)
 
 
 def _read_contigs(plan: Plan, is_virus: Flags) -> tuple[Level, pa.Array]:
