@@ -56,19 +56,10 @@ def train(
 ) -> TrainedSet:
     """Train a classifier and write it as a model set, with its quality on records it never saw.
 
-    Records are split by group into training, validation and test. Features come from a run in
-    ``OUT.work``, which ends with the training and can be resumed until then.
-
-    Parameters
-    ----------
-    virus, other
-        FASTA, FASTQ or GenBank files of the two classes.
-    out
-        Folder of the new model set.
-    settings
-        Where to compute; its model set gives the encoders.
-    keep
-        Files that must not be replaced, besides those of records and groups.
+    Records of FASTA, FASTQ or GenBank files are split by group into training, validation and test.
+    Features come from a run in ``OUT.work``, which ends with the training and can be resumed until
+    then. The model set of ``settings`` gives the encoders. Files to ``keep``, besides those of
+    records and groups, are not replaced.
 
     Raises
     ------

@@ -85,7 +85,7 @@ class Job:
         return ("virnuc-dask", "train", "--virus", *self.virus, "--other", *self.other, *texts)
 
     def refuse_loss(self, keep: Sequence[str | os.PathLike[str]]) -> None:
-        """Check that nothing is replaced but model sets and what trainings left, and none unasked.
+        """Check that only model sets and what trainings left are replaced, and only if asked to.
 
         Raises
         ------

@@ -58,7 +58,7 @@ class LabelledFiles:
 
     @property
     def in_both(self) -> NDArray[np.int64]:
-        """Other records whose DNA is that of a viral one, too; without DNA it is no one's."""
+        """Other records whose DNA is that of a viral one, too; none of those without DNA."""
         viral = self.dna[self.is_virus & (self.length_nt > 0)]
         return np.flatnonzero(~self.is_virus & np.isin(self.dna, viral))
 

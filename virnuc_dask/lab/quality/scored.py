@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,8 +48,8 @@ class Level:
 
     def where(self, rows: Flags | Indices) -> Level:
         """Some of the rows."""
-        columns: Any = (getattr(self, field.name) for field in fields(self))
-        return Level(*(None if column is None else column[rows] for column in columns))
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{n: c[rows] for n, c in columns.items() if c is not None})
 
     @property
     def is_scored(self) -> Flags:

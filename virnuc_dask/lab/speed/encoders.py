@@ -235,7 +235,8 @@ def _ceilings(subjects: Sequence[Subject], device: str, plan: EncoderPlan, tell:
     """Of each encoder that has matrix products; of ESM-2 8M where none has any."""
     layers = {subject.label: layer_of(subject.spec) for subject in subjects}
     if not any(layers.values()):
-        spec = EncoderSpec("esm2", 0, "", asdict(ESM2_SIZES["8M"]))
+        sizes = ESM2_SIZES["8M"]
+        spec = EncoderSpec("esm2", sizes.embed_dim, "none.safetensors", asdict(sizes))
         layers = {"products of ESM-2 8M": layer_of(spec)}
     ceilings: dict[str, dict[str, float]] = {}
     for label, layer in layers.items():
