@@ -98,7 +98,8 @@ def test_false_discoveries_are_those_of_the_probabilities():
             assert found["false_discovery_rate"] == pytest.approx(found["q_value"], abs=0.02)
 
 
-def test_what_a_set_is_unsure_of_is_counted_apart_and_is_no_mistake(of_genes):
+def test_what_a_set_is_unsure_of_is_counted_apart_and_is_no_mistake(of_genes, monkeypatch):
+    monkeypatch.setattr("virnuc_dask.lab.quality.assessment._MISTAKES", 100)
     contigs, found = of_genes.contigs, assess(of_genes)
     whole = found["levels"]["contigs"]
     assert whole["unsure_virus"] == (contigs.unsure & contigs.is_virus).sum() > 0
