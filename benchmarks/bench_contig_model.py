@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import json
 import shutil
 import time
 from collections import Counter
@@ -22,20 +21,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from measured import options_of, report, write_fasta
 from safetensors.torch import save_file
 
-from virnuc_dask.cluster.machine import versions
 from virnuc_dask.config import load_settings
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
 from virnuc_dask.lab.evaluate import evaluate
-from virnuc_dask.lab.speed.machine import describe
+from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe
+from virnuc_dask.lab.fitting.training_options import TrainingOptions
 from virnuc_dask.lab.train import train
-from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe
-from virnuc_dask.lab.training.training_options import TrainingOptions
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.manifest import ClassifierSpec, ModelSetInfo, read_info, write_info
-from virnuc_dask.sequences.records import read_records
+from virnuc_dask.sequences.records import Record, read_records
 
 KINDS = {"phage": "virus", "prokaryote": "other"}
 FEW_24MERS = 5  # of phages, in a tile: above, it holds a prophage
@@ -57,7 +55,6 @@ class Genome(NamedTuple):
 def main() -> None:
     options = parse_options()
     options.work.mkdir(parents=True)
-    machine = describe()
     genomes = list(read_genomes(options.genomes, options.exclude))
     held_out = hold_out(genomes, options.seed)
     taught = [genome for genome in genomes if (genome.kind, genome.group) not in held_out]
@@ -78,14 +75,12 @@ def main() -> None:
         "held_out": {"genomes": counts(tests), "groups": Counter(kind for kind, _ in held_out)},
         "lengths": measure(tests, sets, options),
         "seed": options.seed,
-        "machine": machine,
-        "versions": versions("lightgbm", "scikit-learn"),
     }
-    print(json.dumps(result))
+    report(result, options, "lightgbm", "scikit-learn")
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = options_of(__doc__, repeats=None)
     parser.add_argument("genomes", type=Path, help="phage.fa.gz, prokaryote.fa.gz, genomes.tsv.gz")
     parser.add_argument("work", type=Path, help="a new folder")
     parser.add_argument("--exclude", type=Path, help="names never to be used, one a line")
@@ -145,8 +140,8 @@ def learn(genomes: list[Genome], options: argparse.Namespace) -> Any:
     groups.write_text("".join(rows))
     files = {}
     for kind in KINDS:
-        files[kind] = options.work / f"{kind}.fa"
-        write_fasta(files[kind], {g.id: g.dna for g in genomes if g.kind == kind})
+        of_kind = (Record(0, genome.id, genome.dna) for genome in genomes if genome.kind == kind)
+        files[kind] = write_fasta(options.work / f"{kind}.fa", of_kind)
     recipe = ClassifierRecipe(hidden=128, epochs=options.epochs, patience=4, seed=options.seed)
     way = TrainingOptions(groups=groups, recipe=recipe)
     flags = {"model": str(base), "cluster.kind": "none", "cluster.threads": 1}
@@ -200,8 +195,8 @@ def measure(
     files: dict[str, list[Path]] = {kind: [] for kind in KINDS}
     for nt in options.lengths:
         for kind, of_kind in files.items():
-            of_kind.append(options.work / f"{kind}-{nt}.fa")
-            write_fasta(of_kind[-1], cut(genomes, kind, nt, options.contigs, rng))
+            contigs = cut(genomes, kind, nt, options.contigs, rng)
+            of_kind.append(write_fasta(options.work / f"{kind}-{nt}.fa", contigs))
     settings = load_settings(flags={"cluster.kind": "none", "cluster.threads": 1})
     out = options.work / "quality"
     content = evaluate(sets, files["phage"], files["prokaryote"], out, settings)
@@ -219,21 +214,16 @@ def measure(
 
 def cut(
     genomes: list[Genome], kind: str, nt: int, most: int, rng: np.random.Generator
-) -> dict[str, str]:
+) -> list[Record]:
     """Contigs that do not overlap, of about ``nt``: from nine tenths of it to eleven."""
-    found = {}
+    found = []
     for genome in genomes:
         at = int(rng.integers(nt))
         while genome.kind == kind and at + 1.1 * nt <= len(genome.dna):
             end = at + int(rng.integers(int(0.9 * nt), int(1.1 * nt) + 1))
-            found[f"{genome.id}_{at}_{nt}"] = genome.dna[at:end]
+            found.append(Record(0, f"{genome.id}_{at}_{nt}", genome.dna[at:end]))
             at = end
-    names = rng.permutation(list(found))[:most].tolist()
-    return {name: found[name] for name in names}
-
-
-def write_fasta(path: Path, records: dict[str, str]) -> None:
-    path.write_text("".join(f">{name}\n{dna}\n" for name, dna in records.items()))
+    return [found[place] for place in rng.permutation(len(found))[:most]]
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from measured import options_of, report, tell
+from measured import options_of, report, tell, write_fasta
 
 from virnuc_dask.lab.contig_figures import separation
 from virnuc_dask.sequences.genes import FAST, PYRODIGAL
-from virnuc_dask.sequences.records import read_records
+from virnuc_dask.sequences.records import Record, read_records
 
 # The tests that make one comparison, and the classes of its contigs.
 COMPARISONS = {
@@ -72,8 +72,8 @@ def contigs(tests: Path, comparison: str, length: int) -> dict[str, bool]:
 def compare(
     options: argparse.Namespace, caller: str, chosen: dict[str, bool], work: Path
 ) -> dict[str, object]:
-    texts = (text for name, text in all_records(options.tests) if name in chosen)
-    run(options.model, caller, write(work / "contigs.fasta", texts), work / "out")
+    of_test = (record for record in all_records(options.tests) if record.id in chosen)
+    run(options.model, caller, write_fasta(work / "contigs.fasta", of_test), work / "out")
     with (work / "out" / "contigs.tsv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
     is_virus = np.array([chosen[row["record_id"]] for row in rows])
@@ -92,14 +92,14 @@ def whole(options: argparse.Namespace, caller: str, work: Path) -> dict[str, flo
     """Seconds, start-up included, and the memory of one run of many contigs of all kinds."""
     left_nt = options.whole_mbp * 1e6
 
-    def some() -> Iterator[str]:
+    def some() -> Iterator[Record]:
         nonlocal left_nt
-        for name, text in all_records(options.tests):
-            if not name.startswith("read_") and left_nt > 0:
-                left_nt -= len(text) - len(name) - 3
-                yield text
+        for record in all_records(options.tests):
+            if not record.id.startswith("read_") and left_nt > 0:
+                left_nt -= len(record.dna)
+                yield record
 
-    path = write(work / "whole.fasta", some())
+    path = write_fasta(work / "whole.fasta", some())
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run(options.model, caller, path, work / "out")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -114,15 +114,8 @@ def whole(options: argparse.Namespace, caller: str, work: Path) -> dict[str, flo
     }
 
 
-def all_records(tests: Path) -> Iterator[tuple[str, str]]:
-    for record in read_records([str(tests / f"{label}.fasta") for label in ("virus", "other")]):
-        yield record.id, f">{record.id}\n{record.dna}\n"
-
-
-def write(path: Path, texts: Iterator[str]) -> Path:
-    with path.open("w", encoding="utf-8") as stream:
-        stream.writelines(texts)
-    return path
+def all_records(tests: Path) -> Iterator[Record]:
+    return read_records([str(tests / f"{label}.fasta") for label in ("virus", "other")])
 
 
 def run(model: str, caller: str, contigs: Path, out: Path) -> None:

@@ -1,14 +1,12 @@
-"""End to end: `virnuc_dask.run` on a generated metagenome, in this process and on workers.
+"""End to end: `virnuc_dask.run` on a drawn metagenome, in this process and on workers.
 
-The input are reads of 500 nt cut at random from the genomes of the demo, either strand, a tenth of
-them repeated. The ways take turns, in an order that is reversed each time; the median of the turns
-counts. Beside the whole run stands the time from the last model set loaded to the last partition
-done, and where it went: stages, and the rest, which is what Dask adds. One worker computes with
-the same threads as no cluster at all, so their difference is Dask's share. The last line is JSON.
+The ways take turns, in an order that is reversed each time; the median of the turns counts. Beside
+the whole run stands the time from the last model set loaded to the last partition done, and where
+it went: stages, and the rest, which is what Dask adds. One worker computes with the same threads as
+no cluster at all, so their difference is Dask's share. The last line is JSON.
 
 `mini` reads genes of these reads, and frames where there are none; both count as frames here.
-Finding them takes longer than its encoders. ``--random 8M`` measures a small DNABERT-S and that
-ESM-2 of random weights on frames instead.
+``--random 8M`` measures a small DNABERT-S and that ESM-2 of random weights on frames instead.
 """
 
 from __future__ import annotations
@@ -20,16 +18,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from measured import (
-    DEMO,
-    Figures,
-    medians,
-    options_of,
-    ratio,
-    report,
-    take_turns,
-    write_reads_of_the_demo,
-)
+from measured import Figures, medians, options_of, ratio, report, take_turns, write_metagenome
 
 from virnuc_dask import load_settings, run
 from virnuc_dask.lab.speed.machine import PeakMemory
@@ -37,13 +26,10 @@ from virnuc_dask.lab.speed.random_weights import DNABERT_S_SIZES, ESM2_SIZES, wr
 from virnuc_dask.lab.speed.run_log import phases
 
 LENGTH = 500
-NONE = {"cluster.kind": "none"}
 ONE = {"cluster.kind": "cpu", "cluster.workers": 1}
 WAYS = {
-    "none": NONE,
-    "none_per_partition": NONE | {"persistent_models": False},
+    "none": {"cluster.kind": "none"},
     "one_worker": ONE,
-    "one_worker_per_partition": ONE | {"persistent_models": False},
     "two_workers": ONE | {"cluster.workers": 2},
     "one_worker_two_threads": ONE | {"cluster.threads": 2},
 }
@@ -53,8 +39,6 @@ SHARES = {
     "one_worker_over_none_computing": ("one_worker", "none", "computing_s"),
     "two_workers_speedup": ("one_worker", "two_workers", "working_s"),
     "two_workers_over_two_threads": ("one_worker_two_threads", "two_workers", "working_s"),
-    "per_partition_over_persistent": ("one_worker_per_partition", "one_worker", "working_s"),
-    "per_partition_over_persistent_none": ("none_per_partition", "none", "working_s"),
 }
 
 
@@ -62,14 +46,9 @@ def main() -> None:
     options = parse_options()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_reads_of_the_demo(folder / "input.fa", options.chunks, LENGTH)
-        model = "mini"
-        if options.random:
-            model = str(folder / f"random-{options.random}")
-            sizes = DNABERT_S_SIZES[options.dnabert_s], ESM2_SIZES[options.random]
-            write_modelset(Path(model), *sizes)
+        write_metagenome(folder / "input.fa", options.chunks, LENGTH)
         flags = {
-            "model": model,
+            "model": model_of(options, folder),
             "precision": options.precision,
             "partition_chunks": options.partition_chunks,
             "cluster.threads": 1,
@@ -80,10 +59,11 @@ def main() -> None:
         turns = take_turns(
             {way: partial(measure, folder, way, flags | WAYS[way]) for way in ways}, options.repeats
         )
+    random = f"random weights: DNABERT-S {options.dnabert_s}, ESM-2 {options.random}"
     result = {
         "benchmark": "run",
-        "input": {"genomes": DEMO.name, "chunks": options.chunks, "repeated": 0.1},
-        "model": describe_model(options),
+        "chunks": options.chunks,
+        "model": random if options.random else "mini",
         "precision": options.precision or load_settings().precision,
         "partition_chunks": options.partition_chunks,
         **{way: medians(measured) for way, measured in turns.items()},
@@ -92,10 +72,12 @@ def main() -> None:
     report(result, options, "distributed", "pyarrow")
 
 
-def describe_model(options: argparse.Namespace) -> str:
+def model_of(options: argparse.Namespace, folder: Path) -> str:
     if not options.random:
         return "mini"
-    return f"random weights: DNABERT-S {options.dnabert_s}, ESM-2 {options.random}"
+    sizes = DNABERT_S_SIZES[options.dnabert_s], ESM2_SIZES[options.random]
+    write_modelset(folder / "random", *sizes)
+    return str(folder / "random")
 
 
 def measure(folder: Path, way: str, flags: Mapping[str, object]) -> Figures:

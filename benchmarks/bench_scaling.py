@@ -23,10 +23,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import dask
-import psutil
 from dask.delayed import Delayed, delayed
 from distributed import Client, LocalCluster
-from measured import Figures, options_of, report, tell
+from measured import Figures, options_of, report, resident_bytes, tell
 
 from virnuc_dask.cluster.connect import FOR_WORKERS
 from virnuc_dask.cluster.journal import Journal
@@ -189,10 +188,6 @@ def local_cluster(workers: int) -> LocalCluster:
             processes=False,
             dashboard_address="127.0.0.1:0",
         )
-
-
-def resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
 
 
 if __name__ == "__main__":

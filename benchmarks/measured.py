@@ -8,20 +8,18 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
+import psutil
 
 from virnuc_dask.cluster.machine import versions
 from virnuc_dask.lab.speed.machine import describe
-from virnuc_dask.lab.speed.metagenome import as_fasta, draw_metagenome, on_either_strand, reads
-from virnuc_dask.sequences.records import Record, read_records
+from virnuc_dask.lab.speed.metagenome import as_fasta, draw_metagenome
+from virnuc_dask.sequences.records import Record
 
-DEMO = Path(__file__).parents[1] / "tests" / "data" / "demo.fasta.gz"
-LINE = 80
 Figures = dict[str, float]
 Result = TypeVar("Result")
 
@@ -47,17 +45,6 @@ def report(result: Mapping[str, object], options: argparse.Namespace, *packages:
 
 def tell(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
-
-
-def peak_bytes(*, anew: bool = False) -> int:
-    """The most memory this process has held; ``anew``: counted from now on, for the next time.
-
-    Not by getrusage, which begins at the parent's.
-    """
-    if anew:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    status = Path("/proc/self/status").read_text(encoding="ascii").split()
-    return 1024 * int(status[status.index("VmHWM:") + 1])
 
 
 def take_turns(
@@ -98,6 +85,21 @@ def on_one_core() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def resident_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_bytes(*, anew: bool = False) -> int:
+    """The most memory this process has held; ``anew``: counted from now on, for the next time.
+
+    Not by getrusage, which begins at the parent's.
+    """
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    status = Path("/proc/self/status").read_text(encoding="ascii").split()
+    return 1024 * int(status[status.index("VmHWM:") + 1])
+
+
 def medians(turns: Sequence[Figures], decimals: int | None = 3) -> Figures:
     """Of each figure, over the turns."""
     found = {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
@@ -110,43 +112,12 @@ def ratio(turns: Sequence[Figures], others: Sequence[Figures], name: str) -> flo
     return round(statistics.median(ours[name] / theirs[name] for ours, theirs in pairs), 3)
 
 
-def write_metagenome(path: Path, chunks: int, length_nt: int, repeated: float = 0.1) -> Path:
-    """Random reads of one chunk each, as FASTA."""
-    with path.open("w") as stream:
-        stream.writelines(as_fasta(draw_metagenome(chunks, length_nt, repeated=repeated)))
+def write_fasta(path: Path, records: Iterable[Record]) -> Path:
+    with path.open("w", encoding="utf-8") as stream:
+        stream.writelines(as_fasta(records))
     return path
 
 
-def cut_at_random(
-    genomes: Sequence[Record], count: int, length_nt: int, seed: int = 1, repeated: float = 0.1
-) -> Iterator[Record]:
-    """Reads from anywhere in ``genomes``, long ones more often; either strand; none of short ones.
-
-    ``repeated`` is the share of reads that repeat an earlier one.
-    """
-    long_enough = [genome.dna.upper() for genome in genomes if len(genome.dna) >= length_nt]
-    starts = np.array([len(dna) - length_nt + 1 for dna in long_enough])
-
-    def draw(rng: np.random.Generator) -> str:
-        genome = int(rng.choice(len(long_enough), p=starts / starts.sum()))
-        start = int(rng.integers(starts[genome]))
-        return on_either_strand(long_enough[genome][start : start + length_nt], rng)
-
-    return reads(draw, count, seed, repeated)
-
-
-def write_reads_of_the_demo(path: Path, count: int, length_nt: int) -> Path:
-    """Reads cut from the genomes of the demo, a tenth of them repeated, as FASTA."""
-    genomes = list(read_records([str(DEMO)]))
-    with path.open("w") as stream:
-        stream.writelines(as_fasta(cut_at_random(genomes, count, length_nt)))
-    return path
-
-
-def draw_letters(rng: np.random.Generator, letters: bytes, count: int) -> bytes:
-    return rng.choice(np.frombuffer(letters, np.uint8), count).tobytes()
-
-
-def in_lines(dna: bytes, width: int = LINE) -> Iterator[bytes]:
-    """The lines of a record's DNA."""
-    return (dna[at : at + width] + b"\n" for at in range(0, len(dna), width))
+def write_metagenome(path: Path, chunks: int, length_nt: int) -> Path:
+    """Random reads of one chunk each, a tenth of them repeated, as FASTA."""
+    return write_fasta(path, draw_metagenome(chunks, length_nt))

@@ -1,7 +1,5 @@
 import gzip
-import json
 import random
-import sys
 
 import bench_contig_model
 
@@ -29,15 +27,12 @@ def write_genomes(folder):
     (folder / "genomes.tsv.gz").write_bytes(gzip.compress(("\n".join(rows) + "\n").encode()))
 
 
-def test_both_ways_are_measured_on_groups_that_were_held_out(monkeypatch, capsys, tmp_path):
+def test_both_ways_are_measured_on_groups_that_were_held_out(program, tmp_path):
     write_genomes(tmp_path)
     names = tmp_path / "names.txt"
     names.write_text("phage25\n")
-    command = ["bench_contig_model.py", tmp_path, tmp_path / "work", "--exclude", names]
-    command += ["--lengths", 3000, "--contigs", 8, "--width", 4, "--epochs", 3]
-    monkeypatch.setattr(sys, "argv", list(map(str, command)))
-    bench_contig_model.main()
-    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    options = ("--lengths", 3000, "--contigs", 8, "--width", 4, "--epochs", 3)
+    figures = program(bench_contig_model, tmp_path, tmp_path / "work", "--exclude", names, *options)
     taught, held_out = figures["training"]["genomes"], figures["held_out"]["genomes"]
     for kind in CODONS:
         assert (taught[kind][0], held_out[kind][0]) == (20, 5)

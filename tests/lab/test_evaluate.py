@@ -19,12 +19,11 @@ from virnuc_dask.errors import (
     PlanChangedError,
     UsageError,
 )
-from virnuc_dask.lab import evaluate as evaluation
 from virnuc_dask.lab.evaluate import evaluate, summary_lines
 from virnuc_dask.modelsets.manifest import ContigModelSpec, read_info, write_info
 from virnuc_dask.sequences.records import read_records
 
-SETTINGS = Settings(cluster=ClusterSettings(kind="none", threads=1))
+SETTINGS = Settings(cluster=ClusterSettings(kind="none", threads=1), partition_chunks=40)
 PHAGE = "Escherichia_phage_lambda"
 
 
@@ -64,17 +63,13 @@ def evaluated(files, frames_modelset, parity_modelset, tmp_path_factory):
     return out, evaluate(sets, [files["phage"]], other, out, SETTINGS)
 
 
-def test_every_file_promised_is_there(evaluated):
+def test_figures_are_those_of_the_runs_it_leaves(evaluated):
     out, content = evaluated
     assert json.loads((out / "evaluation.json").read_text()) == content
     assert (out / "evaluation.html").read_text().startswith("<!doctype html>")
     for name in ("roc-chunks", "precision-recall-contigs", "roc-frames", "pairs"):
         assert (out / f"plots/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (out / f"plots/{name}.svg").read_text()
-
-
-def test_figures_are_those_of_the_runs_it_leaves(evaluated):
-    out, content = evaluated
     for e in content["evaluations"]:
         chunks = pq.read_table(out / e["run"] / "chunks.parquet").to_pandas()
         scored = chunks[chunks["call"].notna()]
@@ -86,18 +81,17 @@ def test_figures_are_those_of_the_runs_it_leaves(evaluated):
         assert found["recall"] == pytest.approx(recall, abs=1e-6)
         assert (found["n_virus"], found["n_others"]) == (is_virus.sum(), (~is_virus).sum())
         assert found["n_virus"] + found["unscored_virus"] == 36
-
-
-def test_groups_are_told_apart(evaluated):
-    _, content = evaluated
-    e = content["evaluations"][0]
-    assert [(p["virus"], p["others"]) for p in e["pairs"]["chunks"]] == [
-        ("phage", "bacteria"),
-        ("phage", "shuffled"),
-    ]
-    assert [g["name"] for g in e["groups"]] == ["phage", "bacteria", "shuffled"]
-    assert [g["contigs"]["total"] for g in e["groups"]] == [12, 12, 12]
-    assert [g["records"] for g in content["groups"]] == [12, 12, 12]
+        # Frames in the order of their chunks, across partitions.
+        parts = sorted((out / e["run"] / "predictions").iterdir())
+        scores = np.concatenate([pq.read_table(part)["score_virus"] for part in parts])
+        of_virus = np.repeat(chunks["record_index"] < 12, chunks["frames"])
+        auroc = roc_auc_score(of_virus, scores)
+        assert e["levels"]["frames"]["auroc"] == pytest.approx(auroc, abs=1e-6)
+        assert [g["contigs"]["total"] for g in e["groups"]] == [12, 12, 12]
+        assert [(p["virus"], p["others"]) for p in e["pairs"]["chunks"]] == [
+            ("phage", "bacteria"),
+            ("phage", "shuffled"),
+        ]
 
 
 def test_two_sets_stand_side_by_side(evaluated):
@@ -105,6 +99,7 @@ def test_two_sets_stand_side_by_side(evaluated):
     first, second = content["evaluations"]
     assert [first["label"], second["label"]] == ["frames (500 nt)", "parity (500 nt)"]
     assert first["difference_to_first"] is None
+    assert set(first["calibration"]) == {"chunks", "contigs", "false_discovery"}
     found = second["difference_to_first"]
     drop = second["levels"]["chunks"]["auroc"] - first["levels"]["chunks"]["auroc"]
     assert found["auroc"] == pytest.approx(drop, abs=2e-6)
@@ -121,16 +116,12 @@ def test_resuming_gives_the_same_and_computes_nothing(
     tables = [*out.glob("runs/*/predictions/*.parquet")]
     before = {path: path.stat().st_mtime_ns for path in tables}
     sets, other = (frames_modelset, parity_modelset), (files["bacteria"], files["shuffled"])
+    with pytest.raises(OutputExistsError, match="--resume"):
+        evaluate(sets, [files["phage"]], other, out, SETTINGS)
     again = evaluate(sets, [files["phage"]], other, out, SETTINGS, resume=True)
     assert again == content
-    assert len(tables) == 2
+    assert len(tables) > 2
     assert {path: path.stat().st_mtime_ns for path in tables} == before
-
-
-def test_an_evaluation_is_not_overwritten_unasked(evaluated, files, frames_modelset):
-    out, _ = evaluated
-    with pytest.raises(OutputExistsError, match="--resume"):
-        evaluate([frames_modelset], [files["phage"]], [files["bacteria"]], out, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -154,26 +145,19 @@ def of_both_readings(files, genes_modelset, frames_modelset, contig_model, tmp_p
 
 def test_a_set_that_reads_genes_is_measured_beside_one_that_reads_frames(of_both_readings):
     out, content = of_both_readings
-    genes, frames = content["evaluations"]
-    assert [genes["label"], frames["label"]] == ["genes (genes)", "frames (300 nt)"]
-    assert (genes["run"], genes["reading"], genes["gene_caller"]) == (
-        "runs/genes-genes",
-        "genes",
-        "fast",
-    )
-    assert (frames["reading"], frames["gene_caller"]) == ("frames", None)
-    assert (set(genes["levels"]), set(frames["levels"])) == (
-        {"contigs"},
-        {"frames", "chunks", "contigs"},
-    )
-    page = (out / "evaluation.html").read_text()
-    assert "Contigs alone: genes (genes)." in page
+    names = ("label", "run", "reading", "gene_caller")
+    assert [[e[name] for name in names] for e in content["evaluations"]] == [
+        ["genes (genes)", "runs/genes-genes", "genes", "fast"],
+        ["frames (300 nt)", "runs/frames-300", "frames", None],
+    ]
+    assert [list(e["levels"]) for e in content["evaluations"]] == [
+        ["contigs"],
+        ["frames", "chunks", "contigs"],
+    ]
+    assert "Contigs alone: genes (genes)." in (out / "evaluation.html").read_text()
     lines = list(summary_lines(content))
     assert [line.split(")")[1].split()[0] for line in lines[1:]] == [
-        "frames",
-        "chunks",
-        *["contigs"] * 2,
-        *["shared"] * 2,
+        *("frames", "chunks", "contigs", "contigs", "shared", "shared")
     ]
 
 
@@ -303,31 +287,7 @@ def test_dna_in_both_classes_is_told(files, frames_modelset, tmp_path):
 
 
 def test_what_is_not_installed_is_named(files, frames_modelset, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "find_spec", lambda name: None if name == "sklearn" else name)
+    spec = {"matplotlib": "matplotlib"}.get
+    monkeypatch.setattr("virnuc_dask.lab.installed.find_spec", spec)
     with pytest.raises(UsageError, match=r"scikit-learn: pip install 'virnuc-dask\[training\]'"):
         evaluate([frames_modelset], [files["phage"]], [files["bacteria"]], tmp_path / "out")
-
-
-def test_the_command_line_takes_several_files_sets_and_lengths(command, monkeypatch, tmp_path):
-    seen = {}
-
-    def instead(sets, virus, other, out, settings, lengths, **way):
-        seen.update(sets=sets, virus=virus, other=other, out=out, lengths=lengths, **way)
-        seen["workers"] = settings.cluster.workers
-        return {"warnings": ["beware"], "evaluations": []}
-
-    monkeypatch.setattr(evaluation, "evaluate", instead)
-    monkeypatch.setattr(evaluation, "summary_lines", lambda _: ["figures"])
-    words = f"evaluate mini sets/own --virus a.fa b.fa --other c.fa -o {tmp_path} --length 300"
-    words += " --length 500 --workers 3 --resume"
-    code, out, err = command(*words.split())
-    assert code == 0
-    assert (seen["sets"], seen["virus"], seen["other"]) == (
-        ("mini", "sets/own"),
-        ("a.fa", "b.fa"),
-        ("c.fa",),
-    )
-    assert (seen["lengths"], seen["workers"]) == ((300, 500), 3)
-    assert (seen["resume"], seen["force"]) == (True, False)
-    assert "figures" in out
-    assert "warning: beware" in err

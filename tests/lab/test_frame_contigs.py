@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from virnuc_dask.lab.fitting.held_out import ScoredFrames
 from virnuc_dask.lab.frame_contigs import Drawn, Labelled, contigs_of, draw, learn
-from virnuc_dask.lab.training.unseen_frames import ScoredFrames
 from virnuc_dask.modelsets.contig_features import contig_features, feature_count
 from virnuc_dask.modelsets.gene_sums import GeneColumns, GeneSums
 from virnuc_dask.sequences.chunks import chunk_spans

@@ -27,7 +27,7 @@ from virnuc_dask.cli.terminal import say
 from virnuc_dask.cluster.log_setup import show_log
 
 _TRAINING = (
-    *("name", "split", "groups", "cds_only", "keep_work"),
+    *("name", "split", "groups", "keep_work"),
     *("hidden", "epochs", "patience", "seed"),
 )
 
@@ -97,7 +97,6 @@ def evaluate_command(
 @click.option("--name", help="Of the new model set; default: the folder's name.")
 @click.option("--length", type=int, help="Chunk length in nt; default: the model set's own.")
 @precision_option("Of the encoders.")
-@click.option("--cds-only", is_flag=True, help="Learn from frames in an annotated CDS (GenBank).")
 @click.option(
     "--groups",
     type=InputPath(),
@@ -124,8 +123,8 @@ def train_command(
     --virus and --other take FASTA, FASTQ or GenBank files, plain or compressed.
     """
     resume, force = take_restart(options)
+    from virnuc_dask.lab.fitting.training_options import parse_options
     from virnuc_dask.lab.train import train
-    from virnuc_dask.lab.training.training_options import parse_options
 
     how = parse_options(**{name: options.pop(name) for name in _TRAINING})
     settings = prepare(options)

@@ -78,13 +78,8 @@ class BenchReport:
 def bench(settings: Settings, options: BenchOptions, tell: Tell) -> BenchReport:
     """Measure matrix products, encoders, tokens a batch and whole runs, in this order.
 
-    Parameters
-    ----------
-    settings
-        ``model`` and ``cluster.device`` say what is measured; ``cluster.workers`` and
-        ``cluster.threads``, where given, are not varied.
-    tell
-        A module's function, told every figure as it comes, also from the process that measures.
+    ``cluster.workers`` and ``cluster.threads`` are not varied where they are given. ``tell``, a
+    module's function, is told every figure as it comes, also by the process that measures.
 
     Raises
     ------
@@ -112,16 +107,9 @@ def bench(settings: Settings, options: BenchOptions, tell: Tell) -> BenchReport:
 
 
 def splits(workers: int | None, threads: int | None, most: int, *, quick: bool) -> list[list[int]]:
-    """Workers and threads of each, all cores used: from one worker to as many as memory allows.
+    """Workers and threads of each, all cores used: from one worker to the ``most`` that fit.
 
-    Parameters
-    ----------
-    workers, threads
-        Where given, the only ones.
-    most
-        Workers that fit.
-    quick
-        Only the two ends.
+    ``workers`` and ``threads`` are not varied where they are given; ``quick`` tries the two ends.
     """
     if workers is not None:
         return [[workers, threads or max(1, cores() // workers)]]
@@ -196,14 +184,13 @@ def _run_once(settings: Settings, folder: Path, out: Path, length_nt: int) -> di
     with PeakMemory() as memory:
         done = run([folder / "metagenome.fasta"], out, settings=settings)
     done.require_complete()
-    spent = phases(done.folder, done.summary)
+    spent, summary = phases(done.folder, done.summary), done.summary
+    names = ("chunks", "genes", "frames", "stage_s")
     return {
-        **{name: done.summary[name] for name in ("chunks", "genes") if name in done.summary},
+        **{name: summary[name] for name in names if name in summary},
         "nt_per_s": length_nt / spent["working_s"],
-        "frames": done.summary["frames"],
-        "frames_per_s": done.summary["frames"] / spent["working_s"],
+        "frames_per_s": summary["frames"] / spent["working_s"],
         **spent,
-        "stage_s": done.summary["stage_s"],
         "peak_ram_bytes": memory.ram_bytes,
         "peak_gpu_bytes": memory.gpu_bytes,
     }

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from virnuc_dask.cluster.connect import reached
 from virnuc_dask.cluster.hardware import hardware_of
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import OutputExistsError, UsageError
+from virnuc_dask.lab.installed import require
 from virnuc_dask.lab.labelled.files import LabelledFiles, read_labelled
 from virnuc_dask.lab.quality.assessment import assess, difference, side_by_side
 from virnuc_dask.lab.quality.figures import FIGURES, RESAMPLES, SEED
@@ -31,7 +31,6 @@ from virnuc_dask.tables.ownership import made, refuse_loss, refuse_others, sizes
 from virnuc_dask.tables.parquet import write_text, written_whole
 from virnuc_dask.tables.paths import writing
 
-_EXTRA = {"sklearn": "scikit-learn", "matplotlib": "matplotlib"}
 _PACKAGES = ("numpy", "pyarrow", "torch", "scikit-learn", "matplotlib")
 _RUNS, _PLOTS, _JSON, _HTML = "runs", "plots", "evaluation.json", "evaluation.html"
 
@@ -63,8 +62,7 @@ def evaluate(
 
     Each set makes a run over all files, in ``out/runs``; the figures are read from its tables. They
     are written to ``evaluation.json``, ``evaluation.html`` and ``plots/`` and returned as they
-    stand in the JSON file. A set that reads genes is measured on records alone; sets of either
-    reading are compared on the records that all of them score.
+    stand in the JSON file. A set that reads genes is measured on records alone.
 
     Parameters
     ----------
@@ -72,17 +70,11 @@ def evaluate(
         Names or folders of model sets; the others are compared with the first.
     virus, other
         FASTA or FASTQ files of viral and of other records. Each file is one group.
-    out
-        Folder of the evaluation. One that holds an evaluation already needs ``resume`` or
-        ``force``.
     settings
         Where and how to compute; ``model``, ``length`` and ``features`` are not looked at, and
         ``gene_caller`` only for sets that read genes.
     lengths
-        Chunk lengths, each for one run; default: the first of each set. A set that reads genes
-        has one run, whatever they are.
-    console
-        Where to draw progress bars.
+        Chunk lengths, each for one run of a set that reads frames; default: the first of each set.
     keep
         Files that must not be replaced, besides model sets and files of records.
 
@@ -97,31 +89,37 @@ def evaluate(
         If ``out`` is not empty and neither ``resume`` nor ``force`` is set, or a file would be lost
         that no evaluation made, or that is read.
     """
-    _require_extra()
+    require("evaluate", "scikit-learn", "matplotlib")
     trials = list(_trials([str(name) for name in sets], lengths, out, settings or Settings()))
     labelled = read_labelled([str(file) for file in virus], [str(file) for file in other])
     with writing(out):
-        _prepare(out, resume=resume, force=force)
-        _refuse_loss(out, (*labelled.files, *(find(str(name)) for name in sets), *keep))
-    evaluations: list[dict[str, Any]] = []
+        read = (*labelled.files, *(find(str(name)) for name in sets), *keep)
+        _prepare(out, read, resume=resume, force=force)
+    way: dict[str, Any] = {"resume": resume, "force": force, "console": console}
+    content = _content(labelled, list(_evaluations(trials, labelled, out, way)))
+    _forget_earlier(out, [trial.folder for trial in trials] if force else None)
+    _write(content, out)
+    return content
+
+
+def _evaluations(
+    trials: Sequence[_Trial], labelled: LabelledFiles, out: Path, way: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Run and measure each; then compare them on the contigs that all of them score."""
+    measured: list[dict[str, Any]] = []
     first: dict[int, Level] = {}  # chunks, by their length
     contigs: list[Level] = []
     for trial in trials:
-        how: dict[str, Any] = {"resume": resume, "force": force, "console": console}
-        done = run(labelled.files, trial.folder, settings=trial.settings, **how)
+        done = run(labelled.files, trial.folder, settings=trial.settings, **way)
         done.require_complete()
         length = chunk_length(trial.settings, trial.info)
         scored = read_scored(trial.folder, labelled, trial.info.calibration_for(length))
         contigs.append(scored.contigs)
         change = {"difference_to_first": _difference(scored, first)}
-        evaluations.append(_described(trial, done, out) | change | assess(scored))
+        measured.append(_described(trial, done, out) | change | assess(scored))
     compared = side_by_side(contigs) if len(contigs) > 1 else [None]
-    for evaluation, figures in zip(evaluations, compared, strict=True):
-        evaluation["shared_contigs"] = figures
-    content = _content(labelled, evaluations)
-    _forget_earlier(out, [trial.folder for trial in trials] if force else None)
-    _write(content, out)
-    return content
+    for evaluation, figures in zip(measured, compared, strict=True):
+        yield evaluation | {"shared_contigs": figures}
 
 
 def _difference(scored: ScoredRun, first: dict[int, Level]) -> dict[str, Any] | None:
@@ -132,13 +130,6 @@ def _difference(scored: ScoredRun, first: dict[int, Level]) -> dict[str, Any] | 
     if scored.chunks is compared:
         return None
     return difference(scored.chunks, compared, scored.labelled.is_virus)
-
-
-def _require_extra() -> None:
-    if missing := [name for module, name in _EXTRA.items() if find_spec(module) is None]:
-        raise UsageError(
-            f"evaluate needs {' and '.join(missing)}: pip install 'virnuc-dask[training]'."
-        )
 
 
 def _trials(
@@ -167,7 +158,7 @@ def _trials(
             yield _Trial(f"{name} ({kind[0]})", info, own, folder)
 
 
-def _prepare(out: Path, *, resume: bool, force: bool) -> None:
+def _prepare(out: Path, read: Sequence[str | Path], *, resume: bool, force: bool) -> None:
     """Make the folder; one with anything in it is used only if it is an evaluation's."""
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out}: is a file; choose another name.")
@@ -179,16 +170,23 @@ def _prepare(out: Path, *, resume: bool, force: bool) -> None:
             "folder."
         )
     # Whether an evaluation of ours lies here, or the runs of one that did not end.
-    if _earlier(out) or any(folder.is_run for folder in _run_folders(out)):
-        if not (resume or force):
-            raise OutputExistsError(
-                f"{out}: there is an evaluation here already. Continue it with --resume, start "
-                "anew with --force, or choose another folder."
-            )
-    elif any(path.is_file() and path.name != ".lock" for path in out.rglob("*")):
+    earlier, runs = _earlier(out), [folder for folder in _run_folders(out) if folder.is_run]
+    if (earlier or runs) and not (resume or force):
+        raise OutputExistsError(
+            f"{out}: there is an evaluation here already. Continue it with --resume, start anew "
+            "with --force, or choose another folder."
+        )
+    files = (path for path in out.rglob("*") if path.is_file() and path.name != ".lock")
+    if not (earlier or runs) and any(files):
         raise OutputExistsError(
             f"{out}: not empty ({min(present)} …) and no evaluation; choose another folder."
         )
+    if (out / _JSON).exists() and not earlier:
+        raise OutputExistsError(f"{out / _JSON}: is no evaluation's; choose another folder.")
+    refuse_others(out, _output_names(), earlier.get("outputs"), "the evaluation")
+    refuse_loss((out / _JSON, *_made(out)), read)
+    for folder in runs:
+        folder.refuse_loss(read)
 
 
 def _earlier(out: Path) -> Mapping[str, Any]:
@@ -214,17 +212,6 @@ def _output_names() -> list[str]:
 def _made(out: Path) -> list[Path]:
     """Page and plots of an earlier evaluation."""
     return list(made(out, _output_names(), _earlier(out).get("outputs")))
-
-
-def _refuse_loss(out: Path, read: Sequence[str | Path]) -> None:
-    """Check that no file will be lost that no evaluation made, or that is read."""
-    if (out / _JSON).exists() and not _earlier(out):
-        raise OutputExistsError(f"{out / _JSON}: is no evaluation's; choose another folder.")
-    refuse_others(out, _output_names(), _earlier(out).get("outputs"), "the evaluation")
-    refuse_loss((out / _JSON, *_made(out)), read)
-    for folder in _run_folders(out):
-        if folder.is_run:
-            folder.refuse_loss(read)
 
 
 def _forget_earlier(out: Path, wanted: Sequence[Path] | None) -> None:
@@ -260,10 +247,13 @@ def _described(trial: _Trial, done: Run, out: Path) -> dict[str, Any]:
 
 def _content(labelled: LabelledFiles, evaluations: list[dict[str, Any]]) -> dict[str, Any]:
     warnings = []
-    if shared := labelled.in_both:
+    if len(shared := labelled.in_both):
+        group = labelled.group_of[shared[0]]
+        number = 1 + int((labelled.group_of[: shared[0]] == group).sum())
         warnings.append(
-            f"{len(shared)} of the other records have the same DNA as a viral one "
-            f"({shared[0]!r} is the first): they cannot be told apart, and lower every figure."
+            f"{len(shared)} of the other records have the same DNA as a viral one (the first is "
+            f"record {number} of {labelled.groups[group].file}): they cannot be told apart, and "
+            "lower every figure."
         )
     return {
         "virnuc_dask": version("virnuc-dask"),

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.fitting.held_out import ScoredFrames
 from virnuc_dask.lab.read_contigs import Contigs, learn_reader
 from virnuc_dask.lab.recipe import VIRUSES, CalibrationSettings, ContigSettings
 from virnuc_dask.lab.short_pieces import frame_columns
 from virnuc_dask.lab.taught import Flags, Fragments
-from virnuc_dask.lab.training.unseen_frames import ScoredFrames
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.gene_sums import GeneColumns, IntArray
 from virnuc_dask.modelsets.manifest import FRAMES
@@ -54,8 +54,7 @@ class Drawn(NamedTuple):
 def draw(records: Labelled, seed: int) -> Drawn | None:
     """Draw contigs of lengths that are even on a scale of logarithms; None if there are too few.
 
-    They are no longer than their records, than `_LONGEST_CHUNKS`, and than what only a few groups
-    have records of.
+    They are no longer than their records, `_LONGEST_CHUNKS`, and what `_FEWEST_GROUPS` reach.
     """
     chunk_nt, is_used = records.chunk_nt, records.fold >= 0
     sides = [np.flatnonzero(is_used & (records.is_virus == side)) for side in (True, False)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from virnuc_dask.errors import BadInputError, UsageError
-from virnuc_dask.lab.labelled.files import dna_digest, group_names, read_labelled
+from virnuc_dask.lab.labelled.files import group_names, read_labelled
 
 
 @pytest.fixture
@@ -22,25 +22,18 @@ def test_records_are_labelled_by_the_file_they_are_in(files):
     assert labelled.files == tuple(files)
     assert labelled.group_of.tolist() == [0, 0, 1, 2, 2]
     assert labelled.is_virus.tolist() == [True, True, False, False, False]
+    assert labelled.in_both.tolist() == [3]  # AACCC reversed; not aacccc
     bacteria = labelled.groups[1]
     assert (bacteria.name, bacteria.records, bacteria.length_nt) == ("bacteria", 1, 6)
     assert bacteria.sha256 == hashlib.sha256(Path(files[1]).read_bytes()).hexdigest()
 
 
-def test_dna_in_both_classes_is_found_on_either_strand(files):
-    assert read_labelled(files[:1], files[1:]).in_both == ("c",)  # AACCC reversed; not aacccc
-
-
-@pytest.mark.parametrize("same", ["AACRN", "aacrn", "NYGTT", "NYGUU"])
-def test_a_digest_is_that_of_the_dna_not_of_its_spelling(same):
-    assert dna_digest(same) == dna_digest("AACRN")
-    assert dna_digest("AACYN") != dna_digest("AACRN")
-
-
-def test_records_without_dna_are_not_the_same(tmp_path):
-    for name in ("v.fa", "o.fa"):
-        (tmp_path / name).write_text(">a\n\n>b\n" + "ACG" * (name == "v.fa") + "\n")
-    assert read_labelled([str(tmp_path / "v.fa")], [str(tmp_path / "o.fa")]).in_both == ()
+def test_dna_in_both_classes_is_told_by_the_dna_not_by_its_spelling(tmp_path):
+    others = ["AACRN", "aacrn", "NYGTT", "NYGUU", "AACYN", ""]
+    for name, records in (("v.fa", ["AACRN", ""]), ("o.fa", others)):
+        (tmp_path / name).write_text("".join(f">a\n{dna}\n" for dna in records))
+    labelled = read_labelled([str(tmp_path / "v.fa")], [str(tmp_path / "o.fa")])
+    assert labelled.in_both.tolist() == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -60,24 +53,22 @@ def test_groups_are_named_by_their_files(given, names):
     assert group_names(given) == names
 
 
-def test_a_class_without_a_file_is_refused(files):
-    with pytest.raises(UsageError, match="no --virus file"):
-        read_labelled([], files)
-    with pytest.raises(UsageError, match="no --other file"):
-        read_labelled(files, [])
-
-
-def test_a_file_in_both_classes_is_refused(files):
-    with pytest.raises(UsageError, match="given twice"):
-        read_labelled(files[:1], files)
-
-
-def test_standard_input_is_refused(files):
-    with pytest.raises(UsageError, match="standard input"):
-        read_labelled(["-"], files)
-
-
-def test_a_file_without_records_is_refused(files, tmp_path):
+@pytest.mark.parametrize(
+    ("virus", "other", "error", "message"),
+    [
+        ([], ["more.fna"], UsageError, "no --virus file"),
+        (["more.fna"], [], UsageError, "no --other file"),
+        (["more.fna"], ["phages.fa", "./more.fna"], UsageError, "given twice"),
+        (["-"], ["more.fna"], UsageError, "standard input"),
+        (["more.fna"], ["none.fa"], BadInputError, r"none\.fa: no such file"),
+        (["more.fna"], ["empty.fa"], BadInputError, r"empty\.fa: holds no records"),
+    ],
+)
+@pytest.mark.usefixtures("files")
+def test_files_that_cannot_be_labelled_are_refused(
+    tmp_path, monkeypatch, virus, other, error, message
+):
     (tmp_path / "empty.fa").touch()
-    with pytest.raises(BadInputError, match=r"empty\.fa: holds no records"):
-        read_labelled(files, [str(tmp_path / "empty.fa")])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        read_labelled(virus, other)

@@ -25,7 +25,7 @@ def make_run(*, calibrated: bool, power: float = 1.0, genes: bool = False) -> Sc
             Group(name, f"{name}.fa", name in ("phages", "eukaryotic"), n, 1_000, "0" * 64)
             for name, n in COUNTS.items()
         ),
-        (),
+        *(np.zeros(sum(COUNTS.values()), dtype) for dtype in (np.int64, np.uint64)),
     )
     is_virus, records = labelled.is_virus, np.arange(sum(COUNTS.values()))
     evidence = rng.normal(size=len(records)) + np.where(is_virus, power, -power)

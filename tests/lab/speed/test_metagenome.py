@@ -1,23 +1,10 @@
 from collections import Counter
 
-import numpy as np
-import pytest
-
 from virnuc_dask.lab.speed.metagenome import (
-    as_fasta,
-    draw_coding,
     draw_frames,
     draw_metagenome,
 )
 from virnuc_dask.sequences.frames import find_frames
-from virnuc_dask.sequences.records import read_records
-
-
-@pytest.mark.parametrize("length", [300, 301, 302])
-def test_coding_dna_has_an_open_frame(length):
-    dna = draw_coding(np.random.default_rng(0), length)
-    assert len(dna) == length
-    assert "F1" in {frame.suffix for frame in find_frames([dna])[0]}
 
 
 def test_so_many_frames_are_drawn_and_all_differ():
@@ -35,10 +22,3 @@ def test_about_half_of_the_chunks_have_a_frame_and_a_tenth_repeats():
     assert 0.05 < 1 - len(set(reads)) / 400 < 0.15
     suffixes = Counter(f.suffix for frames in find_frames(reads) for f in frames)
     assert len(suffixes) == 6, "either strand, every phase"
-
-
-def test_a_metagenome_is_read_back_as_fasta(tmp_path):
-    drawn = list(draw_metagenome(5, 60))
-    path = tmp_path / "m.fasta"
-    path.write_text("".join(as_fasta(iter(drawn))))
-    assert list(read_records([str(path)])) == drawn

@@ -4,7 +4,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from virnuc_dask.encoders.cost import layer_of
 from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes
-from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
 from virnuc_dask.lab.speed.products import gemm_rate
 from virnuc_dask.lab.speed.random_weights import write_dnabert_s, write_esm2
@@ -23,18 +22,13 @@ def counted(module):
     return counter.get_total_flops()
 
 
-def test_flops_of_esm2_are_those_that_torch_counts(tmp_path):
-    layer = layer_of(write_esm2(ESM2, tmp_path))
-    assert layer.flops_per_token(TOKENS) * BATCH * TOKENS == counted(Esm2Module(ESM2))
-
-
-def test_flops_of_dnabert_s_are_those_that_torch_counts(tmp_path):
-    layer = layer_of(write_dnabert_s(DNABERT_S, tmp_path))
-    assert layer.flops_per_token(TOKENS) * BATCH * TOKENS == counted(DnabertSModule(DNABERT_S))
-
-
-def test_n_grams_have_no_products():
-    assert layer_of(EncoderSpec("dna_ngrams", 768, "x.safetensors", {"width": 256})) is None
+@pytest.mark.parametrize(
+    ("write", "sizes", "kind"),
+    [(write_esm2, ESM2, Esm2Module), (write_dnabert_s, DNABERT_S, DnabertSModule)],
+)
+def test_flops_are_those_that_torch_counts(tmp_path, write, sizes, kind):
+    flops = layer_of(write(sizes, tmp_path)).flops_per_token(TOKENS) * BATCH * TOKENS
+    assert flops == counted(kind(sizes))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp8"])

@@ -20,13 +20,6 @@ def tried(trial, **changes):
     return replace(trial, **changes)
 
 
-def test_frames_take_the_time_of_both_encoders():
-    trials = [DNA, PEPTIDE, tried(DNA, precision="bf16", tokens_per_s=200.0)]
-    trials.append(tried(PEPTIDE, precision="bf16", tokens_per_s=336.0))
-    spent = seconds_per_frame(trials, lambda trial: trial.precision)
-    assert spent == pytest.approx({"fp32": 2.0, "bf16": 1.0})
-
-
 def test_an_encoder_without_a_choice_counts_in_all():
     trials = [DNA, PEPTIDE, tried(PEPTIDE, precision="bf16", tokens_per_s=336.0)]
     spent = seconds_per_frame(trials, lambda trial: trial.precision)
@@ -67,18 +60,12 @@ def test_the_fewest_workers_that_are_as_good_are_best():
     assert best_split(runs)["workers"] == 4
 
 
-@pytest.mark.parametrize("max_tokens", [2048, None])
-def test_settings_take_what_is_recommended(tmp_path, max_tokens):
-    cluster = {"kind": "cpu", "workers": 2, "threads": 1}
+@pytest.mark.parametrize(("max_tokens", "threads"), [(2048, 1), (None, None)])
+def test_settings_take_what_is_recommended(tmp_path, max_tokens, threads):
+    cluster = {"kind": "cpu", "workers": 2, "threads": threads}
     path = tmp_path / "machine.yaml"
     path.write_text(as_yaml("bf16", max_tokens, cluster))
     settings = load_settings(path)
     assert settings.precision == "bf16"
     assert settings.max_tokens == (max_tokens or load_settings().max_tokens)
-    assert (settings.cluster.workers, settings.cluster.threads) == (2, 1)
-
-
-def test_threads_of_a_gpu_worker_are_left_out(tmp_path):
-    path = tmp_path / "machine.yaml"
-    path.write_text(as_yaml("bf16", None, {"kind": "cuda", "workers": 1, "threads": None}))
-    assert load_settings(path).cluster.threads is None
+    assert (settings.cluster.workers, settings.cluster.threads) == (2, threads)

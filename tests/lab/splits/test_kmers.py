@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from virnuc_dask.lab.splits.kmers import KmerIndex, kmers_of, sampled, words_of
+from virnuc_dask.lab.splits.kmers import KmerIndex, kmers_of, words_of
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
@@ -22,15 +22,6 @@ def test_kmers_are_the_smaller_of_both_strands(k):
     dna = random_dna(200, 1) + "N" + random_dna(60, 2)
     assert kmers_of([dna], k).number.tolist() == slowly(dna, k)
     assert kmers_of([dna.lower()], k).number.tolist() == slowly(dna, k)
-
-
-def test_both_strands_have_the_same_kmers_sampled_or_not():
-    dna = random_dna(3_000, 3)
-    both = [kmers_of([way], 21).number for way in (dna, dna[::-1].translate(COMPLEMENT))]
-    for one_in in (1, 20):
-        forward, back = (sampled(kmers, one_in).tolist() for kmers in both)
-        assert forward == back[::-1]
-    assert 80 < len(forward) < 250
 
 
 def test_a_word_is_of_one_text_and_of_known_letters():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ import xxhash
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError, UsageError
+from virnuc_dask.modelsets.manifest import sha256
 from virnuc_dask.sequences.bases import reverse_complement
-from virnuc_dask.sequences.records import read_records
+from virnuc_dask.sequences.records import Record, read_records
 from virnuc_dask.tables.paths import STDIN
 
 _COMPRESSION = {".gz", ".bz2", ".xz", ".zst"}
@@ -34,10 +35,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class LabelledFiles:
-    """Groups in the order in which a run reads them."""
+    """Groups in the order in which a run reads them; arrays are by record."""
 
     groups: tuple[Group, ...]
-    in_both: tuple[str, ...]  # ids of other records whose DNA is that of a viral one, too
+    length_nt: NDArray[np.int64]
+    dna: NDArray[np.uint64]  # 64 bits, the same for both strands, upper and lower case, T and U
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -46,19 +48,29 @@ class LabelledFiles:
 
     @property
     def group_of(self) -> NDArray[np.int64]:
-        """The group of each record, by record index."""
+        """The group of each record."""
         return np.repeat(np.arange(len(self.groups)), [g.records for g in self.groups])
 
     @property
     def is_virus(self) -> NDArray[np.bool_]:
-        """The label of each record, by record index."""
+        """The label of each record."""
         return np.array([g.is_virus for g in self.groups], np.bool_)[self.group_of]
 
+    @property
+    def in_both(self) -> NDArray[np.int64]:
+        """Other records whose DNA is that of a viral one, too; none of those without DNA."""
+        viral = self.dna[self.is_virus & (self.length_nt > 0)]
+        return np.flatnonzero(~self.is_virus & np.isin(self.dna, viral))
 
-def read_labelled(virus: Sequence[str], other: Sequence[str]) -> LabelledFiles:
-    """Read and count both classes, and compare their DNA.
 
-    DNA counts as the same on either strand and in either case.
+def _read(file: str) -> Iterable[Record]:
+    return read_records([file])
+
+
+def read_labelled(
+    virus: Sequence[str], other: Sequence[str], read: Callable[[str], Iterable[Record]] = _read
+) -> LabelledFiles:
+    """Read and count the records of both classes; ``read`` gives those of a file.
 
     Raises
     ------
@@ -67,15 +79,19 @@ def read_labelled(virus: Sequence[str], other: Sequence[str]) -> LabelledFiles:
     BadInputError
         If a file cannot be read or holds no records.
     """
-    files = [*virus, *other]
-    check_classes(virus, other)
-    viral_dna: set[int] = set()
-    in_both: list[str] = []
-    groups = []
+    _check_classes(virus, other)
+    files, groups = [*virus, *other], []
+    length_nt, dna = array("q"), array("Q")
     for number, (file, name) in enumerate(zip(files, group_names(files), strict=True)):
-        is_virus = number < len(virus)
-        groups.append(_read_group(name, file, is_virus, viral_dna, in_both))
-    return LabelledFiles(tuple(groups), tuple(in_both))
+        before = len(dna)
+        for record in read(file):
+            length_nt.append(len(record.dna))
+            dna.append(_digest(record.dna))
+        if len(dna) == before:
+            raise BadInputError(f"{file}: holds no records.")
+        counts = len(dna) - before, sum(length_nt[before:])
+        groups.append(Group(name, file, number < len(virus), *counts, sha256(Path(file))))
+    return LabelledFiles(tuple(groups), np.array(length_nt, np.int64), np.array(dna, np.uint64))
 
 
 def group_names(files: Sequence[str]) -> list[str]:
@@ -85,15 +101,14 @@ def group_names(files: Sequence[str]) -> list[str]:
     """
     paths = [Path(file).resolve() for file in files]
     parts = [[*path.parts[1:-1], _stem(path)] for path in paths]
-    longest = max(map(len, parts), default=0)
-    for depth in range(1, longest + 1):
-        names = ["/".join(part[-depth:]) for part in parts]
-        unique = [name if names.count(name) == 1 else None for name in names]
-        if depth == 1:
-            chosen = list(unique)
-        chosen = [old or new for old, new in zip(chosen, unique, strict=True)]
-    # a.fa and a.fa.gz of one folder.
-    return [name or path.name for name, path in zip(chosen, paths, strict=True)]
+    names = [path.name for path in paths]  # where nothing else differs: a.fa, a.fa.gz
+    # The shortest name that no other file has is looked at last.
+    for depth in range(max(map(len, parts), default=0), 0, -1):
+        ends = ["/".join(part[-depth:]) for part in parts]
+        names = [
+            end if ends.count(end) == 1 else name for end, name in zip(ends, names, strict=True)
+        ]
+    return names
 
 
 def _stem(path: Path) -> str:
@@ -103,16 +118,8 @@ def _stem(path: Path) -> str:
     return name.stem if name.suffix.lower() in _FORMATS else name.name
 
 
-def check_classes(virus: Sequence[str], other: Sequence[str]) -> None:
-    """Check that both classes have files, which can be read twice and belong to one class only.
-
-    Raises
-    ------
-    UsageError
-        If a class has no file, a file is given twice or is standard input.
-    BadInputError
-        If there is no such file.
-    """
+def _check_classes(virus: Sequence[str], other: Sequence[str]) -> None:
+    """Check that both classes have files, which can be read twice and belong to one class only."""
     for option, files in (("--virus", virus), ("--other", other)):
         if not files:
             raise UsageError(f"no {option} file; both classes are needed.")
@@ -130,27 +137,6 @@ def check_classes(virus: Sequence[str], other: Sequence[str]) -> None:
         seen.add(path)
 
 
-def _read_group(
-    name: str, file: str, is_virus: bool, viral_dna: set[int], in_both: list[str]
-) -> Group:
-    digest = hashlib.sha256()
-    records = length_nt = 0
-    for record in read_records([file], digest):
-        records += 1
-        length_nt += len(record.dna)
-        if not record.dna:
-            continue
-        dna = dna_digest(record.dna)
-        if is_virus:
-            viral_dna.add(dna)
-        elif dna in viral_dna:
-            in_both.append(record.id)
-    if not records:
-        raise BadInputError(f"{file}: holds no records; nothing to evaluate.")
-    return Group(name, file, is_virus, records, length_nt, digest.hexdigest())
-
-
-def dna_digest(dna: str) -> int:
-    """64 bits, the same for both strands, for upper and lower case, for T and U."""
+def _digest(dna: str) -> int:
     forward = dna.upper().replace("U", "T")
     return xxhash.xxh3_64_intdigest(min(forward, reverse_complement(forward)).encode())

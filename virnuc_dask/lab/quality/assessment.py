@@ -77,10 +77,7 @@ def level_quality(level: Level) -> Figures:
 
 
 def auroc_interval(level: Level, is_virus: Flags, among: Flags) -> list[float] | None:
-    """95 % interval of a level's AUROC over resamples of the records ``among`` all.
-
-    ``is_virus`` is the label of every record.
-    """
+    """95 % interval of a level's AUROC over resamples of the records ``among`` all."""
     scored = level.where(among[level.record]).scored
     auroc = ranked(scored.score, scored.is_virus, scored.record)
     drawn = resampled([auroc], is_virus, among)
@@ -90,8 +87,7 @@ def auroc_interval(level: Level, is_virus: Flags, among: Flags) -> list[float] |
 def difference(level: Level, first: Level, is_virus: Flags) -> Figures | None:
     """By how much a level's AUROC is above that of ``first``, with its 95 % interval.
 
-    Both are of runs over the same records, whose labels ``is_virus`` has, and each resample draws
-    the same of them for both.
+    Both are of runs over the same records; each resample draws the same of them for both.
     """
     aurocs = [ranked(s.score, s.is_virus, s.record) for s in (level.scored, first.scored)]
     ours, theirs = (auroc(np.ones(len(is_virus), np.int64)) for auroc in aurocs)
@@ -162,10 +158,7 @@ def _groups(run: ScoredRun) -> Iterator[Figures]:
 
 
 def _called(level: Level) -> Figures:
-    """Counts, and the share called virus: of all rows, and of those with a score.
-
-    Of contigs also how many the run is unsure of.
-    """
+    """Counts, and the share called virus: of all rows, and of those with a score."""
     total, scored, called = len(level.score), int(level.is_scored.sum()), int(level.called.sum())
     return {
         "total": total,

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from virnuc_dask.errors import BadInputError
 from virnuc_dask.modelsets.calibration import (
     Calibration,
     Floats,
@@ -54,33 +53,21 @@ class Sample(NamedTuple):
         return self.weight / self.class_sums[self.is_virus.astype(np.int64)] / 2
 
 
-def fit(contigs: Sequence[Floats], is_virus: Sequence[bool] | Flags) -> Calibration:
+def fit(contigs: Sequence[Floats], labels: Flags) -> Calibration:
     """Make a calibration from validation contigs, all cut to one chunk length.
 
-    There should be contigs of 1 to 100 chunks, as many as can be had: the fewer false contigs
-    could have been seen, the less evidence is claimed. Beginnings of long ones, of 1, 2, 4, …
-    chunks, are used as well, the pieces of a contig sharing its weight. The same contigs always
-    give the same calibration.
+    There should be contigs of 1 to 100 chunks, of each class `FEWEST_CONTIGS` at least and as many
+    as can be had: the fewer false contigs could have been seen, the less evidence is claimed.
+    Beginnings of long ones, of 1, 2, 4, … chunks, are used as well, the pieces of a contig sharing
+    its weight.
 
     Parameters
     ----------
     contigs
-        For each contig the `margins` of its scored chunks, in order; contigs without are left out.
-    is_virus
-        Their labels.
-
-    Raises
-    ------
-    BadInputError
-        If either class has fewer than `FEWEST_CONTIGS` contigs with a scored chunk, or a margin
-        is not a finite number.
+        For each contig the `margins` of its scored chunks, in order; one at least.
+    labels
+        Whether they are viral.
     """
-    labels = np.asarray(is_virus, np.bool_)
-    if len(labels) != len(contigs):
-        raise BadInputError(f"{len(contigs)} contigs to calibrate with, but {len(labels)} labels.")
-    kept = [index for index, of_chunks in enumerate(contigs) if len(of_chunks)]
-    contigs, labels = [np.asarray(contigs[index], np.float64) for index in kept], labels[kept]
-    _check(contigs, labels)
     chunk_knots = rising(_chunks(contigs, labels))
     totals, counts, contig_of = _pieces([interpolate(values, chunk_knots) for values in contigs])
     pieces = Sample(totals, labels[contig_of], 1 / np.bincount(contig_of)[contig_of])
@@ -112,17 +99,6 @@ def rising(sample: Sample) -> Knots:
     mean = np.bincount(near, weight * share) / np.bincount(near, weight)
     evidence = (np.log(mean) - np.log1p(-mean)).round(_DIGITS)
     return tuple(zip(at.tolist(), evidence.tolist(), strict=True))
-
-
-def _check(contigs: Sequence[Floats], is_virus: Flags) -> None:
-    for name, count in (("viral", is_virus.sum()), ("other", (~is_virus).sum())):
-        if count < FEWEST_CONTIGS:
-            raise BadInputError(
-                f"{count} {name} validation contigs with a scored chunk are too few to calibrate "
-                f"with: {FEWEST_CONTIGS} are needed of either class, hundreds are better."
-            )
-    if not all(np.isfinite(values).all() for values in contigs):
-        raise BadInputError("a margin to calibrate with is not a finite number.")
 
 
 def _chunks(contigs: Sequence[Floats], is_virus: Flags) -> Sample:

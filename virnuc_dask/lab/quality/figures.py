@@ -35,15 +35,8 @@ FIGURES = (
     Figure("average_precision", "average precision", "avg.prec."),
     Figure("f1", "F1", "F1"),
     Figure("mcc", "MCC", "MCC"),
-    *(
-        Figure(
-            f"recall_at_fpr_{rate}",
-            f"recall at {100 * rate:.0f}\xa0%\xa0FP",
-            f"rec@{rate:.0%}FP",
-            True,
-        )
-        for rate in FALSE_POSITIVES
-    ),
+    Figure("recall_at_fpr_0.01", "recall at 1\xa0%\xa0FP", "rec@1%FP", is_share=True),
+    Figure("recall_at_fpr_0.05", "recall at 5\xa0%\xa0FP", "rec@5%FP", is_share=True),
     Figure("recall", "recall", is_share=True),
     Figure("precision", "precision", is_share=True),
     Figure("false_positive_rate", "false positives", is_share=True),
@@ -82,12 +75,10 @@ def curves(scores: Floats, is_virus: Flags) -> dict[str, list[list[float]]]:
     false, found, _ = metrics.roc_curve(is_virus, scores)
     precision, recall, _ = metrics.precision_recall_curve(is_virus, scores)
     # Least thinned where false positives are few.
-    low = np.geomspace(1e-4, 1, _CURVE_POINTS // 2)
+    low, even = np.geomspace(1e-4, 1, _CURVE_POINTS // 2), np.linspace(0, 1, _CURVE_POINTS)
     return {
         "roc": _thinned(false, found, low),
-        "precision_recall": _thinned(
-            recall[::-1], precision[::-1], np.linspace(0, 1, _CURVE_POINTS)
-        ),
+        "precision_recall": _thinned(recall[::-1], precision[::-1], even),
     }
 
 
@@ -103,14 +94,6 @@ def _thinned(x: Floats, y: Floats, near: Floats) -> list[list[float]]:
 def auroc(scores: Floats, is_virus: Flags) -> float:
     """Chance that a virus scores above another sequence, ties counting half; NaN of one class."""
     return ranked(scores, is_virus, np.zeros(len(scores), np.int64))(np.ones(1, np.int64))
-
-
-def means(scores: Floats, group_of: Counts, groups: int) -> Floats:
-    """Mean of the scores that are not NaN, by group; NaN for a group without one."""
-    scored = ~np.isnan(scores)
-    counts = np.bincount(group_of[scored], minlength=groups)
-    sums = np.bincount(group_of[scored], weights=scores[scored], minlength=groups)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def ranked(scores: Floats, is_virus: Flags, record: Counts) -> Callable[[Counts], float]:
@@ -141,8 +124,7 @@ def resampled(
 
     Each draws as many viral and as many other records as there are, with replacement; all of
     ``aurocs`` see the same draws, so that their differences are paired. Shape (len(aurocs),
-    RESAMPLES). None with fewer than `FEWEST_RECORDS` records of a class: an interval from so few
-    would be too narrow. ``is_virus`` is the label of every record.
+    RESAMPLES). None with fewer than `FEWEST_RECORDS` of a class: it would be too narrow.
     """
     rng = np.random.default_rng(SEED)
     sides = [np.flatnonzero(among & is_virus), np.flatnonzero(among & ~is_virus)]
@@ -199,14 +181,7 @@ def discoveries(
 
     The prevalence of each sample is estimated from it; records of a q-value of at most ``nominal``
     are called. The rate is the share of others among the calls (0 without a call), the recall the
-    share of viruses that are called.
-
-    Parameters
-    ----------
-    evidence
-        Of test contigs, none NaN.
-    prevalence
-        Chance that a drawn record is viral.
+    share of viruses that are called. ``evidence`` holds no NaN.
     """
     rng = np.random.default_rng(SEED)
     virus, others = evidence[is_virus], evidence[~is_virus]

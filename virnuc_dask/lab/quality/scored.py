@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -36,21 +36,15 @@ _CONTIG_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The frames, the chunks or the contigs of a run, one row each.
+    """The frames, the chunks or the contigs of a run, one row each."""
 
-    ``score`` ranks them, NaN where there is none; ``called`` is the run's own call of a virus;
-    ``record`` is the index of the record. ``length_nt`` is that of the chunk for frames and chunks,
-    that of the record for contigs. ``probability`` is None without a calibration, and NaN where
-    there is none. ``unsure`` says of contigs where the run does not say; it is None elsewhere.
-    """
-
-    score: Floats
-    called: Flags
+    score: Floats  # ranks them; NaN where there is none
+    called: Flags  # virus, by the run itself
     is_virus: Flags
-    record: Indices
-    length_nt: Indices
-    probability: Floats | None = None
-    unsure: Flags | None = None
+    record: Indices  # its index
+    length_nt: Indices  # of the chunk of a frame, of a chunk, of a record
+    probability: Floats | None = None  # NaN where there is none; None without a calibration
+    unsure: Flags | None = None  # of contigs, where the run does not say
 
     def where(self, rows: Flags | Indices) -> Level:
         """Some of the rows."""
@@ -77,16 +71,12 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRun:
-    """All levels of one run over labelled files.
-
-    ``frames`` and ``chunks`` are None of a model set that reads genes: its rows and pieces are not
-    those of other sets.
-    """
+    """All levels of one run over labelled files."""
 
     labelled: LabelledFiles
     chunk_length: int
     record_ids: pa.Array
-    frames: Level | None
+    frames: Level | None  # None of a set that reads genes: its rows are not those of other sets
     chunks: Level | None
     contigs: Level
 
@@ -102,13 +92,8 @@ def read_scored(
 ) -> ScoredRun:
     """Read the tables of a finished run over ``labelled.files``.
 
-    Records are told apart by their place in the input, since ids may repeat.
-
-    Parameters
-    ----------
-    calibration
-        Of the run's model set and chunk length; gives the chunks their probability, which no table
-        holds.
+    Records are told apart by their place in the input, since ids may repeat. The ``calibration`` of
+    the run's model set and chunk length gives chunks their probability, which no table holds.
 
     Raises
     ------
@@ -128,17 +113,19 @@ def read_scored(
     contigs, record_ids = _read_contigs(plan, is_virus)
     frames = chunks = None
     if not plan.decisions.reads_genes:
-        chunks = _read_chunks(plan, is_virus, calibration)
-        frames = _read_frames(plan, chunks)
+        path = plan.folder.output("chunks.parquet")
+        table = read_table(path, plan.records_fingerprint, _CHUNK_COLUMNS)
+        chunks = chunk_level(table, is_virus, calibration)
+        frames = frame_level(_predictions(plan), chunks)
     length = plan.decisions.chunk_length
     return ScoredRun(labelled, length, record_ids, frames, chunks, contigs)
 
 
-def _read_chunks(plan: Plan, is_virus: Flags, calibration: Calibration | None) -> Level:
-    path = plan.folder.output("chunks.parquet")
-    return chunk_level(
-        read_table(path, plan.records_fingerprint, _CHUNK_COLUMNS), is_virus, calibration
-    )
+def _predictions(plan: Plan) -> Iterator[tuple[pa.Table, int]]:
+    """The frames of each partition, and its number of chunks."""
+    for task in plan.tasks():
+        path = plan.folder.predictions(task.index)
+        yield read_table(path, task.predictions, _FRAME_COLUMNS), task.chunks
 
 
 def chunk_level(table: pa.Table, is_virus: Flags, calibration: Calibration | None = None) -> Level:
@@ -160,18 +147,8 @@ def chunk_level(table: pa.Table, is_virus: Flags, calibration: Calibration | Non
     )
 
 
-def _read_frames(plan: Plan, chunks: Level) -> Level:
-    """Frames in the order of the chunks; the chunk table is all partitions, one after another."""
-    folder = plan.folder
-    tables = (
-        (read_table(folder.predictions(task.index), task.predictions, _FRAME_COLUMNS), task.chunks)
-        for task in plan.tasks()
-    )
-    return frame_level(tables, chunks)
-
-
 def frame_level(partitions: Iterable[tuple[pa.Table, int]], chunks: Level) -> Level:
-    """Rows of `schemas.PREDICTIONS`, with the number of chunks of each partition."""
+    """Rows of `schemas.PREDICTIONS` by partition, with its number of chunks, in their order."""
     score, called, chunk = [np.empty(0)], [np.empty(0, np.bool_)], [np.empty(0, np.int64)]
     first = 0
     for table, count in partitions:
@@ -179,13 +156,8 @@ def frame_level(partitions: Iterable[tuple[pa.Table, int]], chunks: Level) -> Le
         called.append(_is_called(table["label"], VIRUS))
         chunk.append(table["chunk_row"].to_numpy().astype(np.int64) + first)
         first += count
-    of = np.concatenate(chunk)
-    return replace(
-        chunks.where(of),
-        score=np.concatenate(score),
-        called=np.concatenate(called),
-        probability=None,
-    )
+    found, calls = np.concatenate(score), np.concatenate(called)
+    return replace(chunks.where(np.concatenate(chunk)), score=found, called=calls, probability=None)
 
 
 def _read_contigs(plan: Plan, is_virus: Flags) -> tuple[Level, pa.Array]:

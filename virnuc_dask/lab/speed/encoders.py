@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from virnuc_dask.encoders.cost import Layer, layer_of
+from virnuc_dask.encoders.cost import layer_of
 from virnuc_dask.encoders.encoder import Encoder, EncoderSpec, Placement, load_encoder
 from virnuc_dask.encoders.processor import this_processor
 from virnuc_dask.encoders.transformer import TransformerEncoder
@@ -40,6 +40,8 @@ MAX_TOKENS = {
 _FEWEST, _MOST = 8, 20_000
 _COMPARED = 16  # texts on which precisions are compared
 DNA, PEPTIDE = "dna", "peptide"
+# GFLOP/s of matrix products and nothing else, by encoder and precision.
+Ceilings = Mapping[str, Mapping[str, float]]
 _OF_DNA = {"dnabert_s", "dna_ngrams", "dna_words"}
 
 
@@ -54,7 +56,7 @@ class Subject:
 
     @property
     def kind(self) -> str:
-        """Whether it reads DNA or peptides."""
+        """What it reads: `DNA` or `PEPTIDE`."""
         return DNA if self.spec.architecture in _OF_DNA else PEPTIDE
 
     def draw_texts(self, count: int, seed: int = 1) -> list[str]:
@@ -79,20 +81,16 @@ class EncoderPlan:
 
 @dataclass(frozen=True, slots=True)
 class EncoderFigures:
-    """What came out. Rates of matrix products are GFLOP/s, by encoder and precision.
-
-    ``trials`` are by precision, ``swept`` by tokens a batch; ``precision`` and ``max_tokens`` are
-    the best for the model set's two encoders together.
-    """
+    """What came out; the best is for the model set's two encoders together."""
 
     device: str
     threads: int
-    gemm_gflops: Mapping[str, Mapping[str, float]]
-    trials: Sequence[Trial]
-    swept: Sequence[Trial]
+    gemm_gflops: Ceilings
+    trials: Sequence[Trial]  # by precision
+    swept: Sequence[Trial]  # by tokens a batch
     labels: Sequence[str]  # of the model set's own encoders
-    precision: str
-    max_tokens: int | None
+    precision: str  # the best
+    max_tokens: int | None  # the best
 
     def best_for(self, label: str) -> Trial:
         """The fastest of an encoder's trials by tokens a batch, or its only one."""
@@ -136,30 +134,30 @@ def measure_encoders(tell: Tell, plan: EncoderPlan) -> EncoderFigures:
     limit_threads(plan.source.threads)
     with TemporaryDirectory(prefix="virnuc-bench-") as scratch:
         own = _own_encoders(plan)
-        subjects = own + [_random_esm2(size, Path(scratch), plan) for size in plan.esm2]
-        ceilings = _ceilings(subjects, device, plan, tell)
-        trials: dict[str, list[Trial]] = {}
-        for subject in subjects:
-            rates = ceilings.get(subject.label, {})
-            trials[subject.label] = list(_by_precision(subject, device, rates, plan, tell))
-        tried = [trial for subject in own for trial in trials[subject.label]]
-        precision = best_precision(tried)
-        swept = []
-        for subject in subjects:
-            best = precision if subject in own else best_precision(trials[subject.label])
-            swept += _sweep(subject, Placement(device, best), plan, tell)
+        others = [_random_esm2(size, Path(scratch), plan) for size in plan.esm2]
+        ceilings = _ceilings([*own, *others], device, plan, tell)
+        precision, trials, swept = _tried(own, device, ceilings, plan, tell)
+        max_tokens = best_max_tokens(swept) if swept else None
+        for subject in others:
+            _, of_one, swept_of_one = _tried([subject], device, ceilings, plan, tell)
+            trials, swept = trials + of_one, swept + swept_of_one
     labels = [subject.label for subject in own]
-    mine = [trial for trial in swept if trial.label in labels]
-    return EncoderFigures(
-        device=device,
-        threads=torch.get_num_threads(),
-        gemm_gflops=ceilings,
-        trials=[trial for of_one in trials.values() for trial in of_one],
-        swept=swept,
-        labels=labels,
-        precision=precision,
-        max_tokens=best_max_tokens(mine) if mine else None,
-    )
+    about = (device, torch.get_num_threads(), ceilings)
+    return EncoderFigures(*about, trials, swept, labels, precision, max_tokens)
+
+
+def _tried(
+    subjects: Sequence[Subject], device: str, ceilings: Ceilings, plan: EncoderPlan, tell: Tell
+) -> tuple[str, list[Trial], list[Trial]]:
+    """The best precision of some encoders together; trials by precision, by tokens a batch."""
+    trials = [
+        trial
+        for subject in subjects
+        for trial in _by_precision(subject, device, ceilings.get(subject.label, {}), plan, tell)
+    ]
+    best = Placement(device, best_precision(trials))
+    swept = [trial for subject in subjects for trial in _sweep(subject, best, plan, tell)]
+    return best.precision, trials, swept
 
 
 def measure(subject: Subject, placement: Placement, budget_s: float) -> Trial:
@@ -233,25 +231,23 @@ def _random_esm2(size: str, scratch: Path, plan: EncoderPlan) -> Subject:
     return Subject(f"ESM-2 {size}, random weights", spec, folder, plan.chunk_length)
 
 
-def _ceilings(
-    subjects: Sequence[Subject], device: str, plan: EncoderPlan, tell: Tell
-) -> dict[str, dict[str, float]]:
-    """GFLOP/s of each encoder's matrix products; of ESM-2 8M's where no encoder has any."""
+def _ceilings(subjects: Sequence[Subject], device: str, plan: EncoderPlan, tell: Tell) -> Ceilings:
+    """Of each encoder that has matrix products; of ESM-2 8M where none has any."""
     layers = {subject.label: layer_of(subject.spec) for subject in subjects}
-    found = {label: layer for label, layer in layers.items() if layer is not None}
-    if not found:
-        dim = ESM2_SIZES["8M"].embed_dim
-        shapes = ((dim, 3 * dim), (dim, dim), (dim, 4 * dim), (4 * dim, dim))
-        found = {"products of ESM-2 8M": Layer(shapes, dim, ESM2_SIZES["8M"].layers)}
+    if not any(layers.values()):
+        sizes = ESM2_SIZES["8M"]
+        spec = EncoderSpec("esm2", sizes.embed_dim, "none.safetensors", asdict(sizes))
+        layers = {"products of ESM-2 8M": layer_of(spec)}
     ceilings: dict[str, dict[str, float]] = {}
-    for label, layer in found.items():
-        rates = {
-            precision: round(gemm_rate(layer, precision, device, plan.trial_s / 2) / 1e9, 1)
-            for precision in precisions(device)
-        }
-        ceilings[label] = rates
-        shown = ", ".join(f"{precision} {rate:,.0f}" for precision, rate in rates.items())
-        tell(f"matrix products, width {layer.width}: {shown} GFLOP/s")
+    for label, layer in layers.items():
+        if layer is not None:
+            rates = {
+                precision: round(gemm_rate(layer, precision, device, plan.trial_s / 2) / 1e9, 1)
+                for precision in precisions(device)
+            }
+            ceilings[label] = rates
+            shown = ", ".join(f"{precision} {rate:,.0f}" for precision, rate in rates.items())
+            tell(f"matrix products, width {layer.width}: {shown} GFLOP/s")
     return ceilings
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from virnuc_dask.sequences.bases import BASES, CODONS, STOPS, reverse_complement
 from virnuc_dask.sequences.frames import Frame, find_frames
 from virnuc_dask.sequences.records import Record
 
+_REPEATED = 0.1  # of the reads
 _OPEN_CODONS = np.array([codon for codon in CODONS if codon not in STOPS])
 
 
@@ -29,37 +30,27 @@ def draw_frames(count: int, chunk_length: int, seed: int = 1) -> list[Frame]:
     return frames[:count]
 
 
-def draw_metagenome(
-    chunks: int, chunk_length: int, seed: int = 1, repeated: float = 0.1
-) -> Iterator[Record]:
+def draw_metagenome(chunks: int, chunk_length: int, seed: int = 1) -> Iterator[Record]:
     """Reads of one chunk each: half of them code for something, the rest is random DNA.
 
     As in a real sample (half of the chunks of bacteria and phages have an open frame), either
-    strand codes, in any phase. ``repeated`` is as in `reads`.
+    strand codes, in any phase; a tenth of the reads repeats an earlier one, as sequencers do.
     """
-
-    def draw(rng: np.random.Generator) -> str:
-        if rng.random() < 0.5:
-            return "".join(rng.choice(list(BASES), chunk_length).tolist())
-        phase = int(rng.integers(3))
-        return on_either_strand(draw_coding(rng, chunk_length + phase)[phase:], rng)
-
-    return reads(draw, chunks, seed, repeated)
-
-
-def reads(
-    draw: Callable[[np.random.Generator], str], count: int, seed: int, repeated: float
-) -> Iterator[Record]:
-    """So many drawn reads; a share of them repeats an earlier one, as sequencers do."""
     rng = np.random.default_rng(seed)
     seen: list[str] = []
-    for index in range(count):
-        if seen and rng.random() < repeated:
+    for index in range(chunks):
+        if seen and rng.random() < _REPEATED:
             dna = seen[int(rng.integers(len(seen)))]
         else:
-            dna = draw(rng)
-            seen.append(dna)
+            seen.append(dna := _draw_chunk(rng, chunk_length))
         yield Record(index, f"read{index}", dna)
+
+
+def _draw_chunk(rng: np.random.Generator, length_nt: int) -> str:
+    if rng.random() < 0.5:
+        return "".join(rng.choice(list(BASES), length_nt).tolist())
+    phase = int(rng.integers(3))
+    return on_either_strand(draw_coding(rng, length_nt + phase)[phase:], rng)
 
 
 def on_either_strand(dna: str, rng: np.random.Generator) -> str:
@@ -67,7 +58,7 @@ def on_either_strand(dna: str, rng: np.random.Generator) -> str:
     return dna if rng.random() < 0.5 else reverse_complement(dna)
 
 
-def as_fasta(records: Iterator[Record]) -> Iterator[str]:
+def as_fasta(records: Iterable[Record]) -> Iterator[str]:
     """The records as the lines of a FASTA file, two each."""
     for record in records:
         yield f">{record.id}\n{record.dna}\n"

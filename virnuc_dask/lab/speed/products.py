@@ -43,19 +43,10 @@ def gemm_rate(
     budget_s: float = 1.0,
     rows: Sequence[int] | None = None,
 ) -> float:
-    """Floating-point operations a second of a layer's products and nothing else.
+    """Floating-point operations a second of a layer's products and nothing else, in about so long.
 
-    The best pass of all numbers of rows, on a CPU by the faster of the two libraries that torch
-    brings along, MKL and oneDNN.
-
-    Parameters
-    ----------
-    precision
-        A key of `DTYPES`.
-    budget_s
-        Seconds for the whole measurement, warming up not counted.
-    rows
-        Tokens a batch; default: those in `ROWS`.
+    The best pass of all numbers of rows (tokens a batch, default `ROWS`), on a CPU by the faster of
+    the two libraries that torch brings along, MKL and oneDNN. ``precision`` is a key of `DTYPES`.
     """
     choices = rows or ROWS[device]
     best = 0.0
@@ -78,10 +69,6 @@ def _by_torch(values: Tensor, weights: nn.Linear) -> Tensor:
     return weights(values)  # type: ignore[no-any-return]
 
 
-def _by_onednn(values: Tensor, weights: nn.Linear) -> Tensor:
-    return FusedProducts().linear(values, weights)
-
-
 def _in_8_bits(values: Tensor, weights: nn.Linear) -> Tensor:
     rows, columns = values.new_ones(len(values), 1, dtype=torch.float32), weights.weight.shape[0]
     return multiply(values, rows, weights.weight, rows.new_ones(1, columns))
@@ -92,7 +79,7 @@ def _ways(precision: str, device: str) -> tuple[Product, ...]:
     if precision == "fp8":
         return (_in_8_bits,)
     if device == "cpu" and multiplies_fused(DTYPES[precision]):
-        return _by_torch, _by_onednn
+        return _by_torch, FusedProducts().linear
     return (_by_torch,)
 
 

@@ -70,16 +70,9 @@ def write_dnabert_s(sizes: DnabertSSizes, folder: Path, seed: int = 1) -> Encode
 
 
 def learn_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
-    """Learn a byte-pair tokenizer for DNA that `encoders.dnabert_s` reads as the published one.
+    """Learn a byte-pair tokenizer for upper-case DNA, laid out as the published one of DNABERT-S.
 
-    The same texts in the same order always give the same tokenizer.
-
-    Parameters
-    ----------
-    texts
-        Upper-case DNA. Letters other than A, C, G, N, T become ``[UNK]``.
-    vocabulary
-        Tokens, the special ones included. Texts with little variety give fewer.
+    ``vocabulary`` counts the special tokens too; texts with little variety give fewer.
     """
     tokenizer = Tokenizer(BPE(unk_token="[UNK]"))
     # Not read by mypy: tokenizers sets these properties in Rust.

@@ -49,10 +49,9 @@ class Trial:
 
 
 def best_precision(trials: Sequence[Trial]) -> str:
-    """The precision at which both encoders together take least time a frame.
+    """The precision at which all encoders together take least time a frame.
 
-    ``trials`` are of a model set's encoders, each at every precision. fp32 stays unless another is
-    worth it; one whose embeddings are too far from fp32's is none.
+    fp32 stays unless another is worth it; one whose embeddings are too far from fp32's is none.
     """
     spent = seconds_per_frame(trials, lambda trial: trial.precision)
     for trial in trials:
@@ -65,10 +64,9 @@ def best_precision(trials: Sequence[Trial]) -> str:
 
 
 def best_max_tokens(trials: Sequence[Trial]) -> int | None:
-    """Tokens a batch at which both encoders together take least time a frame.
+    """Tokens a batch at which all encoders together take least time a frame; None is automatic.
 
-    The smallest of those that are as good, for it takes least memory; None, the automatic choice,
-    where that is as good as any.
+    The smallest of those that are as good, for it takes least memory; automatic where it is one.
     """
     spent = seconds_per_frame(trials, lambda trial: trial.max_tokens)
     enough = min(spent.values()) / (1 - _WORTH)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 NOT_WORK = ("wait", "finish")  # of the stages, for a worker
-LOADED, DONE, LAST = "modelset_loaded", "partition_done", "run_done"
+LOADED, DONE = "modelset_loaded", "partition_done"
 
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
@@ -19,17 +19,12 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
 
 
 def phases(folder: Path, summary: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of a run's phases.
+    """Seconds of a run's phases, from its folder and `virnuc_dask.run.Run.summary`.
 
-    ``start_s`` until the last model set is loaded, ``working_s`` from then to the last partition
-    done, ``end_s`` for what comes after, ``whole_s`` all of it; ``computing_s`` is what the stages
-    themselves took, all workers together; ``other_s`` is the rest of the workers' working time:
-    what Dask, waiting and the last partitions' unevenness add.
-
-    Parameters
-    ----------
-    summary
-        `virnuc_dask.run.Run.summary`. Without persistent models a load counts as work.
+    ``start_s`` until the last model set is loaded (without persistent models a load is work),
+    ``working_s`` from then to the last partition done, ``end_s`` for what comes after, ``whole_s``
+    all of it; ``computing_s`` is what the stages themselves took, all workers together; ``other_s``
+    is the rest of the workers' working time: what Dask, waiting and unevenness add.
     """
     events = read_events(folder)
     persistent = all(event.get("mode") != "per_partition" for event in events)

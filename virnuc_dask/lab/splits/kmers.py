@@ -88,8 +88,7 @@ def _text_of(at: NDArray[np.int64], texts: Sequence[str]) -> NDArray[np.int64]:
 def kmers_at(dna: str, k: int) -> tuple[Numbers, NDArray[np.int64]]:
     """k-mers of bases alone, and where they begin; k is at most 31.
 
-    Each is a number of two bits a base, the first one highest: that of the strand where it is
-    smaller.
+    Two bits a base, the first one highest; of the two strands' numbers the smaller one.
     """
     numbers = bases.numbers_of(dna.encode("ascii"))
     if len(numbers) < k:

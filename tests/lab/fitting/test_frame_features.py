@@ -5,10 +5,12 @@ import pyarrow as pa
 import pytest
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.lab.training.frame_features import PartitionFrames, store_frames
+from virnuc_dask.lab.fitting.frame_features import PartitionFrames, store_frames
 from virnuc_dask.tables.vectors import to_column
 
 RECORDS = 8  # of a partition: one chunk each, of two frames
+PART = np.arange(2 * RECORDS) % 4 // 2  # training, training, validation, validation, ...
+LABELS = np.arange(2 * RECORDS) % 2 == 0
 
 
 class Run(NamedTuple):
@@ -16,19 +18,16 @@ class Run(NamedTuple):
 
     is_virus: np.ndarray
     part: np.ndarray
-    coding: None = None
 
     def partitions(self):
         for number in range(2):
-            frames = np.arange(2 * RECORDS) // 2
             features = values(number)
             columns = {
-                "chunk_row": pa.array(frames, pa.int32()),
+                "chunk_row": pa.array(np.arange(2 * RECORDS) // 2, pa.int32()),
                 "nucleotide": to_column(features[:, :2], "float32"),
                 "peptide": to_column(features[:, 2:], "float32"),
             }
-            record = np.arange(RECORDS) + RECORDS * number
-            chunks = pa.table({"record_index": record})
+            chunks = pa.table({"record_index": np.arange(RECORDS) + RECORDS * number})
             yield PartitionFrames(pa.table(columns), chunks, RECORDS * number)
 
 
@@ -36,10 +35,6 @@ def values(number: int) -> np.ndarray:
     drawn = np.random.default_rng(number).normal(3, 2, (2 * RECORDS, 3)).astype(np.float32)
     drawn[:, 2] = 7
     return drawn
-
-
-PART = np.arange(2 * RECORDS) % 4 // 2  # training, training, validation, validation, ...
-LABELS = np.arange(2 * RECORDS) % 2 == 0
 
 
 def test_features_are_standardised_by_the_training_frames_and_constant_ones_kept(tmp_path):
@@ -62,13 +57,3 @@ def test_a_part_without_a_class_is_named(tmp_path):
         store_frames(Run(LABELS & (PART == 0), PART), tmp_path)
     with pytest.raises(BadInputError, match="no training record has an open frame"):
         store_frames(Run(LABELS, PART + 1), tmp_path)
-
-
-def test_frames_of_some_records_keep_their_chunks():
-    partition = list(Run(LABELS, PART).partitions())[1]
-    chosen = np.isin(np.arange(2 * RECORDS), [9, 12])
-    some = partition.of_records(chosen)
-    assert some.chunks["record_index"].to_pylist() == [9, 12]
-    assert some.chunk_row.tolist() == [0, 0, 1, 1]
-    assert some.record.tolist() == [9, 9, 12, 12]
-    np.testing.assert_array_equal(some.values(np.arange(4)), values(1)[[2, 3, 8, 9]])

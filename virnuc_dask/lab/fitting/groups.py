@@ -38,22 +38,9 @@ def similar_groups(
     """Group records that share a 31-mer, on either strand, directly or through others.
 
     31-mers with a letter other than A, C, G, T do not count, nor do tandem repeats of up to six
-    bases. The records are read once for about every ``kmers_at_once`` nucleotides, so that memory
-    stays bounded.
-
-    Parameters
-    ----------
-    records
-        Gives the DNA of all records, in order; called once per reading.
-    length_nt
-        Of all records.
-    piece_nt
-        Nucleotides whose 31-mers are packed together: longer records are taken in pieces.
-
-    Returns
-    -------
-    array of int64
-        For each record the index of the first record of its group.
+    bases. ``records`` gives the DNA of all records, in order; it is called once for about every
+    ``kmers_at_once`` nucleotides, so that memory stays bounded. Returned is for each record the
+    index of the first record of its group.
     """
     first = np.arange(len(length_nt))
     passes = max(1, -(-int(length_nt.sum()) // kmers_at_once))
@@ -67,10 +54,7 @@ def similar_groups(
 
 
 def _pieces(records: Iterable[str], piece_nt: int) -> Iterator[tuple[list[str], Ints]]:
-    """Pieces of records with about ``piece_nt`` together, and the record of each.
-
-    Pieces of one record overlap, so that every 31-mer is in one of them.
-    """
+    """Pieces of records, about ``piece_nt`` together, and their records; every 31-mer is in one."""
     pieces: list[str] = []
     record_of: list[int] = []
     gathered_nt = 0
@@ -148,12 +132,10 @@ def split_groups(
 
     Parameters
     ----------
-    group
-        Of each record: any numbers.
-    weight
-        Of each record, such as its length; one without weight is not used.
+    group, weight
+        Of each record: any number; such as its length, without which it is not used.
     shares
-        Of training, validation and test, or of any three parts or more; they sum to 1.
+        Of three parts or more; they sum to 1.
 
     Raises
     ------

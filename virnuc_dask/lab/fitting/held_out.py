@@ -1,18 +1,19 @@
-"""What a model set's classifier makes of the records that it did not learn from."""
+"""Scores of the records that a classifier did not learn from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.fitting.frame_features import FrameSet, LabelledRun, PartitionFrames
 from virnuc_dask.lab.quality.figures import Flags, Floats
 from virnuc_dask.lab.quality.scored import Level, chunk_level, frame_level
-from virnuc_dask.lab.training.frame_features import LabelledRun
 from virnuc_dask.modelsets.calibration import margins
+from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.modelset import ModelSet
 from virnuc_dask.stages.calls import (
     VIRUS,
@@ -23,10 +24,11 @@ from virnuc_dask.stages.calls import (
     call_chunks,
 )
 from virnuc_dask.stages.gene_calls import GeneScores
-from virnuc_dask.stages.predict import predict_frames
+from virnuc_dask.stages.predict import predict_frames, viral_logit
 
 # Longer records count as several contigs when a calibration is made.
 MOST_CHUNKS = 100
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,6 @@ class HeldOut:
     part: int
     chunks_of: Sequence[pa.Table]  # `schemas.CHUNKS`
     frames_of: Sequence[pa.Table]  # `schemas.PREDICTIONS`
-    supported: Flags | None  # frames in a CDS, where the run knows
 
     @property
     def chunks(self) -> Level:
@@ -70,30 +71,68 @@ class HeldOut:
             probability=chance if rule.has_probability else None,
         )
 
-    def pieces(self) -> tuple[list[Floats], list[bool]]:
+    def pieces(self) -> tuple[list[Floats], Flags]:
         """Contigs to calibrate with: margins of up to `MOST_CHUNKS` scored chunks, and labels."""
         table = pa.concat_tables(self.chunks_of)
         table = table.filter(table["call"].is_valid())
         margin = margins(*(table[name].to_numpy() for name in ("score_virus", "score_others")))
         record = table["record_index"].to_numpy()
-        cuts = piece_starts(record)
-        return np.split(margin, cuts)[1:], self.run.is_virus[record[cuts]].tolist()
-
-
-def piece_starts(record: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where a record's chunks begin, and each further `MOST_CHUNKS` of them; ``record`` ascends."""
-    place = np.arange(len(record)) - np.searchsorted(record, record)
-    return np.flatnonzero(place % MOST_CHUNKS == 0)
+        place = np.arange(len(record)) - np.searchsorted(record, record)
+        cuts = np.flatnonzero(place % MOST_CHUNKS == 0)
+        return np.split(margin, cuts)[1:], self.run.is_virus[record[cuts]]
 
 
 def score_part(run: LabelledRun, part: int, models: ModelSet) -> HeldOut:
     """Score the records of one part with a model set's classifier."""
-    chunks_of, frames_of, supported = [], [], []
+    chunks_of, frames_of = [], []
     for partition in run.partitions():
         here = partition.of_records(run.part == part)
         frames_of.append(predict_frames(here.frames, models))
         chunks_of.append(call_chunks(here.chunks, frames_of[-1]))
-        if run.coding is not None:
-            supported.append(here.supported(run.coding))
-    in_cds = np.concatenate(supported) if supported else None
-    return HeldOut(run, part, chunks_of, frames_of, in_cds)
+    return HeldOut(run, part, chunks_of, frames_of)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredFrames:
+    """Frames in the order of their records, chunks and places; arrays of one length."""
+
+    record: Indices
+    chunk: Indices  # of the record, from 0
+    is_forward: NDArray[np.bool_]
+    logit: NDArray[np.float32]  # `viral_logit`
+
+
+def score_unseen(
+    run: LabelledRun,
+    training: FrameSet,
+    fold: NDArray[np.int8],
+    learn: Callable[[FrameSet], Classifier],
+) -> ScoredFrames:
+    """Score all frames of the records in a fold by what is learned from the other folds.
+
+    ``fold`` is that of each record, from 0; those below 0 are not scored. ``learn`` makes
+    a classifier of features as the encoders give them.
+    """
+    of_frame = fold[training.record]
+    classifiers = [
+        learn(training.take(np.flatnonzero((of_frame >= 0) & (of_frame != left_out))))
+        for left_out in range(fold.max() + 1)
+    ]
+    found = [_scored(frames, fold, classifiers) for frames in run.partitions()]
+    return ScoredFrames(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def _scored(
+    frames: PartitionFrames, fold: NDArray[np.int8], classifiers: Sequence[Classifier]
+) -> tuple[Indices, Indices, NDArray[np.bool_], NDArray[np.float32]]:
+    """The columns of `ScoredFrames` for a partition."""
+    of_frame = fold[frames.record]
+    logit = np.zeros(len(of_frame), np.float32)
+    for number, classifier in enumerate(classifiers):
+        if len(rows := np.flatnonzero(of_frame == number)):
+            scores = classifier.score(frames.values(rows))
+            logit[rows] = viral_logit(scores[:, 1], scores[:, 0])
+    used = np.flatnonzero(of_frame >= 0)
+    chunk = frames.chunks["chunk_number"].to_numpy()[frames.chunk_row[used]] - 1
+    is_forward = np.asarray(frames.frames["strand"].to_numpy(zero_copy_only=False) == "F")
+    return frames.record[used], chunk, is_forward[used], logit[used]

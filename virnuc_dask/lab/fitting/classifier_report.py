@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe, Epoch
+from virnuc_dask.lab.fitting.training_records import LeftOut
+from virnuc_dask.lab.labelled.files import Group
 from virnuc_dask.lab.quality.report import form, render
-from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe, Epoch
-from virnuc_dask.lab.training.groups import PARTS
-from virnuc_dask.lab.training.training_records import DataFile, LeftOut
-
-Figures = Mapping[str, Any]
 
 _ROWS = (
     ("auroc", "AUROC", ".4f"),
@@ -26,7 +24,6 @@ _ROWS = (
 )
 _LEVELS = {
     "frames": "frames",
-    "frames_in_cds": "frames in a CDS",
     "chunks": "chunks",
     "contigs": "records",
     "contigs_by_mean": "records, by mean",
@@ -44,35 +41,26 @@ class PartCounts:
 
 @dataclass(frozen=True, slots=True)
 class ClassifierReport:
-    """All that the model card tells."""
+    """All that the model card tells, and ``training.json``."""
 
     name: str
     base: str  # the model set whose encoders are used: its name and version
     base_checksum: str
     chunk_length: int
     command: tuple[str, ...]
-    files: tuple[DataFile, ...]
+    files: tuple[Group, ...]
     left_out: LeftOut
     groups: str | None  # file that names the groups; without, they are told by 31-mers
-    parts: tuple[PartCounts, ...]  # as `PARTS`
-    cds_only: bool
+    parts: Mapping[str, PartCounts]  # by their names in `PARTS`
     recipe: ClassifierRecipe
     best: Epoch
     history: tuple[Epoch, ...]
     device: str  # that learned
     threads: int
     calibration: str | None  # by what; None without
-    test: Mapping[str, Figures]  # by level
+    test: Mapping[str, Mapping[str, Any]]  # figures by level
     base_test_auroc: float | None  # of the chunks, with the classifier of the base
-    contig_model: str | None = None  # what it was learned from; None without
-
-    def as_json(self) -> dict[str, Any]:
-        """For ``training.json``."""
-        parts = zip(PARTS, self.parts, strict=True)
-        content = asdict(self) | {"parts": {name: asdict(part) for name, part in parts}}
-        if self.contig_model is None:  # as trainings without one were written
-            del content["contig_model"]
-        return content
+    contig_model: str | None  # what it was learned from; None without
 
     @property
     def quality(self) -> dict[str, Any]:
@@ -91,26 +79,18 @@ class ClassifierReport:
 
     def summary(self) -> str:
         """The test figures, a line each of frames, chunks and records."""
+        shown = {"auroc": "AUROC", "average_precision": "average precision", "f1": "F1"}
         lines = []
         for level, found in self.test.items():
-            auroc, precision, f1 = (
-                form(found[name], ".4f") for name in ("auroc", "average_precision", "f1")
-            )
-            lines.append(
-                f"test {_LEVELS[level]:<16} AUROC {auroc}  average precision {precision}  F1 {f1}  "
-                f"({found['n_virus']:,} virus, {found['n_others']:,} others)"
-            )
+            figures = "  ".join(f"{name} {form(found[key], '.4f')}" for key, name in shown.items())
+            counts = f"{found['n_virus']:,} virus, {found['n_others']:,} others"
+            lines.append(f"test {_LEVELS[level]:<16} {figures}  ({counts})")
         if self.base_test_auroc is not None:
             lines.append(f"{self.base}, on the same chunks: AUROC {self.base_test_auroc:.4f}")
         return "\n".join(lines)
 
     def card(self) -> str:
         """The model card, Markdown."""
-        return render(
-            "training.md",
-            r=self,
-            parts=zip(PARTS, self.parts, strict=True),
-            levels={level: name for level, name in _LEVELS.items() if level in self.test},
-            rows=_ROWS,
-            command=shlex.join(self.command),
-        )
+        levels = {level: name for level, name in _LEVELS.items() if level in self.test}
+        command = shlex.join(self.command)
+        return render("training.md", r=self, levels=levels, rows=_ROWS, command=command)

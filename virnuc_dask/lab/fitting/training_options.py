@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from virnuc_dask.errors import BadSettingError
-from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe
-from virnuc_dask.lab.training.groups import PARTS
-
-_RECIPE = {setting.name for setting in fields(ClassifierRecipe)}
+from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe
+from virnuc_dask.lab.fitting.groups import PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +18,6 @@ class TrainingOptions:
     name: str | None = None  # default: the new folder's name
     shares: tuple[float, ...] = (0.8, 0.1, 0.1)  # of training, validation and test
     groups: Path | None = None  # table of record id and group
-    cds_only: bool = False
     keep_work: bool = False
     recipe: ClassifierRecipe = field(default_factory=ClassifierRecipe)
 
@@ -33,15 +30,11 @@ class TrainingOptions:
             )
 
 
-def parse_options(*, split: str, groups: Path | None = None, **given: Any) -> TrainingOptions:
+def parse_options(*, split: str, **given: Any) -> TrainingOptions:
     """`TrainingOptions` from what a command line gives; None leaves a default.
 
-    Parameters
-    ----------
-    split
-        ``80/10/10``: percent of training, validation and test.
-    given
-        Fields of `TrainingOptions` and of `ClassifierRecipe`.
+    ``split`` is ``80/10/10``: percent of training, validation and test; what else is ``given`` are
+    fields of `TrainingOptions` and of `ClassifierRecipe`.
 
     Raises
     ------
@@ -53,5 +46,6 @@ def parse_options(*, split: str, groups: Path | None = None, **given: Any) -> Tr
     except ValueError:
         shares = ()
     given = {name: value for name, value in given.items() if value is not None}
-    recipe = {name: given.pop(name) for name in _RECIPE if name in given}
-    return TrainingOptions(shares=shares, groups=groups, recipe=ClassifierRecipe(**recipe), **given)
+    names = given.keys() & {setting.name for setting in fields(ClassifierRecipe)}
+    recipe = ClassifierRecipe(**{name: given.pop(name) for name in names})
+    return TrainingOptions(shares=shares, recipe=recipe, **given)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from virnuc_dask.checks import Section, checked, setting
+from virnuc_dask.lab.fitting.frame_features import FrameSet, Scaling
 from virnuc_dask.lab.quality.figures import auroc
-from virnuc_dask.lab.training.frame_features import FrameSet, Scaling
 from virnuc_dask.modelsets.classifier import Classifier
 
 _FRAMES_AT_ONCE = 8_192
@@ -73,22 +73,18 @@ def fit_classifier(
     with _reproducible(recipe.seed, device):
         learner = _Learner(training, recipe, device)
         history: list[Epoch] = []
-        best, weights = 0, copy.deepcopy(learner.classifier.state_dict())
         for number in range(1, recipe.epochs + 1):
             loss = learner.pass_over(training)
             history.append(Epoch(number, loss, *learner.measure(validation)))
             tell(history[-1])
-            if number == 1 or _rank(history[-1]) > _rank(history[best]):
-                best, weights = number - 1, copy.deepcopy(learner.classifier.state_dict())
-            elif number - 1 - best >= recipe.patience:
+            best = max(history, key=lambda epoch: (epoch.validation_auroc, -epoch.validation_loss))
+            if best is history[-1]:
+                weights = copy.deepcopy(learner.classifier.state_dict())
+            elif number - best.number >= recipe.patience:
                 break
         learner.classifier.load_state_dict(weights)
         classifier = learner.classifier.cpu().eval().requires_grad_(False)
-    return Fitted(classifier, history[best], tuple(history), device, torch.get_num_threads())
-
-
-def _rank(epoch: Epoch) -> tuple[float, float]:
-    return epoch.validation_auroc, -epoch.validation_loss
+    return Fitted(classifier, best, tuple(history), device, torch.get_num_threads())
 
 
 class _Learner:
@@ -117,8 +113,9 @@ class _Learner:
         batches = order[: len(order) // self._batch * self._batch].reshape(-1, self._batch)
         losses = []
         for batch in batches:
-            rows = np.sort(batch)  # a memory map is read in one direction
-            loss = self._loss(*self._taken(frames, rows))
+            # Sorted: a memory map is read in one direction. The mean is not the weighted one of
+            # cross_entropy, whose divisor changes from batch to batch.
+            loss = self._losses(frames, np.sort(batch))[1].mean()
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
@@ -132,22 +129,18 @@ class _Learner:
         scores, losses = [], []
         for start in range(0, len(frames.is_virus), _FRAMES_AT_ONCE):
             rows = np.arange(start, min(start + _FRAMES_AT_ONCE, len(frames.is_virus)))
-            features, labels = self._taken(frames, rows)
-            logits = self.classifier(features)
-            losses.append(cross_entropy(logits, labels, self._weight, reduction="none").double())
+            logits, of_rows = self._losses(frames, rows)
+            losses.append(of_rows.double())
             scores.append(torch.softmax(logits.double(), dim=1).cpu().numpy())
         loss = float(torch.cat(losses).mean())
         return loss, chunk_auroc(np.concatenate(scores), frames)
 
-    def _loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        # Not the weighted mean of cross_entropy, whose divisor changes from batch to batch.
-        losses = cross_entropy(self.classifier(features), labels, self._weight, reduction="none")
-        return losses.mean()
-
-    def _taken(self, frames: FrameSet, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        features = torch.from_numpy(frames.values(rows).astype(np.float32))
-        labels = torch.from_numpy(frames.is_virus[rows].astype(np.int64))
-        return features.to(self._device), labels.to(self._device)
+    def _losses(self, frames: FrameSet, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Logits and losses of some frames."""
+        features = torch.from_numpy(frames.values(rows).astype(np.float32)).to(self._device)
+        labels = torch.from_numpy(frames.is_virus[rows].astype(np.int64)).to(self._device)
+        logits = self.classifier(features)
+        return logits, cross_entropy(logits, labels, self._weight, reduction="none")
 
 
 def chunk_auroc(scores: NDArray[np.float64], frames: FrameSet) -> float:

@@ -12,8 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.lab.training.coding import CodingIndex, FrameSpans
-from virnuc_dask.lab.training.groups import PARTS, TRAINING, VALIDATION
+from virnuc_dask.lab.fitting.groups import PARTS, TRAINING, VALIDATION
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import read_table
 from virnuc_dask.tables.plan import Plan
@@ -27,8 +26,7 @@ _CHUNK_COLUMNS = [name for name in schemas.PARTITION.names if name != "sequence"
 _LARGEST = 60_000
 
 
-@dataclass(frozen=True, slots=True)
-class Scaling:
+class Scaling(NamedTuple):
     """Mean and standard deviation of each feature over the training frames."""
 
     mean: Floats
@@ -63,7 +61,6 @@ class LabelledRun:
     is_virus: NDArray[np.bool_]
     length_nt: NDArray[np.int64]
     part: NDArray[np.int8]
-    coding: CodingIndex | None
 
     def partitions(self) -> Iterator[PartitionFrames]:
         """The frames of each partition."""
@@ -103,18 +100,6 @@ class PartitionFrames(NamedTuple):
         frames = frames.set_column(place, field, pa.array(row, field.type))
         return PartitionFrames(frames, self.chunks.filter(pa.array(kept)), self.first_chunk)
 
-    def supported(self, coding: CodingIndex) -> NDArray[np.bool_]:
-        """Which frames a CDS supports."""
-        row = self.chunk_row
-        return coding.supports(
-            FrameSpans.of_chunks(
-                self.record,
-                (self.chunks["start"].to_numpy()[row], self.chunks["end"].to_numpy()[row]),
-                np.asarray(self.frames["strand"].to_numpy(zero_copy_only=False) == "R"),
-                self.frames["offset"].to_numpy().astype(np.int64),
-            )
-        )
-
     def values(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Features of some frames: nucleotide embedding, then peptide embedding."""
         return np.hstack(
@@ -125,13 +110,7 @@ class PartitionFrames(NamedTuple):
 def store_frames(run: LabelledRun, folder: Path) -> tuple[Scaling, FrameSet, FrameSet]:
     """Standardise the frames of training and validation and lay them into ``folder``.
 
-    Means and deviations are those of the training frames. Of training only frames in a CDS are
-    taken where ``run`` has them; validation keeps all, since a run scores all.
-
-    Returns
-    -------
-    Scaling, FrameSet, FrameSet
-        Of training; the frames of training, of validation.
+    Means and deviations are those of the training frames.
 
     Raises
     ------
@@ -149,7 +128,7 @@ def _measure(run: LabelledRun) -> Scaling:
 
     scaler, count = StandardScaler(), 0
     for frames in run.partitions():
-        if len(rows := _rows(run, frames, TRAINING)):
+        if len(rows := np.flatnonzero(run.part[frames.record] == TRAINING)):
             scaler.partial_fit(frames.values(rows).astype(np.float64))
             count += len(rows)
     if not count:
@@ -159,20 +138,12 @@ def _measure(run: LabelledRun) -> Scaling:
     return Scaling(mean, np.where(constant, 1, deviation))
 
 
-def _rows(run: LabelledRun, frames: PartitionFrames, part: int) -> NDArray[np.int64]:
-    """The frames of a partition that belong to ``part``."""
-    chosen = run.part[frames.record] == part
-    if part == TRAINING and run.coding is not None:
-        chosen &= frames.supported(run.coding)
-    return np.flatnonzero(chosen)
-
-
 def _stored(run: LabelledRun, part: int, scaling: Scaling, folder: Path) -> FrameSet:
     path = folder / f"{PARTS[part]}.float16"
     record, chunk = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     with path.open("wb") as stream:
         for frames in run.partitions():
-            rows = _rows(run, frames, part)
+            rows = np.flatnonzero(run.part[frames.record] == part)
             scaled = (frames.values(rows) - scaling.mean) / scaling.deviation
             stream.write(scaled.clip(-_LARGEST, _LARGEST).astype(np.float16).tobytes())
             record.append(frames.record[rows])

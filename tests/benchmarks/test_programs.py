@@ -1,0 +1,107 @@
+"""Each program, on very little."""
+
+import os
+
+import bench_loading
+import bench_persistence
+import bench_reading
+import bench_run
+import bench_scaling
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from virnuc_dask.cluster.graph import partition_graph
+from virnuc_dask.lab.speed.products import DTYPES
+
+
+@pytest.fixture
+def one_core(monkeypatch):
+    """Other tests of this process keep their cores."""
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+
+
+@pytest.mark.usefixtures("one_core")
+def test_every_input_is_read_by_both_readers_and_planned(program, tmp_path):
+    found = program(bench_reading, "--megabytes", 0.3, "--repeats", 1, "--work", tmp_path)[
+        "reading"
+    ]
+    assert list(found) == [
+        *("short_reads.fastq", "long_reads.fastq"),
+        *("short_reads.fasta", "contigs.fasta", "long_record.fasta"),
+    ]
+    assert found["long_record.fasta"]["ours"]["records"] == 1
+    for readers in found.values():
+        assert readers["ours"]["records"] == readers["dnaio"]["records"] > 0
+        assert all(figures["mb_per_cpu_s"] > 0 for figures in readers.values())
+        assert readers["plan"]["peak_mb"] > 10
+
+
+@pytest.mark.parametrize("stored", ["fp32", "bf16"])
+@pytest.mark.usefixtures("tiny")
+def test_a_set_is_stored_in_a_precision_and_loaded(tmp_path, stored):
+    folder = tmp_path / "set"
+    bench_loading.write_stored(folder, "8M", stored)
+    dtypes = {name: t.dtype for name, t in load_file(folder / "peptide.safetensors").items()}
+    assert dtypes.pop("inverse_frequencies") == torch.float32
+    assert set(dtypes.values()) == {DTYPES[stored]}
+    assert bench_loading.measure(folder, "cpu", stored)["load_s"] > 0
+    assert bench_loading.read_rates(folder / "peptide.safetensors")["sha256_gb_per_s"] > 0
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_in_this_process_with_random_weights(program):
+    few = ("--chunks", 60, "--partition-chunks", 20, "--repeats", 1)
+    figures = program(bench_run, *few, "--random", "8M", "--ways", "none")
+    none = figures["none"]
+    assert none["frames"] > 20, "half of the chunks have a frame"
+    assert none["stage_peptide_s"] > 0
+    assert none["working_s"] + none["start_s"] <= none["whole_s"]
+    assert "ESM-2 8M" in figures["model"]
+
+
+def test_shares_are_medians_of_the_turns_ratios():
+    def turns(*working_s):
+        return [{"working_s": s, "computing_s": s} for s in working_s]
+
+    measured = {"none": turns(1.0, 2.0, 10.0), "one_worker": turns(1.1, 2.1, 10.2)}
+    assert bench_run.dask_share(measured)["one_worker_over_none"] == 1.05
+
+
+PERSISTENCE = ("--models", "mini", "--mini-chunks", 40, "--partitions", 4, "--workers", 1)
+
+
+def test_both_modes_are_compared_on_the_same_input(program, monkeypatch):
+    monkeypatch.setattr(bench_persistence, "FIXED", {"cluster.kind": "none"})
+    (row,) = program(bench_persistence, *PERSISTENCE)["runs"]
+    assert row["same_bytes"] is True
+    assert (row["persistent"]["loads"], row["per_partition"]["loads"]) == (1, 4)
+    assert all(row[mode]["loading_s"] > 0 for mode in bench_persistence.MODES)
+    assert all(0 < row[mode]["loading_share"] < 1 for mode in bench_persistence.MODES)
+    first, last = row["persistent"]["memory_bytes"]["client"]
+    assert first > 0 < last
+
+
+def test_modes_that_differ_are_no_comparison(program, monkeypatch):
+    monkeypatch.setattr(bench_persistence, "measure", lambda folder, flags: {"digest": str(flags)})
+    with pytest.raises(ValueError, match="differ"):
+        program(bench_persistence, *PERSISTENCE)
+
+
+def test_every_point_is_measured_in_a_process_of_its_own(program):
+    options = ("--workers", 1, 3, "--partitions", 12, "--sleep-s", 0.02)
+    one, three = program(bench_scaling, *options)["points"]
+    assert (one["workers"], three["workers"]) == (1, 3)
+    assert (one["ideal_s"], three["ideal_s"]) == pytest.approx((0.24, 0.08))
+    for point in (one, three):
+        overhead_s = point["elapsed_s"] - point["ideal_s"]
+        assert overhead_s >= 0
+        assert point["overhead_ms"] == pytest.approx(1000 * overhead_s / 12, abs=0.1)
+        assert point["memory_peak_mb"] >= point["memory_started_mb"] > 10
+
+
+def test_the_chains_of_the_engine_alone_are_those_of_a_run(tmp_path):
+    (task,) = bench_scaling.make_plan(tmp_path, 1).tasks()
+    ours, real = bench_scaling.chained(task, 0.0), partition_graph(task, "plugin")
+    kinds = [sorted(key.split("-")[0] for key in graph.dask) for graph in (ours, real)]
+    assert kinds[0] == kinds[1]
