@@ -16,8 +16,8 @@ from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
 from virnuc_dask.encoders.esm2.encoder import Esm2
 from virnuc_dask.encoders.esm2.tokens import TOKENS, token_ids
 from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.importing.encoders import import_esm2
 from virnuc_dask.modelsets.manifest import read_info
-from virnuc_dask.modelsets.published_encoders import import_esm2
 
 SIZES = {"8M": (6, 320, 20), "35M": (12, 480, 20)}
 ALPHABET = esm.Alphabet.from_architecture("ESM-1b")

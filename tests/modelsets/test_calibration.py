@@ -99,12 +99,12 @@ def test_a_margin_is_finite_for_any_score():
 
 def test_chunk_evidence_rises_with_the_margin_and_ends_at_the_outer_knots(calibration):
     margin = np.array([-100, -4, -2, 0, 2, 4, 100.0])
-    evidence = calibration.evidence_of_margins(margin)
+    evidence = interpolate(margin, calibration.chunk_knots)
     assert evidence.tolist() == [-2, -2, -1, 0, 1.5, 3, 3]
     virus, others = np.float32([0.5, 0.9, 1.0]), np.float32([0.5, 0.2, 0.0])
     assert np.array_equal(
         calibration.chunk_evidence(virus, others),
-        calibration.evidence_of_margins(margins(virus, others)),
+        interpolate(margins(virus, others), calibration.chunk_knots),
     )
 
 

@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from virnuc_dask.errors import ModelSetError, UsageError
-from virnuc_dask.modelsets.checkpoints import Inert, read_checkpoint
 from virnuc_dask.modelsets.classifier import load_classifier
-from virnuc_dask.modelsets.importers import (
+from virnuc_dask.modelsets.importing.checkpoints import Inert, read_checkpoint
+from virnuc_dask.modelsets.importing.modelset import (
     CLASSIFIER_CLASSES,
     Checkpoints,
     import_classifier,
@@ -181,7 +181,7 @@ def test_an_interrupted_import_leaves_nothing(checkpoints, tmp_path, monkeypatch
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("virnuc_dask.modelsets.importers.write_info", interrupt)
+    monkeypatch.setattr("virnuc_dask.modelsets.importing.modelset.write_info", interrupt)
     with pytest.raises(KeyboardInterrupt):
         import_modelset("x", tmp_path / "out", (500,), checkpoints)
     assert list(tmp_path.iterdir()) == []
@@ -219,7 +219,7 @@ def test_of_imports_at_the_same_time_one_makes_the_folder_and_the_others_wait(
         finally:
             at_work.release()
 
-    monkeypatch.setattr("virnuc_dask.modelsets.importers.import_esm2", alone)
+    monkeypatch.setattr("virnuc_dask.modelsets.importing.modelset.import_esm2", alone)
     with ThreadPoolExecutor(3) as pool:
         imports = [
             pool.submit(import_modelset, f"x{n}", tmp_path / "out", (500,), checkpoints)
