@@ -34,34 +34,23 @@ def contig_lines(records: Iterable[pa.Table], calls: ContigCalls) -> Iterator[st
     calibration; they and ``score`` are empty where no chunk was scored. Of a model set that reads
     genes, ``score`` is the probability where there is one, and what a call rests on follows it.
 
-    Parameters
-    ----------
-    records
-        Rows of `schemas.RECORDS`, or of `schemas.RECORDS_WITH_ENDS` for genes, in pieces: only one
-        is held as Python objects at a time.
-
-    Yields
-    ------
-    str
-        The lines of a piece.
-
-    Raises
-    ------
-    LostRowsError
-        If there are not as many records as calls.
+    ``records`` are rows of `schemas.RECORDS`, or of `schemas.RECORDS_WITH_ENDS` for genes, in
+    pieces, whose lines are yielded together. `LostRowsError` if there are not as many as calls.
     """
     first = 0
     for piece in records:
         here = slice(first, first + len(piece))
         first += len(piece)
+        counts = (
+            piece["length_nt"].to_numpy(),
+            piece["chunks"].to_numpy(),
+            calls.chunks_scored[here],
+        )
+        numbers = (calls.score[here], calls.probability[here], calls.q_value[here])
         rows = zip(
             fields(piece["record_id"].to_pylist()),
-            map(str, piece["length_nt"].to_pylist()),
-            map(str, piece["chunks"].to_pylist()),
-            map(str, calls.chunks_scored[here].tolist()),
-            map(_number, calls.score[here].tolist()),
-            map(_number, calls.probability[here].tolist()),
-            map(_number, calls.q_value[here].tolist()),
+            *(map(str, column.tolist()) for column in counts),
+            *(map(_number, column.tolist()) for column in numbers),
             calls.call[here].tolist(),
             *_basis(piece, calls, here),
             strict=False,  # counted below
@@ -96,12 +85,8 @@ def write_fasta(
 ) -> int:
     """Write the records that ``wanted`` picks by index; returns how many.
 
-    The records are put together from their chunks, so that standard input serves as well.
-
-    Parameters
-    ----------
-    partitions
-        All partitions in order, with sequences: a record's chunks may cross from one to the next.
+    The records are put together from their chunks, so that standard input serves as well:
+    ``partitions`` are all, in order, as a record's chunks may cross from one to the next.
     """
     rows = (row for table in partitions for row in _rows(table, wanted))
     written = 0

@@ -36,17 +36,8 @@ def frame_lines(predictions: pa.Table) -> str:
 def chunk_lines(calls: pa.Table) -> Iterator[str]:
     """Lines of ``prediction_results_highestscore.csv``: the chunks with a frame, sorted by id.
 
-    Chunks of records that share an id keep the order of their records.
-
-    Parameters
-    ----------
-    calls
-        Columns ``chunk_id`` and ``call`` of all chunks; those without a call are left out.
-
-    Yields
-    ------
-    str
-        Many lines at a time.
+    Chunks of records that share an id keep the order of their records. ``calls`` are the columns
+    ``chunk_id`` and ``call`` of all chunks; many lines are yielded at a time.
     """
     scored = calls.filter(calls["call"].is_valid())
     # Large: together the ids of a big input have more than 2 GB.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +29,6 @@ from virnuc_dask.stages.calls import (
     CallRule,
     ContigCalls,
     ContigScores,
-    RecordScores,
     call_chunks,
     call_pieces,
 )
@@ -68,19 +68,12 @@ class Totals:
 def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None = None) -> Totals:
     """Write every result file and count what is in them.
 
-    ``rule`` says what makes a record a virus; default: its score.
-
-    Raises
-    ------
-    LostRowsError
-        If a planned chunk or record is missing from the tables.
-    BadTableError
-        If a table is missing or damaged.
+    ``rule`` says what makes a record a virus; default: its score. Raises `LostRowsError` if a
+    planned chunk or record is missing, `BadTableError` if a table is, or is damaged.
     """
-    totals = Totals()
-    failed: dict[int, list[Rows]] = {}
+    totals, failed = Totals(), defaultdict[int, list[Rows]](list)
     for failure in failures:
-        failed.setdefault(failure.partition, []).append(failure.rows)
+        failed[failure.partition].append(failure.rows)
     with _scores(plan, rule or CallRule()) as scores:
         called = _write_chunks(plan, failed, scores, totals)
         calls = scores.calls()
@@ -92,7 +85,7 @@ def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None
 
 
 @contextmanager
-def _scores(plan: Plan, rule: CallRule) -> Iterator[RecordScores]:
+def _scores(plan: Plan, rule: CallRule) -> Iterator[ContigScores | GeneScores]:
     """What sums up records; of a set that reads genes it writes ``genes.parquet`` on the way."""
     if rule.contig_model is None:
         yield ContigScores(plan.counts.records, rule)
@@ -126,7 +119,10 @@ def _lengths(plan: Plan) -> NDArray[np.int64]:
 
 
 def _write_chunks(
-    plan: Plan, failed: Mapping[int, Sequence[Rows]], scores: RecordScores, totals: Totals
+    plan: Plan,
+    failed: Mapping[int, Sequence[Rows]],
+    scores: ContigScores | GeneScores,
+    totals: Totals,
 ) -> pa.Table:
     """Write ``chunks.parquet`` and ``prediction_results.txt``; returns ids and calls of chunks."""
     folder = plan.folder

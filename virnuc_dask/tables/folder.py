@@ -116,14 +116,12 @@ class RunFolder:
         BadOutputError, CannotWriteError
             If it cannot be made, or written; the disk is full.
         """
-        refusal = (
-            f"{self.path}: another run is writing here. Wait for it, or choose another folder."
-        )
+        refusal = "another run is writing here. Wait for it, or choose another folder."
         with ExitStack() as stack:
             with writing(self.path):
                 self._refuse_strangers()
                 self.path.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(self.path / _LOCK, refusal))
+                stack.enter_context(locked(self.path / _LOCK, f"{self.path}: {refusal}"))
                 self._settle()
             yield
 
@@ -155,13 +153,7 @@ class RunFolder:
                 (self.path / name).mkdir(exist_ok=True)
 
     def refuse_loss(self, read: Iterable[str | os.PathLike[str]]) -> None:
-        """Check that writing results takes no file that no run made, or that is ``read``.
-
-        Raises
-        ------
-        OutputExistsError
-            Naming the file that would be lost.
-        """
+        """`OutputExistsError` if writing results takes a file that is ``read``, or no run made."""
         if self.run_json.exists() and self._earlier() is None:
             raise OutputExistsError(f"{self.run_json}: is no run's; choose another folder.")
         refuse_others(self.path, _OUTPUTS, self._listed(), "the run")
@@ -188,13 +180,7 @@ class RunFolder:
                 stage._drop()
 
     def require_free(self, partitions: int) -> None:
-        """Check that no table of so many partitions would take a file that no run made.
-
-        Raises
-        ------
-        OutputExistsError
-            Naming the first.
-        """
+        """`OutputExistsError` if a table of so many partitions takes a file that no run made."""
         planned = self._planned()
         for path, index in self._numbered():
             if index < partitions and not _is_own(path, index, planned):

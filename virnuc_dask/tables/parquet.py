@@ -106,7 +106,7 @@ def table_writer(
     path: Path, schema: pa.Schema, fingerprint: Callable[[], str]
 ) -> Iterator[TableWriter]:
     """A writer for a table that comes in pieces; ``fingerprint`` is asked after the last one."""
-    # Embeddings do not compress, and no one asks for their smallest value.
+    # Embeddings do not compress, and their smallest value is never asked for.
     texts = [f.name for f in schema if pa.types.is_string(f.type)]
     long = [f.name for f in schema if pa.types.is_large_string(f.type)]
     plain = [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
@@ -149,13 +149,7 @@ def count_rows(path: Path) -> int:
 
 
 def read_table(path: Path, fingerprint: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table of the run folder.
-
-    Raises
-    ------
-    BadTableError
-        If it is missing, damaged, or made from something else.
-    """
+    """Read a table; `BadTableError` if it is missing, damaged, or made from something else."""
     with _opened(path, fingerprint) as file:
         # Without threads: tables are small, and a worker has its cores for the encoders.
         table = file.read(columns=list(columns) if columns is not None else None, use_threads=False)

@@ -35,9 +35,7 @@ def _is_of_a_path(error: OSError | ValueError) -> bool:
     return isinstance(error, OSError | UnicodeEncodeError) or "null byte" in str(error)
 
 
-def given_inputs(
-    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-) -> tuple[str, ...]:
+def given_inputs(inputs: Inputs) -> tuple[str, ...]:
     """Inputs as text, each of them there and once: nothing is started for a misspelt name.
 
     Raises
@@ -80,13 +78,7 @@ def _identity(name: str) -> tuple[int, int]:
 
 
 def given_output(path: str | os.PathLike[str]) -> Path:
-    """A path to write.
-
-    Raises
-    ------
-    BadOutputError
-        If it is an address of the network: it would become folders of this machine.
-    """
+    """A path to write; `BadOutputError` for an address: it would become folders of this machine."""
     if "://" in os.fspath(path):
         raise BadOutputError(f"{path}: looks like an address; give a folder of this machine.")
     return Path(path)
