@@ -4,11 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virnuc_dask.modelsets.manifest import GenesSpec
 from virnuc_dask.sequences.chunks import Pieces
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.sequences.genes import CALL, Genes, genes_of
@@ -32,19 +30,8 @@ class RunsOfC:
         for part in dna.replace("C", " C").replace("C ", "C").split(" "):
             run = len(part) - len(part.lstrip("C"))
             if run >= 3:
-                yield (
-                    place,
-                    place + run // 3 * 3,
-                    1,
-                    False,
-                    False,
-                    0,
-                    True,
-                    11,
-                    4,
-                    0.5,
-                    *[1.5] * 5,
-                )
+                what = (1, False, False, 0, True, 11, 4, 0.5, *[1.5] * 5)
+                yield (place, place + run // 3 * 3, *what)
             place += len(part)
 
 
@@ -168,9 +155,3 @@ def test_rows_are_by_piece_and_start_with_their_own_texts():
         if row["reading"] == "genes":
             assert dna == records[row["record_index"]][row["start"] : row["end"]]
             assert len(peptide) == len(dna) // 3 - 1
-
-
-@pytest.mark.parametrize("spec", [(100, 51), (100, 60), (0, 0), (100, 0)])
-def test_pieces_that_share_too_much_or_nothing_are_refused(spec):
-    with pytest.raises(ValueError, match=r"nt|positive"):
-        GenesSpec("pyrodigal-gv", (), *spec)
