@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,8 +50,7 @@ def test_a_plan_comes_back_from_run_json(plan):
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b"{}", b'{"plan": null}', b'{"plan": {"decisions": {}}}', b"\xff\xfe\0"],
+    "content", [b"", b"[]", b'{"plan": null}', b'{"plan": {"decisions": {}}}', b"\xff\xfe\0"]
 )
 def test_a_run_json_without_a_readable_plan_is_no_plan(plan, content):
     assert read_plan(plan.folder) is None
@@ -67,14 +65,12 @@ def test_a_plan_of_another_version_is_no_plan(plan):
     assert read_plan(plan.folder) is None
 
 
-def test_there_is_a_task_for_every_partition_in_order(plan):
+def test_there_is_a_task_for_every_partition_and_a_fingerprint_for_every_table(plan):
     tasks = [(task.index, task.chunks, task.content) for task in plan.tasks()]
     assert tasks == [(0, 2, "c0"), (1, 1, "c1")]
-
-
-def test_fingerprints_of_different_tables_differ(plan):
     features, predictions = fingerprints(plan)
     assert len({*features, *predictions, plan.records_fingerprint}) == 5
+    assert fingerprint("ab", "c") != fingerprint("a", "bc")
 
 
 @pytest.mark.parametrize(
@@ -120,10 +116,6 @@ def test_the_schema_version_belongs_to_every_fingerprint(plan, monkeypatch):
         assert not set(old) & set(new)
 
 
-def test_parts_of_a_fingerprint_do_not_run_together():
-    assert fingerprint("ab", "c") != fingerprint("a", "bc")
-
-
 def test_a_partition_is_done_when_all_tables_it_shall_leave_are_there(plan):
     task = next(plan.tasks())
     table = pa.table({"x": [1]})
@@ -138,36 +130,21 @@ def test_a_partition_is_done_when_all_tables_it_shall_leave_are_there(plan):
     assert not replace(task, rescore=True).is_done
 
 
-def test_an_unchanged_plan_is_not_refused(plan):
-    refuse_change(plan.folder, DECISIONS, replace(DECISIONS))
-
-
 @pytest.mark.parametrize(
     ("decision", "value", "said"),
     [
         ("input_digest", "d2", "input (d1, now d2)"),
         ("chunk_length", 300, "chunk length (500, now 300)"),
-        ("partition_chunks", 10, "chunks per partition (1000, now 10)"),
         ("precision", "bf16", "precision (fp32, now bf16)"),
         ("encoders_checksum", "e2", "model set (encoders) (e1, now e2)"),
-        ("modelset_checksum", "m2", "model set (m1, now m2)"),
     ],
 )
 def test_a_changed_plan_is_refused_naming_what_changed(plan, decision, value, said):
+    refuse_change(plan.folder, DECISIONS, replace(DECISIONS))
     with pytest.raises(PlanChangedError) as caught:
         refuse_change(plan.folder, DECISIONS, replace(DECISIONS, **{decision: value}))
     assert f"{plan.folder.path} was planned with other {said}." in str(caught.value)
     assert "--force" in str(caught.value)
-
-
-def test_all_changes_are_named_together(plan):
-    now = replace(DECISIONS, chunk_length=300, precision="bf16")
-    with pytest.raises(PlanChangedError, match=r"chunk length .*, precision "):
-        refuse_change(plan.folder, DECISIONS, now)
-
-
-def test_the_plan_holds_no_paths(plan):
-    assert str(plan.folder.path) not in json.dumps(plan.as_json())
 
 
 def test_a_worker_in_another_directory_finds_the_tables(plan, tmp_path, monkeypatch):
