@@ -46,9 +46,13 @@ GPU = Hardware("cuda", Processor(AVX2, multiplies_bf16=False))
 @pytest.mark.parametrize(
     ("hardware", "expected"), [(CPU, "fp32"), (NEW_CPU, "bf16"), (GPU, "fp16")]
 )
-def test_auto_becomes_what_the_hardware_computes_fastest(transformers, hardware, expected):
+def test_precision_and_kernels_are_what_is_fastest_there(transformers, hardware, expected):
     assert decided(Settings(), transformers, hardware).precision == expected
-    assert decided(Settings(precision="fp32"), transformers, hardware).precision == "fp32"
+    settings = Settings(precision="fp32")
+    assert decided(settings, transformers, hardware).precision == "fp32"
+    source, kernels = source_of(settings, transformers, hardware), hardware.processor.instructions
+    wanted = (hardware.device, kernels if hardware.device == "cpu" else None)
+    assert (source.device, source.instructions) == wanted
 
 
 @pytest.mark.parametrize("hardware", [CPU, NEW_CPU, GPU])
@@ -58,12 +62,6 @@ def test_what_is_looked_up_is_computed_alike_everywhere(frames_modelset, hardwar
         settings = decided(Settings(), info, hardware)
         assert settings.precision == "fp32"
         assert source_of(settings, info, hardware).instructions is None
-
-
-def test_kernels_are_chosen_once_for_all_workers(transformers):
-    source = source_of(Settings(precision="fp32"), transformers, CPU)
-    assert (source.device, source.instructions) == ("cpu", AVX2)
-    assert source_of(Settings(precision="fp16"), transformers, GPU).device == "cuda"
 
 
 def test_a_run_in_fp16_is_not_resumed_on_cpus(transformers, tmp_path):
@@ -117,12 +115,8 @@ def test_partitions_are_sized_by_what_they_cost(transformers, frames_modelset):
     assert chunks_a_partition(large, 500, "cuda") > 1000
     assert chunks_a_partition(transformers, 300, "cpu") > small
     assert chunks_a_partition(ngrams, 500, "cpu") == 5000
-
-
-def test_partitions_are_as_asked_for(transformers):
+    assert decided(Settings(), transformers, CPU).partition_chunks == small
     assert decided(Settings(partition_chunks=7), transformers, CPU).partition_chunks == 7
-    chosen = decided(Settings(), transformers, CPU).partition_chunks
-    assert chosen == chunks_a_partition(transformers, 500, "cpu")
 
 
 def test_a_resumed_run_keeps_its_partitions_on_another_device(frames_modelset, tmp_path):

@@ -54,32 +54,6 @@ def test_a_group_goes_through_one_encoder_before_any_of_it_goes_on_to_the_other(
     assert changes == [("nucleotide", 5), ("peptide", 5)]
 
 
-def test_while_one_computes_the_other_prepares_and_writes():
-    lock = DeviceLock()
-    second_is_ready, first_is_written = threading.Event(), threading.Event()
-
-    def first() -> None:
-        with lock.partition() as use:
-            for encoder in ENCODERS:
-                with use.computing(encoder):
-                    assert second_is_ready.wait(LIMIT_S), "the second could not prepare"
-        first_is_written.set()
-
-    def second() -> None:
-        with lock.partition() as use:
-            second_is_ready.set()
-            for encoder in ENCODERS:
-                with use.computing(encoder):
-                    assert first_is_written.wait(LIMIT_S), "the first could not write"
-
-    with ThreadPoolExecutor(2) as pool:
-        begun = pool.submit(first)
-        while lock._holder is None and not begun.done():
-            threading.Event().wait(0.001)
-        pool.submit(second).result()
-        begun.result()
-
-
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("fails_at", [None, *ENCODERS])
 def test_a_partition_that_fails_leaves_the_device_to_the_next(grouped, fails_at):

@@ -1,5 +1,4 @@
 import gc
-import shutil
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -131,25 +130,6 @@ def test_a_failing_partition_leaves_what_stays_and_releases_what_does_not(kind, 
     assert watched.story == ([LOADED] if kind == "persistent" else [LOADED, RELEASED])
     watched.do_partitions(1)
     watched.lifetime.close()
-
-
-@pytest.mark.parametrize("closed", [False, True])
-def test_there_are_no_models_before_opening_or_after_closing(persistent, closed):
-    if closed:
-        persistent.lifetime.open()
-        persistent.lifetime.close()
-    with pytest.raises(ModelSetError, match="released, or never loaded"):
-        persistent.lifetime.models().__enter__()
-
-
-def test_a_damaged_model_set_is_not_loaded_and_nothing_is_told(parity_modelset, tmp_path):
-    folder = Path(shutil.copytree(parity_modelset, tmp_path / "modelset"))
-    watched = Watched(folder, persistent=True)
-    (folder / "peptide.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ModelSetError, match=r"peptide\.safetensors: damaged"):
-        watched.lifetime.open()
-    watched.lifetime.close()
-    assert watched.story == []
 
 
 def test_cached_gpu_memory_is_given_back_every_few_partitions_and_at_the_end(

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from virnuc_dask.checks import build
-from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
+from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.manifest import (
-    EMBEDDED,
     MANIFEST,
     ClassifierSpec,
     GenesSpec,
@@ -74,19 +73,12 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_a_model_set_is_found_by_its_folder(folder, monkeypatch):
+def test_a_model_set_is_found_by_its_folder_and_an_embedded_one_by_its_name(folder, monkeypatch):
     assert find(str(folder)) == folder
     monkeypatch.chdir(folder.parent)
     assert find("modelset") == folder
-
-
-@pytest.mark.parametrize("name", EMBEDDED)
-def test_an_embedded_model_set_is_found_by_its_name_wherever_one_is(name, tmp_path, monkeypatch):
-    (tmp_path / name).mkdir()
-    (tmp_path / name / MANIFEST).write_text("{}")
-    monkeypatch.chdir(tmp_path)
-    assert find(name).name == name
-    assert tmp_path not in find(name).parents
+    folder.rename("mini")
+    assert folder.parent not in find("mini").parents
 
 
 def test_an_unknown_name_is_refused_naming_the_known_ones(tmp_path):
@@ -122,16 +114,16 @@ def test_a_symbolic_link_is_refused(folder, tmp_path):
     assert "'classifier.safetensors', not a plain file" in error_of(folder)
 
 
-@pytest.mark.parametrize("name", ["classifier.safetensors", "tokenizer.json"])
-def test_a_file_without_a_checksum_is_refused(folder, name):
-    edit(folder, lambda content: content["files"].pop(name))
-    assert f"no checksum for {name}" in error_of(folder)
+def test_a_file_without_a_checksum_is_refused(folder):
+    edit(folder, lambda content: content["files"].pop("tokenizer.json"))
+    assert "no checksum for tokenizer.json" in error_of(folder)
 
 
 @pytest.mark.parametrize(
     ("place", "value"),
     [
         ("format", put),
+        ("format", 2),
         ("name", put),
         ("peptide.dim", put),
         ("surprise", 1),
@@ -139,9 +131,7 @@ def test_a_file_without_a_checksum_is_refused(folder, name):
         ("nucleotide.tokenizer", 5),
         ("peptide", []),
         ("peptide.dim", "80"),
-        ("files", 3),
         ("files", []),
-        ("chunk_lengths", None),
         ("chunk_lengths", []),
         ("chunk_lengths", [-5]),
         ("classifier.hidden", -1),
@@ -153,13 +143,8 @@ def test_a_file_without_a_checksum_is_refused(folder, name):
 )
 def test_an_incomplete_or_unknown_manifest_is_refused_naming_it(folder, place, value):
     edit(folder, lambda content: put(content, place, value))
-    assert f"{folder / MANIFEST}: damaged or incomplete" in error_of(folder)
-
-
-@pytest.mark.parametrize("version", [2, "1", None])
-def test_another_version_of_the_format_is_refused(folder, version):
-    edit(folder, lambda content: content.update(format=version))
-    assert "made for another version" in error_of(folder)
+    told = "made for another version" if value == 2 else "damaged or incomplete"
+    assert f"{folder / MANIFEST}: {told}" in error_of(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe\0"])
@@ -170,13 +155,6 @@ def test_a_manifest_that_is_no_json_object_is_refused(folder, content):
     assert f"{folder}: no {MANIFEST}" in error_of(folder)
     (folder / MANIFEST).mkdir()
     assert MANIFEST in error_of(folder)
-
-
-def test_sizes_that_are_no_numbers_are_refused_when_loading(folder):
-    edit(folder, lambda content: put(content, "peptide.config.layers", "x"))
-    info = read_info(folder)
-    with pytest.raises(ModelSetError, match=r"config\.layers must be a whole number .* not 'x'"):
-        load_encoder(info.peptide, folder, Placement())
 
 
 def test_a_calibration_is_for_one_chunk_length_and_changes_no_checksum(folder):
@@ -209,13 +187,6 @@ def test_other_files_change_the_checksums_of_what_they_decide(folder, name, of_f
     assert after.files[name] != before.files[name]
     assert (after.encoders_checksum != before.encoders_checksum) == of_features
     assert after.checksum != before.checksum
-
-
-def test_other_sizes_change_the_checksum(folder):
-    info = read_info(folder)
-    config = {**info.peptide.config, "token_dropout": False}
-    other = replace(info, peptide=replace(info.peptide, config=config))
-    assert other.encoders_checksum != info.encoders_checksum
 
 
 def test_a_manifest_comes_back_as_it_was_written_and_reads_frames(folder):

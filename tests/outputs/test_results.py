@@ -115,29 +115,6 @@ def test_the_viral_records_follow_the_false_discovery_rate(plan):
     assert (lax.chunks_virus, lax.prevalence) == (strict.chunks_virus, strict.prevalence)
 
 
-def test_every_frame_stands_in_the_first_published_file_in_order(plan):
-    write_results(plan, [])
-    header, *rows = lines_of(plan, "prediction_results.txt")
-    assert header == ["Sequence_ID", "Prediction", "score1", "score2"]
-    flat = [frame for frames in FRAMES for frame in frames]
-    assert [tuple(map(float, row[2:])) for row in rows] == [frame[1:] for frame in flat]
-    assert rows[0] == ["virus_chunk_1F0", "virus", "0.25", "0.75"]
-    assert rows[1] == ["virus_chunk_1F1", "others", "0.5", "0.5"]
-
-
-def test_every_chunk_with_a_frame_stands_in_the_second_published_file_sorted(plan):
-    write_results(plan, [])
-    header, *rows = lines_of(plan, "prediction_results_highestscore.csv")
-    assert header == ["Modified_ID", "Is_Virus"]
-    assert rows == [
-        ["last_chunk_1", "True"],
-        ["twin_chunk_1", "False"],
-        ["twin_chunk_2", "False"],
-        *([f"virus_chunk_{n}", "True"] for n in range(1, 6)),
-        ["virus_chunk_6", "False"],
-    ]
-
-
 def test_every_chunk_stands_in_the_chunk_table(plan):
     write_results(plan, [])
     rows = read_table(plan.folder.output("chunks.parquet"), plan.records_fingerprint).to_pylist()
@@ -197,17 +174,6 @@ def test_a_failed_partition_that_has_old_predictions_is_left_out_until_it_is_com
     assert plan.folder.output("failed.tsv").exists()
     write_results(plan, [])
     assert not plan.folder.output("failed.tsv").exists()
-
-
-def test_writing_again_gives_the_same_bytes(plan):
-    def contents() -> dict[str, bytes]:
-        return {p.name: p.read_bytes() for p in plan.folder.path.iterdir() if p.is_file()}
-
-    write_results(plan, [])
-    first = contents()
-    write_results(plan, [])
-    assert contents() == first
-    assert len(first) == 5
 
 
 @pytest.mark.parametrize("table", ["partition", "predictions"])

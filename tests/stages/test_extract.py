@@ -1,4 +1,3 @@
-import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ import pytest
 
 from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.modelsets.device_lock import DeviceClock, DeviceLock
-from virnuc_dask.modelsets.modelset import load_modelset
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.stages.bad_chunks import ControlFailedError
 from virnuc_dask.stages.extract import extract, extract_features
@@ -21,7 +19,6 @@ from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
 from virnuc_dask.tables.plan import PartitionTask
-from virnuc_dask.tables.vectors import from_column
 
 # Six frames; none; four with an ambiguous base; none.
 SEQUENCES = ["GCCGCCGCCGCCA", "TAATTAATTAATTAATTA", "gccgccNgccgccgcc", ""]
@@ -129,23 +126,6 @@ def test_each_distinct_text_is_embedded_once_and_counted(models):
     assert counts["peptide"] < counts["nucleotide"] < counts["frames"]
 
 
-def test_texts_that_repeat_get_the_very_bytes_of_their_own_embedding(parity_modelset):
-    models = load_modelset(str(parity_modelset), device="cpu")
-    rng = random.Random(5)
-    dna = ["".join(rng.choices("ACG", k=200)) for _ in range(12)]
-    order = [*range(12), 3, 3, 0, 11, 7]
-    table = partition_of([dna[place] for place in order])
-    watch = Stopwatch()
-    features = extract_features(table, models, watch)
-    assert watch.embedded["nucleotide"] < watch.embedded["frames"] == len(features)
-    frames = [frame for found in find_frames([dna[place] for place in order]) for frame in found]
-    everything = [models.encoders[0].embed([f.dna for f in frames])]
-    everything.append(models.encoders[1].embed([f.peptide for f in frames]))
-    for column, expected in zip(("nucleotide", "peptide"), everything, strict=True):
-        stored = features[column].combine_chunks().flatten().to_numpy()
-        assert stored.tobytes() == expected.tobytes()
-
-
 def test_a_feature_table_that_is_there_is_taken_as_it_is(task, models):
     first = extract(task, models).receipt
     before = task.features_path.stat().st_mtime_ns
@@ -155,18 +135,6 @@ def test_a_feature_table_that_is_there_is_taken_as_it_is(task, models):
     assert [len(encoder.calls) for encoder in models.encoders] == [1, 1]
     assert task.features_path.stat().st_mtime_ns == before
     assert (second.frames, second.embedded) == (first.frames, {})
-
-
-def test_a_feature_table_made_from_something_else_or_damaged_is_made_again(task, models):
-    extract(task, models)
-    other = replace(task, features="by other encoders")
-    extract(other, models)
-    assert [len(encoder.calls) for encoder in models.encoders] == [2, 2]
-    path = task.features_path
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-20])
-    extract(other, models)
-    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -197,13 +165,6 @@ def test_chunks_without_a_frame_make_an_empty_table_of_the_right_columns(models,
     table = extract_features(chunks.slice(1, 1), models, Stopwatch())
     assert len(table) == 0
     assert table.schema == schemas.features(3, 2)
-
-
-def test_embeddings_are_stored_in_the_precision_that_the_task_asks_for(task, models):
-    extract(replace(task, features_dtype="float16"), models)
-    table = read_table(task.features_path, task.features)
-    assert table.schema == schemas.features(3, 2, "float16")
-    assert from_column(table, "nucleotide")[:2].tolist() == [[13] * 3, [12] * 3]
 
 
 class Picky(LengthEncoder):
@@ -237,11 +198,6 @@ def test_a_chunk_that_cannot_be_embedded_is_named_and_left_out(task, models, err
     assert read_table(task.features_path, lacking.features).equals(extracted.features)
 
 
-def test_rows_of_a_partition_keep_their_numbers_when_others_fail(task, models):
-    models.encoders = Picky(3, "GCCGCCGCCGCCA", RuntimeError("no")), LengthEncoder(2)
-    assert set(extract(task, models).features["chunk_row"].to_pylist()) == {2}
-
-
 def test_where_nothing_can_be_embedded_another_partition_tells_whose_fault_it_is(task, models):
     other = replace(task, index=1, chunks=1)
     write_table(other.folder.partition(1), partition_of(["ACA" * 6]), "content")
@@ -256,12 +212,6 @@ def test_where_nothing_can_be_embedded_another_partition_tells_whose_fault_it_is
             extract(controlled, models)
     with pytest.raises(LostRowsError, match="not finite"):
         extract(task, models)
-
-
-def test_features_that_are_not_kept_are_not_written(task, models):
-    extracted = extract(replace(task, keep_features=False), models)
-    assert len(extracted.features) == extracted.receipt.frames > 0
-    assert not task.features_path.exists()
 
 
 class Watching(LengthEncoder):
@@ -318,9 +268,3 @@ def test_while_one_partition_computes_another_is_prepared_or_written(task, chunk
         path.unlink()
         extract(partition, alone)
         assert path.read_bytes() == at_once
-
-
-def test_a_model_set_without_encoders_cannot_extract(chunks, models):
-    models.encoders = None
-    with pytest.raises(ValueError, match="encoders"):
-        extract_features(chunks, models, Stopwatch())

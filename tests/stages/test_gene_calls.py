@@ -141,20 +141,6 @@ def test_where_partitions_end_changes_nothing(cuts):
     assert pa.concat_tables(passed).equals(pa.concat_tables(whole))
 
 
-def test_all_genes_and_no_frames_are_passed_on_in_order():
-    _, passed = calls_of(RULE, MeanLogit())
-    table = pa.concat_tables(passed)
-    genes = [row[:3] for row in ROWS if row[:2] not in FRAMES]
-    columns = (table[name].to_pylist() for name in ("record_index", "start", "end"))
-    assert list(zip(*columns, strict=True)) == genes
-
-
-def test_no_more_than_one_record_waits_for_its_end():
-    scores = GeneScores(LENGTHS, RULE, MeanLogit())
-    scores.add(chunk_calls([]), prediction_table(ROWS[:8]))
-    assert {row for table in scores._held for row in table["record_index"].to_pylist()} == {4}
-
-
 def test_bases_of_several_genes_are_counted_once():
     calls, _ = calls_of(RULE, MeanLogit())
     expected = np.array([1900 + 1200 + 1000, 0, 600, 0, 1200])

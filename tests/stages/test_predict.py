@@ -166,21 +166,6 @@ def test_a_frame_that_does_not_come_out_is_an_error_and_features_stay(task, mode
     assert is_done(task.features_path, "features")
 
 
-def test_features_are_kept_or_removed_as_asked(task, models):
-    predict(task, models, extracted())
-    assert is_done(task.features_path, "features")
-    predict(replace(task, keep_features=False), models, extracted())
-    assert not task.features_path.exists()
-    assert is_done(task.predictions_path, "predictions")
-
-
-def test_damaged_features_are_named(task, models):
-    task.features_path.write_bytes(b"x")
-    with pytest.raises(BadTableError, match=str(task.features_path)):
-        predict(task, models, extracted())
-    assert not task.predictions_path.exists()
-
-
 def test_a_frame_without_a_finite_embedding_is_an_error_and_not_a_label(features, models):
     spoilt = np.zeros((ROWS, PEPTIDE_DIM), np.float32)
     spoilt[7] = np.nan

@@ -138,12 +138,6 @@ def test_a_record_that_is_too_short_is_not_searched():
     assert [readings[f"r{record}_chunk_1"] for record in range(3)] == ["frames", "genes", "genes"]
 
 
-def test_nothing_is_found_in_nothing():
-    found = read(["N" * 400, ""], info_of(100, 20))
-    assert (len(found.names), found.dna, found.peptides) == (0, [], [])
-    assert found.names.schema == schemas.GENE_ROWS
-
-
 def test_rows_are_by_piece_and_start_with_their_own_texts():
     records = [gene_like(seed, 500) for seed in range(3)] + ["AAG" * 40]
     found = read(records, info_of(100, 2 * LONGEST))

@@ -52,13 +52,6 @@ def test_long_records_of_sure_genes_have_a_probability():
     np.testing.assert_allclose(found, ratio > 0, atol=1e-9)
 
 
-def test_a_lone_gene_among_others_is_no_virus_and_a_gap_in_one_is_none():
-    ratio = np.full(30, -2.0)
-    ratio[5], ratio[12:24], ratio[17] = 2.0, 2.0, -1.0
-    found = viral_probability(ratio, np.zeros(30, np.int64), MODEL)
-    assert np.flatnonzero(found >= 0.5).tolist() == list(range(12, 24))
-
-
 @pytest.mark.parametrize(
     ("viral", "record", "number"),
     [

@@ -2,8 +2,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -243,27 +241,3 @@ def test_a_folder_with_strangers_and_no_run_is_refused_and_left_alone(folder):
     assert names(folder) == {"thesis.tex"}
     with pytest.raises(OutputExistsError, match="is a file"):
         RunFolder(folder.path / "thesis.tex").held().__enter__()
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from virnuc_dask.errors import OutputInUseError
-from virnuc_dask.tables.folder import RunFolder
-try:
-    with RunFolder(Path(sys.argv[1])).held():
-        print("held")
-except OutputInUseError as error:
-    print(str(error).partition(" Wait")[0])
-"""
-
-
-def hold_elsewhere(folder: RunFolder) -> str:
-    command = [sys.executable, "-c", HOLD, str(folder.path)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def test_another_process_is_refused_while_the_folder_is_held_and_let_in_after(folder):
-    with folder.held():
-        assert hold_elsewhere(folder) == f"{folder.path}: another run is writing here."
-    assert hold_elsewhere(folder) == "held"

@@ -104,16 +104,6 @@ def test_no_damaged_byte_changes_a_value_unseen(path, features):
             assert table.columns == features.columns or table.schema != features.schema
 
 
-def test_a_flipped_bit_of_an_embedding_is_found(path, features):
-    write_table(path, features, "mine")
-    values = features["nucleotide"].combine_chunks().flatten().to_numpy().tobytes()
-    whole = bytearray(path.read_bytes())
-    whole[whole.index(values) + 9] ^= 1
-    path.write_bytes(whole)
-    with pytest.raises(BadTableError, match=f"{path}: damaged"):
-        read_table(path, "mine")
-
-
 def test_a_file_written_whole_is_there_only_at_the_end(tmp_path):
     path = tmp_path / "out.txt"
     with written_whole(path) as stream:

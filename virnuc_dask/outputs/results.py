@@ -29,6 +29,7 @@ from virnuc_dask.stages.calls import (
     CallRule,
     ContigCalls,
     ContigScores,
+    RecordScores,
     call_chunks,
     call_pieces,
 )
@@ -85,7 +86,7 @@ def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None
 
 
 @contextmanager
-def _scores(plan: Plan, rule: CallRule) -> Iterator[ContigScores | GeneScores]:
+def _scores(plan: Plan, rule: CallRule) -> Iterator[RecordScores]:
     """What sums up records; of a set that reads genes it writes ``genes.parquet`` on the way."""
     if rule.contig_model is None:
         yield ContigScores(plan.counts.records, rule)
@@ -119,10 +120,7 @@ def _lengths(plan: Plan) -> NDArray[np.int64]:
 
 
 def _write_chunks(
-    plan: Plan,
-    failed: Mapping[int, Sequence[Rows]],
-    scores: ContigScores | GeneScores,
-    totals: Totals,
+    plan: Plan, failed: Mapping[int, Sequence[Rows]], scores: RecordScores, totals: Totals
 ) -> pa.Table:
     """Write ``chunks.parquet`` and ``prediction_results.txt``; returns ids and calls of chunks."""
     folder = plan.folder

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +22,6 @@ from virnuc_dask.tables import schemas
 from virnuc_dask.tables.plan import Rows
 
 IntArray = NDArray[np.int64]
-# Scores of rows, their chunks, the number of chunks → one of each; any where there are no rows.
-_Summary = Callable[[Floats, IntArray, int], Floats]
 
 _SCORES = ("record_index", "score_virus", "score_others")
 NO_OPEN_FRAME = "no_open_frame"
@@ -57,6 +55,12 @@ def call_pieces(
 ) -> pa.Table:
     """As `call_chunks`, of a model set that reads genes: scores are the means of a piece's rows."""
     return _called(pieces, predictions, failed, _mean)
+
+
+class _Summary(Protocol):
+    """One score of every chunk, from those of its rows; any number where there are none."""
+
+    def __call__(self, scores: Floats, rows: IntArray, chunks: int) -> Floats: ...
 
 
 def _highest(scores: Floats, rows: IntArray, chunks: int) -> Floats:
@@ -166,6 +170,16 @@ class Basis:
     viral_genes: IntArray
     coding_density: Floats  # share of the record's bases that lie in a gene
     reliability: Floats  # in [0, 1]; NaN without a gene
+
+
+class RecordScores(Protocol):
+    """What the chunks and the rows of all records say, partition by partition."""
+
+    def add(self, chunks: pa.Table, predictions: pa.Table | None) -> None:
+        """Take in a partition's calls, and its predictions."""
+
+    def calls(self) -> ContigCalls:
+        """Call every record, from all that was added."""
 
 
 def in_sample(evidence: Floats) -> tuple[float | None, Floats]:
