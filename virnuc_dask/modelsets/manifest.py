@@ -97,9 +97,9 @@ class ModelSetInfo:
     """The content of a ``modelset.json``.
 
     ``chunk_lengths`` are those the classifier was trained for, the default first. ``files`` maps
-    every file of the folder that is loaded to its SHA-256. ``calibration`` is by chunk length, as
-    text: see `calibration_for`. ``reading`` is `frames` or `genes`; a set that reads genes has
-    ``genes`` and a ``contig_model``, and its chunk length is that of records that go by frames.
+    every file that is loaded to its SHA-256. ``calibration`` is by chunk length, as text. A set
+    that reads genes has ``genes`` and a ``contig_model``; its chunk length is that of records that
+    go by frames.
     """
 
     name: str
@@ -206,10 +206,7 @@ def find(name: str) -> Path:
 def read_info(folder: Path) -> ModelSetInfo:
     """Read and check ``modelset.json`` (not the files it names: see `verify`).
 
-    Raises
-    ------
-    ModelSetError
-        If it is missing, is not what this version reads, or names a file outside its folder.
+    `ModelSetError` if it is missing, not what this version reads, or names a file elsewhere.
     """
     path = folder / MANIFEST
     try:
@@ -243,13 +240,8 @@ def verified(
     """Compare files (default: all) with their SHA-256 while the block reads them.
 
     Hashing takes as long as reading from a fast disk, a thread a file hides it behind loading.
-    What the block makes must not be used before it is left.
-
-    Raises
-    ------
-    ModelSetError
-        On leaving, naming the first file that is missing or differs; instead of whatever the
-        block made of such a file.
+    What the block makes must not be used before it is left: `ModelSetError`, naming the first file
+    that is missing or differs, comes then, instead of whatever the block raised.
     """
     with ThreadPoolExecutor(_HASHING_THREADS) as pool:
         names = sorted(info.files if files is None else files)
@@ -261,10 +253,7 @@ def verified(
 
 
 def write_info(folder: Path, info: ModelSetInfo) -> ModelSetInfo:
-    """Hash the files that ``info`` names and write ``modelset.json``, the last file of a model set.
-
-    Returns the info with its checksums filled in.
-    """
+    """Hash the files that ``info`` names, write ``modelset.json`` last; returns it, complete."""
     content = {"format": FORMAT} | asdict(info)
     for key in ("reading", "genes", "contig_model"):
         if content[key] in (FRAMES, None):  # as sets were written that knew no other reading

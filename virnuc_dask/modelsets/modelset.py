@@ -53,17 +53,8 @@ class ModelSet:
 def load(source: ModelSource, on_load: OnLoad | None = None) -> ModelSet:
     """Load a model set; every file that is read is compared with its SHA-256 meanwhile.
 
-    Parameters
-    ----------
-    source
-        What to load, and how.
-    on_load
-        Told of each encoder that is loaded in the other's place, where memory holds one only.
-
-    Raises
-    ------
-    ModelSetError
-        If it is missing, damaged, another one than planned, or its device is not there.
+    ``on_load`` is told of each encoder that is loaded in the other's place, where memory holds one
+    only. `ModelSetError` if the set is missing, damaged, not the planned one, or has no device.
     """
     folder = find(source.name)
     info = read_info(folder)

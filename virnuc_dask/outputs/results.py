@@ -114,9 +114,8 @@ def _write_genes(rule: CallRule, writer: TableWriter, lines: IO[bytes], genes: p
 
 
 def _lengths(plan: Plan) -> NDArray[np.int64]:
-    """Lengths of all records."""
-    pieces = read_pieces(plan.folder.records, plan.records_fingerprint)
-    return np.concatenate([np.empty(0, np.int64), *(p["length_nt"].to_numpy() for p in pieces)])
+    lengths = (piece["length_nt"].to_numpy() for piece in _records(plan))
+    return np.concatenate([np.empty(0, np.int64), *lengths])
 
 
 def _write_chunks(
@@ -194,37 +193,32 @@ def _count(totals: Totals, called: pa.Table) -> None:
 
 
 def _write_contigs(plan: Plan, calls: ContigCalls, totals: Totals) -> None:
-    records = read_pieces(plan.folder.records, plan.records_fingerprint)
-    first = _Picked(records, calls.order[:_SHOWN].tolist())
-    header = contigs_header(calls)
-    _write_blocks(plan.folder.output("contigs.tsv"), header, contig_lines(first, calls))
+    lines = contig_lines(_records(plan), calls)
+    _write_blocks(plan.folder.output("contigs.tsv"), contigs_header(calls), lines)
     call = calls.call
     kinds = (VIRUS, OTHERS, UNSCORED, *([UNSURE] if calls.rule.contig_model else []))
     totals.contigs = {kind: int(np.count_nonzero(call == kind)) for kind in kinds}
     if calls.basis is not None:
         totals.genes = int(calls.basis.genes.sum())
         totals.genes_virus = int(calls.basis.viral_genes.sum())
-    totals.called_by, totals.highest = str(calls.rule), _highest(first.ids, calls)
+    totals.called_by, totals.highest = str(calls.rule), _highest(plan, calls)
     totals.prevalence = None if calls.prevalence is None else round(calls.prevalence, 6)
     with written_whole(plan.folder.output("virus.fasta")) as stream:
         write_fasta(stream, _sequences(plan), call == VIRUS)
 
 
-class _Picked:
-    """Passes tables of records on and keeps the ids of some, named by their index."""
+def _records(plan: Plan) -> Iterator[pa.Table]:
+    return read_pieces(plan.folder.records, plan.records_fingerprint)
 
-    def __init__(self, records: Iterable[pa.Table], wanted: Collection[int]) -> None:
-        self._records, self._wanted = records, wanted
-        self.ids: dict[int, str] = {}
 
-    def __iter__(self) -> Iterator[pa.Table]:
-        first = 0
-        for piece in self._records:
-            for index in self._wanted:
-                if first <= index < first + len(piece):
-                    self.ids[index] = piece["record_id"][index - first].as_py()
-            first += len(piece)
-            yield piece
+def _ids(plan: Plan, wanted: Collection[int]) -> dict[int, str]:
+    """Ids of some records, by their index."""
+    first, ids = 0, {}
+    for piece in _records(plan):
+        here = [index for index in wanted if first <= index < first + len(piece)]
+        ids |= {index: piece["record_id"][index - first].as_py() for index in here}
+        first += len(piece)
+    return ids
 
 
 def _write_blocks(path: Path, header: str, blocks: Iterable[str]) -> None:
@@ -233,8 +227,9 @@ def _write_blocks(path: Path, header: str, blocks: Iterable[str]) -> None:
         stream.writelines(block.encode() for block in blocks)
 
 
-def _highest(record_ids: Mapping[int, str], calls: ContigCalls) -> list[dict[str, Any]]:
-    columns = {"score": calls.score}
+def _highest(plan: Plan, calls: ContigCalls) -> list[dict[str, Any]]:
+    first = calls.order[:_SHOWN].tolist()
+    record_ids, columns = _ids(plan, first), {"score": calls.score}
     if calls.rule.has_probability:
         columns["probability"] = calls.probability
     return [
@@ -243,7 +238,7 @@ def _highest(record_ids: Mapping[int, str], calls: ContigCalls) -> list[dict[str
             **{name: _rounded(values[index]) for name, values in columns.items()},
             "call": str(calls.call[index]),
         }
-        for index in calls.order[:_SHOWN].tolist()
+        for index in first
     ]
 
 

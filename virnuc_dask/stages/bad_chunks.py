@@ -50,7 +50,7 @@ def compute_chunks(
     control: Callable[[], object] | None = None,
     candidates: Callable[[], Sequence[int]] = lambda: (),
 ) -> tuple[pa.Table | None, tuple[Failure, ...]]:
-    """Compute a partition, without the chunks that cannot be computed.
+    """Compute a partition; returns the table of all rows that can be computed, and the others.
 
     Parameters
     ----------
@@ -60,11 +60,6 @@ def compute_chunks(
         Computes a chunk of another partition that was computed before, if there is one.
     candidates
         Without it: rows of this partition, any of which can become the control.
-
-    Returns
-    -------
-    tuple
-        The table of all other rows, None if there are none; and the chunks that failed, in order.
 
     Raises
     ------

@@ -30,14 +30,8 @@ def extract(task: PartitionTask, models: ModelSet) -> Extracted:
     """Make a partition's feature table, unless it is there already.
 
     It is written if it is to be kept, and handed on to `predict` in any case. Chunks that cannot
-    be computed are missing from it, and named in the receipt.
-
-    Raises
-    ------
-    LostRowsError
-        If the partition does not hold the chunks that were planned.
-    Exception
-        As `compute_chunks`, if none can be computed.
+    be computed are missing from it, and named in the receipt; errors as of `compute_chunks`, if
+    none can. `LostRowsError` if the partition does not hold the chunks that were planned.
     """
     before, watch = models.memory_bytes(), Stopwatch()
     features: pa.Table | None = None
@@ -125,8 +119,6 @@ def extract_features(
     ----------
     chunks
         Rows of `schemas.PARTITION`; of a model set that reads genes, pieces.
-    models
-        With both encoders loaded.
     watch
         Takes the seconds of each step, the frames, and how many texts each encoder was given.
     dtype

@@ -29,12 +29,7 @@ _LEAST = np.float32(1e-30)  # of a score, so that it has a logarithm
 def predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> Receipt:
     """Make a partition's prediction table, unless it is there already.
 
-    Raises
-    ------
-    LostRowsError
-        If frames went in that did not come out.
-    WorkerDiedError
-        If it killed its workers.
+    `LostRowsError` if frames went in that did not come out, `WorkerDiedError` if it killed workers.
     """
     receipt, watch = extracted.receipt, Stopwatch()
     lacking = task.lacking(receipt.failed_rows)
@@ -117,8 +112,9 @@ def _scored(
         )
     scores = models.classifier.score(values)
     require_finite(scores, features)
-    labels = np.where(scores[:, 1] > scores[:, 0], "virus", "others")
-    return values, pa.array(labels, pa.string()), pa.array(scores[:, 0]), pa.array(scores[:, 1])
+    others, virus = scores.T
+    label = pa.array(np.where(virus > others, "virus", "others"), pa.string())
+    return values, label, pa.array(others), pa.array(virus)
 
 
 def _require_all(task: PartitionTask, extracted: Receipt, rows: int) -> None:

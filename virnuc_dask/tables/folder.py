@@ -107,14 +107,9 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Keep other runs out while this one writes.
 
-        Raises
-        ------
-        OutputExistsError
-            If it holds files and is no run's; nothing is written there then.
-        OutputInUseError
-            If another run holds the folder.
-        BadOutputError, CannotWriteError
-            If it cannot be made, or written; the disk is full.
+        `OutputExistsError` if it holds files and is no run's; nothing is written there then.
+        `OutputInUseError` if another run holds it. `BadOutputError`, `CannotWriteError` if it
+        cannot be made, or written.
         """
         refusal = "another run is writing here. Wait for it, or choose another folder."
         with ExitStack() as stack:
@@ -128,18 +123,10 @@ class RunFolder:
     def prepare(
         self, *, resume: bool, force: bool, read: Iterable[str | os.PathLike[str]] = ()
     ) -> None:
-        """Make the folder ready for a run; an earlier one stays as it is until a plan is `adopt`ed.
+        """Make the folder ready for a run; an earlier one stays as it is until a plan stands.
 
-        Parameters
-        ----------
-        read
-            What the run reads: inputs, presets, the model set's folder.
-
-        Raises
-        ------
-        OutputExistsError
-            If there is an earlier run in it and neither ``resume`` nor ``force`` is set, or a file
-            would be lost that no run made, or that is read.
+        `OutputExistsError` if there is one and neither ``resume`` nor ``force`` is set, or a file
+        would be lost that no run made, or that is ``read``: inputs, presets, the model set.
         """
         self._refuse_strangers()
         if self._holds_run() and not (resume or force):

@@ -96,19 +96,10 @@ def check_tensors(path: Path, content: object) -> Published:
 
 
 def read_checkpoint(path: Path, inert: Collection[str] = ()) -> Any:
-    """Read a file of ``torch.save``, tensors left on disk until they are used.
+    """Read a file of ``torch.save``, in the zip format, tensors left on disk until they are used.
 
-    Parameters
-    ----------
-    path
-        A checkpoint in the zip format that torch writes since version 1.6.
-    inert
-        Full names of classes that may occur; objects of theirs are read as `Inert`.
-
-    Raises
-    ------
-    ModelSetError
-        If the file is missing, is damaged, or names any other class or function.
+    Objects of the classes ``inert``, full names, are read as `Inert`. `ModelSetError` if the file
+    is missing, is damaged, or names any other class or function.
     """
     _check_archive(path)
     try:
@@ -156,10 +147,7 @@ def read_folder(folder: Path) -> Published:
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights of a Hugging Face model folder, safetensors preferred.
 
-    Raises
-    ------
-    ModelSetError
-        If there are none, or the index of a split model names a file outside the folder.
+    `ModelSetError` if there are none, or the index of a split model names a file elsewhere.
     """
     for name in _WEIGHT_FILES:
         if (folder / name).is_file():

@@ -89,8 +89,8 @@ def import_modelset(
     chunk_lengths
         Those the classifier was trained for, in nt, the default first.
     weights
-        What the encoders' weights are stored in: ``fp32``, ``fp16`` or ``bf16``. What they are
-        computed in costs no conversion at every load. None leaves them as they are.
+        What the encoders' weights are stored in: ``fp32``, ``fp16`` or ``bf16``; that which they
+        are computed in loads fastest. None leaves them as they are.
 
     Raises
     ------
