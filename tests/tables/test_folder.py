@@ -32,7 +32,7 @@ def used(folder: RunFolder) -> RunFolder:
     for path in (folder.partition(0), folder.features(0), folder.predictions(0), folder.records):
         write_table(path, TABLE, "made from this")
     folder.unfinished.mkdir()
-    (folder.unfinished / "part-00000.rows-0-5.features.parquet").write_text("a piece")
+    (folder.unfinished / "part-00000.rows-0-5.0123456789ab.attempt").touch()
     for name in OUTPUTS:
         folder.output(name).write_text("an output")
     plan = {"partitions": [{"index": 0}]}

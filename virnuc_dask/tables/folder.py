@@ -15,7 +15,7 @@ from typing import Any
 from virnuc_dask.errors import OutputExistsError
 from virnuc_dask.tables.locks import SOFT, locked
 from virnuc_dask.tables.ownership import made, refuse_loss, refuse_others, sizes
-from virnuc_dask.tables.parquet import TEMPORARY, is_half_written, read_fingerprint
+from virnuc_dask.tables.parquet import HALF_WRITTEN, read_fingerprint
 from virnuc_dask.tables.paths import writing
 
 _TABLES = ("partitions", "features", "predictions")
@@ -34,7 +34,7 @@ _OF_JOBS = ("virnuc*", "worker-*", ".dask-jobqueue*")  # logs, certificates
 _LOCK = ".lock"
 _STAGE = ".virnuc-plan"  # a plan in the making
 _TABLE = re.compile(r"part-(\d{5,})\.parquet")
-_UNFINISHED = re.compile(r"part-\d{5,}\.(\S+\.)?(parquet|attempt)")
+_MARK = f"part-{'[0-9]' * 5}*.attempt"
 _LONGEST_LINE = 1 << 16  # bytes of the log's first line that are looked at
 
 
@@ -197,17 +197,15 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what a run that was killed left behind: files half written, its token."""
-        for place in (self.path, self.unfinished, *(self.path / name for name in _TABLES)):
-            for path in place.glob(f".*{TEMPORARY}"):
-                if is_half_written(path.name):
-                    path.unlink(missing_ok=True)
+        for place in (self.path, *(self.path / name for name in _TABLES)):
+            for path in place.glob(HALF_WRITTEN):
+                path.unlink(missing_ok=True)
         self.token.unlink(missing_ok=True)
 
     def forget_unfinished(self) -> None:
         """Remove the marks of what was being computed."""
-        for path in self.unfinished.glob("part-*"):
-            if _UNFINISHED.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+        for path in self.unfinished.glob(_MARK):
+            path.unlink(missing_ok=True)
         _remove_if_empty(self.unfinished)
 
     def _refuse_strangers(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -19,8 +19,7 @@ from virnuc_dask.errors import BadTableError, CannotWriteError
 FINGERPRINT = b"virnuc.fingerprint"
 ROWS = 65_536  # of a row group, and of a piece of a table that is read in pieces
 _DISTINCT = ("chunk_id", "frame_id", "sequence")  # texts that hardly ever repeat in a table
-TEMPORARY = ".part"  # how the name of a file ends that is not whole yet
-_HALF_WRITTEN = re.compile(rf"\..+\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")
+HALF_WRITTEN = f".?*.{'[0-9a-f]' * 12}.part"  # names of files that are not whole yet
 # A disk that is full, a limit on sizes, a folder or a disk that cannot be written: no fault of
 # what was to be written, and the next table will not fare better.
 _UNWRITABLE = (
@@ -46,7 +45,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
 def _replacing(path: Path) -> Iterator[Path]:
     """A name beside ``path``; the file of that name is flushed to disk and takes its place."""
     # Never the same twice: two attempts at one partition can overlap, in one process or in two.
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
     try:
         yield temporary
         with temporary.open("rb+") as stream:
@@ -66,7 +65,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 def is_half_written(name: str) -> bool:
     """Whether a file of this name is one that was never whole."""
-    return _HALF_WRITTEN.fullmatch(name) is not None
+    return fnmatchcase(name, HALF_WRITTEN)
 
 
 def write_text(path: Path, text: str) -> None:
