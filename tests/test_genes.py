@@ -272,7 +272,7 @@ def test_the_tables_tell_of_genes_and_of_what_the_contig_model_saw(plain_run):
     assert places == sorted(places)
 
 
-def test_regions_stand_in_a_table_of_their_own(plain_run):
+def test_regions_stand_in_a_table(plain_run):
     regions = table_of(plain_run.folder / "virus_regions.tsv")
     assert regions
     rows = plain_run.dataset("genes").to_table().to_pylist()

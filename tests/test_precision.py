@@ -92,20 +92,6 @@ def test_what_a_cpu_is_slow_at_is_refused_before_anything_is_written(tmp_path, p
     assert not (tmp_path / "out").exists()
 
 
-def test_a_resumed_run_keeps_its_precision(tmp_path):
-    (tmp_path / "in.fa").write_text(">a\n" + "ACGTTG" * 100 + "\n")
-    folder = RunFolder(tmp_path / "out")
-    first = run(
-        [tmp_path / "in.fa"], folder.path, settings=Settings(precision="bf16", cluster=HERE)
-    )
-    assert first.summary["partitions"]["computed"] == 1
-    again = run([tmp_path / "in.fa"], folder.path, settings=Settings(cluster=HERE), resume=True)
-    assert again.summary["partitions"]["computed"] == 0
-    assert read_plan(folder).decisions.precision == "bf16"
-    log = folder.log.read_text()
-    assert '"precision": "bf16"' in log
-
-
 def test_partitions_are_sized_by_what_they_cost(transformers, frames_modelset):
     ngrams, large = read_info(frames_modelset), published(frames_modelset, "3B")
     small = chunks_a_partition(transformers, 500, "cpu")
@@ -119,11 +105,13 @@ def test_partitions_are_sized_by_what_they_cost(transformers, frames_modelset):
     assert decided(Settings(partition_chunks=7), transformers, CPU).partition_chunks == 7
 
 
-def test_a_resumed_run_keeps_its_partitions_on_another_device(frames_modelset, tmp_path):
+def test_a_resumed_run_keeps_its_precision_and_its_partitions(frames_modelset, tmp_path):
     (tmp_path / "in.fa").write_text(">a\n" + "ACGTTG" * 500 + "\n")
     settings = Settings(model=str(frames_modelset), cluster=HERE)
-    run([tmp_path / "in.fa"], tmp_path / "out", settings=replace(settings, partition_chunks=2))
+    first = replace(settings, partition_chunks=2, precision="bf16")
+    run([tmp_path / "in.fa"], tmp_path / "out", settings=first)
     again = run([tmp_path / "in.fa"], tmp_path / "out", settings=settings, resume=True)
     assert again.summary["partitions"] == {"computed": 0, "failed": 0, "done_before": 3}
+    assert read_plan(RunFolder(tmp_path / "out")).decisions.precision == "bf16"
     anew = run([tmp_path / "in.fa"], tmp_path / "out", settings=settings, force=True)
     assert anew.summary["partitions"]["computed"] == 1

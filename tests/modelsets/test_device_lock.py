@@ -104,25 +104,3 @@ def test_idle_is_what_passes_between_two_computations(monkeypatch):
     assert one(before=7, computing=5) == 0, "nothing came before the first"
     assert one(before=3, computing=5) == 3
     assert one(before=0, computing=1) == 0
-
-
-def test_waiting_is_what_a_partition_waits_for_the_device(monkeypatch):
-    now, lock, asked = [100.0], DeviceLock(), threading.Event()
-    monkeypatch.setattr("virnuc_dask.modelsets.device_lock.time.perf_counter", lambda: now[0])
-    wait_for = lock.wait_for
-    monkeypatch.setattr(lock, "wait_for", lambda *use: asked.set() or wait_for(*use))
-
-    def wait() -> float:
-        with lock.partition() as other, other.computing("nucleotide"):
-            return other.waited_s
-
-    with ThreadPoolExecutor(1) as pool, lock.partition() as use:
-        with use.computing("nucleotide"):
-            asked.clear()
-            waiting = pool.submit(wait)
-            assert asked.wait(LIMIT_S)
-            now[0] += 7
-        with use.computing("peptide"):
-            pass
-        assert waiting.result(LIMIT_S) == 7
-        assert use.waited_s == 0

@@ -127,12 +127,6 @@ def test_where_nothing_can_be_computed_the_error_itself_is_raised_soon(task):
     assert machine.tried == [(0, 13), (0, 1), (4, 5), (8, 9), (12, 13)]
 
 
-def test_with_a_control_each_bad_chunk_of_a_bad_partition_is_named(task):
-    table, failures = Machine(set(range(CHUNKS))).search(task, control=lambda: None)
-    assert table is None
-    assert len(failures) == CHUNKS
-
-
 @pytest.mark.parametrize("tries", [1, 6])
 def test_where_the_control_fails_then_or_later_no_chunk_is_to_blame(task, tries):
     machine = Machine({3})

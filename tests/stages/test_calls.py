@@ -128,13 +128,6 @@ def test_the_partition_sizes_do_not_change_a_contigs_call(partitions):
         assert np.array_equal(getattr(apart, name), getattr(together, name), equal_nan=True)
 
 
-def test_a_failed_partition_leaves_a_contig_to_its_other_chunks():
-    done = call_chunks(chunk_table([0, 1]), prediction_table([(0, 0.25, 0.75)]))
-    found = calls_of([done, call_chunks(chunk_table([0, 1]), None)], 2)
-    assert found.chunks_scored.tolist() == [1, 0]
-    assert found.call.tolist() == ["virus", "unscored"]
-
-
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_no_records_have_no_calls(calibrated):
     found = calls_of([], 0, CallRule(CALIBRATION if calibrated else None))
@@ -194,16 +187,6 @@ def test_q_values_are_those_at_the_estimated_prevalence():
     assert found.prevalence == pytest.approx(estimate_prevalence(evidence), abs=1e-6)
     assert np.allclose(found.q_value, q_values(evidence, found.prevalence), equal_nan=True)
     assert np.isnan(found.q_value[4])
-
-
-def test_with_a_false_discovery_rate_the_q_value_decides_the_call():
-    chunks = contigs([0.9] * 9, [0.8], [0.7], [0.3], [0.05] * 8, [])
-    q_value = calls_of(chunks, 6, CallRule(CALIBRATION)).q_value
-    for fdr in (1e-6, float(q_value[1]), 0.999):
-        found = calls_of(chunks, 6, CallRule(CALIBRATION, fdr))
-        wanted = ["virus" if q <= fdr else "others" for q in q_value[:5]]
-        assert found.call.tolist() == [*wanted, "unscored"]
-        assert np.array_equal(found.q_value, q_value, equal_nan=True)
 
 
 def test_nothing_scored_is_nothing_called():

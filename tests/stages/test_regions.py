@@ -115,20 +115,15 @@ def test_without_a_model_of_regions_there_are_none():
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("name", "value"),
     [
-        {"enter": 0.0},
-        {"leave": 1.0},
-        {"most": 51.0},
-        {"least_genes": 0},
-        {"bias": float("nan")},
-        {"structure": np.zeros(3)},
-        {"structure": np.array([np.inf, 0.0])},
+        *(("enter", 0.0), ("leave", 1.0), ("most", 51.0), ("least_genes", 0), ("bias", np.nan)),
+        *(("structure", np.zeros(3)), ("structure", np.array([np.inf, 0.0]))),
     ],
 )
-def test_a_model_that_cannot_be_is_refused(change):
+def test_a_model_that_cannot_be_is_refused(name, value):
     with pytest.raises(ValueError, match="regions"):
-        replace(MODEL, **change)
+        replace(MODEL, **{name: value})
 
 
 def test_a_model_comes_back_from_its_arrays():

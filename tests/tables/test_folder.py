@@ -203,7 +203,7 @@ def test_a_name_of_ours_makes_no_folder_a_run(folder, name):
         folder.prepare(resume=False, force=True)
 
 
-def test_a_folder_without_locks_of_its_own_is_held_by_a_file(folder, monkeypatch):
+def test_where_a_disk_has_no_locks_a_file_holds_the_folder(folder, monkeypatch):
     import fcntl
 
     for code in (errno.ENOLCK, errno.EOPNOTSUPP):
