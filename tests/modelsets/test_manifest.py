@@ -22,6 +22,7 @@ from virnuc_dask.modelsets.manifest import (
     write_info,
 )
 
+ABSENT = object()
 CALIBRATION = {
     "chunk_knots": [[-1, -1], [1, 1]],
     "correlation": 0.5,
@@ -51,11 +52,11 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def put(content: dict[str, Any], place: str, value: object) -> None:
-    """Set the value at a dotted place; leave it out if ``value`` is `put` itself."""
+    """Set the value at a dotted place, or take it out."""
     *groups, last = place.split(".")
     for group in groups:
         content = content[group]
-    if value is put:
+    if value is ABSENT:
         del content[last]
     else:
         content[last] = value
@@ -122,10 +123,10 @@ def test_a_file_without_a_checksum_is_refused(folder):
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        ("format", put),
+        ("format", ABSENT),
         ("format", 2),
-        ("name", put),
-        ("peptide.dim", put),
+        ("name", ABSENT),
+        ("peptide.dim", ABSENT),
         ("surprise", 1),
         ("nucleotide.trust_remote_code", True),
         ("chunk_lengths", [-5]),
@@ -239,8 +240,8 @@ def test_a_checksum_covers_what_decides(genes_folder, place, value, features, sc
     [
         ("reading", "codons", "reading must be one of frames, genes, not 'codons'"),
         ("reading", "frames", "if it reads genes, only then"),
-        ("genes", put, "says how genes are found"),
-        ("contig_model", put, "needs a contig_model"),
+        ("genes", ABSENT, "says how genes are found"),
+        ("contig_model", ABSENT, "needs a contig_model"),
         ("chunk_lengths", [500, 300], "only one chunk length"),
         ("genes.models", [None], r"models\[0\] must be a whole number or a text, not None"),
         ("genes.overlap_nt", 8000, "cannot share 8000 nt of 8000"),

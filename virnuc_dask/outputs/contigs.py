@@ -82,20 +82,17 @@ def _number(value: float) -> str:
 
 def write_fasta(
     stream: IO[bytes], partitions: Iterator[pa.Table], wanted: NDArray[np.bool_]
-) -> int:
-    """Write the records that ``wanted`` picks by index; returns how many.
+) -> None:
+    """Write the records that ``wanted`` picks by index.
 
     The records are put together from their chunks, so that standard input serves as well:
     ``partitions`` are all, in order, as a record's chunks may cross from one to the next.
     """
     rows = (row for table in partitions for row in _rows(table, wanted))
-    written = 0
     for (_, record_id), chunks in groupby(rows, key=lambda row: row[:2]):
         dna = _join((start, end, sequence) for *_, start, end, sequence in chunks)
         lines = (dna[at : at + _LINE] for at in range(0, len(dna), _LINE))
         stream.write("\n".join([f">{record_id}", *lines, ""]).encode())
-        written += 1
-    return written
 
 
 def _join(chunks: Iterable[tuple[int, int, str]]) -> str:

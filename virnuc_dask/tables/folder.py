@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -181,7 +182,9 @@ class RunFolder:
         for path in self._made():
             path.unlink(missing_ok=True)
         self.sweep()
-        self.forget_unfinished()
+        for path in self.unfinished.glob(_MARK):
+            path.unlink(missing_ok=True)
+        _remove_if_empty(self.unfinished)
         if self._earlier() is not None:
             self.run_json.unlink()
 
@@ -201,12 +204,6 @@ class RunFolder:
             for path in place.glob(HALF_WRITTEN):
                 path.unlink(missing_ok=True)
         self.token.unlink(missing_ok=True)
-
-    def forget_unfinished(self) -> None:
-        """Remove the marks of what was being computed."""
-        for path in self.unfinished.glob(_MARK):
-            path.unlink(missing_ok=True)
-        _remove_if_empty(self.unfinished)
 
     def _refuse_strangers(self) -> None:
         """A folder with anything in it is used only if it is a run's."""
@@ -290,12 +287,9 @@ class RunFolder:
                 path.replace(target.path / "partitions" / path.name)
 
     def _drop(self) -> None:
-        """Remove a plan that never stood."""
-        self.sweep()
-        for path in (*(path for path, _ in self._numbered()), self.records, self.run_json):
-            path.unlink(missing_ok=True)
-        _remove_if_empty(self.path / "partitions")
-        _remove_if_empty(self.path)
+        """Remove a plan that never stood; all in its folder is a run's."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
 
 
 def _is_own(path: Path, index: int, planned: int) -> bool:

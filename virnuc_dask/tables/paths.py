@@ -7,10 +7,16 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from virnuc_dask.errors import BadInputError, BadOutputError, CannotWriteError, UsageError
+from virnuc_dask.errors import (
+    BadInputError,
+    BadOutputError,
+    CannotWriteError,
+    UsageError,
+    VirnucError,
+)
 
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A path, or several."""
@@ -93,25 +99,23 @@ def _hint(name: str) -> str:
     return ""
 
 
-@contextmanager
-def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+def reading(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
     """Turn what the system says of an input into `BadInputError`."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        if not _is_of_a_path(error):
-            raise
-        raise BadInputError(f"{path}: cannot be read: {reason(error)}.") from error
+    return _told(path, "read", BadInputError)
+
+
+def writing(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
+    """Turn what the system says of an output into `BadOutputError`; `CannotWriteError` if full."""
+    return _told(path, "written", BadOutputError)
 
 
 @contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what the system says of an output into `BadOutputError`; `CannotWriteError` if full."""
+def _told(path: str | os.PathLike[str], done: str, kind: type[VirnucError]) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
         if not _is_of_a_path(error):
             raise
-        full = isinstance(error, OSError) and error.errno in _FULL
-        kind = CannotWriteError if full else BadOutputError
-        raise kind(f"{path}: cannot be written: {reason(error)}.") from error
+        if done == "written" and isinstance(error, OSError) and error.errno in _FULL:
+            kind = CannotWriteError
+        raise kind(f"{path}: cannot be {done}: {reason(error)}.") from error
