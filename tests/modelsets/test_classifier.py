@@ -53,13 +53,6 @@ def test_a_classifier_comes_back_from_its_file_ready_to_score(classifier, file, 
     assert np.array_equal(loaded.score(features), classifier.score(features))
 
 
-def test_half_precision_weights_are_read_as_fp32(classifier, file, features):
-    save_file({name: t.half() for name, t in classifier.state_dict().items()}, file)
-    loaded = load_classifier(file, INPUTS, HIDDEN)
-    assert loaded.hidden.weight.dtype == torch.float32
-    assert np.allclose(loaded.score(features), classifier.score(features), atol=1e-2)
-
-
 @pytest.mark.parametrize(("inputs", "hidden"), [(INPUTS + 1, HIDDEN), (INPUTS, HIDDEN + 1)])
 def test_other_sizes_than_described_are_refused(file, inputs, hidden):
     with pytest.raises(ModelSetError, match=f"{file}: not a classifier of {inputs} → {hidden} → 2"):
