@@ -123,7 +123,8 @@ def test_a_piece_without_a_gene_goes_by_the_frames_of_its_core():
     ]
     assert ours[1:] == expected
     assert {row["start_type"] for row in frames} == {"edge"}
-    assert {row["strand"] for row in frames} == {"+", "-"}
+    strands = {(row["frame_id"][-2], row["strand"]) for row in frames}
+    assert strands == {("F", "+"), ("R", "-")}
     assert not any(row["rbs"] or row["partial_left"] or row["model"] for row in frames)
     assert all(row["coding_score"] == row["confidence"] == 0 for row in frames)
 

@@ -33,6 +33,7 @@ def used(folder: RunFolder) -> RunFolder:
         write_table(path, TABLE, "made from this")
     folder.unfinished.mkdir()
     (folder.unfinished / "part-00000.rows-0-5.0123456789ab.attempt").touch()
+    (folder.path / ".contigs.tsv.0123456789ab.part").write_text("half of it")
     for name in OUTPUTS:
         folder.output(name).write_text("an output")
     plan = {"partitions": [{"index": 0}]}
