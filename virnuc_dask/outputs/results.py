@@ -213,7 +213,8 @@ def _records(plan: Plan) -> Iterator[pa.Table]:
 
 def _ids(plan: Plan, wanted: Collection[int]) -> dict[int, str]:
     """Ids of some records, by their index."""
-    first, ids = 0, {}
+    first = 0
+    ids: dict[int, str] = {}
     for piece in _records(plan):
         here = [index for index in wanted if first <= index < first + len(piece)]
         ids |= {index: piece["record_id"][index - first].as_py() for index in here}
