@@ -41,8 +41,7 @@ def measure() -> Figures:
     import torch
 
     from virnuc_dask.encoders.encoder import Placement
-    from virnuc_dask.encoders.esm2.encoder import Esm2
-    from virnuc_dask.encoders.esm2.layers import Esm2Module, Esm2Sizes
+    from virnuc_dask.encoders.esm2 import Esm2, Esm2Module, Esm2Sizes
     from virnuc_dask.lab.speed.products import timed
     from virnuc_dask.sequences.frames import find_frames
 

@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from virnuc_dask.cluster.machine import versions
 from virnuc_dask.config import load_settings
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
 from virnuc_dask.lab.evaluate import evaluate
-from virnuc_dask.lab.speed.machine import describe, versions
+from virnuc_dask.lab.speed.machine import describe
 from virnuc_dask.lab.train import train
 from virnuc_dask.lab.training.fit_classifier import ClassifierRecipe
 from virnuc_dask.lab.training.training_options import TrainingOptions

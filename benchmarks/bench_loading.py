@@ -129,7 +129,7 @@ def write_esm2(path: Path, size: str, stored: str) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from virnuc_dask.encoders.esm2.layers import Esm2Module
+    from virnuc_dask.encoders.esm2 import Esm2Module
     from virnuc_dask.lab.speed.random_weights import ESM2_SIZES
 
     with torch.device("meta"):

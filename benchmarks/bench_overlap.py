@@ -26,10 +26,9 @@ from safetensors.torch import save_file
 
 from virnuc_dask import load_settings, run
 from virnuc_dask.encoders import encoder
-from virnuc_dask.encoders.dnabert_s.encoder import DnabertS
-from virnuc_dask.encoders.dnabert_s.tokens import read_tokenizer
+from virnuc_dask.encoders.dnabert_s import DnabertS, read_tokenizer
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement
-from virnuc_dask.encoders.esm2.tokens import token_ids
+from virnuc_dask.encoders.esm2 import token_ids
 from virnuc_dask.lab.speed.random_weights import DNABERT_S_SIZES, ESM2_SIZES, write_modelset
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.manifest import write_info

@@ -1,10 +1,10 @@
-"""What surrounds the encoders: planning, the feature writer, the result files, the start of a run.
+"""What surrounds the encoders: planning, the feature writer, the start of a run.
 
 Planning is FASTA → partition files, on one core, for three inputs: contigs of ordinary lengths, a
 single long record, and reads of 150 nt; the peak is the resident memory of the whole process. The
-writer stores tables of random embeddings as they leave the encoders. ``finish`` writes every result
-file of the reads' run, from drawn scores. ``start_up`` is the wall-clock time of whole commands;
-``first_partition_s`` ends where the first partition of a run with ``mini`` is done, not begun.
+writer stores tables of random embeddings as they leave the encoders. ``start_up`` is the wall-clock
+time of whole commands; ``first_partition_s`` ends where the first partition of a run with ``mini``
+is done, not begun.
 Each measurement has a process of its own, and the medians of the repeats count. On a machine that
 is shared, trust the rates by processor time. The last line is JSON.
 """
@@ -32,6 +32,7 @@ from measured import (
     medians,
     on_one_core,
     options_of,
+    peak_bytes,
     report,
     spent,
     tell,
@@ -39,18 +40,16 @@ from measured import (
 
 from virnuc_dask.lab.speed.process import in_own_process
 from virnuc_dask.lab.speed.run_log import DONE, read_events
-from virnuc_dask.outputs.results import write_results
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.parquet import read_table, write_table
-from virnuc_dask.tables.plan import Counts, Decisions, Plan, PlannedPartition, fingerprint
+from virnuc_dask.tables.parquet import write_table
+from virnuc_dask.tables.plan import Counts, fingerprint
 from virnuc_dask.tables.vectors import to_column
 
 CHUNK_LENGTH, PARTITION_CHUNKS = 500, 1000
 CONTIG_NT, READ_NT = 5_000, 150
-FRAMES_A_READ = 0.55  # what random DNA of 150 nt has
 DIMS = (768, 2560)  # DNABERT-S, ESM-2 3B
 
 
@@ -77,7 +76,6 @@ def main() -> None:
             "benchmark": "planning",
             "planning": {name: repeated(plan, path) for name, path in inputs.items()},
             "writer": {dtype: repeated(store, dtype, options.frames) for dtype in schemas.DTYPES},
-            "finish": repeated(finish, inputs["reads"]),
             "start_up": repeated(start),
         }
     report(result, options, "pyarrow")
@@ -104,22 +102,21 @@ def draw_fasta(path: Path, megabases: float, record_nt: int | None) -> Path:
 def plan(fasta: Path) -> Figures:
     """FASTA → partitions on one core: rates and memory."""
     with on_one_core(), tempfile.TemporaryDirectory(dir=fasta.parent) as work:
-        figures, _ = make_plan(fasta, Path(work))
+        figures = write_plan(fasta, Path(work))
     tell(f"{fasta.name}: {figures}")
     return figures
 
 
-def make_plan(fasta: Path, work: Path) -> tuple[Figures, Plan]:
+def write_plan(fasta: Path, work: Path) -> Figures:
     folder = RunFolder(work)
     folder.prepare(resume=False, force=False)
-    digest = xxhash.xxh3_128()
+    digest, made = xxhash.xxh3_128(), list[Counts]()
     before = peak_bytes()
-    made: list[tuple[Counts, tuple[PlannedPartition, ...]]] = []
     records, sizes = read_records([str(fasta)], digest), (CHUNK_LENGTH, PARTITION_CHUNKS)
     mark = partial(fingerprint, "input", CHUNK_LENGTH)
-    took = spent(lambda: made.append(write_partitions(records, folder, *sizes, mark)))
-    ((counts, partitions),) = made
-    figures = {
+    took = spent(lambda: made.append(write_partitions(records, folder, *sizes, mark)[0]))
+    (counts,) = made
+    return {
         "megabases": counts.length_nt / 1e6,
         "records": counts.records,
         "mbp_per_s": counts.length_nt / 1e6 / took["wall_s"],
@@ -128,8 +125,6 @@ def make_plan(fasta: Path, work: Path) -> tuple[Figures, Plan]:
         "peak_mb": peak_bytes() / 1e6,
         "peak_before_mb": before / 1e6,
     }
-    decisions = Decisions("input", CHUNK_LENGTH, PARTITION_CHUNKS, "fp32", "encoders", "set")
-    return figures, Plan(folder, decisions, counts, partitions)
 
 
 def store(dtype: str, frames: int) -> Figures:
@@ -166,36 +161,6 @@ def store(dtype: str, frames: int) -> Figures:
     return figures
 
 
-def finish(fasta: Path) -> Figures:
-    """All result files of a run over reads, whose scores are drawn."""
-    with tempfile.TemporaryDirectory(dir=fasta.parent) as work:
-        _, planned = make_plan(fasta, Path(work))
-        draw_predictions(planned)
-        took = spent(lambda: write_results(planned, []))
-    figures = {"records": planned.counts.records, **took, "peak_mb": peak_bytes() / 1e6}
-    tell(f"finish: {figures}")
-    return figures
-
-
-def draw_predictions(planned: Plan) -> None:
-    rng = np.random.default_rng(1)
-    for task in planned.tasks():
-        chunks = read_table(planned.folder.partition(task.index), task.content)
-        rows = np.sort(rng.integers(0, len(chunks), round(FRAMES_A_READ * len(chunks))))
-        ids, virus = chunks["chunk_id"].take(rows), rng.random(len(rows), np.float32)
-        columns = [
-            [name + "F1" for name in ids.to_pylist()],
-            ids,
-            chunks["record_id"].take(rows),
-            rows.astype(np.int32),
-            np.where(virus > 0.5, "virus", "others").tolist(),
-            1 - virus,
-            virus,
-        ]
-        table = pa.table(columns, schema=schemas.PREDICTIONS)
-        write_table(planned.folder.predictions(task.index), table, task.predictions)
-
-
 def start() -> Figures:
     """Seconds of whole commands, and until a run's first partition is done."""
     figures = {
@@ -223,12 +188,6 @@ def first_partition_s() -> float:
         timed("-m", "virnuc_dask", "run", str(DEMO), "-o", str(out), "--cluster", "cpu", "--quiet")
         done = next(event for event in read_events(out) if event["event"] == DONE)
         return datetime.fromisoformat(done["time"]).timestamp() - began
-
-
-def peak_bytes() -> int:
-    """The most memory this process has held. Not by getrusage, which begins at the parent's."""
-    status = Path("/proc/self/status").read_text(encoding="ascii").split()
-    return 1024 * int(status[status.index("VmHWM:") + 1])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ the processor time of client, scheduler and workers together, which other progra
 do not lengthen; ``busy_cpu_ms`` is that without what the idle cluster takes for its heartbeats and
 profiles (``idle_share`` of a core), ``submitting_ms`` the part of the client's own thread;
 ``client_ms`` the time of the client's other work, with nothing behind it (plan, fingerprints, log).
+``tenths`` are seconds and memory after each tenth of the partitions: whether either one grows.
 The last line is JSON.
 """
 
@@ -21,17 +22,19 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+import dask
 import psutil
 from dask.delayed import Delayed, delayed
 from distributed import Client, LocalCluster
 from measured import Figures, options_of, report, tell
 
+from virnuc_dask.cluster.connect import FOR_WORKERS
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.retries import Retries
 from virnuc_dask.cluster.submit import execute_on
 from virnuc_dask.cluster.worker_watch import WorkerWatch
 from virnuc_dask.lab.speed.process import in_own_process
-from virnuc_dask.stages.receipt import Receipt
+from virnuc_dask.stages.receipt import Receipt, Tally
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import Counts, Decisions, PartitionTask, Plan, PlannedPartition
 
@@ -72,9 +75,9 @@ def measure(workers: int, partitions: int, sleep_s: float) -> Figures:
                 started = resident_bytes()
                 idle = idle_share()
                 before_s = time.process_time(), time.thread_time()
-                elapsed_s, peak = compute(client, tasks, sleep_s, journal)
+                tenths = compute(client, tasks, sleep_s, journal)
                 all_s, own_s = time.process_time() - before_s[0], time.thread_time() - before_s[1]
-    ideal_s = partitions * sleep_s / min(workers, partitions)
+    elapsed_s, ideal_s = tenths[-1]["at_s"], partitions * sleep_s / min(workers, partitions)
     point = {
         "workers": workers,
         "partitions": partitions,
@@ -89,7 +92,8 @@ def measure(workers: int, partitions: int, sleep_s: float) -> Figures:
         "client_ms": round(1000 * (planning_s + logging_s) / partitions, 3),
         "plan_bytes_per_partition": round((planned - before) / partitions),
         "memory_started_mb": round(started / 1e6, 1),
-        "memory_peak_mb": round(peak / 1e6, 1),
+        "memory_peak_mb": max(tenth["memory_mb"] for tenth in tenths),
+        "tenths": tenths,
     }
     tell(f"{workers} workers, {partitions:,} partitions: {point}")
     return point
@@ -97,9 +101,9 @@ def measure(workers: int, partitions: int, sleep_s: float) -> Figures:
 
 def compute(
     client: Client, tasks: list[PartitionTask], sleep_s: float, journal: Journal
-) -> tuple[float, int]:
-    """Seconds of all partitions, and the most memory this process held."""
-    peak, start, told = resident_bytes(), time.perf_counter(), time.perf_counter()
+) -> list[Figures]:
+    """Seconds since the start, and the memory of this process, after each tenth of the run."""
+    start, tenths, tally = time.perf_counter(), list[Figures](), Tally()
     receipts = execute_on(
         client,
         Retries(tasks),
@@ -109,13 +113,14 @@ def compute(
     )
     for done, receipt in enumerate(receipts, start=1):
         assert not receipt.failures, receipt
+        tally.add(receipt)
         note(journal, receipt)
-        if done % 100 == 0:
-            peak = max(peak, resident_bytes())
-        if time.perf_counter() - told > 10:
-            told = time.perf_counter()
-            tell(f"{done:,} of {len(tasks):,} partitions, {1000 * (told - start) / done:.2f} ms")
-    return time.perf_counter() - start, max(peak, resident_bytes())
+        if done * 10 // len(tasks) > len(tenths):
+            at_s, memory_mb = time.perf_counter() - start, resident_bytes() / 1e6
+            tenths.append({"at_s": round(at_s, 3), "memory_mb": round(memory_mb, 1)})
+            tell(f"{done:,} of {len(tasks):,} partitions: {tenths[-1]}")
+    tally.require_all(tasks)
+    return tenths
 
 
 def idle_share(wait_s: float = 2.0) -> float:
@@ -176,10 +181,14 @@ def make_plan(folder: Path, partitions: int) -> Plan:
 
 
 def local_cluster(workers: int) -> LocalCluster:
-    """Workers as threads of this process, one task at a time each."""
-    return LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-    )
+    """Workers as threads of this process, one task at a time each, set up as a run sets up its."""
+    with dask.config.set(FOR_WORKERS):
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+        )
 
 
 def resident_bytes() -> int:

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from virnuc_dask.lab.speed.machine import describe, versions
+from virnuc_dask.cluster.machine import versions
+from virnuc_dask.lab.speed.machine import describe
 from virnuc_dask.lab.speed.metagenome import as_fasta, draw_metagenome, on_either_strand, reads
 from virnuc_dask.sequences.records import Record, read_records
 
@@ -46,6 +47,17 @@ def report(result: Mapping[str, object], options: argparse.Namespace, *packages:
 
 def tell(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
+
+
+def peak_bytes(*, anew: bool = False) -> int:
+    """The most memory this process has held; ``anew``: counted from now on, for the next time.
+
+    Not by getrusage, which begins at the parent's.
+    """
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    status = Path("/proc/self/status").read_text(encoding="ascii").split()
+    return 1024 * int(status[status.index("VmHWM:") + 1])
 
 
 def take_turns(

@@ -14,49 +14,43 @@ from virnuc_dask.cli.program import cli, main
 HEAVY = {"numpy", "pyarrow", "pandas", "dask", "distributed", "torch", "rich", "yaml"}
 
 
-def imported_by(program: str) -> set[str]:
-    """Packages that are loaded once ``program`` has run in a process of its own."""
+COMMAND = """
+import sys
+from virnuc_dask.cli import main
+sys.argv[1:] = [{flag!r}]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+"""
+RUN = """
+import virnuc_dask.run, virnuc_dask
+from virnuc_dask import run
+assert callable(virnuc_dask.run) and virnuc_dask.run is run
+assert run.__module__ == 'virnuc_dask.run'
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "imported", "not_imported"),
+    [
+        (COMMAND.format(flag="--help"), "click", HEAVY),
+        (COMMAND.format(flag="--version"), "click", HEAVY),
+        ("import virnuc_dask", "virnuc_dask", HEAVY | {"click"}),
+        ("import virnuc_dask.cli.running, virnuc_dask.cli.training", "pyarrow", {"pandas"}),
+        (RUN, "pyarrow", {"pandas"}),
+    ],
+    ids=["--help", "--version", "the package", "commands", "run is the function, not its module"],
+)
+def test_nothing_is_imported_that_is_not_needed(program, imported, not_imported):
     told = "import sys; print('imported', *{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", f"{program}\n{told}"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.splitlines()[-1].split())
-
-
-@pytest.mark.parametrize("flag", ["--help", "--version"])
-def test_help_and_version_import_nothing_that_takes_long(flag):
-    program = (
-        "import sys\n"
-        "from virnuc_dask.cli import main\n"
-        f"sys.argv[1:] = [{flag!r}]\n"
-        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code"
-    )
-    found = imported_by(program)
-    assert "click" in found
-    assert not found & HEAVY
-
-
-def test_importing_the_package_imports_nothing_that_takes_long():
-    found = imported_by("import virnuc_dask")
-    assert "virnuc_dask" in found
-    assert not found & (HEAVY | {"click"})
-
-
-def test_the_command_line_does_without_pandas():
-    found = imported_by("import virnuc_dask.cli.running, virnuc_dask.cli.training")
-    assert {"virnuc_dask", "pyarrow"} <= found
-    assert "pandas" not in found
-
-
-def test_run_is_the_function_whoever_imported_the_module_of_that_name():
-    program = (
-        "import virnuc_dask.run, virnuc_dask\n"
-        "from virnuc_dask import run\n"
-        "assert callable(virnuc_dask.run) and virnuc_dask.run is run\n"
-        "assert run.__module__ == 'virnuc_dask.run'"
-    )
-    imported_by(program)
+    found = set(done.stdout.splitlines()[-1].split())
+    assert imported in found
+    assert not found & not_imported
 
 
 def test_every_exported_name_is_there():

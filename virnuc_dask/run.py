@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from distributed import Client
@@ -14,9 +15,12 @@ from rich.console import Console
 
 from virnuc_dask.cluster.batch_systems import submitted
 from virnuc_dask.cluster.connect import Connection, connect, reached, refuse_impossible
+from virnuc_dask.cluster.dashboard.monitor import watched
+from virnuc_dask.cluster.dashboard.run_state import About
 from virnuc_dask.cluster.hardware import Hardware, describe, hardware_of
 from virnuc_dask.cluster.job_scripts import with_workers
 from virnuc_dask.cluster.journal import Journal
+from virnuc_dask.cluster.performance import refuse_report, reporting
 from virnuc_dask.cluster.plugin import LifetimeSettings
 from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.submit import executing
@@ -59,6 +63,7 @@ class _Context:
     console: Console | None = None
     client: Client | None = None
     encoders: bool = True  # false: score what is stored
+    report: Path | None = None  # file for Dask's report
     start: float = field(default_factory=time.perf_counter)
 
     def tell(self, event: str, **details: Any) -> None:
@@ -86,6 +91,7 @@ def run(
     force: bool = False,
     console: Console | None = None,
     keep: Sequence[str | os.PathLike[str]] = (),
+    performance_report: str | os.PathLike[str] | None = None,
 ) -> Run:
     """Find the viral records of FASTA or FASTQ files.
 
@@ -105,6 +111,8 @@ def run(
         Where to draw a progress bar.
     keep
         Files that must not be replaced, besides the inputs and the model set: what else was read.
+    performance_report
+        Where to write Dask's report on its workers: a page, whose name ends in ``.html``.
 
     Raises
     ------
@@ -114,19 +122,23 @@ def run(
     settings = settings or Settings()
     settings = replace(settings, model=model or settings.model)
     names = given_inputs(inputs)
+    shown = ", ".join("standard input" if name == STDIN else name for name in names)
     info = read_info(find(settings.model))
     # Refused before the folder is touched.
     call_rule(settings, info, chunk_length(settings, info))
     if client is None:
         refuse_impossible(settings.cluster)
     folder = RunFolder(given_output(out))
+    report = None if performance_report is None else given_output(performance_report)
+    if report is not None:
+        refuse_report(report, settings.cluster, folder.path)
     with reached(settings.cluster, client) as client:
         hardware = hardware_of(settings.cluster, client)
         decided(settings, info, hardware)
         with folder.held():
             folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
             with (
-                Journal.opened(folder.log, info.units) as journal,
+                Journal.opened(folder.log, info.units, shown) as journal,
                 _on_jobs(settings, folder, journal, client, hardware) as (
                     settings,
                     client,
@@ -135,9 +147,9 @@ def run(
             ):
                 earlier = read_plan(folder) if resume else None
                 settings = decided(settings, info, hardware, earlier)
-                context = _Context(names, settings, info, journal, hardware, console, client)
-                shown = ", ".join("standard input" if name == STDIN else name for name in names)
-                context.tell("run_started", inputs=shown, out=str(folder.path))
+                context = _Context(
+                    names, settings, info, journal, hardware, console, client, report=report
+                )
                 record = None if resume else context.record
                 plan = make_plan(names, folder, settings, info, record)
                 tally = execute(plan, context)
@@ -180,7 +192,7 @@ def predict(
     with (
         reached(settings.cluster, client) as client,
         folder.held(),
-        Journal.opened(folder.log, info.units) as journal,
+        Journal.opened(folder.log, info.units, f"features of {folder.path}") as journal,
     ):
         if read_plan(folder) != earlier:
             raise PlanChangedError(f"{folder.path}: another run took its place just now.")
@@ -190,7 +202,6 @@ def predict(
             context = _Context(
                 names, settings, info, journal, hardware, console, client, encoders=False
             )
-            context.tell("run_started", inputs=f"features of {folder.path}", out=str(folder.path))
             plan = plan_again(earlier, info)
             tally = execute(plan, context)
             return finish(plan, tally, context)
@@ -221,14 +232,17 @@ def execute(plan: Plan, context: _Context) -> Tally:
     """Compute every partition that is not done, here or on a cluster."""
     context.record(plan)
     tasks = [task for task in plan.tasks() if not task.is_done]
-    _tell_plan(plan, len(tasks), context)
+    _tell_plan(plan, tasks, context)
     tally = Tally()
     plan.folder.sweep()
     tidy_marks(plan.folder, {task.name for task in tasks})
     if tasks:
         folder, settings = find(context.settings.model), context.settings
         weights = encoder_bytes(folder, context.info, settings.precision)
-        with connect(settings.cluster, weights, context.client, len(tasks)) as connection:
+        with (
+            connect(settings.cluster, weights, context.client, len(tasks)) as connection,
+            reporting(connection.client, context.report, context.journal),
+        ):
             _compute(plan, tasks, connection, context, tally)
     tally.require_all(tasks)
     failed = tally.failed_partitions
@@ -257,7 +271,7 @@ def finish(plan: Plan, tally: Tally, context: _Context) -> Run:
     return Run(plan.folder.path, summary, tuple(tally.failures))
 
 
-def _tell_plan(plan: Plan, to_do: int, context: _Context) -> None:
+def _tell_plan(plan: Plan, to_do: Sequence[PartitionTask], context: _Context) -> None:
     """Log what is to be computed, and what the user should know about it."""
     decisions = plan.decisions
     context.tell(
@@ -265,7 +279,8 @@ def _tell_plan(plan: Plan, to_do: int, context: _Context) -> None:
         **asdict(plan.counts),
         chunk_length=decisions.piece_nt or decisions.chunk_length,
         partitions=len(plan.partitions),
-        partitions_done=len(plan.partitions) - to_do,
+        partitions_done=len(plan.partitions) - len(to_do),
+        chunks_done=plan.counts.chunks - sum(task.chunks for task in to_do),
     )
     context.warn(warnings_of(plan.counts, context.info, decisions.chunk_length))
     if to_do and context.encoders:
@@ -280,20 +295,62 @@ def _compute(
     tally: Tally,
 ) -> None:
     """Compute partitions where ``connection`` says, and count what comes of them."""
-    _tell_cluster(connection, context, tally)
+    with watched(connection, _about(plan, tasks, context), context.journal) as connection:
+        _tell_cluster(connection, context, tally)
+        _compute_on(plan, tasks, connection, context, tally)
+
+
+def _compute_on(
+    plan: Plan,
+    tasks: Sequence[PartitionTask],
+    connection: Connection,
+    context: _Context,
+    tally: Tally,
+) -> None:
+    """Compute on a connection that is watched."""
     settings = replace(context.settings, cluster=connection.settings)
     source = source_of(settings, context.info, context.hardware, encoders=context.encoders)
     mode = LifetimeSettings.of(settings)
-    total, units = plan.counts.chunks, context.info.units
+    total, journal = plan.counts.chunks, context.journal
     progress = ProgressBar(
-        context.console, total, total - sum(task.chunks for task in tasks), units
+        context.console,
+        total,
+        total - sum(task.chunks for task in tasks),
+        context.info.units,
+        tell=journal.write,
+        workers=lambda: journal.workers,
     )
     control = _computed_before(plan, tasks)
-    with executing(tasks, connection, source, mode, context.journal, control) as receipts, progress:
+    with (
+        executing(tasks, connection, source, mode, journal, control) as receipts,
+        progress,
+        journal.telling_end(),
+    ):
         for receipt in receipts:
             tally.add(receipt)
-            progress.advance(receipt.chunks, receipt.frames)
+            failed = sum(failure.chunks for failure in receipt.failures)
+            progress.advance(receipt.chunks + failed, receipt.frames)
             _tell_receipt(receipt, mode, context)
+
+
+def _about(plan: Plan, tasks: Sequence[PartitionTask], context: _Context) -> About:
+    """What the dashboard shows of a run besides its progress."""
+    first, *more = context.inputs
+    name = "standard input" if first == STDIN else first
+    chunks, info = plan.counts.chunks, context.info
+    return About(
+        inputs=f"{name} and {len(more)} more" if more else name,
+        out=str(plan.folder.path),
+        modelset=info.name,
+        precision=context.settings.precision,
+        mode=LifetimeSettings.of(context.settings).name,
+        parts=info.units.parts,
+        scored=info.units.scored,
+        partitions=len(plan.partitions),
+        partitions_before=len(plan.partitions) - len(tasks),
+        chunks=chunks,
+        chunks_before=chunks - sum(task.chunks for task in tasks),
+    )
 
 
 def _tell_cluster(connection: Connection, context: _Context, tally: Tally) -> None:

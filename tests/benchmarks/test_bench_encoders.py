@@ -9,9 +9,9 @@ import pytest
 from bench_encoders import main
 from peers import FairEsm, PlainDnabertS, Transformers
 
-from virnuc_dask.encoders.dnabert_s.layers import DnabertSSizes
+from virnuc_dask.encoders.dnabert_s import DnabertSSizes
 from virnuc_dask.encoders.encoder import Placement, load_encoder
-from virnuc_dask.encoders.esm2.layers import Esm2Sizes
+from virnuc_dask.encoders.esm2 import Esm2Sizes
 from virnuc_dask.lab.speed.encoders import Subject
 from virnuc_dask.lab.speed.random_weights import write_dnabert_s, write_esm2
 

@@ -1,6 +1,6 @@
 from bench_loading import write_modelset
 
-from virnuc_dask.encoders.esm2.layers import Esm2Sizes
+from virnuc_dask.encoders.esm2 import Esm2Sizes
 from virnuc_dask.lab.speed.random_weights import ESM2_SIZES
 from virnuc_dask.modelsets.modelset import load_modelset
 

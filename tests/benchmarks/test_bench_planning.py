@@ -21,7 +21,7 @@ def test_every_part_is_measured(monkeypatch, capsys, tmp_path):
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert json.loads(file.read_text()) == figures
     assert figures["planning"]["long_record"]["records"] == 1
-    assert figures["planning"]["reads"]["records"] == figures["finish"]["records"] == 1500
+    assert figures["planning"]["reads"]["records"] == 1500
     assert all(case["mbp_per_cpu_s"] > 0 for case in figures["planning"].values())
     single, half = (figures["writer"][dtype]["megabytes"] for dtype in ("float32", "float16"))
     assert single == pytest.approx(2 * half, rel=0.2)

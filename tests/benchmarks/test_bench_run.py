@@ -5,8 +5,8 @@ import bench_run
 import pytest
 from bench_run import dask_share, main
 
-from virnuc_dask.encoders.dnabert_s.layers import DnabertSSizes
-from virnuc_dask.encoders.esm2.layers import Esm2Sizes
+from virnuc_dask.encoders.dnabert_s import DnabertSSizes
+from virnuc_dask.encoders.esm2 import Esm2Sizes
 
 
 @pytest.fixture

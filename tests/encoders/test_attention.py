@@ -7,9 +7,7 @@ from virnuc_dask.encoders.attention import (
     AlibiBias,
     RotaryTables,
     alibi_slopes,
-    attend,
     inverse_frequencies,
-    rotate,
 )
 
 
@@ -24,38 +22,19 @@ def slow_slopes(heads: int) -> list[float]:
     return slow_slopes(below) + slow_slopes(2 * below)[::2][: heads - below]
 
 
-@pytest.mark.parametrize("heads", [1, 2, 3, 4, 5, 7, 8, 12, 16, 20, 40])
+@pytest.mark.parametrize("heads", [1, 2, 3, 5, 8, 12, 20, 40])
 def test_alibi_slopes(heads):
-    slopes = alibi_slopes(heads)
-    assert len(slopes) == heads
-    assert slopes == pytest.approx(slow_slopes(heads), rel=1e-12)
+    assert alibi_slopes(heads) == pytest.approx(slow_slopes(heads), rel=1e-12)
 
 
-def test_alibi_slopes_of_twelve_heads_interleave():
-    assert alibi_slopes(12)[:2] == [0.5, 0.25]
-    assert alibi_slopes(12)[8:] == pytest.approx([2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5])
-
-
-def test_alibi_bias_falls_with_the_distance():
-    bias = AlibiBias(3).up_to(5, torch.empty(()))
-    assert bias.shape == (1, 3, 5, 5)
-    for head, slope in enumerate(alibi_slopes(3)):
-        for i in range(5):
-            for j in range(5):
-                assert bias[0, head, i, j].item() == pytest.approx(-slope * abs(i - j))
-
-
-def test_a_bias_made_with_a_module_on_the_meta_device_has_values():
+def test_alibi_bias_falls_with_the_distance_whatever_was_asked_before_or_where_it_was_made():
     with torch.device("meta"):
-        alibi = AlibiBias(3)
-    assert torch.equal(alibi.up_to(5, torch.empty(())), AlibiBias(3).up_to(5, torch.empty(())))
-
-
-def test_alibi_bias_does_not_depend_on_what_was_asked_before():
-    shared = AlibiBias(12)
+        alibi = AlibiBias(12)
     for tokens in (5, 200, 5, 64, 65, 300):
-        fresh = AlibiBias(12).up_to(tokens, torch.empty(()))
-        assert torch.equal(shared.up_to(tokens, torch.empty(())), fresh)
+        place = torch.arange(tokens)
+        distance = (place[:, None] - place).abs()
+        expected = -torch.tensor(alibi_slopes(12))[None, :, None, None] * distance
+        assert torch.equal(alibi.up_to(tokens, torch.empty(())), expected)
 
 
 def test_alibi_bias_rows_are_aligned_for_fused_kernels():
@@ -76,30 +55,3 @@ def test_threads_share_tables():
     lengths = [7, 500, 90, 300, 2, 129] * 20
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(shapes, lengths)) == [(tokens, tokens) for tokens in lengths]
-
-
-def test_rotate_turns_pairs_as_complex_numbers():
-    parts = torch.randn(2, 9, 3, 8, generator=torch.Generator().manual_seed(1))
-    frequencies = inverse_frequencies(8)
-    turned = rotate(parts, *RotaryTables().up_to(9, frequencies))
-    angles = torch.arange(9)[:, None] * frequencies
-    pairs = torch.complex(parts[..., :4], parts[..., 4:])
-    expected = pairs * torch.polar(torch.ones_like(angles), angles)[:, None]
-    assert torch.allclose(turned[..., :4], expected.real, atol=1e-6)
-    assert torch.allclose(turned[..., 4:], expected.imag, atol=1e-6)
-    assert torch.equal(turned[:, 0], parts[:, 0])
-
-
-def test_rotary_tables_stay_fp32_for_half_precision_queries():
-    tables = RotaryTables().up_to(9, inverse_frequencies(8).half())
-    assert {table.dtype for table in tables} == {torch.float32}
-    assert rotate(torch.ones(1, 9, 1, 8, dtype=torch.bfloat16), *tables).dtype == torch.bfloat16
-
-
-def test_attend_is_softmax_of_scaled_products_and_bias():
-    generator = torch.Generator().manual_seed(2)
-    query, key, value = torch.randn(3, 2, 11, 3, 8, generator=generator)
-    bias = AlibiBias(3).up_to(11, query)
-    scores = torch.einsum("bihd,bjhd->bhij", query, key) / 8**0.5 + bias
-    expected = torch.einsum("bhij,bjhd->bihd", scores.softmax(-1), value).flatten(2)
-    assert torch.allclose(attend(query, key, value, bias), expected, atol=1e-5)

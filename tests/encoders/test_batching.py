@@ -21,10 +21,6 @@ def test_batches_come_longest_first_and_in_order_within_a_length():
     assert batches == [[1], [3], [0, 2], [4]]
 
 
-def test_a_text_longer_than_the_limit_is_a_batch_of_its_own():
-    assert [batch.tolist() for batch in exact_length_batches([100, 100], 10)] == [[0], [1]]
-
-
 class SmallDevice:
     """Embeds a text as its sum and its length, and runs out of memory above ``capacity``."""
 

@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from virnuc_dask.encoders.dnabert_s.encoder import DnabertS
-from virnuc_dask.encoders.dnabert_s.tokens import read_tokenizer
+from virnuc_dask.encoders.dnabert_s import read_tokenizer
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.manifest import read_info
@@ -20,89 +18,47 @@ def spec(parity_modelset):
     return read_info(parity_modelset).nucleotide
 
 
-@pytest.fixture(scope="module")
-def encoder(spec, parity_modelset) -> DnabertS:
-    return load_encoder(spec, parity_modelset, Placement())
-
-
-def frames(parity_dir, length):
-    """Frame ids, their DNA, and the recorded DNABERT-S features."""
+@pytest.mark.parametrize("length", [500, 300])
+def test_embeddings_are_the_published_ones(spec, parity_modelset, parity_dir, length):
     recorded = parity_dir / f"expected_{length}"
     lines = (recorded / "input_identified_nucleotide.fa").read_text().splitlines()
     features = np.load(recorded / "features.npz")
     assert [line[1:] for line in lines[::2]] == features["ids"].tolist()
-    return lines[1::2], features["features"][:, :96]
-
-
-def cosines(a, b):
-    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-
-
-@pytest.mark.parametrize("length", [500, 300])
-def test_embeddings_are_the_published_ones(encoder, parity_dir, length):
-    dna, expected = frames(parity_dir, length)
-    embeddings = encoder.embed(dna)
+    embeddings = load_encoder(spec, parity_modelset, Placement()).embed(lines[1::2])
     assert embeddings.dtype == np.float32
-    np.testing.assert_allclose(embeddings, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(embeddings, features["features"][:, :96], rtol=0, atol=1e-5)
 
 
-def test_bf16_stays_close(spec, parity_modelset, parity_dir):
-    dna, expected = frames(parity_dir, 500)
-    halved = load_encoder(spec, parity_modelset, Placement(precision="bf16"))
-    embeddings = halved.embed(dna[:20])
-    assert embeddings.dtype == np.float32
-    assert cosines(embeddings, expected[:20]).min() >= 0.999
+@pytest.fixture
+def tokenizer(parity_dir, tmp_path):
+    """The tokenizer file with a change."""
+
+    def changed(change):
+        content = json.loads((parity_dir / "dnabert_s_tiny/tokenizer.json").read_text())
+        change(content)
+        path = tmp_path / "tokenizer.json"
+        path.write_text(json.dumps(content))
+        return path
+
+    return changed
 
 
-@pytest.mark.parametrize("max_tokens", [1, 300, 100_000])
-def test_batch_sizes_do_not_change_embeddings(
-    encoder, spec, parity_modelset, parity_dir, max_tokens
-):
-    dna = frames(parity_dir, 500)[0][:30]
-    other = load_encoder(spec, parity_modelset, Placement(max_tokens=max_tokens))
-    np.testing.assert_allclose(other.embed(dna), encoder.embed(dna), rtol=0, atol=1e-5)
-
-
-def test_the_mean_is_over_all_tokens_of_the_last_layer(encoder):
-    ids = encoder.tokenizer.encode("ACGTACGTTTGACA").ids
-    with torch.inference_mode():
-        *_, last = encoder.module.hidden_states(torch.tensor([ids]))
-    np.testing.assert_allclose(
-        encoder.embed(["ACGTACGTTTGACA"])[0], last[0].mean(0).numpy(), atol=1e-6
-    )
-
-
-def test_layers_are_all_there(encoder):
-    with torch.inference_mode():
-        states = list(encoder.module.hidden_states(torch.tensor([[1, 7, 8, 2]])))
-    assert [tuple(state.shape) for state in states] == [(1, 4, 96)] * 4
-
-
-def test_no_texts_give_no_rows(encoder):
-    assert encoder.embed([]).shape == (0, 96)
-
-
-def test_weight_bytes(encoder):
-    assert encoder.weight_bytes == sum(p.nbytes for p in encoder.module.parameters())
-
-
-def test_truncation_in_the_tokenizer_file_is_ignored(parity_dir, tmp_path):
-    content = json.loads((parity_dir / "dnabert_s_tiny/tokenizer.json").read_text())
-    content["truncation"] = {
-        "direction": "Right",
-        "max_length": 8,
-        "strategy": "LongestFirst",
-        "stride": 0,
-    }
-    path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(content))
+def test_truncation_in_the_tokenizer_file_is_ignored(tokenizer):
+    limits = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    path = tokenizer(lambda content: content.update(truncation=limits))
     assert len(read_tokenizer(path).encode("ACGT" * 200).ids) > 8
+
+
+def test_a_merge_that_makes_no_token_and_crashes_the_library_is_refused(tokenizer):
+    path = tokenizer(lambda content: content["model"].update(merges=["A [CLS]"]))
+    with pytest.raises(ModelSetError, match="it merges tokens to what"):
+        read_tokenizer(path)
 
 
 def test_a_process_that_forks_hears_no_warning(parity_dir):
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from virnuc_dask.encoders.dnabert_s.tokens import read_tokenizer\n"
+        "from virnuc_dask.encoders.dnabert_s import read_tokenizer\n"
         "tokenizer = read_tokenizer(Path(sys.argv[1]))\n"
         "tokenizer.encode_batch_fast(['ACGT'] * 50)\n"
         "child = os.fork()\n"
@@ -125,33 +81,22 @@ def test_a_bad_tokenizer_is_named(tmp_path, content):
         read_tokenizer(path)
 
 
-def test_a_merge_that_makes_no_token_is_refused(parity_dir, tmp_path):
-    """The library crashes on it."""
-    content = json.loads((parity_dir / "dnabert_s_tiny/tokenizer.json").read_text())
-    content["model"]["merges"] = ["A [CLS]"]
-    path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(content))
-    with pytest.raises(ModelSetError, match="it merges tokens to what"):
-        read_tokenizer(path)
-
-
-def test_weights_that_do_not_fit_are_named(spec, parity_modelset):
-    wrong = replace(spec, config={**spec.config, "mlp_dim": 100})
-    with pytest.raises(ModelSetError, match=r"nucleotide\.safetensors: not the weights"):
-        load_encoder(wrong, parity_modelset, Placement())
-
-
-@pytest.mark.parametrize("size", ["layers", "nonsense"])
-def test_wrong_sizes_are_named(spec, parity_modelset, size):
-    config = dict(spec.config)
-    config.pop(size, None) or config.update({size: 1})
-    with pytest.raises(ModelSetError, match=size):
-        load_encoder(replace(spec, config=config), parity_modelset, Placement())
-
-
-def test_a_dim_that_contradicts_the_sizes_is_refused(spec, parity_modelset):
-    with pytest.raises(ModelSetError, match="dim 768"):
-        load_encoder(replace(spec, dim=768), parity_modelset, Placement())
+@pytest.mark.parametrize(
+    ("dim", "size", "value", "message"),
+    [
+        (96, "mlp_dim", 100, r"nucleotide\.safetensors: not the weights"),
+        (96, "layers", None, "layers"),
+        (96, "nonsense", 1, "nonsense"),
+        (768, "layers", 3, "dim 768"),
+    ],
+)
+def test_sizes_that_are_wrong_or_do_not_fit_are_named(
+    spec, parity_modelset, dim, size, value, message
+):
+    config = {**spec.config, size: value}
+    config = {name: value for name, value in config.items() if value is not None}
+    with pytest.raises(ModelSetError, match=message):
+        load_encoder(replace(spec, dim=dim, config=config), parity_modelset, Placement())
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x00" * 100])

@@ -12,14 +12,13 @@ from safetensors.torch import load_file
 from transformers import EsmConfig, EsmModel
 
 from virnuc_dask.encoders.attention import inverse_frequencies
-from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
-from virnuc_dask.encoders.esm2.encoder import Esm2
-from virnuc_dask.encoders.esm2.tokens import TOKENS, token_ids
+from virnuc_dask.encoders.encoder import Placement, load_encoder
+from virnuc_dask.encoders.esm2 import TOKENS, Esm2, token_ids
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.importing.encoders import import_esm2
 from virnuc_dask.modelsets.manifest import read_info
 
-SIZES = {"8M": (6, 320, 20), "35M": (12, 480, 20)}
+SIZES = (6, 320, 20)  # the published 8M
 ALPHABET = esm.Alphabet.from_architecture("ESM-1b")
 RESIDUES = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
 
@@ -74,10 +73,10 @@ def imported(source: Path, folder: Path, placement: Placement | None = None) -> 
     return load_encoder(import_esm2(source, folder), folder, placement or Placement())
 
 
-@pytest.fixture(scope="module", params=SIZES)
-def pair(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
     """fair-esm's model and ours, the same weights, through a checkpoint file."""
-    oracle = fair_esm2(*SIZES[request.param])
+    oracle = fair_esm2(*SIZES)
     folder = tmp_path_factory.mktemp("esm2")
     source = write_fair_esm(oracle, folder / "esm2_random.pt")
     return oracle, imported(source, folder / "set")
@@ -133,15 +132,10 @@ def test_order_is_kept_and_batch_sizes_change_nothing(small_checkpoint, tmp_path
         np.testing.assert_allclose(encoder.embed(peptides), embeddings, rtol=0, atol=1e-5)
 
 
-def test_bf16_stays_close(pair, tmp_path):
+def test_bf16_takes_half_the_memory_and_frequencies_stay_fp32(pair, tmp_path):
     oracle, encoder = pair
     source = write_fair_esm(oracle, tmp_path / "model.pt")
     halved = imported(source, tmp_path / "set", Placement(precision="bf16"))
-    peptides = random_peptides([20, 9, 9])  # a processor without bf16 takes a minute for a hundred
-    a, b = encoder.embed(peptides), halved.embed(peptides)
-    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    assert b.dtype == np.float32
-    assert cosines.min() >= 0.999
     assert halved.module.inverse_frequencies.dtype == torch.float32
     assert halved.weight_bytes < 0.51 * encoder.weight_bytes
 
@@ -174,7 +168,7 @@ def test_without_token_dropout_nothing_is_scaled(tmp_path):
     )
 
 
-def test_sizes_may_stand_in_a_dictionary(small_checkpoint, tmp_path):
+def test_sizes_may_be_in_a_dictionary(small_checkpoint, tmp_path):
     oracle, source = small_checkpoint
     with torch.serialization.safe_globals([Namespace]):
         content = torch.load(source, weights_only=True)
@@ -202,21 +196,10 @@ def hugging_face_esm2(layers: int, dim: int, heads: int) -> EsmModel:
     return shake(EsmModel(config, add_pooling_layer=False))
 
 
-def hugging_face_embeddings(model: EsmModel, peptides: list[str]) -> np.ndarray:
-    rows = []
-    with torch.no_grad():
-        for peptide in peptides:
-            tokens = torch.from_numpy(token_ids(peptide))[None]
-            mask = torch.ones_like(tokens)
-            last = model(tokens, attention_mask=mask).last_hidden_state
-            rows.append(last[0, 1:-1].mean(0).numpy())
-    return np.stack(rows)
-
-
 @pytest.fixture(scope="module")
 def hugging_face_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hugging_face") / "esm2"
-    model = hugging_face_esm2(*SIZES["8M"])
+    model = hugging_face_esm2(*SIZES)
     model.save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(ALPHABET.all_toks))
     return model, folder
@@ -226,9 +209,11 @@ def test_a_hugging_face_folder_gives_its_embeddings(hugging_face_folder, tmp_pat
     model, folder = hugging_face_folder
     encoder = imported(folder, tmp_path / "set")
     peptides = random_peptides([166, 20, 1, 33])
-    np.testing.assert_allclose(
-        encoder.embed(peptides), hugging_face_embeddings(model, peptides), rtol=0, atol=1e-4
-    )
+    for peptide, found in zip(peptides, encoder.embed(peptides), strict=True):
+        tokens = torch.from_numpy(token_ids(peptide))[None]
+        with torch.no_grad():
+            last = model(tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+        np.testing.assert_allclose(found, last[0, 1:-1].mean(0), rtol=0, atol=1e-4)
 
 
 def test_an_older_folder_in_two_files_gives_the_same(hugging_face_folder, tmp_path):
@@ -265,18 +250,11 @@ def test_another_vocabulary_is_refused(hugging_face_folder, tmp_path):
         import_esm2(tmp_path, tmp_path)
 
 
-def test_tokens_are_fair_esms():
-    assert list(TOKENS) == ALPHABET.all_toks
-
-
 def test_token_ids_are_fair_esms():
-    letters = [token for token in ALPHABET.all_toks if len(token) == 1]
-    peptide = "".join(letters)
+    assert list(TOKENS) == ALPHABET.all_toks
+    peptide = "".join(token for token in ALPHABET.all_toks if len(token) == 1)
     _, _, expected = ALPHABET.get_batch_converter()([("", peptide)])
     assert token_ids(peptide).tolist() == expected[0].tolist()
-
-
-def test_unknown_letters_are_unknown_tokens():
     assert token_ids("Aj\N{GREEK SMALL LETTER ALPHA}\x01").tolist() == [0, 5, 3, 3, 3, 2]
 
 
@@ -285,10 +263,3 @@ def test_no_texts_give_no_rows_and_an_empty_one_is_an_error(small_checkpoint, tm
     assert encoder.embed([]).shape == (0, 60)
     with pytest.raises(ValueError, match="empty peptide"):
         encoder.embed(["MKV", ""])
-
-
-def test_weights_that_do_not_fit_are_named(parity_modelset):
-    config = {"layers": 4, "embed_dim": 96, "heads": 4, "token_dropout": True}
-    spec = EncoderSpec("esm2", 96, "peptide.safetensors", config)
-    with pytest.raises(ModelSetError, match=r"peptide\.safetensors: not the weights"):
-        load_encoder(spec, parity_modelset, Placement())

@@ -1,7 +1,5 @@
 """What the CPU computes against torch's own layers and attention."""
 
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -12,7 +10,7 @@ from virnuc_dask.encoders.kernels import (
     LOG2_E,
     FusedProducts,
     PackedProducts,
-    PlainProducts,
+    Products,
     attend_in_cache,
     multiplies_fused,
     products_for,
@@ -74,79 +72,52 @@ def test_scores_beyond_the_range_of_exponentials_are_computed_by_torch(dtype, bi
         assert torch.allclose(computed, expected, atol=1e-4)
 
 
-def test_attention_does_not_depend_on_how_many_texts_are_in_work(monkeypatch):
-    parts = random_parts(20, 4, 8, torch.bfloat16)
-    together = attend_in_cache(*parts)
-    monkeypatch.setattr(kernels, "_SCORES", 1)
-    assert torch.equal(attend_in_cache(*parts), together)
-
-
-def test_attention_does_not_depend_on_how_many_heads_are_in_work(monkeypatch):
+@pytest.mark.parametrize("scores", [1, 3 * 20 * 20])
+def test_attention_does_not_depend_on_how_many_texts_or_heads_are_in_work(monkeypatch, scores):
     parts = random_parts(20, 4, 8, torch.float32)
     bias = torch.rand(4, 20, 20)
     together = attend_in_cache(*parts, bias)
-    monkeypatch.setattr(kernels, "_SCORES", 3 * 20 * 20)
+    monkeypatch.setattr(kernels, "_SCORES", scores)
     assert torch.equal(attend_in_cache(*parts, bias), together)
 
 
-@pytest.fixture(params=TOLERANCE)
-def layer(request):
-    torch.manual_seed(2)
-    return nn.Linear(96, 80).to(request.param).requires_grad_(False)
-
-
-@pytest.fixture(params=[PlainProducts, FusedProducts, PackedProducts])
-def products(request, layer):
-    dtype = layer.weight.dtype
-    if request.param is not PlainProducts and not multiplies_fused(dtype):
+@torch.inference_mode()
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("products", [Products(), FusedProducts(), PackedProducts()])
+def test_products_are_those_of_the_layer(products, dtype, biased):
+    if type(products) is not Products and not multiplies_fused(dtype):
         pytest.skip(f"oneDNN has no product of {dtype} on this processor")
-    return request.param()
-
-
-def test_products_are_those_of_the_layer(layer, products):
-    inputs, hidden = torch.randn(3, 7, 96).to(layer.weight), torch.randn(3, 7, 80).to(layer.weight)
+    torch.manual_seed(2)
+    layer = nn.Linear(96, 80, bias=biased, dtype=dtype).requires_grad_(False)
+    inputs, hidden = torch.randn(3, 7, 96).to(dtype), torch.randn(3, 7, 80).to(dtype)
     plain, kept = layer(inputs), hidden.clone()
-    atol = TOLERANCE[layer.weight.dtype]
-    weight, layer = layer.weight, products.prepared(layer)
-    with torch.inference_mode():
-        assert torch.allclose(products.linear(inputs, layer), plain, atol=atol)
-        assert torch.allclose(products.linear_gelu(inputs, layer), gelu(plain), atol=atol)
-        onto = products.linear_onto(hidden, inputs, layer)
-        assert torch.allclose(onto, hidden + plain, atol=atol)
+    prepared = products.prepared(layer)
+    found = (
+        products.linear(inputs, prepared),
+        products.linear_gelu(inputs, prepared),
+        products.linear_onto(hidden, inputs, prepared),
+    )
+    for ours, expected in zip(found, (plain, gelu(plain), hidden + plain), strict=True):
+        assert torch.allclose(ours, expected, TOLERANCE[dtype], TOLERANCE[dtype])
     assert torch.equal(hidden, kept)
-    assert weight.shape == layer.weight.shape
 
 
-def test_a_layer_without_bias_is_one_too():
-    layer = nn.Linear(32, 16, bias=False).requires_grad_(False)
-    inputs = torch.randn(4, 32)
-    for products in (PlainProducts(), FusedProducts(), PackedProducts()):
-        with torch.inference_mode():
-            computed = products.linear(inputs, products.prepared(layer))
-            assert torch.allclose(computed, layer(inputs), atol=1e-6)
-
-
-def test_without_avx512_weights_are_packed_where_onednn_can(monkeypatch):
-    assert isinstance(products_for(AVX2, torch.float32), PackedProducts)
-    assert isinstance(products_for(AVX2, torch.bfloat16), PlainProducts)
-    assert isinstance(products_for(AVX2, torch.float32, pack=False), PlainProducts)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert isinstance(products_for(AVX2, torch.float32), PlainProducts)
-
-
-def test_elsewhere_torchs_own_layers_compute():
-    for dtype in TOLERANCE:
-        assert isinstance(products_for(PLAIN, dtype), PlainProducts)
-
-
-def test_with_avx512_products_are_fused_where_onednn_has_them(monkeypatch):
-    assert isinstance(products_for(AVX512, torch.float32), FusedProducts)
+@pytest.mark.parametrize(
+    ("instructions", "dtype", "pack", "expected"),
+    [
+        (AVX512, torch.float32, True, FusedProducts),
+        (AVX512, torch.bfloat16, True, Products),
+        (AVX2, torch.float32, True, PackedProducts),
+        (AVX2, torch.bfloat16, True, Products),
+        (AVX2, torch.float32, False, Products),
+        (PLAIN, torch.float32, True, Products),
+    ],
+)
+def test_products_are_chosen_by_instructions_and_what_onednn_has(
+    monkeypatch, instructions, dtype, pack, expected
+):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-    assert isinstance(products_for(AVX512, torch.float32), FusedProducts)
-    assert isinstance(products_for(AVX512, torch.bfloat16), PlainProducts)
+    assert type(products_for(instructions, dtype, pack=pack)) is expected
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert isinstance(products_for(AVX512, torch.float32), PlainProducts)
-
-
-def test_the_unit_of_scores_is_that_of_a_power_of_two():
-    assert math.isclose(2 ** (3 * LOG2_E), math.exp(3))
+    assert type(products_for(instructions, dtype, pack=pack)) is Products

@@ -1,5 +1,4 @@
-import random
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 import pytest
@@ -8,19 +7,12 @@ from safetensors.torch import save_file
 
 from virnuc_dask.encoders import lookup
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
-from virnuc_dask.encoders.lookup import RESIDUES
-from virnuc_dask.encoders.ngrams import (
-    DNA_TABLES,
-    PEPTIDE_TABLES,
-    DnaNgrams,
-    PeptideNgrams,
-    dna_bags,
-    peptide_bags,
-)
+from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES, DnaNgrams, PeptideNgrams
 from virnuc_dask.errors import ModelSetError
-from virnuc_dask.sequences.bases import BASES
 
 WIDTH = 8
+RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
+RNG = np.random.default_rng(0)
 
 
 def make_tables(sizes):
@@ -30,131 +22,69 @@ def make_tables(sizes):
     }
 
 
-@pytest.fixture(scope="module")
-def dna_ngrams():
-    return DnaNgrams(make_tables(DNA_TABLES))
+DNA, PEPTIDE = make_tables(DNA_TABLES), make_tables(PEPTIDE_TABLES)
 
 
-@pytest.fixture(scope="module")
-def peptide_ngrams():
-    return PeptideNgrams(make_tables(PEPTIDE_TABLES))
+def random_texts(letters, longest=90):
+    return ["".join(RNG.choice(list(letters), n)) for n in RNG.integers(0, longest, 40)]
 
 
-def random_texts(alphabet, count=60, longest=90, seed=0):
-    rng = random.Random(seed)
-    return ["".join(rng.choices(alphabet, k=rng.randrange(longest))) for _ in range(count)]
+CASES = {
+    "dna": (DnaNgrams(DNA), [*random_texts("ACGTN"), "", "A", "ACGTA", "ACGTACG", "NNNNNNN", "é"]),
+    "peptide": (PeptideNgrams(PEPTIDE), [*random_texts(RESIDUES + "X*"), "", "MK", "MKV"]),
+}
 
 
-def number(ngram, alphabet):
-    value = 0
-    for letter in ngram:
-        value = value * len(alphabet) + alphabet.index(letter)
-    return value
-
-
-def slow_ids(text, length, step, alphabet):
-    """N-grams of whole letters, one after the other."""
+def slow_mean(table, text, length, step, letters):
+    """Of the n-grams of whole letters, one after the other."""
+    number = {"".join(ngram): row for row, ngram in enumerate(product(letters, repeat=length))}
     found = (text[at : at + length] for at in range(0, len(text) - length + 1, step))
-    return [number(ngram, alphabet) for ngram in found if set(ngram) <= set(alphabet)]
+    rows = [table[number[ngram]].double().numpy() for ngram in found if ngram in number]
+    return np.mean(rows, axis=0) if rows else np.zeros(WIDTH)
 
 
-def slow_dna_ids(text):
-    return {
-        "codons": slow_ids(text, 3, 3, BASES),
-        "codon_pairs": slow_ids(text, 6, 3, BASES),
-        "six_mers": slow_ids(text, 6, 1, BASES),
-    }
+def test_embeddings_are_means_side_by_side():
+    encoder, texts = CASES["dna"]
+    for text, embedded in zip(texts, encoder.embed(texts), strict=True):
+        kinds = (("codons", 3, 3), ("codon_pairs", 6, 3), ("six_mers", 6, 1))
+        means = [slow_mean(DNA[name], text, *kind, "ACGT") for name, *kind in kinds]
+        np.testing.assert_allclose(embedded, np.concatenate(means), atol=1e-6)
+    encoder, texts = CASES["peptide"]
+    for text, embedded in zip(texts, encoder.embed(texts), strict=True):
+        expected = slow_mean(PEPTIDE["residue_triples"], text, 3, 1, RESIDUES)
+        np.testing.assert_allclose(embedded, expected, atol=1e-6)
 
 
-def ids_of(bags, index):
-    return bags.ids[int(bags.ends[index]) : int(bags.ends[index + 1])].tolist()
-
-
-def slow_mean(table, ids):
-    if not ids:
-        return np.zeros(table.shape[1])
-    return np.mean([table[number].double().numpy() for number in ids], axis=0)
-
-
-@pytest.mark.parametrize("alphabet", ["ACGT", "ACGTN", "ACGTNRY-"])
-def test_dna_ngrams_are_those_of_the_slow_version(alphabet):
-    texts = [*random_texts(alphabet), "", "A", "ACG", "ACGTA", "ACGTAC", "ACGTACG", "NNNNNNN", ""]
-    bags = dna_bags(texts)
-    for index, text in enumerate(texts):
-        expected = slow_dna_ids(text)
-        assert {name: ids_of(bags[name], index) for name in bags} == expected
-
-
-def test_residue_triples_are_those_of_the_slow_version():
-    texts = [*random_texts(RESIDUES + "X*"), "", "M", "MK", "MKV"]
-    triples = peptide_bags(texts)["residue_triples"]
-    for index, text in enumerate(texts):
-        assert ids_of(triples, index) == slow_ids(text, 3, 1, RESIDUES)
-
-
-def test_embeddings_are_means_side_by_side(dna_ngrams, peptide_ngrams):
-    for dna in random_texts("ACGTN", count=10):
-        ids = slow_dna_ids(dna)
-        expected = np.concatenate([slow_mean(dna_ngrams.tables[name], ids[name]) for name in ids])
-        np.testing.assert_allclose(dna_ngrams.embed([dna])[0], expected, atol=1e-6)
-    for peptide in random_texts(RESIDUES, count=10):
-        triples = slow_ids(peptide, 3, 1, RESIDUES)
-        expected = slow_mean(peptide_ngrams.tables["residue_triples"], triples)
-        np.testing.assert_allclose(peptide_ngrams.embed([peptide])[0], expected, atol=1e-6)
-
-
-def test_shape_type_and_lower_case(dna_ngrams, peptide_ngrams):
-    assert (dna_ngrams.dim, peptide_ngrams.dim) == (3 * WIDTH, WIDTH)
-    embedded = dna_ngrams.embed(["ACGTACGTAC", "acgtacgtac"])
-    assert embedded.shape == (2, 3 * WIDTH)
-    assert embedded.dtype == np.float32
-    assert np.array_equal(embedded[0], embedded[1])
-
-
-@pytest.mark.parametrize("texts", [[], ["", ""], ["NN", "N"], ["A", ""]])
-def test_texts_without_ngrams_embed_as_zeros(dna_ngrams, peptide_ngrams, texts):
-    for encoder in (dna_ngrams, peptide_ngrams):
-        embedded = encoder.embed(texts)
-        assert embedded.shape == (len(texts), encoder.dim)
-        assert not embedded.any()
-
-
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("block", [1, 50, 1 << 20])
-def test_a_row_does_not_depend_on_the_others_to_the_bit(
-    dna_ngrams, peptide_ngrams, block, monkeypatch
-):
-    dna, peptides = random_texts("ACGTN", longest=600), random_texts(RESIDUES, longest=200)
-    alone = np.vstack([dna_ngrams.embed([text]) for text in dna])
-    alone_peptides = np.vstack([peptide_ngrams.embed([text]) for text in peptides])
+def test_a_row_does_not_depend_on_the_others_or_on_case_to_the_bit(name, block, monkeypatch):
+    encoder, texts = CASES[name]
+    alone = np.vstack([encoder.embed([text]) for text in texts])
+    assert (alone.shape, alone.dtype) == ((len(texts), encoder.dim), np.float32)
     monkeypatch.setattr(lookup, "BLOCK_LETTERS", block)
-    assert np.array_equal(dna_ngrams.embed(dna), alone)
-    assert np.array_equal(peptide_ngrams.embed(peptides), alone_peptides)
-    assert np.array_equal(dna_ngrams.embed(dna[::-1])[::-1], alone)
+    assert np.array_equal(encoder.embed([text.lower() for text in texts[::-1]])[::-1], alone)
+    assert encoder.embed([]).shape == (0, encoder.dim)
 
 
-def spec(dim=3 * WIDTH, width=WIDTH):
-    return EncoderSpec("dna_ngrams", dim, "nucleotide.safetensors", {"width": width})
+def spec(dim=3 * WIDTH, file="nucleotide.safetensors"):
+    return EncoderSpec("dna_ngrams", dim, file, {"width": WIDTH})
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_loads_what_was_saved(tmp_path: Path, dna_ngrams, precision):
-    save_file(make_tables(DNA_TABLES), tmp_path / "nucleotide.safetensors")
+def test_loads_what_was_saved(tmp_path, precision):
+    save_file(DNA, tmp_path / "nucleotide.safetensors")
     loaded = load_encoder(spec(), tmp_path, Placement(precision=precision))
-    texts = random_texts("ACGT")
-    assert np.array_equal(loaded.embed(texts), dna_ngrams.embed(texts))
+    encoder, texts = CASES["dna"]
+    assert np.array_equal(loaded.embed(texts), encoder.embed(texts))
     assert loaded.weight_bytes == sum(DNA_TABLES.values()) * WIDTH * 4
 
 
-@pytest.mark.parametrize("wrong", [spec(dim=7), spec(width=9), spec(width=None)])
-def test_refuses_weights_of_another_size(tmp_path: Path, wrong):
-    save_file(make_tables(DNA_TABLES), tmp_path / "nucleotide.safetensors")
-    with pytest.raises(ModelSetError, match=r"nucleotide\.safetensors"):
+@pytest.mark.parametrize(
+    "wrong", [spec(dim=7), spec(file="peptide"), spec(file="bad"), spec(file="none")]
+)
+def test_weights_that_are_others_damaged_or_missing_are_refused(tmp_path, wrong):
+    save_file(DNA, tmp_path / "nucleotide.safetensors")
+    save_file(PEPTIDE, tmp_path / "peptide")
+    (tmp_path / "bad").write_bytes(b"no tensors here")
+    with pytest.raises(ModelSetError, match=wrong.file):
         load_encoder(wrong, tmp_path, Placement())
-
-
-def test_refuses_a_damaged_or_missing_file(tmp_path: Path):
-    with pytest.raises(ModelSetError, match="not readable"):
-        load_encoder(spec(), tmp_path, Placement())
-    (tmp_path / "nucleotide.safetensors").write_bytes(b"no tensors here")
-    with pytest.raises(ModelSetError, match="not readable"):
-        load_encoder(spec(), tmp_path, Placement())

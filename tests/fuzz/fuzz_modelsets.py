@@ -22,9 +22,7 @@ import atheris
 from torch._weights_only_unpickler import Unpickler
 
 with atheris.instrument_imports(include=["virnuc_dask"]):
-    from virnuc_dask.encoders import weights  # noqa: F401
-    from virnuc_dask.encoders.dnabert_s import encoder as dnabert_s  # noqa: F401
-    from virnuc_dask.encoders.esm2 import encoder as esm2  # noqa: F401
+    from virnuc_dask.encoders import dnabert_s, esm2, weights  # noqa: F401
     from virnuc_dask.modelsets.importing import encoders, modelset
     from virnuc_dask.modelsets.manifest import MANIFEST, read_info, sha256
     from virnuc_dask.modelsets.modelset import load

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from virnuc_dask import load_settings
-from virnuc_dask.encoders.esm2.layers import Esm2Sizes
+from virnuc_dask.encoders.esm2 import Esm2Sizes
 from virnuc_dask.lab import bench as bench_module
 from virnuc_dask.lab.bench import BenchOptions, splits
 from virnuc_dask.lab.speed import encoders

@@ -10,16 +10,13 @@ from virnuc_dask.lab.recipe import ProphageSettings
 SETTINGS = ProphageSettings()
 
 
-def random_peptides(count, seed, length=120):
-    rng = np.random.default_rng(seed)
-    return ["M" + "".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), length)) for _ in range(count)]
-
-
 @pytest.mark.skipif(shutil.which("mmseqs") is None, reason="needs MMseqs2")
 def test_genes_that_resemble_a_phages_are_found():
-    phage, others = random_peptides(4, 1), random_peptides(5, 2)
+    letters = np.random.default_rng(1).choice(list("ACDEFGHIKLMNPQRSTVWY"), (9, 120))
+    peptides = ["M" + "".join(row) for row in letters]
+    phage, others = peptides[:4], peptides[4:]
     changed = phage[2][:60] + "GG" + phage[2][62:]
-    genes = [(number, peptide) for number, peptide in enumerate([*others, changed, phage[0][:30]])]
+    genes = list(enumerate([*others, changed, phage[0][:30]]))
     assert hits(genes, list(enumerate(phage)), SETTINGS, threads=1).tolist() == [5]
     assert hits([], list(enumerate(phage)), SETTINGS, threads=1).tolist() == []
 
@@ -30,28 +27,22 @@ def test_without_mmseqs_it_says_what_to_install(monkeypatch):
         hits([(0, "M" * 50)], [(0, "M" * 50)], SETTINGS, threads=1)
 
 
-def test_neighbours_of_many_hits_are_doubtful_and_of_more_prophages():
-    record = np.repeat([0, 1], 40)
-    place = np.tile(np.arange(40) * 1_000, 2)
-    hit = np.zeros(80, np.bool_)
-    hit[[10, 12, 14]] = True
-    hit[[60, 61, 62, 63, 64]] = True
-    found = doubts(record, place, hit, SETTINGS)
-    assert np.flatnonzero(found.doubtful[:40]).tolist() == list(range(8, 17))
-    assert np.flatnonzero(found.prophage).tolist() == list(range(58, 67))
-
-
-def test_a_window_ends_with_its_record_and_the_order_given_does_not_matter():
-    record = np.repeat([0, 1], 6)
-    place = np.tile(np.arange(6), 2)
-    hit = np.array([0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0], np.bool_)
-    assert not doubts(record, place, hit, SETTINGS).doubtful.any()
-    hit[3] = True
-    order = np.random.default_rng(1).permutation(12)
-    there = doubts(record, place, hit, SETTINGS).doubtful
-    mixed = doubts(record[order], place[order], hit[order], SETTINGS).doubtful
-    assert there.tolist() == [True] * 6 + [False] * 6
-    assert mixed.tolist() == there[order].tolist()
+@pytest.mark.parametrize(
+    ("hit", "doubtful", "prophage"),
+    [
+        ([10, 12, 14], range(8, 17), []),
+        ([20, 21, 22, 23, 24], range(16, 29), range(18, 27)),
+        ([38, 39, 40, 41], [], []),  # a window ends with its record
+        ([37, 38, 39, 40, 41], range(33, 40), []),
+    ],
+)
+def test_neighbours_of_many_hits_are_doubtful_and_of_more_prophages(hit, doubtful, prophage):
+    record, place = np.repeat([0, 1], 40), np.tile(np.arange(40) * 1_000, 2)
+    is_hit = np.isin(np.arange(80), hit)
+    order = np.random.default_rng(1).permutation(80)
+    found = doubts(record[order], place[order], is_hit[order], SETTINGS)
+    for flags, wanted in zip(found, (doubtful, prophage), strict=True):
+        assert np.sort(order[flags]).tolist() == list(wanted)
 
 
 def test_stretches_are_runs_of_flagged_genes():
@@ -59,10 +50,12 @@ def test_stretches_are_runs_of_flagged_genes():
     start = np.array([0, 100, 200, 300, 0, 100])
     end = start + np.array([150, 90, 90, 90, 90, 90])
     flagged = np.array([1, 1, 0, 1, 1, 0], np.bool_)
-    assert stretches(record, start, end, flagged).tolist() == [
+    runs = [[0, 0, 190], [0, 300, 390], [1, 0, 90]]
+    assert stretches(record, start, end, flagged).tolist() == runs
+    assert stretches(record, start, end, flagged | True).tolist() == [[0, 0, 390], [1, 0, 190]]
+    assert stretches(record, start, end, np.array([1, 1, 2, 0, 1, 1])).tolist() == [
         [0, 0, 190],
-        [0, 300, 390],
-        [1, 0, 90],
+        [0, 200, 290],
+        [1, 0, 190],
     ]
-    assert stretches(record, start, end, ~flagged | True).tolist() == [[0, 0, 390], [1, 0, 190]]
     assert stretches(record[:0], start[:0], end[:0], flagged[:0]).tolist() == []

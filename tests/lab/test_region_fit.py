@@ -43,27 +43,20 @@ def fitted(known):
     return fit_regions(*known, most_false=2.0)
 
 
-def test_it_finds_what_was_planted(fitted):
+def test_it_finds_what_was_planted_as_much_as_it_may(known, fitted):
+    drawn, evidence = known
     logit, other = fitted.weight
     assert logit == pytest.approx(WEIGHT, rel=0.1)
     assert other == 0
     # In phages three of four neighbours turn the same way, in hosts one of two.
     assert fitted.structure == pytest.approx([0, np.log(3)], abs=0.15)
-
-
-def test_it_finds_as_much_as_it_may(known, fitted):
-    drawn, evidence = known
     assert false_a_megabase(drawn.hosts, fitted, evidence) <= 2
     assert matches(drawn.insertions, fitted, evidence).is_found.mean() > 0.9
     looser = replace(fitted, bias=fitted.bias + 0.5)
     assert false_a_megabase(drawn.hosts, looser, evidence) > 2
 
 
-def test_fewer_false_regions_cost_evidence(known, fitted):
+def test_fewer_false_regions_cost_evidence_and_without_insertions_there_is_no_model(known, fitted):
     assert fit_regions(*known, most_false=0.2).bias < fitted.bias
-
-
-def test_without_insertions_there_is_no_model(known):
-    _, evidence = known
     none = np.zeros(0, PLACED)
-    assert fit_regions(Drawn(none, none, none), evidence, 1.0) is None
+    assert fit_regions(Drawn(none, none, none), known[1], 1.0) is None

@@ -1,22 +1,16 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from virnuc_dask.lab.short_pieces import LENGTHS_NT, draw_frames, frame_columns
 from virnuc_dask.modelsets.contig_features import contig_features
 from virnuc_dask.modelsets.gene_sums import GeneSums
 
 
-@pytest.fixture
-def sequences(tmp_path):
+def test_frames_are_of_pieces_of_fragments_that_may_be_drawn_and_add_up_like_genes(tmp_path):
     dna = pa.array(["GCTGAA" * 100, "GCATTC" * 200, "GCTGAA" * 5], pa.large_string())
     pq.write_table(pa.table({"fragment": range(3), "dna": dna}), tmp_path / "sequences.parquet")
-    return tmp_path / "sequences.parquet"
-
-
-def test_pieces_are_of_fragments_that_may_be_drawn(sequences):
-    frames = draw_frames(sequences, np.array([0.5, 0.0, 0.5]), 30)
+    frames = draw_frames(tmp_path / "sequences.parquet", np.array([0.5, 0.0, 0.5]), 30)
     assert set(frames["fragment"].to_pylist()) == {0, 2}
     assert sorted(set(frames["piece"].to_pylist())) == list(range(30))
     for row in frames.to_pylist():
@@ -24,16 +18,6 @@ def test_pieces_are_of_fragments_that_may_be_drawn(sequences):
         assert shortest <= row["length_nt"] <= LENGTHS_NT[1]
         assert row["length_nt"] - 5 <= len(row["dna"]) + 3 <= row["length_nt"] + 3
         assert len(row["peptide"]) == len(row["dna"]) // 3
-
-
-def test_the_same_seed_draws_the_same(sequences):
-    one, same, other = (draw_frames(sequences, np.ones(3), 20, seed) for seed in (1, 1, 2))
-    assert one.equals(same)
-    assert not one.equals(other)
-
-
-def test_frames_add_up_like_genes(sequences):
-    frames = draw_frames(sequences, np.ones(3), 10)
     columns = frame_columns(frames, np.zeros((len(frames), 3), np.float32))
     sums = GeneSums.of(columns, frames["piece"].to_numpy())
     assert np.isfinite(contig_features(sums, np.full(len(sums), 300.0))).all()

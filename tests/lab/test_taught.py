@@ -3,12 +3,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from virnuc_dask.lab.taught import TEST, Fragments, Texts
+from virnuc_dask.lab.markers import TEST_BIT
+from virnuc_dask.lab.taught import TEST, Fragments, Prepared, Texts
 
 
 @pytest.fixture
-def texts(tmp_path):
+def prepared(tmp_path):
     """A gene of each of five fragments, then four markers."""
+    prepared = Prepared.of(tmp_path, "")
     fragments = {
         "class": ["phage", "prokaryote", "phage", "phage", "prokaryote"],
         "record": ["p:5-8", "b", "p:0-5", "p:5-8", "b"],
@@ -18,23 +20,20 @@ def texts(tmp_path):
         "fold": pa.array([0, 1, -1, -2, 0], pa.int8()),
         "doubtful": [True, True, False, False, False],
         "prophage": [False] * 5,
-        "source": ["x"] * 5,
     }
-    pq.write_table(pa.table(fragments), tmp_path / "fragments.parquet")
-    large = pa.array(["A"] * 5, pa.large_string())
-    genes = {"fragment": range(5), "dna": large, "peptide": large, "doubtful": [True] * 2 + 3 * [0]}
-    genes["doubtful"] = np.array(genes["doubtful"], bool)
-    pq.write_table(pa.table(genes), tmp_path / "genes.parquet")
+    pq.write_table(pa.table(fragments), prepared.fragments)
+    text = pa.array(["A"] * 5, pa.large_string())
+    genes = {"fragment": range(5), "dna": text, "peptide": text, "doubtful": fragments["doubtful"]}
+    pq.write_table(pa.table(genes), prepared.genes)
     markers = {
-        "dna": large[:4],
-        "peptide": large[:4],
+        "dna": text[:4],
+        "peptide": text[:4],
         "kind": ["virus", "other", "transcript", "virus"],
         "group": ["a", "m", "m", "n"],
-        "similar_to": pa.array([0, 1, 1 << 5, 1 << 1], pa.uint8()),
+        "similar_to": [0, 1, 1 << TEST_BIT, 1 << 1],
     }
-    pq.write_table(pa.table(markers), tmp_path / "markers.parquet")
-    read = Fragments.read(tmp_path / "fragments.parquet")
-    return Texts.read(read, tmp_path / "genes.parquet", tmp_path / "markers.parquet")
+    pq.write_table(pa.table(markers), prepared.markers)
+    return prepared
 
 
 @pytest.mark.parametrize(
@@ -46,28 +45,22 @@ def texts(tmp_path):
         (None, [0, 2, 3, 4, 5, 6, 7, 8]),
     ],
 )
-def test_what_is_held_out_and_what_is_like_it_is_not_taught(texts, held_out, taught):
-    assert np.flatnonzero(texts.may_teach(held_out)).tolist() == taught
+def test_what_is_held_out_and_what_is_like_it_is_not_taught(prepared, held_out, taught):
+    assert np.flatnonzero(Texts.read(prepared).may_teach(held_out)).tolist() == taught
 
 
-def test_only_others_are_doubtful(texts):
+def test_kinds_and_groups_are_kept_apart_and_only_others_are_doubtful(prepared):
+    texts = Texts.read(prepared)
     assert texts.is_sure.tolist() == [True, False, *[True] * 7]
-
-
-def test_a_phage_is_in_no_group_of_its_hosts_nor_of_markers(texts):
+    kinds = ["viral_marker", "other_marker", "transcript", "viral_marker"]
+    assert texts.kind[5:].tolist() == kinds
     phage, host, *_, last = texts.group[:5]
-    assert phage != host
-    assert host == last
+    assert phage != host == last
     assert not set(texts.group[:5]) & set(texts.group[5:])
 
 
-def test_markers_are_kinds_of_their_own(texts):
-    kinds = ["viral_marker", "other_marker", "transcript", "viral_marker"]
-    assert texts.kind[5:].tolist() == kinds
-
-
-def test_tiles_of_a_genome_and_one_round_belong_together(texts, tmp_path):
-    genome = Fragments.read(tmp_path / "fragments.parquet").genome.tolist()
+def test_tiles_of_a_genome_and_one_round_belong_together(prepared):
+    genome = Fragments.read(prepared.fragments).genome.tolist()
     assert genome[0] == genome[2] != genome[3]
     assert genome[1] == genome[4]
     assert len(set(genome)) == 3

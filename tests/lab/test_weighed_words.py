@@ -1,22 +1,13 @@
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 import torch
 
 from virnuc_dask.encoders.words import CLASSES, KNOWN_PEPTIDE, PATTERNS, PeptideWords
-from virnuc_dask.lab import weighed_words
+from virnuc_dask.lab.chances import chances
 from virnuc_dask.lab.recipe import WordSettings
-from virnuc_dask.lab.weighed_words import A_VIRUS, chances, learn, lesson, targets
+from virnuc_dask.lab.weighed_words import A_VIRUS, learn, lesson, step, targets
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-SHARES = asdict(WordSettings().shares)
-SIZE = sum(pattern.words for pattern in PATTERNS)
-
-
-@pytest.fixture(scope="module")
-def rng():
-    return np.random.default_rng(1)
 
 
 def peptide(rng, letters=LETTERS, length=60):
@@ -24,7 +15,7 @@ def peptide(rng, letters=LETTERS, length=60):
 
 
 def fresh():
-    state = np.zeros((SIZE, 2 * len(CLASSES)), np.float32)
+    state = np.zeros((sum(pattern.words for pattern in PATTERNS), 2 * len(CLASSES)), np.float32)
     state[:, len(CLASSES) :] = 1e-3
     return state, np.zeros(len(CLASSES), np.float32)
 
@@ -56,60 +47,37 @@ def slow_step(lesson, state, bias, rate):
                 state[row, :many] -= rate * slope / np.sqrt(state[row, many:])
 
 
-def test_a_step_is_that_of_plain_numpy(rng):
-    peptides = [peptide(rng, length=length) for length in (60, 25, 7, 700)] + [
-        "AAAAAAAAAAAAXAAAAAA"
-    ]
-    taught = lesson(peptides, np.array([0, 1, 2, 3, A_VIRUS]))
+def test_a_step_is_that_of_plain_numpy():
+    rng = np.random.default_rng(1)
+    peptides = [peptide(rng, length=length) for length in (60, 25, 7, 700)]
+    taught = lesson([*peptides, "AAAAAAAAAAAAXAAAAAA"], np.array([0, 1, 2, 3, A_VIRUS]))
     ours, our_bias = fresh()
     theirs, their_bias = fresh()
-    weighed_words.step(taught, ours, our_bias, 0.2, WordSettings(word_dropout=0.0), rng)
+    step(taught, ours, our_bias, 0.2, WordSettings(word_dropout=0.0), rng)
     slow_step(taught, theirs, their_bias, 0.2)
     np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-5)
     np.testing.assert_allclose(our_bias, their_bias, rtol=1e-4, atol=1e-7)
 
 
-@pytest.fixture(scope="module")
-def learnt(rng):
+def test_the_encoder_tells_what_was_learnt_of_new_peptides_each_time_the_same():
     """Phages of some letters, prokaryotes of others, viruses of unknown class like phages."""
-    phages = [peptide(rng, "ACDEFGHIKLM", 80) for _ in range(40)]
-    others = [peptide(rng, "HIKLMNPQRSTVWY", 80) for _ in range(40)]
+    rng = np.random.default_rng(1)
     kinds = np.array(["phage"] * 30 + ["viral_marker"] * 10 + ["prokaryote"] * 40)
-    groups = np.arange(80)
+    peptides = [peptide(rng, "ACDEFGHIKLM" if k != "prokaryote" else LETTERS[7:]) for k in kinds]
     settings = WordSettings(rounds=2, draws=600)
-    peptides = phages + others
-    return learn(
-        peptides, targets(kinds), chances(kinds, groups, SHARES), settings, seed=3
-    ), peptides
-
-
-def scores(learnt, peptides):
+    chance = chances(kinds, np.arange(80), settings.shares)
+    learnt, again = (learn(peptides, targets(kinds), chance, settings, seed=3) for _ in range(2))
+    assert again.weights.tobytes() == learnt.weights.tobytes()
+    tables = learnt.tables()
+    assert tables["weights"].dtype == np.int8
+    near = np.abs(tables["weights"] * tables["scale"] - learnt.weights) <= tables["scale"]
+    assert near.mean() > 0.999
     known = torch.full(((KNOWN_PEPTIDE.words + 1) // 2,), 8 | 8 << 4, dtype=torch.uint8)
-    tables = {name: torch.from_numpy(values) for name, values in learnt.tables().items()}
-    return PeptideWords(tables | {"known": known}).embed(peptides)[:, : len(CLASSES)]
-
-
-def test_the_encoder_tells_what_was_learnt_of_new_peptides(learnt, rng):
-    new = [peptide(rng, "ACDEFGHIKLM", 50), peptide(rng, "HIKLMNPQRSTVWY", 50)]
-    viral, other = scores(learnt[0], new)
+    encoder = PeptideWords({n: torch.from_numpy(t) for n, t in tables.items()} | {"known": known})
+    new = [peptide(rng, "ACDEFGHIKLM", 50), peptide(rng, LETTERS[7:], 50)]
+    viral, other = encoder.embed(new)[:, : len(CLASSES)]
     assert viral.argmax() == CLASSES.index("phage")
     assert other.argmax() == CLASSES.index("prokaryote")
-
-
-def test_eight_bits_are_near_what_was_learnt(learnt):
-    weighed, _ = learnt
-    tables = weighed.tables()
-    assert tables["weights"].dtype == np.int8
-    near = np.abs(tables["weights"] * tables["scale"] - weighed.weights) <= tables["scale"]
-    assert near.mean() > 0.999
-
-
-def test_the_same_seed_learns_the_same(learnt):
-    weighed, peptides = learnt
-    kinds = np.array(["phage"] * 30 + ["viral_marker"] * 10 + ["prokaryote"] * 40)
-    settings = WordSettings(rounds=2, draws=600)
-    again = learn(peptides, targets(kinds), chances(kinds, np.arange(80), SHARES), settings, seed=3)
-    assert again.weights.tobytes() == weighed.weights.tobytes()
 
 
 def test_a_large_group_and_a_large_kind_do_not_rule():

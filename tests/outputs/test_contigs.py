@@ -7,7 +7,7 @@ import pytest
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.modelsets.calibration import Calibration
-from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, write_fasta
+from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, side_by_side, write_fasta
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.stages.calls import CallRule, ContigCalls, ContigScores
@@ -81,11 +81,11 @@ def calls_of(chunk_scores: list[list[float]], rule: CallRule | None = None) -> C
         "call": ["virus" if score >= 0.5 else "others" for _, score in flat],
     }
     scores.add(pa.table(columns))
-    return scores.calls()
+    return ContigCalls.joined(scores.calls())
 
 
 def rows_of(pieces: list[pa.Table], calls: ContigCalls) -> list[list[str]]:
-    text = "".join(contig_lines(pieces, calls))
+    text = "".join(contig_lines(*pair) for pair in side_by_side(pieces, [calls]))
     return [line.split("\t") for line in text.splitlines()]
 
 

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from virnuc_dask.outputs import published
-from virnuc_dask.outputs.published import chunk_lines, frame_lines
+from virnuc_dask.outputs.published import BY_ID, by_id, chunk_lines, frame_lines
 from virnuc_dask.tables import schemas
+from virnuc_dask.tables.on_disk import SortedRows
 
 
 def prediction_table(scores: list[tuple[float, float]]) -> pa.Table:
@@ -24,7 +24,9 @@ def call_table(calls: list[tuple[str, str | None]]) -> pa.Table:
 
 
 def joined_chunk_lines(calls: pa.Table) -> str:
-    return "".join(chunk_lines(calls))
+    rows = SortedRows(BY_ID)
+    rows.add(by_id(calls))
+    return "".join(map(chunk_lines, rows.merged()))
 
 
 def test_a_frame_is_a_line_of_id_label_and_both_scores_in_frame_order():
@@ -69,10 +71,3 @@ def test_the_order_does_not_depend_on_how_the_table_is_stored():
 def test_nothing_has_no_lines():
     assert frame_lines(prediction_table([])) == ""
     assert joined_chunk_lines(call_table([])) == ""
-
-
-def test_chunk_lines_come_a_bounded_number_at_a_time(monkeypatch):
-    monkeypatch.setattr(published, "ROWS", 7)
-    calls = call_table([(f"id{n:03}", "virus") for n in range(20)])
-    blocks = [block.count("\n") for block in chunk_lines(calls)]
-    assert blocks == [7, 7, 6]

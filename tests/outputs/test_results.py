@@ -1,16 +1,24 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from virnuc_dask.errors import BadTableError, LostRowsError
-from virnuc_dask.modelsets.calibration import Calibration
+from virnuc_dask.modelsets.calibration import (
+    Calibration,
+    estimate_prevalence,
+    probability,
+    q_values,
+)
+from virnuc_dask.outputs.fields import fields
 from virnuc_dask.outputs.results import write_results
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import Record
+from virnuc_dask.stages import calls
 from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.stages.receipt import Failure
-from virnuc_dask.tables import schemas
+from virnuc_dask.tables import on_disk, parquet, schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import read_table, write_table
 from virnuc_dask.tables.plan import Decisions, Plan, fingerprint
@@ -42,8 +50,8 @@ def make_plan(folder: RunFolder, records: list[Record]) -> Plan:
     return Plan(folder, decisions, counts, partitions)
 
 
-def write_predictions(plan: Plan) -> None:
-    for task, frames in zip(plan.tasks(), FRAMES, strict=True):
+def write_predictions(plan: Plan, frames_of: list[list[tuple[int, float, float]]]) -> None:
+    for task, frames in zip(plan.tasks(), frames_of, strict=True):
         chunks = read_table(plan.folder.partition(task.index), task.content)["chunk_id"].to_pylist()
         given = {
             "frame_id": [f"{chunks[row]}F{number}" for number, (row, _, _) in enumerate(frames)],
@@ -62,7 +70,7 @@ def write_predictions(plan: Plan) -> None:
 def plan(tmp_path: Path) -> Plan:
     """A run of which all is computed, and no result file written."""
     plan = make_plan(RunFolder(tmp_path / "out"), RECORDS)
-    write_predictions(plan)
+    write_predictions(plan, FRAMES)
     return plan
 
 
@@ -191,3 +199,81 @@ def test_a_chunk_or_a_record_that_does_not_come_out_is_an_error(plan, count, sai
     counts = replace(plan.counts, **{count: getattr(plan.counts, count) + 1})
     with pytest.raises(LostRowsError, match=said):
         write_results(replace(plan, counts=counts), [])
+
+
+def draw_run(folder: RunFolder, seed: int) -> Plan:
+    """Records whose ids repeat, some of them empty, and chunks of up to three frames."""
+    rng = np.random.default_rng(seed)
+    ids = rng.choice(["a", "a_chunk_1", "b", 'c"d', "é"], 300).tolist()
+    sizes = np.where(rng.random(300) < 0.1, 0, rng.integers(1, 90, 300)).tolist()
+    records = [Record(n, ids[n], ("ACGTA" * 18)[: sizes[n]]) for n in range(300)]
+    plan = make_plan(folder, records)
+    frames_of = []
+    for part in plan.partitions:
+        rows = np.repeat(np.arange(part.chunks), rng.integers(0, 4, part.chunks)).tolist()
+        virus = rng.choice([0.0, 0.3, 0.5, 1.0, *rng.random(9)], len(rows)).tolist()
+        frames_of.append([(row, 1 - score, score) for row, score in zip(rows, virus, strict=True)])
+    write_predictions(plan, frames_of)
+    return plan
+
+
+def in_memory(plan: Plan, rule: CallRule) -> tuple[list[list[str]], list[int]]:
+    """Score, probability, q-value and call of each record, and the most viral; all at once."""
+    chunks = read_table(plan.folder.output("chunks.parquet"), plan.records_fingerprint)
+    chunks = chunks.filter(chunks["call"].is_valid())
+    record, virus, others = (
+        chunks[name].to_numpy() for name in ("record_index", "score_virus", "score_others")
+    )
+    virus, others = virus.astype(float), others.astype(float)
+    total, evidence = np.zeros(300), np.zeros(300)
+    np.add.at(total, record, (1 + virus - others) / 2)
+    np.add.at(evidence, record, rule.calibration.chunk_evidence(virus, others))
+    counts = np.bincount(record, minlength=300)
+    score = np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+    of_record = rule.calibration.contig_evidence(evidence, counts)
+    q_value = q_values(of_record, estimate_prevalence(of_record))
+    is_virus = probability(of_record) >= 0.5 if rule.fdr is None else q_value <= rule.fdr
+    call = np.where(counts > 0, np.where(is_virus, "virus", "others"), "unscored")
+    order = np.lexsort((-score, -evidence, -of_record))
+    numbers = (score, probability(of_record), q_value)
+    texts = [["" if np.isnan(n) else f"{n:.6f}" for n in column] for column in numbers]
+    rows = [list(row) for row in zip(*texts, call.tolist(), strict=True)]
+    return rows, [row for row in order.tolist() if counts[row]][:5]
+
+
+@pytest.mark.parametrize("fdr", [None, 0.3])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_sorted_and_joined_on_disk_is_as_in_memory(tmp_path, monkeypatch, seed, fdr):
+    monkeypatch.setattr(on_disk, "RUN_BYTES", 500)
+    for module, rows in ((on_disk, 7), (calls, 11), (parquet, 13)):
+        monkeypatch.setattr(module, "ROWS", rows)
+    plan, rule = draw_run(RunFolder(tmp_path / "out"), seed), CallRule(CALIBRATION, fdr)
+    totals = write_results(plan, [], rule)
+    _, *written = (line.split("\t") for line in text_of(plan, "contigs.tsv").splitlines())
+    rows, highest = in_memory(plan, rule)
+    assert [row[4:8] for row in written] == rows
+    assert [shown["record_id"] for shown in totals.highest] == [
+        written[row][0].strip('"').replace('""', '"') for row in highest
+    ]
+    chunks = read_table(plan.folder.output("chunks.parquet"), plan.records_fingerprint).to_pylist()
+    scored = sorted(
+        (row for row in chunks if row["call"]), key=lambda row: row["chunk_id"].encode()
+    )
+    lines = [f"{fields([row['chunk_id']])[0]}\t{row['call'] == 'virus'}" for row in scored]
+    assert text_of(plan, "prediction_results_highestscore.csv").splitlines()[1:] == lines
+    viral = [record[0] for record in written if record[7] == "virus"]
+    ids = [line[1:] for line in text_of(plan, "virus.fasta").splitlines() if line[0] == ">"]
+    assert fields(ids) == viral
+
+
+def text_of(plan: Plan, name: str) -> str:
+    return plan.folder.output(name).read_text(encoding="utf-8")
+
+
+def test_what_is_sorted_leaves_nothing_in_the_folder_on_an_error(plan, monkeypatch):
+    before = {path.name for path in plan.folder.path.rglob("*")}
+    monkeypatch.setattr(on_disk, "RUN_BYTES", 1)
+    plan.folder.predictions(3).unlink()
+    with pytest.raises(BadTableError):
+        write_results(plan, [])
+    assert {path.name for path in plan.folder.path.rglob("*")} == before

@@ -5,12 +5,10 @@ import pytest
 from Bio.Data.CodonTable import standard_dna_table, unambiguous_dna_by_id
 from Bio.Seq import Seq
 
-from virnuc_dask.lab.splits.kmers import kmers_at
 from virnuc_dask.sequences.bases import (
     BASES,
     CODONS,
     STOPS,
-    UNKNOWN,
     UNKNOWN_CODON,
     codons_of,
     numbers_of,
@@ -26,12 +24,6 @@ IUPAC = "ACGTRYSWKMBDHVN-"
 
 def drawn(length, letters=BASES, seed=1):
     return "".join(random.Random(seed).choices(letters, k=length))
-
-
-def test_letters_have_numbers_in_either_case_and_all_others_one():
-    known = {letter: BASES.index(letter.upper()) for letter in "ACGTacgt"}
-    every = bytes(range(256))
-    assert numbers_of(every).tolist() == [known.get(chr(byte), UNKNOWN) for byte in every]
 
 
 def test_the_other_strand_is_biopythons():
@@ -63,18 +55,3 @@ def test_every_codon_is_translated_by_its_own_code(table):
     tables = np.full(64, table, np.int8)
     found = translate_codons("".join(CODONS), tables).tobytes().decode()
     assert found == "".join(forward.get(codon, "*") for codon in CODONS)
-
-
-def slowly(dna, k):
-    number = {base: str(code) for code, base in enumerate(BASES)}
-    texts = {at: dna[at : at + k].upper() for at in range(len(dna) - k + 1)}
-    bases = {at: text for at, text in texts.items() if set(text) <= set(BASES)}
-    both = [(text, reverse_complement(text)) for text in bases.values()]
-    return [min(int("".join(map(number.get, t)), 4) for t in two) for two in both], list(bases)
-
-
-@pytest.mark.parametrize("k", [1, 2, 21, 24, 31])
-def test_kmers_are_the_smaller_of_both_strands(k):
-    for dna in ("", "ACGT", drawn(200) + "N" + drawn(60, seed=2), drawn(100).lower() + "\n"):
-        kmers, at = kmers_at(dna, k)
-        assert (kmers.tolist(), at.tolist()) == slowly(dna, k)

@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -9,7 +7,7 @@ from virnuc_dask.sequences.chunks import Chunks, Pieces, chunk_spans
 
 
 def published_spans(length: int, chunk: int) -> list[tuple[int, int]]:
-    """CONTRACT.md's rule, word for word: n, rep, lo, need, and a list of back-offs."""
+    """The published rule, word for word: n, rep, lo, need, and a list of back-offs."""
     n = 0
     while n * chunk < length:
         n += 1
@@ -28,53 +26,16 @@ def published_spans(length: int, chunk: int) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("chunk", [300, 500])
 def test_every_record_length_is_cut_by_the_published_rule(chunk):
-    for length in range(1, 3001):
-        assert list(chunk_spans(length, chunk)) == published_spans(length, chunk), length
-
-
-@pytest.mark.parametrize("chunk", [300, 500])
-def test_chunks_cover_the_record_without_a_gap_and_none_is_too_long(chunk):
-    for length in range(1, 3001):
-        spans = list(chunk_spans(length, chunk))
-        assert spans[0][0] == 0
-        assert spans[-1][1] == length
-        assert all(0 < end - start <= chunk for start, end in spans)
-        assert all(first[0] < second[0] <= first[1] for first, second in pairwise(spans))
-
-
-def test_all_chunks_but_the_last_have_the_full_length():
-    spans = list(chunk_spans(2345, 500))
-    assert [end - start for start, end in spans[:-1]] == [500] * (len(spans) - 1)
-
-
-def test_an_overlap_that_is_not_spent_shortens_the_last_chunk():
-    assert list(chunk_spans(501, 500)) == [(0, 500), (250, 501)]
-
-
-@pytest.mark.parametrize(
-    ("length", "spans"),
-    [
-        (0, []),
-        (1, [(0, 1)]),
-        (499, [(0, 499)]),
-        (500, [(0, 500)]),
-        (1000, [(0, 500), (500, 1000)]),
-    ],
-)
-def test_short_and_even_records(length, spans):
-    assert list(chunk_spans(length, 500)) == spans
+    for length in range(3001):
+        expected = published_spans(length, chunk)
+        assert list(chunk_spans(length, chunk)) == spans_of(Chunks(chunk), length) == expected
+        assert [end - start for start, end in expected] == list(Chunks(chunk).sizes(length))
 
 
 def spans_of(cutting, length_nt):
     step = np.arange(cutting.count(length_nt))
     starts, ends = cutting.spans(np.full_like(step, length_nt), step)
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
-
-
-def test_chunks_as_a_way_of_cutting_are_the_published_ones():
-    for length in (0, 1, 499, 500, 501, 2345):
-        assert spans_of(Chunks(500), length) == list(chunk_spans(length, 500))
-        assert Chunks(500).count(length) == len(published_spans(length, 500))
 
 
 @st.composite
@@ -96,11 +57,11 @@ def test_pieces_cover_a_record_their_cores_tile_it_and_the_last_alone_is_short(g
     if not length_nt:
         assert spans == []
         return
-    assert [start for start, _ in spans] == [k * pieces.stride_nt for k in range(len(spans))]
+    stride_nt = pieces.length_nt - pieces.overlap_nt
+    assert [start for start, _ in spans] == [k * stride_nt for k in range(len(spans))]
     start, end = np.array(spans).T
-    is_last = pieces.is_last(start, end).tolist()
-    assert is_last == [False] * (len(spans) - 1) + [True]
     assert set((end - start)[:-1].tolist()) <= {pieces.length_nt}
+    assert end[-1] - start[-1] < pieces.length_nt
     assert end[-1] == length_nt
     first, last = (edge.tolist() for edge in pieces.core(start, end))
     assert first[0] == 0

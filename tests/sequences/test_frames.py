@@ -4,10 +4,9 @@ import warnings
 import pytest
 from Bio.Data.CodonTable import standard_dna_table
 from Bio.Seq import Seq
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from virnuc_dask.sequences.bases import translate
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.sequences.frames import find_frames
 
@@ -17,7 +16,7 @@ COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
 
 
 def published_frames(chunk: str) -> list[tuple[str, str, str]]:
-    """CONTRACT.md's rules one codon at a time: (suffix, DNA, peptide) of every kept reading."""
+    """The published rules, one codon at a time: (suffix, DNA, peptide) of every kept reading."""
     forward = chunk.upper()
     reverse = "".join(COMPLEMENT.get(base, base) for base in reversed(forward))
     kept = []
@@ -28,10 +27,6 @@ def published_frames(chunk: str) -> list[tuple[str, str, str]]:
             if peptide and "*" not in peptide:
                 kept.append((f"{strand}{k + 1}", dna[k : k + 3 * len(peptide) + 1], peptide))
     return kept
-
-
-def found_frames(chunks: list[str]) -> list[list[tuple[str, str, str]]]:
-    return [[(f.suffix, f.dna, f.peptide) for f in frames] for frames in find_frames(chunks)]
 
 
 def record_dna(rng: random.Random, length: int) -> str:
@@ -63,49 +58,11 @@ texts = st.text("ACGTNRYacgtnry-U", max_size=40) | st.text("ACG", max_size=200)
 
 
 @given(st.lists(texts, max_size=8))
+@example([])
+@example(["", "A", "AC", "NNN", "N" * 500, "---", "TAA", "ACN", "ATGNNNAAACCC", "GGGCCCRAAC"])
 def test_any_chunks_together_follow_the_published_rules(chunks):
-    assert found_frames(chunks) == [published_frames(chunk) for chunk in chunks]
-
-
-@given(st.lists(texts, max_size=8))
-def test_a_chunk_has_the_same_frames_alone_and_in_company(chunks):
-    assert find_frames(chunks) == [find_frames([chunk])[0] for chunk in chunks]
-
-
-@pytest.mark.parametrize("chunk", ["", "A", "AC", "NNN", "N" * 500, "---", "TAA", "ACN"])
-def test_chunks_with_nothing_to_read_have_no_frame_or_the_few_there_are(chunk):
-    assert found_frames([chunk]) == [published_frames(chunk)]
-
-
-def test_no_chunks_have_no_frames():
-    assert find_frames([]) == []
-
-
-def test_frames_come_forward_first_and_by_offset():
-    (frames,) = find_frames(["GCCGCCGCCGCC"])
-    assert [frame.suffix for frame in frames] == ["F1", "F2", "F3", "R1", "R2", "R3"]
-
-
-def test_a_frames_dna_is_one_base_longer_than_its_codons_where_there_is_one():
-    frames = {frame.suffix: frame for frame in find_frames(["GCCGCCGC"])[0]}
-    assert (frames["F1"].peptide, frames["F1"].dna) == ("AA", "GCCGCCG")
-    assert (frames["F2"].peptide, frames["F2"].dna) == ("PP", "CCGCCGC")
-    assert (frames["F3"].peptide, frames["F3"].dna) == ("RR", "CGCCGC")
-
-
-def test_an_ambiguous_codon_is_skipped_and_shortens_peptide_and_dna():
-    (frames,) = find_frames(["ATGNNNAAACCC"])
-    first = frames[0]
-    assert (first.suffix, first.peptide, first.dna) == ("F1", "MKP", "ATGNNNAAAC")
-
-
-def test_the_reverse_complement_leaves_ambiguous_letters_as_they_are():
-    (frames,) = find_frames(["GGGCCCRAAC"])
-    assert next(f for f in frames if f.suffix == "R1").dna == "GTTRGGG"
-
-
-def test_lower_case_reads_as_upper_case():
-    assert find_frames(["atgaaacccggg"]) == find_frames(["ATGAAACCCGGG"])
+    found = [[(f.suffix, f.dna, f.peptide) for f in frames] for frames in find_frames(chunks)]
+    assert found == [published_frames(chunk) for chunk in chunks]
 
 
 def test_peptides_are_biopythons():
@@ -118,9 +75,3 @@ def test_peptides_are_biopythons():
         expected += [peptide for peptide in peptides if "*" not in peptide]
     assert [frame.peptide for frame in find_frames([dna])[0]] == expected
     assert expected
-
-
-@given(st.text("ACGTacgtNR", max_size=60))
-def test_translates_whole_codons_with_stops_and_marks_ambiguous_ones(dna):
-    codons = [dna[at : at + 3].upper() for at in range(0, len(dna) - 2, 3)]
-    assert translate(dna) == "".join(CODONS.get(codon, "X") for codon in codons)

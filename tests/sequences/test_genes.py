@@ -1,24 +1,44 @@
+import random
 import subprocess
 import sys
 from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyrodigal_gv
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from virnuc_dask.errors import BadSettingError, ModelSetError
+from virnuc_dask.sequences import fast_genes
 from virnuc_dask.sequences.chunks import Pieces
 from virnuc_dask.sequences.genes import START_TYPES, Genes, gene_caller, owned
+from virnuc_dask.sequences.records import read_records
 
-REPRESSOR = (37226, 37940)  # cI of lambda, on the reverse strand
+DEMO = Path(__file__).parents[1] / "data" / "demo.fasta.gz"
+FIRST, LAST = 37226, 37940  # cI of lambda, on the reverse strand
+CALLERS = {name: gene_caller(name) for name in ("pyrodigal-gv", "fast")}
 
 
 @pytest.fixture(scope="module")
-def of_lambda(caller, demo):
-    return caller.find(demo[:1])
+def demo() -> list[str]:
+    """The demo's DNA; lambda is the first."""
+    return [record.dna for record in read_records([str(DEMO)])]
 
 
-def assert_equal(one: Genes, two: Genes) -> None:
+@pytest.fixture(scope="module")
+def of_lambda(demo):
+    return CALLERS["pyrodigal-gv"].find(demo[:1])
+
+
+@pytest.fixture(params=CALLERS)
+def caller(request):
+    return CALLERS[request.param]
+
+
+def assert_same(one: Genes, two: Genes) -> None:
     for field in fields(Genes):
         assert np.array_equal(getattr(one, field.name), getattr(two, field.name)), field.name
 
@@ -27,27 +47,73 @@ def rows(genes: Genes) -> list[tuple[int, int, int]]:
     return list(zip(genes.start.tolist(), genes.end.tolist(), genes.strand.tolist(), strict=True))
 
 
-def test_genes_of_lambda_are_found_on_both_strands(of_lambda):
+def test_a_gene_known_by_name_is_found_and_described(of_lambda):
     assert len(of_lambda) == 62
-    assert set(of_lambda.strand.tolist()) == {1, -1}
     assert set(of_lambda.model.tolist()) == {20}, "Escherichia coli's"
-    assert set(of_lambda.translation_table.tolist()) == {11}
-
-
-def test_a_gene_known_by_name_is_where_it_is_known_to_be(of_lambda):
-    row = rows(of_lambda).index((*REPRESSOR, -1))
+    row = rows(of_lambda).index((FIRST, LAST, -1))
     assert of_lambda.peptides[row].startswith("MSTKKKPLTQEQLEDARRLKAIYEKKKNELGLSQESVADKMGMGQS")
-    assert of_lambda.dna[row][:3] == "ATG"
-    assert of_lambda.dna[row][-3:] == "TGA"
+    assert (of_lambda.dna[row][:3], of_lambda.dna[row][-3:]) == ("ATG", "TGA")
     assert START_TYPES[of_lambda.start_type[row]] == "ATG"
     assert 0.999 < of_lambda.confidence[row] <= 1
     assert of_lambda.coding_score[row] > 40
 
 
-def test_dna_and_peptides_are_pyrodigals_own(caller, demo):
+def test_a_gene_that_an_end_cuts_is_partial_there(caller, demo):
+    whole, inside, left, right = (
+        caller.find([demo[0][first:last]])
+        for first, last in (
+            (FIRST - 40, LAST + 40),
+            (FIRST + 100, LAST - 50),
+            (FIRST + 100, LAST + 60),
+            (FIRST - 40, LAST - 50),
+        )
+    )
+    assert (40, 40 + LAST - FIRST, -1) in rows(whole)
+    assert len(inside) == 1
+    assert (inside.strand[0], inside.partial_left[0], inside.partial_right[0]) == (-1, True, True)
+    assert START_TYPES[inside.start_type[0]] == "edge"
+    assert len(inside.peptides[0]) * 3 == inside.end[0] - inside.start[0]
+    assert (left.partial_left[0], left.partial_right[0]) == (True, False)
+    assert START_TYPES[left.start_type[0]] == "ATG", "its begin is the right end"
+    assert (right.partial_left[-1], right.partial_right[-1]) == (False, True)
+
+
+def test_a_gap_ends_genes_and_a_few_unknown_letters_do_not(caller, demo):
+    middle = (FIRST + LAST) // 2
+    around = demo[0][FIRST - 40 : middle], demo[0][middle : LAST + 40]
+    few = caller.find(["RGR".join(around)])
+    assert (40, 43 + LAST - FIRST, -1) in rows(few)
+    assert few.peptides[0].count("X") in (1, 2)
+    assert "YCY" in few.dna[0]
+    gap = caller.find([("N" * 60).join(around)])
+    assert gap.partial_right.tolist() == [True, False]
+    assert gap.partial_left.tolist() == [False, True]
+    assert gap.start[1] >= 40 + middle - FIRST + 60
+    assert not any("X" in peptide for peptide in gap.peptides)
+
+
+def test_threads_neighbours_and_case_change_nothing(caller, demo):
+    pieces = [dna[at : at + 900] for dna in demo for at in range(0, len(dna), 9000)]
+    together = caller.find([piece.lower() for piece in pieces], threads=3)
+    for row in range(0, len(pieces), 5):
+        alone = caller.find([pieces[row]])
+        alone.sequence[:] = row
+        assert_same(alone, together.take(np.flatnonzero(together.sequence == row)))
+
+
+@pytest.mark.parametrize(
+    "sequences", [[], [""], ["ACG"], ["A" * 19], ["ACGT" * 8], ["N" * 400], ["RYK-" * 90]]
+)
+def test_there_may_be_no_gene(caller, sequences):
+    genes = caller.find(sequences, threads=2)
+    assert (len(genes), genes.dna, genes.peptides) == (0, [], [])
+    assert genes.confidence.dtype == np.float32
+
+
+def test_dna_and_peptides_are_pyrodigals_own(demo):
     # Ends that fall anywhere in genes, of any phase.
     pieces = [dna[at : at + 1000 + at % 7] for dna in demo for at in range(1, len(dna), 9001)]
-    genes, row = caller.find(pieces), 0
+    genes, row = CALLERS["pyrodigal-gv"].find(pieces), 0
     finder = pyrodigal_gv.ViralGeneFinder(meta=True)
     for number, piece in enumerate(pieces):
         for gene in sorted(finder.find_genes(piece), key=lambda g: (g.begin, g.end, g.strand)):
@@ -61,71 +127,11 @@ def test_dna_and_peptides_are_pyrodigals_own(caller, demo):
     assert {11} < set(genes.translation_table.tolist()), "other codes too"
 
 
-def test_a_gene_that_an_end_cuts_is_partial_there(caller, demo):
-    first, last = REPRESSOR
-    lone = caller.find([demo[0][first - 40 : last + 40]])
-    inside = caller.find([demo[0][first + 100 : last - 50]])
-    assert (40, 40 + last - first, -1) in rows(lone)
-    assert len(inside) == 1
-    assert (inside.strand[0], inside.partial_left[0], inside.partial_right[0]) == (-1, True, True)
-    assert START_TYPES[inside.start_type[0]] == "edge"
-    assert len(inside.peptides[0]) * 3 == inside.end[0] - inside.start[0]
-    left = caller.find([demo[0][first + 100 : last + 40]])
-    right = caller.find([demo[0][first - 40 : last - 50]])
-    assert (left.partial_left[0], left.partial_right[0]) == (True, False)
-    assert START_TYPES[left.start_type[0]] == "ATG", "its begin is the right end"
-    assert (right.partial_left[-1], right.partial_right[-1]) == (False, True)
-
-
-def test_a_gap_ends_genes_and_a_few_unknown_letters_do_not(caller, demo):
-    first, last = REPRESSOR
-    middle = (first + last) // 2
-    around = demo[0][first - 40 : middle], demo[0][middle : last + 40]
-    few = caller.find(["NNN".join(around)])
-    assert (40, 43 + last - first, -1) in rows(few)
-    assert few.peptides[0].count("X") in (1, 2)
-    gap = caller.find([("N" * 60).join(around)])
-    assert len(gap) == 2
-    assert gap.partial_right.tolist() == [True, False]
-    assert gap.partial_left.tolist() == [False, True]
-    assert gap.start[1] >= 40 + middle - first + 60
-    assert not any("X" in peptide for peptide in gap.peptides)
-
-
-def test_letters_in_lower_case_are_read(caller, demo, of_lambda):
-    assert_equal(caller.find([demo[0].lower()]), of_lambda)
-
-
-def test_what_is_found_does_not_depend_on_threads_or_neighbours(caller, demo, of_lambda):
-    one, two = caller.find(demo[:4]), caller.find(demo[:4], threads=3)
-    assert_equal(one, two)
-    assert_equal(one.take(np.flatnonzero(one.sequence == 0)), of_lambda)
-    assert one.sequence.tolist() == sorted(one.sequence.tolist())
-
-
-@pytest.mark.parametrize(
-    "sequences", [[], [""], ["ACG"], ["A" * 19], ["ACGT" * 8], ["N" * 400], ["RYK-" * 90]]
-)
-def test_there_may_be_no_gene(caller, sequences):
-    genes = caller.find(sequences, threads=2)
-    assert len(genes) == 0
-    assert (genes.dna, genes.peptides) == ([], [])
-    assert genes.confidence.dtype == np.float32
-
-
-def test_letters_of_another_alphabet_are_complemented(caller, demo):
-    first, last = REPRESSOR
-    dna = demo[0][first - 40 : last - 30] + "RGR" + demo[0][last - 27 : last + 40]
-    gene = caller.find([dna])
-    assert gene.dna[0][27:30] == "YCY"
-    assert gene.peptides[0][9] == "X"
-
-
 def test_models_are_chosen_by_number_or_name(demo, of_lambda):
     by_number = gene_caller("pyrodigal-gv", [57, 20])
     by_name = gene_caller("pyrodigal-gv", ["Escherichia_coli_UMN026", "Gut_phage_code_11a"])
-    assert_equal(by_number.find(demo[:1]), of_lambda)
-    assert_equal(by_name.find(demo[:1]), of_lambda)
+    assert_same(by_number.find(demo[:1]), of_lambda)
+    assert_same(by_name.find(demo[:1]), of_lambda)
     other = gene_caller("pyrodigal-gv", [57]).find(demo[:1])
     assert set(other.model.tolist()) == {57}
 
@@ -136,15 +142,18 @@ def test_an_unknown_model_is_refused_with_those_that_there_are(models):
         gene_caller("pyrodigal-gv", models)
 
 
+def test_pyrodigal_is_imported_by_those_who_call_with_it_only():
+    program = (
+        "import sys; from virnuc_dask.sequences.genes import gene_caller;"
+        "gene_caller('fast').find(['ACGT' * 300]); print('pyrodigal' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
 def test_an_unknown_caller_is_refused():
     with pytest.raises(BadSettingError, match="gene caller 'prodigal' is unknown"):
         gene_caller("prodigal", None)
-
-
-def test_pyrodigal_is_imported_by_those_who_call_genes_only():
-    program = "import sys; import virnuc_dask.sequences.genes; print('pyrodigal' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_genes_called_in_pieces_are_those_of_the_whole_and_each_is_counted_once(demo):
@@ -168,11 +177,80 @@ def test_genes_called_in_pieces_are_those_of_the_whole_and_each_is_counted_once(
     assert own.peptides[100] == coli.find([dna]).peptides[whole.index(piecewise[100])]
 
 
-def test_a_gene_belongs_to_the_piece_whose_core_holds_its_first_base(of_lambda):
-    pieces = Pieces(10_000, 2_000)
-    edges = np.array([0]), np.array([10_000])
-    assert owned(of_lambda, pieces, *edges).tolist() == (of_lambda.start < 9_000).tolist()
-    edges = np.array([8_000]), np.array([18_000])
-    begin = of_lambda.start + 8_000
-    expected = (begin >= 9_000) & (begin < 17_000)
-    assert owned(of_lambda, pieces, *edges).tolist() == expected.tolist()
+def ends(genes: Genes) -> dict[tuple[int, int, int], int]:
+    """(sequence, 3' end, strand) → row."""
+    three = np.where(genes.strand > 0, genes.end, genes.start)
+    keys = zip(genes.sequence.tolist(), three.tolist(), genes.strand.tolist(), strict=True)
+    return {key: row for row, key in enumerate(keys)}
+
+
+def test_fast_genes_and_scores_are_those_of_pyrodigal(demo):
+    # The demo's species are not among those that it learnt from.
+    known, found = (each.find(demo) for each in CALLERS.values())
+    ours, theirs = ends(found), ends(known)
+    both = sorted(ours.keys() & theirs.keys())
+    assert len(both) > 0.95 * len(ours)
+    assert len(both) > 0.92 * len(theirs)
+    mine, its = (
+        genes.take(np.array([row[key] for key in both]))
+        for genes, row in ((found, ours), (known, theirs))
+    )
+    assert np.mean((mine.start == its.start) & (mine.end == its.end)) > 0.88
+    assert (mine.end - mine.start == np.array(list(map(len, mine.dna)))).all()
+    assert not any("*" in peptide for peptide in mine.peptides)
+    for column, least in (("coding_score", 0.97), ("start_score", 0.6), ("type_score", 0.7)):
+        x, y = getattr(its, column), getattr(mine, column)
+        assert np.corrcoef(x, y)[0, 1] > least
+        assert abs(x.mean() - y.mean()) < 0.15 * x.std() + 1
+    assert ((found.confidence >= 0.5) & (found.confidence <= 1)).all()
+    assert 0.95 < found.confidence.mean() < 1
+
+
+def test_fast_on_the_other_strand_has_the_same_genes(demo):
+    fast = CALLERS["fast"]
+    turned = [dna.translate(str.maketrans("ACGT", "TGCA"))[::-1] for dna in demo[:3]]
+    one, two = fast.find(demo[:3]), fast.find(turned)
+    length = np.array([len(dna) for dna in demo[:3]])[two.sequence]
+    again = zip(two.sequence, length - two.end, length - two.start, -two.strand, strict=True)
+    assert sorted(again) == sorted(zip(one.sequence, one.start, one.end, one.strand, strict=True))
+
+
+@settings(max_examples=60)
+@given(st.lists(st.text("ACGTN", max_size=400), max_size=5))
+def test_any_sequence_is_read_fast(sequences):
+    genes = CALLERS["fast"].find(sequences)
+    for row in range(len(genes)):
+        dna = sequences[genes.sequence[row]]
+        assert 0 <= genes.start[row] < genes.end[row] <= len(dna)
+        assert genes.end[row] - genes.start[row] >= 60
+
+
+def test_the_path_is_the_best_one_by_trying_all():
+    rng = random.Random(2)
+    link = [0.1, 0.5, -1.0]
+    for _ in range(50):
+        spans = sorted(
+            (start + rng.randrange(60, 250), start) for start in rng.sample(range(600), 8)
+        )
+        end, start = [e for e, _ in spans], [s for _, s in spans]
+        strand = [rng.choice((1, -1)) for _ in spans]
+        score = [rng.uniform(-2, 4) for _ in spans]
+        path = fast_genes._best_path(start, end, strand, score, link)
+        best = max(worth(rows_of(n), start, end, strand, score, link) for n in range(1 << 8))
+        assert worth(path, start, end, strand, score, link) == pytest.approx(max(best, 0))
+
+
+def rows_of(number: int) -> list[int]:
+    return [row for row in range(8) if number >> row & 1]
+
+
+def worth(rows, start, end, strand, score, link) -> float:
+    total = sum(score[row] for row in rows)
+    for one, two in pairwise(rows):
+        overlap = end[one] - start[two]
+        if overlap > 60 or start[one] >= start[two] or end[one] >= end[two]:
+            return float("-inf")
+        if overlap > -150:
+            total += link[1] if strand[one] == strand[two] else link[2]
+            total -= link[0] * max(0, overlap - 4)
+    return total

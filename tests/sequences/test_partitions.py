@@ -1,9 +1,10 @@
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -17,76 +18,63 @@ from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import read_table
 from virnuc_dask.tables.plan import Counts, PlannedPartition
 
-CHUNK_LENGTH, PARTITION_CHUNKS = 30, 4
+CHUNK_LENGTH, ROWS = 30, 4
+PIECES = Pieces(40, 10, shortest_nt=20)
 DNA = ("ACGTTGCAac" * 20)[:173]
+LENGTHS = {"long": 173, "empty": 0, "exact": 30, "short": 12, "twin": 61}
+RECORDS = [Record(row, name, DNA[:nt]) for row, (name, nt) in enumerate(LENGTHS.items())]
+RECORDS.append(Record(5, "twin", DNA[:12]))
 
 
 class Written(NamedTuple):
     folder: RunFolder
     counts: Counts
     partitions: tuple[PlannedPartition, ...]
+    tables: list[list[dict]]  # rows of each partition
 
-
-Write = Callable[[Sequence[Record]], Written]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Writes partitions into a new folder each time."""
-
-    def to_folder(records: Sequence[Record]) -> Written:
-        folder = RunFolder(tmp_path / f"run{len(list(tmp_path.iterdir()))}")
-        folder.path.mkdir()
-        folder.prepare(resume=False, force=False)
-        counts, partitions = write_partitions(
-            iter(records), folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: "of the records"
-        )
-        return Written(folder, counts, partitions)
-
-    return to_folder
+    @property
+    def rows(self) -> list[dict]:
+        return [row for table in self.tables for row in table]
 
 
 @pytest.fixture
-def records() -> list[Record]:
-    lengths = [173, 0, 30, 12, 61, 12]
-    names = ["long", "empty", "exact", "short", "twin", "twin"]
-    return [
-        Record(index, name, DNA[:length])
-        for index, (name, length) in enumerate(zip(names, lengths, strict=True))
-    ]
+def folder(tmp_path) -> Callable[[], RunFolder]:
+    """Makes a new run folder."""
+
+    def make() -> RunFolder:
+        made = RunFolder(Path(mkdtemp(dir=tmp_path)))
+        made.prepare(resume=False, force=False)
+        return made
+
+    return make
 
 
-def rows_of(written: Written, part: PlannedPartition) -> list[dict]:
-    return read_table(written.folder.partition(part.index), part.content).to_pylist()
+@pytest.fixture
+def write(folder) -> Callable[..., Written]:
+    """Writes records into a new folder; counting alone gives the same counts."""
+
+    def written(records, rows=ROWS, pieces=None, nt=None) -> Written:
+        out = folder()
+        cut = iter(records), out, CHUNK_LENGTH, rows, lambda: "of the records", pieces, nt
+        counts, parts = write_partitions(*cut)
+        assert counts == count_records(iter(records), CHUNK_LENGTH, pieces)
+        tables = [read_table(out.partition(part.index), part.content) for part in parts]
+        assert [len(table) for table in tables] == [part.chunks for part in parts]
+        assert [part.index for part in parts] == list(range(len(parts)))
+        return Written(out, counts, parts, [table.to_pylist() for table in tables])
+
+    return written
 
 
 def spans_of(record):
     return list(chunk_spans(len(record.dna), CHUNK_LENGTH))
 
 
-def test_records_chunks_bases_duplicates_and_short_records_are_counted(write, records):
-    chunks = sum(len(spans_of(record)) for record in records)
-    expected = Counts(records=6, chunks=chunks, length_nt=288, duplicate_ids=1, shorter_records=3)
-    assert write(records).counts == expected
-
-
-def test_counting_alone_gives_the_same_counts(write, records):
-    assert count_records(iter(records), CHUNK_LENGTH) == write(records).counts
-
-
-def test_every_partition_but_the_last_is_full(write, records):
-    written = write(records)
-    sizes = [part.chunks for part in written.partitions]
-    assert sizes[:-1] == [PARTITION_CHUNKS] * (len(sizes) - 1)
-    assert 1 <= sizes[-1] <= PARTITION_CHUNKS
-    assert sum(sizes) == written.counts.chunks
-    assert [part.index for part in written.partitions] == list(range(len(sizes)))
-
-
-def test_partitions_hold_every_chunk_in_order(write, records):
-    written = write(records)
-    rows = [row for part in written.partitions for row in rows_of(written, part)]
-    assert rows == [
+def test_partitions_hold_every_chunk_in_order_and_all_but_the_last_are_full(write):
+    written = write(RECORDS)
+    assert {len(table) for table in written.tables[:-1]} == {ROWS}
+    assert 1 <= len(written.tables[-1]) <= ROWS
+    assert written.rows == [
         {
             "chunk_id": f"{record.id}_chunk_{number}",
             "record_id": record.id,
@@ -96,73 +84,50 @@ def test_partitions_hold_every_chunk_in_order(write, records):
             "end": end,
             "sequence": record.dna[start:end],
         }
-        for record in records
+        for record in RECORDS
         for number, (start, end) in enumerate(spans_of(record), start=1)
     ]
 
 
-def test_the_record_table_keeps_every_record_an_empty_one_too(write, records):
-    written = write(records)
-    table = read_table(written.folder.records, "of the records")
-    assert table.to_pylist() == [
+def test_every_record_is_counted_and_in_the_record_table_an_empty_one_too(write):
+    written = write(RECORDS)
+    chunks = sum(len(spans_of(record)) for record in RECORDS)
+    assert written.counts == Counts(
+        records=6, chunks=chunks, length_nt=288, duplicate_ids=1, shorter_records=3
+    )
+    assert read_table(written.folder.records, "of the records").to_pylist() == [
         {
             "record_index": record.index,
             "record_id": record.id,
             "length_nt": len(record.dna),
             "chunks": len(spans_of(record)),
         }
-        for record in records
+        for record in RECORDS
     ]
 
 
-@pytest.fixture
-def write_pieces(tmp_path: Path) -> Callable[..., list[list[dict]]]:
-    """Writes pieces and gives the rows of each partition; counts are kept true on the way."""
-
-    def to_folder(records: Sequence[Record], pieces: Pieces, rows: int, nt: int) -> list[list]:
-        folder = RunFolder(tmp_path / f"run{len(list(tmp_path.iterdir()))}")
-        folder.path.mkdir()
-        folder.prepare(resume=False, force=False)
-        counts, parts = write_partitions(
-            iter(records), folder, CHUNK_LENGTH, rows, lambda: "of the records", pieces, nt
-        )
-        assert counts == count_records(iter(records), CHUNK_LENGTH, pieces)
-        written = Written(folder, counts, parts)
-        tables = [rows_of(written, part) for part in parts]
-        assert [len(table) for table in tables] == [part.chunks for part in parts]
-        assert counts.chunks == sum(map(len, tables))
-        assert counts.shorter_records == sum(len(r.dna) < pieces.shortest_nt for r in records)
-        return tables
-
-    return to_folder
-
-
-PIECES = Pieces(40, 10, shortest_nt=20)
-
-
-def test_pieces_are_rows_with_the_names_of_chunks(write_pieces, records):
-    rows = [row for table in write_pieces(records, PIECES, 1000, 10_000) for row in table]
-    long = [row for row in rows if row["record_id"] == "long"]
+def test_pieces_are_rows_with_the_names_of_chunks(write):
+    written = write(RECORDS, 1000, PIECES, 10_000)
+    long = [row for row in written.rows if row["record_id"] == "long"]
     spans = [(0, 40), (30, 70), (60, 100), (90, 130), (120, 160), (150, 173)]
     assert [(row["start"], row["end"]) for row in long] == spans
     assert [row["chunk_id"] for row in long] == [f"long_chunk_{n + 1}" for n in range(6)]
-    assert all(row["sequence"] == DNA[row["start"] : row["end"]] for row in rows)
-    assert [row["record_index"] for row in rows] == [0] * 6 + [2, 3, 4, 4, 5]
+    assert all(row["sequence"] == DNA[row["start"] : row["end"]] for row in written.rows)
+    assert [row["record_index"] for row in written.rows] == [0] * 6 + [2, 3, 4, 4, 5]
+    assert written.counts.shorter_records == 3
 
 
-@pytest.mark.parametrize("nt", [1, 39, 41, 100, 137, 10_000])
-@pytest.mark.parametrize("rows", [1, 2, 4, 1000])
-def test_a_partition_of_pieces_is_full_by_its_nucleotides_or_its_rows(
-    write_pieces, records, rows, nt
-):
-    whole = [row for table in write_pieces(records, PIECES, 1000, 10_000) for row in table]
-    tables = write_pieces(records, PIECES, rows, nt)
-    assert [row for table in tables for row in table] == whole
-    for number, table in enumerate(tables):
+@pytest.mark.parametrize("nt", [1, 39, 100, 10_000])
+@pytest.mark.parametrize("rows", [1, 4, 1000])
+def test_a_partition_of_pieces_is_full_by_its_nucleotides_or_its_rows(write, rows, nt):
+    whole = write(RECORDS, 1000, PIECES, 10_000).rows
+    written = write(RECORDS, rows, PIECES, nt)
+    assert written.rows == whole
+    for number, table in enumerate(written.tables):
         sizes = [len(row["sequence"]) for row in table]
         assert len(table) <= rows
         assert sum(sizes[:-1]) < nt, "full before its last row"
-        if number < len(tables) - 1:
+        if number < len(written.tables) - 1:
             assert len(table) == rows or sum(sizes) >= nt
 
 
@@ -170,73 +135,53 @@ def test_a_partition_of_pieces_is_full_by_its_nucleotides_or_its_rows(
 def test_an_input_without_chunks_has_no_partition_but_a_record_table(write, records):
     written = write(records)
     assert written.partitions == ()
-    assert written.counts.chunks == 0
     assert len(read_table(written.folder.records, "of the records")) == len(records)
 
 
-def test_the_record_tables_fingerprint_is_asked_once_all_records_are_read(tmp_path, records):
-    folder, seen = RunFolder(tmp_path), []
-    folder.prepare(resume=False, force=False)
-    stream = (seen.append(record.id) or record for record in records)
-    write_partitions(stream, folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: ",".join(seen))
-    assert len(read_table(folder.records, "long,empty,exact,short,twin,twin")) == 6
+def test_the_record_tables_fingerprint_is_asked_once_all_records_are_read(folder):
+    out, seen = folder(), []
+    stream = (seen.append(record.id) or record for record in RECORDS)
+    write_partitions(stream, out, CHUNK_LENGTH, ROWS, lambda: ",".join(seen))
+    assert len(read_table(out.records, "long,empty,exact,short,twin,twin")) == 6
 
 
-def test_the_same_content_has_the_same_fingerprints_and_bytes(write, records):
-    one, two = write(records), write(records)
-    assert one.partitions == two.partitions
-    for part in one.partitions:
-        paths = (run.folder.partition(part.index) for run in (one, two))
-        assert len({path.read_bytes() for path in paths}) == 1
+@pytest.mark.parametrize(
+    ("row", "other", "differing"),
+    [
+        (2, RECORDS[2], set()),
+        (2, Record(2, "renamed", DNA[:30]), {1}),
+        (2, Record(9, "exact", DNA[:30]), {1}),
+        (4, Record(4, "twin", DNA[:60] + "T"), {2}),
+    ],
+)
+def test_a_partitions_bytes_and_fingerprint_change_with_its_content_alone(
+    write, row, other, differing
+):
+    one, two = write(RECORDS), write([*RECORDS[:row], other, *RECORDS[row + 1 :]])
+    for old, new in zip(one.partitions, two.partitions, strict=True):
+        files = [each.folder.partition(old.index).read_bytes() for each in (one, two)]
+        is_same = old.index not in differing
+        assert (old.content == new.content, files[0] == files[1]) == (is_same, is_same)
 
 
-def test_one_changed_letter_changes_the_fingerprint_of_its_partition_only(write, records):
-    last = records[4].dna[-1]
-    other = records[4].dna[:-1] + ("A" if last != "A" else "C")
-    old, new = write(records), write([*records[:4], Record(4, "twin", other), *records[5:]])
-    pairs = zip(old.partitions, new.partitions, strict=True)
-    differing = {before.index for before, after in pairs if before.content != after.content}
-    holding = {
-        part.index
-        for part in old.partitions
-        if any((row["record_index"], row["end"]) == (4, len(other)) for row in rows_of(old, part))
-    }
-    assert differing == holding
-    assert len(holding) == 1
-
-
-@pytest.mark.parametrize("other", [Record(2, "renamed", DNA[:30]), Record(9, "exact", DNA[:30])])
-def test_ids_and_record_numbers_belong_to_the_fingerprint(write, records, other):
-    contents = [
-        {part.content for part in write(rows).partitions}
-        for rows in (records, [*records[:2], other, *records[3:]])
-    ]
-    assert contents[0] != contents[1]
-
-
-def test_records_that_cannot_be_read_leave_no_record_table(tmp_path, records):
+def test_what_cannot_be_read_or_written_ends_the_planning_without_a_record_table(folder):
     def broken():
-        yield from records
+        yield from RECORDS
         raise OSError("gone")
 
-    folder = RunFolder(tmp_path)
-    folder.prepare(resume=False, force=False)
-    with pytest.raises(OSError, match="gone"):
-        write_partitions(broken(), folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: "x")
-    assert not folder.records.exists()
-
-
-def test_a_partition_that_cannot_be_written_ends_the_planning(tmp_path, records):
-    folder = RunFolder(tmp_path)
-    folder.prepare(resume=False, force=False)
-    folder.partition(1).mkdir()  # in the way of the file
-    with pytest.raises(OSError, match="part-00001"):
-        write_partitions(iter(records), folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: "x")
-    assert not folder.records.exists()
+    unwritable = folder()
+    unwritable.partition(1).mkdir()  # in the way of the file
+    for records, out, message in (
+        (broken(), folder(), "gone"),
+        (RECORDS, unwritable, "part-00001"),
+    ):
+        with pytest.raises(OSError, match=message):
+            write_partitions(records, out, CHUNK_LENGTH, ROWS, lambda: "x")
+        assert not out.records.exists()
 
 
 class SlowestThread:
-    """In the place of the writing thread: nothing is written before somebody waits for it."""
+    """In the place of the writing thread: nothing is written before it is waited for."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -251,13 +196,13 @@ class SlowestThread:
         return SimpleNamespace(result=partial(call, *arguments))
 
 
-def test_no_more_is_read_ahead_than_a_few_partitions(tmp_path, monkeypatch):
+def test_no_more_is_read_ahead_than_a_few_partitions(folder, monkeypatch):
     most, read, written = 0, 0, 0
 
     def stream():
         nonlocal most, read
         for read in range(1, 200):
-            most = max(most, read - PARTITION_CHUNKS * written)
+            most = max(most, read - ROWS * written)
             yield Record(read - 1, f"r{read}", DNA[:CHUNK_LENGTH])
 
     def write(*_: object) -> None:
@@ -266,11 +211,9 @@ def test_no_more_is_read_ahead_than_a_few_partitions(tmp_path, monkeypatch):
 
     monkeypatch.setattr(partitions, "write_table", write)
     monkeypatch.setattr(partitions, "ThreadPoolExecutor", SlowestThread)
-    folder = RunFolder(tmp_path)
-    folder.prepare(resume=False, force=False)
-    write_partitions(stream(), folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: "x")
+    write_partitions(stream(), folder(), CHUNK_LENGTH, ROWS, lambda: "x")
     assert written == 50
-    assert most == 5 * PARTITION_CHUNKS, "four wait to be written, one is read"
+    assert most == 5 * ROWS, "four wait to be written, one is read"
 
 
 MEASURE = """
@@ -312,12 +255,9 @@ def test_memory_follows_the_longest_record_and_not_the_input(
     assert taken_bytes < bytes_per_nt * length_nt
 
 
-def test_the_record_table_tells_of_terminal_repeats_where_pieces_are_cut(tmp_path):
+def test_the_record_table_tells_of_terminal_repeats_where_pieces_are_cut(write):
     ends = "".join(random.Random(3).choices("ACGT", k=100))
     records = [Record(0, "linear", ends), Record(1, "circular", ends + "ACGT" * 30 + ends)]
-    folder = RunFolder(tmp_path)
-    folder.prepare(resume=False, force=False)
-    write_partitions(records, folder, 500, 10, lambda: "x", Pieces(60, 20), 100)
-    table = read_table(folder.records, "x")
+    table = read_table(write(records, 10, PIECES, 100).folder.records, "of the records")
     assert table["topology"].to_pylist() == [None, "direct_repeat"]
-    assert table["chunks"].to_pylist() == [Pieces(60, 20).count(len(r.dna)) for r in records]
+    assert table["chunks"].to_pylist() == [PIECES.count(len(r.dna)) for r in records]

@@ -1,12 +1,16 @@
 import io
+import sys
+from types import SimpleNamespace
 
 import dnaio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from virnuc_dask.errors import BadInputError
 from virnuc_dask.sequences import text
-from virnuc_dask.sequences.text import FormatError, entries
+from virnuc_dask.sequences.records import Record, read_records
+from virnuc_dask.sequences.text import Columns, FormatError, entries
 
 headers = st.binary(max_size=12).map(lambda h: b"id" + h.translate(None, b"\r\n"))
 letters = st.text("ACGTN", max_size=70).map(str.encode)
@@ -16,7 +20,7 @@ blocks = st.integers(1, 80)
 
 
 def read(content: bytes, block: int) -> list[tuple[bytes, bytes]]:
-    """Every entry by itself; `test_columns` holds that columns make no difference."""
+    """Every entry by itself."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "_BLOCK", block)
         patch.setattr(text, "fasta_columns", lambda _: None)
@@ -58,10 +62,6 @@ def test_fasta_is_read_as_another_reader_reads_it(content, block):
     assert read(content, block) == others
 
 
-def test_a_comment_in_fasta_is_sequence():
-    assert read(b">a\nAC\n#note\nGT\n", 80) == [(b"a", b"AC#noteGT")]
-
-
 @given(st.lists(st.sampled_from([b"@a", b"@b", b"AC", b"+", b"+a", b"II", b"III", b""])), blocks)
 def test_fastq_is_read_as_another_reader_reads_it(lines, block):
     content = b"\n".join([b"@a", *lines])
@@ -97,3 +97,65 @@ def test_an_endless_record_is_refused_before_it_fills_the_memory(monkeypatch, co
     monkeypatch.setattr(text, "LONGEST_NT", 10_000)
     with pytest.raises(FormatError, match="longer than 10,000 nt"):
         read(content, 100)
+
+
+READS = b"@one first\nACGTN\n+\nII@>+\n@two\tx\n\n+\n\n@three\nac-\n+\n###\n"
+FASTA = b">one first\nACGT\nNac\n>two\tx\n>three\n\nac-\n"
+ODD = (b"\xe9", b"\x7f", b"\0", b"\x0b", b"\x1c", b" ", b"\t", b"\r", b"\n", b"U", b"E", b"@", b">")
+
+lines = st.sampled_from(
+    (
+        *(b"@a", b"@a b", b"@b\tc", b"@", b"@ a", "@λ b".encode(), b"@a \xff", b"@a\x7f"),
+        *(b">a", b">a b", b">", b"> a", b">a\0", b"+", b"+a", b"+a b", b"ACGT", b"acgn", b"GGUU"),
+        *(b"AC", b"AC ", b"A\rC", b"MEEP", b"IIII", b"II", b">II", b"@III", b"", b" "),
+    )
+)
+
+
+def all_of(content: bytes, block: int, columns: bool) -> tuple[list[Record], str]:
+    """The records of standard input as far as it is right, and what is said of the rest."""
+    found: list[Record] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "_BLOCK", block)
+        patch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+        if not columns:
+            patch.setattr(text, "fasta_columns", lambda _: None)
+            patch.setattr(text, "fastq_columns", lambda _: None)
+        try:
+            found.extend(read_records(["-"]))
+        except BadInputError as error:
+            return found, str(error)
+    return found, ""
+
+
+def same_both_ways(content: bytes, block: int) -> None:
+    assert all_of(content, block, columns=True) == all_of(content, block, columns=False)
+
+
+@given(st.lists(lines, max_size=14), st.integers(1, 80), st.booleans())
+def test_any_lines_are_read_as_one_by_one(some, block, has_last_end):
+    same_both_ways(b"\n".join(some) + has_last_end * b"\n", block)
+
+
+@pytest.mark.parametrize("content", [READS, FASTA], ids=["FASTQ", "FASTA"])
+@pytest.mark.parametrize("odd", ODD)
+def test_one_odd_letter_anywhere_is_read_as_one_by_one(content, odd):
+    for place in range(len(content)):
+        for changed in (content[:place] + odd + content[place + 1 :], content[:place] + odd):
+            same_both_ways(changed, 1 << 16)
+
+
+def test_ordinary_records_come_together():
+    names, dna = ["one", "two", "three"], ["ACGTN", "", "ac-"]
+    assert list(entries(io.BytesIO(READS))) == [Columns(names, dna)]
+    first, last = entries(io.BytesIO(FASTA))
+    assert first == Columns(names[:2], ["ACGTNac", ""])
+    assert last == (b"three", b"ac-")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_of_many_reads_only_those_at_the_end_come_alone(end):
+    content = READS.replace(b"+\nI", b"+one first\nI").replace(b"\n", end) * 5000
+    found = list(entries(io.BytesIO(content[: -len(end)])))
+    assert sum(isinstance(some, Columns) for some in found) >= len(found) - 1
+    assert sum(len(some.ids) for some in found if isinstance(some, Columns)) >= 15_000 - 3

@@ -98,7 +98,7 @@ def calls_of(
     scores = ContigScores(records, rule)
     for table in partitions:
         scores.add(table)
-    return scores.calls()
+    return ContigCalls.joined(scores.calls())
 
 
 def test_a_contigs_score_is_the_mean_over_its_scored_chunks(partitions):

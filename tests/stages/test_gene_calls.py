@@ -25,6 +25,7 @@ ROWS = [
     (4, 1000, 1600, 0.2),
     (4, 2000, 2600, 0.1),
 ]
+RECORDS_OF_ROWS = [row[0] for row in ROWS]
 FRAMES = {(1, 0), (4, 0)}
 
 
@@ -76,11 +77,11 @@ def chunk_calls(records) -> pa.Table:
 def calls_of(rule: CallRule, model: MeanLogit, cuts=()) -> tuple[ContigCalls, list[pa.Table]]:
     """Calls from `ROWS`, in partitions that end at ``cuts``."""
     passed: list[pa.Table] = []
-    scores = GeneScores(LENGTHS, rule, model, passed.append)
-    scores.add(chunk_calls([0, 1, 2, 4]), None)
+    scores = GeneScores([LENGTHS[:2], LENGTHS[2:]], rule, model, passed.append)
     for first, end in zip((0, *cuts), (*cuts, len(ROWS)), strict=True):
-        scores.add(chunk_calls([]), prediction_table(ROWS[first:end]))
-    return scores.calls(), passed
+        begun = [r for r in (0, 1, 2, 4) if first <= RECORDS_OF_ROWS.index(r) < end]
+        scores.add(chunk_calls(begun), prediction_table(ROWS[first:end]))
+    return ContigCalls.joined(scores.calls()), passed
 
 
 RULE = CallRule(contig_model=MeanLogit())
@@ -124,8 +125,10 @@ def test_with_a_calibration_records_by_frames_have_a_probability_too():
     rule = CallRule(CALIBRATION, None, MeanLogit())
     calls, _ = calls_of(rule, MeanLogit())
     frames = ContigScores(5, CallRule(CALIBRATION))
-    frames.add_scores(np.array([1]), np.array([0.9]), np.array([0.4]))
-    assert calls.probability[1] == pytest.approx(frames.calls().probability[1]) == calls.score[1]
+    scores = {"score_virus": [0.9], "score_others": [0.4]}
+    frames.add(pa.table({"record_index": [1], "call": ["virus"], **scores}))
+    (by_frames,) = frames.calls()
+    assert calls.probability[1] == pytest.approx(by_frames.probability[1]) == calls.score[1]
     assert calls.probability[4] < 0.5, "its frame does not count"
 
 
@@ -196,9 +199,9 @@ def test_of_frames_the_contig_model_judges_no_record_shorter_than_those_it_knows
         }
     )
     predictions = frame_table([("f1F1", 0, 0.9), ("f2F1", 1, 0.8)])
-    scores = GeneScores(LENGTHS, CallRule(contig_model=model), model, reads_genes=False)
+    scores = GeneScores([LENGTHS], CallRule(contig_model=model), model, reads_genes=False)
     scores.add(chunks, predictions)
-    calls = scores.calls()
+    (calls,) = scores.calls()
     # Of 400 nt and of 3,000 nt.
     np.testing.assert_allclose(calls.probability[[1, 2]], [np.nan, 0.8], rtol=1e-6)
     np.testing.assert_allclose(calls.score[[1, 2]], [0.9, 0.8], rtol=1e-6)

@@ -112,7 +112,8 @@ def test_predictions_are_written_and_the_receipt_passed_on(task, models, feature
     receipt = predict(task, models, given)
     assert read_table(task.predictions_path, "predictions").equals(predict_frames(features, models))
     assert set(receipt.elapsed_s) == {"read", "predict"}
-    assert replace(receipt, elapsed_s=given.receipt.elapsed_s) == given.receipt
+    assert receipt.viral == predict_frames(features, models)["label"].to_pylist().count("virus")
+    assert replace(receipt, elapsed_s=given.receipt.elapsed_s, viral=0) == given.receipt
 
 
 def test_predictions_that_lack_chunks_are_not_the_planned_ones(task, models, features):

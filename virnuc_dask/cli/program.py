@@ -37,6 +37,8 @@ _UNABLE = "out of memory (ulimit -v?), or a part of this program is not installe
 _COMMANDS = {
     "run": ("running", "run_command", "Find the viral records of FASTA or FASTQ files."),
     "predict": ("running", "predict_command", "Score the stored features of a run again."),
+    "status": ("status", "status_command", "Tell how a run fares, from its folder."),
+    "doctor": ("doctor", "doctor_command", "Look whether a run can compute here."),
     "evaluate": ("training", "evaluate_command", "Measure how good model sets are."),
     "train": ("training", "train_command", "Train a classifier of your own."),
     "pretrain": ("training", "pretrain_command", "Train encoders of your own, with a classifier."),

@@ -67,11 +67,19 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
     resume="Continue an earlier run in the run folder.",
     force="Start anew in a folder that holds a run.",
 )
+@click.option(
+    "--performance-report",
+    "report",
+    type=OutputPath(),
+    help="Page (.html) for Dask's report on its workers: tasks over time, profiles.",
+)
 @click.option("--dry-run", "dry", is_flag=True, help="Check the input and count; write nothing.")
 @fdr_option
 @model_option
 @computing_options
-def run_command(inputs: tuple[str, ...], out: Path, dry: bool, **options: Any) -> None:
+def run_command(
+    inputs: tuple[str, ...], out: Path, dry: bool, report: Path | None, **options: Any
+) -> None:
     """Find the viral records of INPUTS (FASTA or FASTQ, plain or compressed; - is stdin)."""
     resume, force = take_restart(options)
     settings = prepare(options)
@@ -94,6 +102,7 @@ def run_command(inputs: tuple[str, ...], out: Path, dry: bool, **options: Any) -
         resume=resume,
         force=force,
         keep=read_besides(options),
+        performance_report=report,
     )
     _report(done, quiet=quiet)
 

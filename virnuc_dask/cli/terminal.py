@@ -12,8 +12,10 @@ import click
 from virnuc_dask.errors import harmless
 
 
-def say(text: str, *, err: bool = False) -> None:
+def say(text: str, *, err: bool = False, level: str = "") -> None:
     """Print ``text``; names in it that come from files cannot steer the terminal.
+
+    A ``level``, which is green, yellow or red, stands before it, on a terminal in its colour.
 
     Letters that the stream cannot take are spelt out. Where it takes nothing (a full disk, a
     closed pipe), standard error says so, if it can.
@@ -21,6 +23,8 @@ def say(text: str, *, err: bool = False) -> None:
     stream = sys.stderr if err else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
     shown = harmless(text).encode(encoding, "backslashreplace").decode(encoding)
+    if level:
+        shown = click.style(f"  {level:<8}", fg=level) + shown
     try:
         if stream is None:
             raise OSError(errno.EBADF, "it is closed")

@@ -151,7 +151,7 @@ def train_command(
 @loudness_options
 def pretrain_command(config: Path, force: bool, quiet: bool, verbose: bool) -> None:
     """Make a model set that reads genes as CONFIG (YAML) says; one that was stopped goes on."""
-    from virnuc_dask.lab.mini import train
+    from virnuc_dask.lab.pretrain import train
     from virnuc_dask.lab.recipe import read_recipe
 
     show_log(console, quiet=quiet, verbose=verbose)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urljoin
+from uuid import uuid4
 
 import dask.config
 import distributed.system
@@ -62,6 +64,8 @@ class Connection:
     kind: str
     settings: ClusterSettings
     note: str = ""  # why this kind, where that is not obvious, and who else can reach it
+    page: str = "status"  # of the dashboard, that people are led to
+    topic: str = field(default_factory=lambda: f"virnuc-{uuid4().hex[:8]}")  # tells runs apart
 
     @property
     def workers(self) -> int:
@@ -75,8 +79,9 @@ class Connection:
 
     @property
     def dashboard(self) -> str | None:
-        """Address of the Dask dashboard."""
-        return self.client.dashboard_link if self.client is not None else None
+        """Address of the run's page on the Dask dashboard, or of Dask's own."""
+        link = self.client.dashboard_link if self.client is not None else None
+        return urljoin(link, self.page) if link else None
 
     def __str__(self) -> str:
         if self.client is None:
@@ -176,6 +181,12 @@ def refuse_impossible(settings: ClusterSettings) -> None:
     refuse_missing_files(settings)
 
 
+def names_running(settings: ClusterSettings) -> bool:
+    """Whether the settings name a cluster that is running already."""
+    address = settings.scheduler or dask.config.get("scheduler-address", None)
+    return settings.kind == "auto" and bool(address or settings.scheduler_file)
+
+
 def device_of(settings: ClusterSettings) -> str:
     """``cpu`` or ``cuda``: what computes where this machine does, as far as its driver can tell.
 
@@ -204,11 +215,15 @@ def local_workers(
         Of both encoders, in the precision that they compute in.
     """
     most = cores()
-    worker_bytes = _WORKER_BYTES + _WEIGHT_COPIES * weight_bytes
-    fit = max(1, min(most, int(memory_bytes() // worker_bytes), partitions or most))
+    fit = max(1, min(most, int(memory_bytes() // worker_bytes(weight_bytes)), partitions or most))
     used = {workers: workers * (most // workers) / most for workers in range(1, fit + 1)}
     workers = settings.workers or max(w for w, share in used.items() if share >= _CORES_USED)
     return workers, settings.threads or max(1, most // workers)
+
+
+def worker_bytes(weight_bytes: int) -> int:
+    """Memory that a worker takes on a CPU."""
+    return int(_WORKER_BYTES + _WEIGHT_COPIES * weight_bytes)
 
 
 def memory_bytes() -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import FileIO
@@ -49,11 +50,23 @@ _LINES = {
     "partition_deadly": "partition {partition}: {reason}; it is computed while nothing else is, to "
     "find the cause among {chunks} {parts}",
     "partition_failed": "partition {partition}: {chunks} {parts} failed: {reason}",
+    "progress": "{text}",
     "run_done": "done in {elapsed_s} s",
+    "run_interrupted": "interrupted",
+    "run_failed": "{reason}",
 }
 # Shown as lines even beside a progress bar.
 _HEADLINES = {"run_started", "planned", "note", "cluster", "modelset_loading", "modelset_loaded"}
 _WARNINGS = {"partition_failed", "partition_deadly", "warning", "worker_refused"}
+# Shown where everything is: a line a minute sums them up, or whoever ends a run says why.
+_DETAILS = {
+    "partition_done",
+    "encoder_loaded",
+    "modelset_released",
+    "cache_cleared",
+    "run_interrupted",
+    "run_failed",
+}
 
 
 class Journal:
@@ -65,21 +78,34 @@ class Journal:
 
     def __init__(self, stream: FileIO, units: Units = _FRAMES) -> None:
         self._stream = stream
-        self._units = units._asdict()
+        self._units = units
         self._lock = threading.Lock()
         self.loads: dict[tuple[str, int], dict[str, Any]] = {}
         self.released = 0  # model sets given back, all workers together
         self.refused: dict[str, VirnucError] = {}  # workers that can compute nothing, by address
+        self._is_ended = False
+        self.workers = 1  # that can compute, when they were last looked at
+        # Told of each event, with the line that people read.
+        self.listener: Callable[[dict[str, Any], str], None] | None = None
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path, units: Units = _FRAMES) -> Iterator[Self]:
-        """A journal that appends to ``path``, and tells of ``units``."""
+    def opened(
+        cls, path: Path, units: Units = _FRAMES, inputs: str | None = None
+    ) -> Iterator[Self]:
+        """A journal that appends to ``path``, and tells of ``units``.
+
+        With ``inputs`` a run begins here, with the block; if it ends badly, that is told as well.
+        """
         with writing(path):
             stream = FileIO(path, "a+")
         with stream:
             _drop_half_line(stream)
-            yield cls(stream, units)
+            journal = cls(stream, units)
+            if inputs is not None:
+                journal._begin(inputs, path.parent)
+            with journal.telling_end():
+                yield journal
 
     def write(self, event: dict[str, Any]) -> None:
         """Take one event in: a dict with a key ``event``."""
@@ -88,11 +114,36 @@ class Journal:
             self._append(json.dumps(stamped).encode() + b"\n")
             self._count(event)
         kind = event["event"]
-        level = logging.WARNING if kind in _WARNINGS else logging.INFO
-        line = _LINES[kind].format(
-            **self._units, **{key: _readable(key, event[key]) for key in event}
-        )
-        logger.log(level, line, extra={"headline": kind in _HEADLINES})
+        line = line_of(event, self._units)
+        logger.log(_level(kind), line, extra={"headline": kind in _HEADLINES})
+        if self.listener is not None:
+            self.listener(event, line)
+
+    def _begin(self, inputs: str, out: Path) -> None:
+        """Write down what is run, and by which process: readers of the log look if it lives."""
+        event = {"event": "run_started", "inputs": inputs, "out": str(out)}
+        self.write({**event, **this_place(), "pid": os.getpid()})
+
+    @contextmanager
+    def telling_end(self) -> Iterator[None]:
+        """Write down, once, that what is done inside came to a bad end.
+
+        Around the innermost step too: a second Ctrl-C can end the process before all is closed.
+        """
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            self._end({"event": "run_interrupted"})
+            raise
+        except Exception as error:
+            name = "" if isinstance(error, VirnucError) else f"{type(error).__name__}: "
+            self._end({"event": "run_failed", "reason": f"{name}{error}"})
+            raise
+
+    def _end(self, event: dict[str, Any]) -> None:
+        if not self._is_ended:
+            self._is_ended = True
+            self.write(event)
 
     def _append(self, line: bytes) -> None:
         size = self._stream.seek(0, os.SEEK_END)
@@ -131,6 +182,29 @@ def _drop_half_line(stream: FileIO) -> None:
     end = stream.read().rfind(b"\n")
     if end >= 0 or not before:
         stream.truncate(before + end + 1)
+
+
+def line_of(event: Mapping[str, Any], units: Units = _FRAMES) -> str:
+    """An event for people; one of another version of this program as it is."""
+    shown = {key: _readable(key, value) for key, value in event.items()}
+    try:
+        return _LINES[event["event"]].format(**units._asdict(), **shown)
+    except KeyError:
+        return json.dumps(event)
+
+
+def this_place() -> dict[str, str]:
+    """Where the number of a process means the same: a machine, and in it a container."""
+    processes = ""
+    with suppress(OSError):
+        processes = str(Path("/proc/self/ns/pid").readlink())
+    return {"host": socket.gethostname(), "processes": processes}
+
+
+def _level(kind: str) -> int:
+    if kind in _WARNINGS:
+        return logging.WARNING
+    return logging.DEBUG if kind in _DETAILS else logging.INFO
 
 
 def _readable(key: str, value: Any) -> Any:

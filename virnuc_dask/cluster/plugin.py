@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from distributed import Client, Reschedule, Worker, WorkerPlugin, get_worker
 
+from virnuc_dask.cluster.dashboard.worker_metrics import count_event, count_receipt, gpu_metrics
 from virnuc_dask.cluster.hardware import DISTRIBUTION, ask_workers, skew
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.sight import Sight
@@ -156,12 +157,22 @@ class ModelPlugin(WorkerPlugin):
                 "(ulimit -v), or an incomplete installation."
             ) from error
 
-        identity = {"name": str(worker.name), "address": worker.address, "pid": os.getpid()}
+        identity: dict[str, Any] = {
+            "name": str(worker.name),
+            "address": worker.address,
+            "pid": os.getpid(),
+        }
+
+        def emit(event: dict[str, Any]) -> None:
+            count_event(identity["name"], event)
+            worker.metrics.update(gpu_metrics(event))
+            worker.log_event(self.topic, {**event, **identity})
+
         return Lifetime(
             replace(self.source, threads=self.source.threads or worker.state.nthreads),
             persistent=self.settings.persistent,
             clear_cache_every=self.settings.clear_cache_every,
-            emit=lambda event: worker.log_event(self.topic, {**event, **identity}),
+            emit=emit,
         )
 
 
@@ -189,7 +200,9 @@ def run_last_stage(
     lifetime = _lifetime(plugin_name)
     receipt = _run_in(lifetime, stage, task, *args, **kwargs)
     lifetime.partition_done()
-    return replace(receipt, worker=str(get_worker().name))
+    worker = str(get_worker().name)
+    count_receipt(worker, receipt)
+    return replace(receipt, worker=worker)
 
 
 def _run_in(

@@ -8,7 +8,6 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from dask.delayed import Delayed
 from distributed import Client, Future, KilledWorker
@@ -54,7 +53,7 @@ def executing(
         with models_here(source, lifetime, journal) as models:
             yield execute_here(retries, models)
         return
-    plugin = ModelPlugin(source, lifetime, topic=f"virnuc-{uuid4().hex[:8]}")
+    plugin = ModelPlugin(source, lifetime, topic=connection.topic)
     with (
         Sight.of(tasks[0].folder) if tasks else nullcontext() as plugin.sight,
         models_on(connection.client, plugin, journal),

@@ -39,6 +39,7 @@ class WorkerWatch:
         there = answer(self._client, self._client.nthreads)
         self.fit = [address for address in there if address not in self._refused]
         self.beside_refused = len(self.fit) < len(there)
+        self._journal.workers = len(self.fit)
         self._came.update(there)
         self._most = max(self._most, len(there))
         now = time.monotonic()

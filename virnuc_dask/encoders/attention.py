@@ -14,19 +14,10 @@ _TABLE_STEP = 64
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention of every token to every token of its text.
+    """Attention of every token to every token of its text, (batch, tokens, heads * head_dim).
 
-    Parameters
-    ----------
-    query, key, value
-        Shape (batch, tokens, heads, head_dim).
-    bias
-        Added to the scores, shape (1, heads, tokens, tokens).
-
-    Returns
-    -------
-    Tensor
-        Shape (batch, tokens, heads * head_dim).
+    ``query``, ``key`` and ``value`` are (batch, tokens, heads, head_dim); ``bias``, which is added
+    to the scores, (1, heads, tokens, tokens).
     """
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
     mixed = scaled_dot_product_attention(query, key, value, attn_mask=bias)
@@ -41,11 +32,11 @@ def inverse_frequencies(head_dim: int) -> Tensor:
     return 1.0 / (10000 ** (torch.arange(0, head_dim, 2).float() / head_dim))
 
 
-class RotaryTables:
-    """Cosines and sines of the rotary positions, fp32, kept for the longest text seen.
+# Threads share tables: each takes one that it has itself seen to be large enough.
 
-    Several threads may share one: each takes a table it has itself seen to be long enough.
-    """
+
+class RotaryTables:
+    """Cosines and sines of the rotary positions, fp32, kept for the longest text seen."""
 
     def __init__(self) -> None:
         self._tables: tuple[Tensor, Tensor] | None = None
@@ -61,14 +52,9 @@ class RotaryTables:
 
 
 def rotate(parts: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Turn queries or keys by their positions, in fp32 whatever their own type.
+    """Turn queries or keys, (batch, tokens, heads, head_dim), by their positions, in fp32.
 
-    Parameters
-    ----------
-    parts
-        Shape (batch, tokens, heads, head_dim). Value i of a head pairs with i + head_dim / 2.
-    cosines, sines
-        Shape (tokens, head_dim / 2).
+    Value i of a head pairs with i + head_dim / 2; ``cosines``, ``sines``: (tokens, head_dim / 2).
     """
     cosines, sines = cosines[:, None], sines[:, None]
     first, second = parts.float().chunk(2, dim=-1)
@@ -89,10 +75,7 @@ def alibi_slopes(heads: int) -> list[float]:
 
 
 class AlibiBias:
-    """The bias -slope * |i - j|, times ``unit``, kept for the longest text seen.
-
-    Several threads may share one: each takes a bias it has itself seen to be large enough.
-    """
+    """The bias -slope * |i - j|, times ``unit``, kept for the longest text seen."""
 
     def __init__(self, heads: int, unit: float = 1.0) -> None:
         # Modules are built on the meta device, and this is no weight that would follow.
@@ -107,7 +90,7 @@ class AlibiBias:
         bias = self._bias
         if bias is None or bias.shape[-1] < tokens:
             positions = torch.arange(_rounded(tokens)).float()
-            distance = (positions[:, None] - positions[None, :]).abs()
+            distance = (positions[:, None] - positions).abs()
             bias = self._bias = (-self._slopes[None, :, None, None] * distance).to(like)
         return bias[..., :tokens, :tokens]
 

@@ -15,7 +15,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def texts_a_batch(length: int, max_tokens: int) -> int:
-    """How many texts of ``length`` tokens a full batch has: at least one."""
+    """How many texts of ``length`` tokens a full batch has."""
     return max(1, max_tokens // max(1, length))
 
 
@@ -50,21 +50,9 @@ def embed_in_batches(
 
     All token ids go to the device at once and all embeddings come back at once: between two
     batches a GPU waits for nothing. A batch that does not fit the device's memory is halved and
-    tried again. On a CPU each of torch's threads computes other batches.
-
-    Parameters
-    ----------
-    tokens
-        Token ids of each text.
-    forward
-        Computes a batch on the device.
-    dim, max_tokens
-        Values of an embedding, tokens of a batch.
-    device
-        Where ``forward`` computes.
-    fill
-        Fill a length's last batch with copies of its last text where it had a full batch before:
-        fewer shapes for a compiled ``forward``.
+    tried again. On a CPU each of torch's threads computes other batches. ``fill`` fills a length's
+    last batch with copies of its last text where it had a full batch before: fewer shapes for a
+    compiled ``forward``.
 
     Raises
     ------
@@ -75,7 +63,9 @@ def embed_in_batches(
     if not batches:
         return np.empty((0, dim), np.float32)
     order = np.concatenate(batches)
-    ids = _to_device(np.concatenate([tokens[row] for row in order]), device)
+    ids = torch.from_numpy(np.concatenate([tokens[row] for row in order]))
+    if device != "cpu":
+        ids = ids.pin_memory().to(device, non_blocking=True)
     embedded = torch.empty((len(order), dim), dtype=torch.float32, device=device)
     sizes = [(len(rows), len(tokens[rows[0]])) for rows in batches]
     cut = _cut(ids, sizes, max_tokens if fill else None)
@@ -104,7 +94,8 @@ def _cut(ids: Tensor, sizes: Sequence[tuple[int, int]], fill_to: int | None) -> 
     for texts, length in sizes:
         batch = ids[position : position + texts * length].view(texts, length)
         if fill_to is not None and length == before:
-            batch = _filled(batch, texts_a_batch(length, fill_to))
+            lacking = texts_a_batch(length, fill_to) - texts
+            batch = torch.cat([batch, batch[-1:].expand(lacking, -1)])
         yield batch
         position, before = position + texts * length, length
 
@@ -114,8 +105,8 @@ def _share_among_threads(
 ) -> None:
     """Call ``embed`` for each batch, one thread a batch.
 
-    Where threads share a product instead, all wait for the slowest at its end, at every one of
-    hundreds of ends; and what a batch gives can depend on their number.
+    Where threads share a product, all wait for the slowest at the end of each, and what a batch
+    gives can depend on their number.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -131,18 +122,6 @@ def _share_among_threads(
         torch.set_num_threads(threads)
 
 
-def _to_device(ids: NDArray[np.int64], device: str) -> Tensor:
-    tensor = torch.from_numpy(ids)
-    if device == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
-
-
-def _filled(batch: Tensor, texts: int) -> Tensor:
-    """``batch`` with its last text repeated until there are so many."""
-    return torch.cat([batch, batch[-1:].expand(texts - len(batch), -1)])
-
-
 def _embed_or_halve(batch: Tensor, forward: Forward) -> Tensor:
     try:
         return forward(batch)
@@ -153,6 +132,4 @@ def _embed_or_halve(batch: Tensor, forward: Forward) -> Tensor:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = len(batch) // 2
-    return torch.cat(
-        [_embed_or_halve(batch[:half], forward), _embed_or_halve(batch[half:], forward)]
-    )
+    return torch.cat([_embed_or_halve(part, forward) for part in (batch[:half], batch[half:])])

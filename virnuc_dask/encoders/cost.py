@@ -48,8 +48,7 @@ def layer_of(spec: EncoderSpec) -> Layer | None:
 
 def operations_a_frame(spec: EncoderSpec, chunk_length: int) -> float:
     """Floating-point operations of an encoder for a frame of a chunk; 0 for n-grams."""
-    layer = layer_of(spec)
-    if layer is None:
+    if (layer := layer_of(spec)) is None:
         return 0.0
     tokens = 2 + chunk_length / (3 if spec.architecture == "esm2" else _BASES_A_TOKEN)
     return tokens * layer.flops_per_token(tokens)

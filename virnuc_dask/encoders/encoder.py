@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -20,24 +20,22 @@ from virnuc_dask.errors import ModelSetError
 if TYPE_CHECKING:
     import torch
 
-# What a manifest calls a size ends here: a number of a stranger's must not take all memory.
+# A number in a stranger's manifest must not take all memory.
 LARGEST_SIZE = 1 << 20
 Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 
-# Architecture name in modelset.json → where its class lives; its ``load`` takes what
-# `load_encoder` does. Imported when asked for: a run needs two of them.
+# Architecture name in modelset.json → its class. Imported when asked for: a run needs two of them.
 ARCHITECTURES = {
-    "esm2": ("virnuc_dask.encoders.esm2.encoder", "Esm2"),
-    "dnabert_s": ("virnuc_dask.encoders.dnabert_s.encoder", "DnabertS"),
-    "dna_ngrams": ("virnuc_dask.encoders.ngrams", "DnaNgrams"),
-    "peptide_ngrams": ("virnuc_dask.encoders.ngrams", "PeptideNgrams"),
-    "dna_words": ("virnuc_dask.encoders.words", "DnaWords"),
-    "peptide_words": ("virnuc_dask.encoders.words", "PeptideWords"),
+    "esm2": "virnuc_dask.encoders.esm2:Esm2",
+    "dnabert_s": "virnuc_dask.encoders.dnabert_s:DnabertS",
+    "dna_ngrams": "virnuc_dask.encoders.ngrams:DnaNgrams",
+    "peptide_ngrams": "virnuc_dask.encoders.ngrams:PeptideNgrams",
+    "dna_words": "virnuc_dask.encoders.words:DnaWords",
+    "peptide_words": "virnuc_dask.encoders.words:PeptideWords",
 }
 
-
 Tokens = Sequence[Any]
-"""What an encoder makes of texts before it computes: one item a text, of its own kind."""
+"""What an encoder makes of texts before it computes: one item a text, its kind the encoder's."""
 
 
 @checked
@@ -79,16 +77,11 @@ class Placement:
     @property
     def dtype(self) -> torch.dtype:
         """The torch dtype of the weights, and of hidden states."""
-        # Imported here so that the client, which only reads specifications, starts without torch.
-        import torch
+        import torch  # not by the client, which only reads specifications
 
+        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         # What is not multiplied in 8 bits stays in the format that such a product ends in.
-        return {
-            "fp32": torch.float32,
-            "bf16": torch.bfloat16,
-            "fp16": torch.float16,
-            "fp8": torch.bfloat16,
-        }[self.precision]
+        return dtypes.get(self.precision, torch.bfloat16)
 
 
 class Encoder(ABC):
@@ -111,19 +104,12 @@ class Encoder(ABC):
 
 
 def load_encoder(spec: EncoderSpec, folder: Path, placement: Placement) -> Encoder:
-    """Load the encoder that ``spec`` describes.
-
-    Raises
-    ------
-    ModelSetError
-        If the architecture is unknown or the weights do not fit it.
-    """
+    """The encoder of ``spec``; `ModelSetError` if it is unknown or the weights do not fit it."""
     if spec.architecture not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ModelSetError(
             f"{folder}: encoder architecture {spec.architecture!r} is unknown (known: {known}). "
             "Was the model set made for a newer version?"
         )
-    module, name = ARCHITECTURES[spec.architecture]
-    encoder: Encoder = getattr(import_module(module), name).load(spec, folder, placement)
+    encoder: Encoder = resolve_name(ARCHITECTURES[spec.architecture]).load(spec, folder, placement)
     return encoder

@@ -8,8 +8,6 @@ https://arxiv.org/abs/2209.05433). Sums are kept in fp32 and leave as bf16.
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import ScalingType, scaled_mm
@@ -25,30 +23,20 @@ _FIRST_CAPABILITY = (8, 9)
 class Fp8Linear(nn.Module):
     """`torch.nn.Linear` in 8 bits: a byte a weight and one scale an output value.
 
-    Parameters
-    ----------
-    weight
-        Shape (outputs, inputs), both multiples of 16, in any floating-point format.
-    bias
-        Shape (outputs).
+    Inputs and outputs are multiples of 16.
     """
 
     weight: Tensor
     scale: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        scaled, scale = _scale_rows(weight)
+        scaled, scale = _scale_rows(linear.weight.detach())
         self.register_buffer("weight", scaled)
         # Output values are the columns of the product.
         self.register_buffer("scale", scale.T.contiguous())
-        self.register_buffer("bias", bias.to(torch.bfloat16))
-
-    @classmethod
-    def of(cls, linear: nn.Linear) -> Self:
-        """The same layer in 8 bits."""
-        return cls(linear.weight.detach(), linear.bias.detach())
+        self.register_buffer("bias", linear.bias.detach().to(torch.bfloat16))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Input (…, inputs) → (…, outputs), bf16."""
@@ -62,26 +50,12 @@ def multiply(
 ) -> Tensor:
     """The product of scaled rows and weights, bf16, shape (rows, outputs).
 
-    Parameters
-    ----------
-    rows, scale
-        Shapes (rows, inputs), 8 bits, and (rows, 1), fp32: what each row is multiplied with.
-    weight, weight_scale
-        Shapes (outputs, inputs), 8 bits, and (1, outputs), fp32.
-    bias
-        Shape (outputs), bf16.
+    ``rows`` and ``weight`` are (rows, inputs) and (outputs, inputs), 8 bits; their scales, fp32
+    (rows, 1) and (1, outputs), multiply the product; ``bias`` is (outputs), bf16.
     """
     by_row = ScalingType.RowWise
-    return scaled_mm(
-        rows,
-        weight.T,
-        scale,
-        by_row,
-        weight_scale,
-        by_row,
-        bias=bias,
-        output_dtype=torch.bfloat16,
-    )
+    scales = (scale, by_row, weight_scale, by_row)
+    return scaled_mm(rows, weight.T, *scales, bias=bias, output_dtype=torch.bfloat16)
 
 
 def gpu_multiplies_fp8() -> bool:
@@ -90,13 +64,7 @@ def gpu_multiplies_fp8() -> bool:
 
 
 def check_gpu() -> None:
-    """Refuse a GPU that does not multiply 8-bit floating point.
-
-    Raises
-    ------
-    ModelSetError
-        If it is older than Ada and Hopper.
-    """
+    """`ModelSetError` if this process's GPU is older than Ada and Hopper."""
     if not gpu_multiplies_fp8():
         raise ModelSetError(
             "precision fp8 needs a GPU of compute capability 8.9 or later (Ada, Hopper), and "

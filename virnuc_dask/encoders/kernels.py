@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 from itertools import repeat
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,31 +29,11 @@ _PACKED_FOR = 2048
 _LEAST_SUM, _LARGEST_SUM = 2.0**-60, 2.0**120
 
 
-class Products(Protocol):
-    """Linear layers, and what follows them; all shapes (..., features)."""
+class Products:
+    """Linear layers, and what follows them, by torch; all shapes (..., features)."""
 
     def prepared(self, layer: nn.Linear) -> nn.Linear:
         """``layer`` as the other methods take it; where its weights change they are copied."""
-        ...
-
-    def linear(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
-        """``layer`` of ``inputs``."""
-        ...
-
-    def linear_gelu(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
-        """The exact GELU of ``layer`` of ``inputs``."""
-        ...
-
-    def linear_onto(self, hidden: Tensor, inputs: Tensor, layer: nn.Linear) -> Tensor:
-        """``hidden`` plus ``layer`` of ``inputs``."""
-        ...
-
-
-class PlainProducts:
-    """torch's own layers; what follows is done in place."""
-
-    def prepared(self, layer: nn.Linear) -> nn.Linear:
-        """``layer`` itself."""
         return layer
 
     def linear(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
@@ -63,41 +42,14 @@ class PlainProducts:
 
     def linear_gelu(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
         """The exact GELU of ``layer`` of ``inputs``."""
-        return torch.ops.aten.gelu_(layer(inputs))  # type: ignore[no-any-return]
+        return torch.ops.aten.gelu_(self.linear(inputs, layer))  # type: ignore[no-any-return]
 
     def linear_onto(self, hidden: Tensor, inputs: Tensor, layer: nn.Linear) -> Tensor:
         """``hidden`` plus ``layer`` of ``inputs``."""
-        return layer(inputs).add_(hidden)  # type: ignore[no-any-return]
+        return self.linear(inputs, layer).add_(hidden)
 
 
-class FusedProducts:
-    """oneDNN's products with what follows fused in: the ops that torch's own compiler emits.
-
-    With AVX-512 on AMD processors oneDNN computes fp32 at more than twice MKL's rate, and nothing
-    else computes bf16 at that of the hardware. They have no gradient.
-    """
-
-    def prepared(self, layer: nn.Linear) -> nn.Linear:
-        """``layer`` itself."""
-        return layer
-
-    def linear(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
-        """``layer`` of ``inputs``."""
-        op = torch.ops.mkldnn._linear_pointwise
-        return op(inputs, layer.weight, layer.bias, "none", [], "")  # type: ignore[no-any-return]
-
-    def linear_gelu(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
-        """The exact GELU of ``layer`` of ``inputs``."""
-        op = torch.ops.mkldnn._linear_pointwise
-        return op(inputs, layer.weight, layer.bias, "gelu", [], "none")  # type: ignore[no-any-return]
-
-    def linear_onto(self, hidden: Tensor, inputs: Tensor, layer: nn.Linear) -> Tensor:
-        """``hidden`` plus ``layer`` of ``inputs``."""
-        op = torch.ops.mkldnn._linear_pointwise
-        return op.binary(inputs, hidden, layer.weight, layer.bias, "add")  # type: ignore[no-any-return]
-
-
-class PackedProducts(FusedProducts):
+class PackedProducts(Products):
     """oneDNN's products of weights in its own layout; what follows is done in place.
 
     Without AVX-512 a GELU or a sum that is fused in costs several times one by itself, and weights
@@ -113,33 +65,48 @@ class PackedProducts(FusedProducts):
         }
         return packed
 
+    def linear(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """As of `Products`."""
+        return _pointwise(inputs, layer, "none", "")
+
+
+class FusedProducts(Products):
+    """oneDNN's products with what follows fused in: the ops that torch's own compiler emits.
+
+    With AVX-512 on AMD processors oneDNN computes fp32 at more than twice MKL's rate, and nothing
+    else computes bf16 at that of the hardware. They have no gradient.
+    """
+
+    def linear(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
+        """As of `Products`."""
+        return _pointwise(inputs, layer, "none", "")
+
     def linear_gelu(self, inputs: Tensor, layer: nn.Linear) -> Tensor:
-        """The exact GELU of ``layer`` of ``inputs``."""
-        return torch.ops.aten.gelu_(self.linear(inputs, layer))  # type: ignore[no-any-return]
+        """As of `Products`."""
+        return _pointwise(inputs, layer, "gelu", "none")
 
     def linear_onto(self, hidden: Tensor, inputs: Tensor, layer: nn.Linear) -> Tensor:
-        """``hidden`` plus ``layer`` of ``inputs``."""
-        return self.linear(inputs, layer).add_(hidden)
+        """As of `Products`."""
+        op = torch.ops.mkldnn._linear_pointwise.binary
+        return op(inputs, hidden, layer.weight, layer.bias, "add")  # type: ignore[no-any-return]
+
+
+def _pointwise(inputs: Tensor, layer: nn.Linear, then: str, how: str) -> Tensor:
+    op = torch.ops.mkldnn._linear_pointwise
+    return op(inputs, layer.weight, layer.bias, then, [], how)  # type: ignore[no-any-return]
 
 
 def products_for(instructions: str, dtype: torch.dtype, *, pack: bool = True) -> Products:
-    """The products that are fast on a processor, if this one can compute them at all.
+    """The products that are fast with ``instructions``, if this processor can compute them at all.
 
-    Parameters
-    ----------
-    instructions
-        One of `processor.INSTRUCTION_SETS`.
-    dtype
-        Of the weights.
-    pack
-        Whether packed weights, which cannot be shared with the file, are worth it where they are
-        a choice: not from a width of 768 on, where MKL is as fast.
+    Weights are of ``dtype``. ``pack``: whether packed weights, which cannot be shared with the
+    file, are worth it: not from a width of 768 on, where MKL is as fast.
     """
     if instructions == AVX512 and multiplies_fused(dtype):
         return FusedProducts()
     if pack and instructions == AVX2 and dtype == torch.float32 and multiplies_fused(dtype):
         return PackedProducts()
-    return PlainProducts()
+    return Products()
 
 
 def multiplies_fused(dtype: torch.dtype) -> bool:
@@ -155,7 +122,7 @@ def multiplies_fused(dtype: torch.dtype) -> bool:
 def attend_in_cache(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    """Attention of every token to every token of its text, a few heads at a time.
+    """`attention.attend`, a few heads at a time; ``bias``: (heads, keys, queries), times `LOG2_E`.
 
     torch's own attention is made for wide heads; for heads of 16 to 64 values two batched products
     with nothing but one exponential between them are cheaper. The weights are
@@ -164,18 +131,6 @@ def attend_in_cache(
     it; no maximum is subtracted, because a softmax does not change by it as long as the
     exponentials stay within the number range. Where they do not, the text is computed again by
     torch's own attention.
-
-    Parameters
-    ----------
-    query, key, value
-        Shape (batch, tokens, heads, head_dim).
-    bias
-        Added to the scores, shape (heads, keys, queries), times `LOG2_E`.
-
-    Returns
-    -------
-    Tensor
-        Shape (batch, tokens, heads * head_dim).
     """
     batch, tokens, heads, dim = value.shape
     mixed = value.new_empty(batch, tokens, heads, dim)
@@ -224,7 +179,6 @@ def _products_with_values(query: Tensor, key: Tensor, value: Tensor, bias: Tenso
 
 
 def _in_whole_vectors(values: int) -> int:
-    """The least multiple of a vector from ``values`` on."""
     return -(-values // _VECTOR) * _VECTOR
 
 

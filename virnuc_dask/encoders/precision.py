@@ -16,20 +16,11 @@ _LOOKED_UP = {"dna_ngrams", "peptide_ngrams", "dna_words", "peptide_words"}
 
 
 def fastest_precision(device: str, processor: Processor, architectures: Iterable[str]) -> str:
-    """The precision that ``auto`` stands for.
+    """The precision that ``auto`` means for encoders of these architectures.
 
-    ``fp16`` on a GPU: as fast as ``bf16`` and eight times as exact; ``fp8`` must be asked for. On
-    a CPU ``bf16`` where it has instructions for it, else ``fp32``; n-grams and words
-    compute in ``fp32`` everywhere.
-
-    Parameters
-    ----------
-    device
-        ``cpu`` or ``cuda``.
-    processor
-        Asked where the device is ``cpu``.
-    architectures
-        Of the model set's encoders.
+    ``fp16`` on a GPU (``cuda``): as fast as ``bf16`` and eight times as exact; ``fp8`` must be
+    asked for. On a CPU ``bf16`` where the processor has instructions for it, else ``fp32``; n-grams
+    and words compute in ``fp32`` everywhere.
     """
     if are_looked_up(architectures):
         return "fp32"

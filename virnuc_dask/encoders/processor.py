@@ -10,8 +10,7 @@ from pathlib import Path
 AVX512, AVX2, PLAIN = "avx512", "avx2", "plain"
 INSTRUCTION_SETS = (AVX512, AVX2, PLAIN)  # the strongest first
 
-# What Linux calls the instructions: those that torch and oneDNN want of an AVX-512, of an AVX2
-# processor, and those that multiply bf16 matrices in hardware.
+# As Linux calls them: what torch and oneDNN want, and what multiplies bf16 in hardware.
 _AVX512_FLAGS = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
 _AVX2_FLAGS = {"avx2", "fma"}
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -32,8 +31,7 @@ def this_processor() -> Processor:
     ``ATEN_CPU_CAPABILITY`` and ``ONEDNN_MAX_CPU_ISA`` hold torch back, and are followed.
     """
     flags = _flags()
-    held_back = _held_back()
-    if flags >= _AVX512_FLAGS and not held_back:
+    if flags >= _AVX512_FLAGS and not _is_held_back():
         return Processor(AVX512, bool(flags & _BF16_FLAGS))
     return Processor(AVX2 if flags >= _AVX2_FLAGS else PLAIN, multiplies_bf16=False)
 
@@ -47,8 +45,7 @@ def weakest(processors: Iterable[Processor]) -> Processor:
     )
 
 
-def _held_back() -> bool:
-    """Whether torch or oneDNN shall not use AVX-512."""
+def _is_held_back() -> bool:
     capability = os.environ.get("ATEN_CPU_CAPABILITY", "")
     most = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     below = most in ("SSE41", "AVX") or most.startswith("AVX2")
@@ -56,7 +53,6 @@ def _held_back() -> bool:
 
 
 def _flags() -> set[str]:
-    """The processor's instructions as Linux names them; empty where it does not."""
     try:
         info = _CPU_INFO.read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -38,17 +38,7 @@ class Transformer(nn.Module, ABC):
 
 
 class TransformerEncoder(Encoder):
-    """Embeds texts with a transformer: the mean of the hidden states of its last layer.
-
-    Parameters
-    ----------
-    module
-        The transformer.
-    dim
-        Values of an embedding.
-    placement
-        Where and how ``module`` computes; it lies there already.
-    """
+    """Embeds texts with a transformer, which lies where it computes: means of its last layer."""
 
     def __init__(self, module: nn.Module, dim: int, placement: Placement) -> None:
         self.dim = dim
@@ -80,9 +70,9 @@ class TransformerEncoder(Encoder):
 
     @torch.inference_mode()
     def _forward(self, tokens: Tensor) -> Tensor:
-        if self._compiled is not None and _is_full(tokens, self.max_tokens):
-            return self.pool(self._compiled(tokens))
-        return self.pool(self.module(tokens))
+        is_full = len(tokens) == texts_a_batch(tokens.shape[1], self.max_tokens)
+        module = self._compiled if self._compiled is not None and is_full else self.module
+        return self.pool(module(tokens))
 
 
 def fitting_tokens(dim: int, placement: Placement) -> int:
@@ -93,7 +83,3 @@ def fitting_tokens(dim: int, placement: Placement) -> int:
     least, most = _GPU_TOKENS
     fit = int(free * _GPU_SHARE / (_GPU_WIDTHS * dim * placement.dtype.itemsize))
     return max(least, min(most, 1 << max(fit, 1).bit_length() - 1))
-
-
-def _is_full(tokens: Tensor, max_tokens: int) -> bool:
-    return len(tokens) == texts_a_batch(tokens.shape[1], max_tokens)

@@ -35,13 +35,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def read_sizes(spec: EncoderSpec, sizes: type[Sizes]) -> Sizes:
-    """The sizes that ``spec`` carries in its ``config``.
-
-    Raises
-    ------
-    ModelSetError
-        If one is missing or unknown, or if they make other embeddings than ``spec.dim``.
-    """
+    """The sizes in the ``config`` of ``spec``; `ModelSetError` if they are wrong or not its own."""
     try:
         read = build(sizes, spec.config, "config")
         if read.embed_dim != spec.dim:
@@ -57,8 +51,8 @@ def read_sizes(spec: EncoderSpec, sizes: type[Sizes]) -> Sizes:
 def load_module(build: Callable[[], Module], path: Path, placement: Placement) -> Module:
     """Build a module on the meta device and give it the tensors of ``path``, ready to infer.
 
-    Parameters become ``placement.dtype``, buffers (tables of numbers, no weights) stay fp32.
-    Tensors are cast one by one on the way to the device, so the peak is the module itself.
+    Parameters become ``placement.dtype``, buffers stay fp32. Tensors are cast one by one on the
+    way to the device, so the peak is the module itself.
 
     Raises
     ------

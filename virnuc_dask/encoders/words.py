@@ -17,8 +17,7 @@ about the genomes that a model has seen, and mislead about prophages, which have
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from virnuc_dask.encoders.encoder import EncoderSpec, Placement
-from virnuc_dask.encoders.lookup import RESIDUES, LookedUp
+from virnuc_dask.encoders.lookup import LookedUp
+from virnuc_dask.sequences import bases
 
 CLASSES = ("phage", "eukaryotic_virus", "prokaryote", "eukaryote")
 KNOWN_VALUES = ("known", "known_viral", "known_other")
@@ -37,37 +36,28 @@ _MOST_RESIDUES = 600  # a longer one is scored as if it had so many
 _PRIOR_WORDS = 10  # added to a text's words: few words say little
 _SPEAKS = 2  # half units of log-odds from which a word speaks for its side
 NEUTRAL = 8  # the four bits of a log-odds of 0
-_BORDER = 255
+_BORDER = 18 * "\n"
+
+Int32s = NDArray[np.int32]
 
 
-class Alphabet(NamedTuple):
-    """Letters that count as one, by group."""
-
-    groups: tuple[str, ...]
-
-    @classmethod
-    def of(cls, groups: str) -> Self:
-        """Groups with a blank between them."""
-        return cls(tuple(groups.split()))
-
-    def codes(self, others: int) -> NDArray[np.uint8]:
-        """The group's number of each ASCII letter; ``others`` for any letter in none."""
-        code = np.full(256, others, np.uint8)
-        for number, letters in enumerate(self.groups):
-            for letter in letters:
-                code[ord(letter)] = code[ord(letter.lower())] = number
-        return code
+Alphabet = tuple[str, ...]
+"""Letters that count as one, by group."""
 
 
-TWENTY = Alphabet(tuple(RESIDUES))
-FIFTEEN = Alphabet.of("A C D E FY G H IV KR LM N P Q ST W")
-TEN = Alphabet.of("A C DE FWY G HNQ ILMV KR P ST")
-SIX = Alphabet.of("AGPST C DENQ FWY HKR ILMV")
+def _groups(letters: str) -> Alphabet:
+    return tuple(letters.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """Words of the residues at these places, from each residue on."""
+BASES: Alphabet = tuple(bases.BASES)
+TWENTY: Alphabet = tuple("ACDEFGHIKLMNPQRSTVWY")
+FIFTEEN: Alphabet = _groups("A C D E FY G H IV KR LM N P Q ST W")
+TEN: Alphabet = _groups("A C DE FWY G HNQ ILMV KR P ST")
+SIX: Alphabet = _groups("AGPST C DENQ FWY HKR ILMV")
+
+
+class Pattern(NamedTuple):
+    """Words of the letters at these places, from each letter on."""
 
     alphabet: Alphabet
     places: tuple[int, ...]
@@ -75,7 +65,7 @@ class Pattern:
     @property
     def words(self) -> int:
         """How many words there are."""
-        return int(len(self.alphabet.groups) ** len(self.places))
+        return int(len(self.alphabet) ** len(self.places))
 
 
 PATTERNS = (
@@ -89,60 +79,63 @@ PATTERNS = (
 )
 KNOWN_PEPTIDE = Pattern(FIFTEEN, (0, 1, 2, 3, 4, 5))
 # Six codons, of each the first two bases: what the third one changes is mostly not the residue.
-KNOWN_DNA = Pattern(Alphabet.of("T C A G"), (0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16))
+KNOWN_DNA = Pattern(tuple("TCAG"), (0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16))
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Words of several texts: text i has ``numbers[ends[i]:ends[i + 1]]``, int64 and int64."""
+class Words(NamedTuple):
+    """Words of several texts: text i has ``numbers[ends[i]:ends[i + 1]]``."""
 
-    numbers: NDArray[np.int64]
-    ends: NDArray[np.int64]
+    numbers: Int32s
+    ends: Int32s
 
 
 class Texts:
-    """Texts laid end to end, read in one alphabet after another."""
+    """Texts laid end to end, read in one alphabet after another.
+
+    Each begins at a multiple of three and ends with a border, which is longer than a word reaches:
+    a word that runs over the end of its text has a letter of the border.
+    """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        longest = max(pattern.places[-1] for pattern in (*PATTERNS, KNOWN_PEPTIDE, KNOWN_DNA))
-        joined = "\n".join(texts) + "\n" * (longest + 1)
-        self._letters = np.frombuffer(joined.encode("ascii", "replace"), np.uint8)
+        joined = "".join([text + _BORDER[len(text) % 3 :] for text in texts]) + _BORDER
+        self._letters = joined.encode("ascii", "replace")
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-        self._starts = np.concatenate([[0], np.cumsum(lengths + 1)])
-        self._read: dict[Alphabet, NDArray[np.uint8]] = {}
+        self._starts = np.append(0, np.cumsum(lengths + len(_BORDER) - lengths % 3))
+        self._read: dict[Alphabet, tuple[Int32s, NDArray[np.bool_]]] = {}
 
     def words(self, pattern: Pattern, step: int = 1) -> Words:
-        """Words of ``pattern`` in each text, from every letter on, or every ``step``-th."""
-        letters, base = self._codes(pattern.alphabet), len(pattern.alphabet.groups)
-        last = int(self._starts[-1])
-        numbers = np.zeros(last, np.int64)
-        valid = np.ones(last, np.bool_)
-        for place in pattern.places:
-            here = letters[place : place + last]
-            numbers *= base
-            numbers += here
-            valid &= here < base
-        # A word must not run over the end of its text, not even between its places.
-        valid &= self._room(last) > pattern.places[-1]
-        if step > 1:
-            valid &= self._phase(last) % step == 0
-        before = np.concatenate([[0], np.cumsum(valid)])
-        return Words(numbers[valid], before[self._starts])
+        """Words of ``pattern`` in each text, from every letter on, or every third (``step``).
 
-    def _codes(self, alphabet: Alphabet) -> NDArray[np.uint8]:
+        Those with a letter that is in no group are left out.
+        """
+        codes, is_other = self._codes(pattern.alphabet)
+        last = int(self._starts[-1])
+        numbers, left_out = codes[:last:step].copy(), is_other[:last:step].copy()
+        for place in pattern.places[1:]:
+            numbers *= len(pattern.alphabet)
+            numbers += codes[place : place + last : step]
+            left_out |= is_other[place : place + last : step]
+        starts = self._starts // step
+        ends = starts - np.searchsorted(np.flatnonzero(left_out), starts)
+        return Words(numbers[~left_out], ends.astype(np.int32))
+
+    def _codes(self, alphabet: Alphabet) -> tuple[Int32s, NDArray[np.bool_]]:
+        """The number of each letter's group, in either case, and whether it is in none."""
         if alphabet not in self._read:
-            self._read[alphabet] = alphabet.codes(_BORDER)[self._letters]
+            table = bytearray([len(alphabet)]) * 256
+            for number, letters in enumerate(alphabet):
+                for letter in letters + letters.lower():
+                    table[ord(letter)] = number
+            codes = np.frombuffer(self._letters.translate(table), np.uint8)
+            self._read[alphabet] = codes.astype(np.int32), codes == len(alphabet)
         return self._read[alphabet]
 
-    def _room(self, last: int) -> NDArray[np.int64]:
-        """Letters from each place to the end of its text."""
-        room: NDArray[np.int64] = np.repeat(self._starts[1:] - 1, np.diff(self._starts))
-        return room - np.arange(last)
 
-    def _phase(self, last: int) -> NDArray[np.int64]:
-        """Letters from the start of each place's text to it."""
-        starts: NDArray[np.int64] = np.repeat(self._starts[:-1], np.diff(self._starts))
-        return np.arange(last) - starts
+def means(words: Words, table: Tensor) -> NDArray[np.float32]:
+    """The mean of the rows that each text's words have in ``table``; zeros where it has none."""
+    numbers, ends = (torch.from_numpy(part).to(table.device) for part in words)
+    pooled = embedding_bag(numbers, table, ends, mode="mean", include_last_offset=True)
+    return pooled.cpu().numpy()
 
 
 class KnownWords:
@@ -156,46 +149,35 @@ class KnownWords:
 
     def values(self, texts: Texts) -> NDArray[np.float32]:
         """`KNOWN_VALUES` of each text, shape (texts, 3)."""
-        words = texts.words(self.pattern, self.step)
-        packed = self.table[words.numbers >> 1]
-        bits = np.where(words.numbers & 1, packed >> 4, packed & 15)
-        level = bits.astype(np.int8) - NEUTRAL
-        count = np.diff(words.ends) + _PRIOR_WORDS
+        numbers, ends = texts.words(self.pattern, self.step)
+        packed = self.table[numbers >> 1]
+        level = (packed >> ((numbers & 1) << 2).astype(np.uint8)) & 15
+        count = np.diff(ends)
+        prior = count + _PRIOR_WORDS
         columns = [
-            _sums(level, words.ends) / 2 / np.sqrt(count),
-            _sums(level >= _SPEAKS, words.ends) / count,
-            _sums(level <= -_SPEAKS, words.ends) / count,
+            (_sums(level, ends) - NEUTRAL * count) / 2 / np.sqrt(prior),
+            _sums(level >= NEUTRAL + _SPEAKS, ends) / prior,
+            _sums(level <= NEUTRAL - _SPEAKS, ends) / prior,
         ]
         return np.stack(columns, axis=1).astype(np.float32)
 
 
-def length_of(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Natural logarithm of each text's letters over `_TYPICAL_RESIDUES`, at least 1 letter."""
-    letters = np.fromiter(map(len, texts), np.float32, len(texts))
-    return np.log(np.maximum(letters, 1) / _TYPICAL_RESIDUES)
-
-
 class DnaWords(LookedUp):
-    """A gene's DNA, in its own phase: its known words of six codons without their third bases."""
+    """A gene's DNA, in its phase: known words of six codons without third bases; on the CPU."""
 
-    def __init__(self, tables: Mapping[str, Tensor]) -> None:
+    def __init__(self, tables: Mapping[str, Tensor], device: str = "cpu") -> None:
         self._known = KnownWords(KNOWN_DNA, tables["known"], step=3)
         self.weight_bytes = self._known.table.nbytes
         self.dim = len(KNOWN_VALUES)
-
-    @classmethod
-    def of(cls, tables: Mapping[str, Tensor], spec: EncoderSpec, placement: Placement) -> Self:
-        """The encoder with these tables, on the CPU wherever others compute."""
-        return cls(tables)
 
     def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._known.values(Texts(texts))
 
 
 class PeptideWords(LookedUp):
-    """A peptide: its score for each of `CLASSES`, its known words, and its length."""
+    """A peptide: its score for each of `CLASSES`, its known words, its length; on the CPU."""
 
-    def __init__(self, tables: Mapping[str, Tensor]) -> None:
+    def __init__(self, tables: Mapping[str, Tensor], device: str = "cpu") -> None:
         weights = tables["weights"]
         expected = (sum(pattern.words for pattern in PATTERNS), len(CLASSES))
         if tuple(weights.shape) != expected or tables["bias"].shape != (len(CLASSES),):
@@ -207,32 +189,19 @@ class PeptideWords(LookedUp):
         self.weight_bytes = sum(w.nbytes for w in self._weights) + self._known.table.nbytes
         self.dim = len(CLASSES) + len(KNOWN_VALUES) + 1
 
-    @classmethod
-    def of(cls, tables: Mapping[str, Tensor], spec: EncoderSpec, placement: Placement) -> Self:
-        """The encoder with these tables, on the CPU wherever others compute."""
-        return cls(tables)
-
     def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
         laid = Texts(texts)
         scores = np.zeros((len(texts), len(CLASSES)), np.float32)
         for pattern, weights in zip(PATTERNS, self._weights, strict=True):
-            words = laid.words(pattern)
-            mean = embedding_bag(
-                torch.from_numpy(words.numbers),
-                weights,
-                torch.from_numpy(words.ends),
-                mode="mean",
-                include_last_offset=True,
-            )
-            scores += mean.numpy()
-        length = length_of(texts)
+            scores += means(laid.words(pattern), weights)
+        letters = np.fromiter(map(len, texts), np.float32, len(texts))
+        length = np.log(np.maximum(letters, 1) / _TYPICAL_RESIDUES)
         longest = np.log(_MOST_RESIDUES / _TYPICAL_RESIDUES)
         scores = scores * np.exp(np.minimum(length, longest) / 2)[:, None] + self._bias
-        return np.concatenate([scores, self._known.values(laid), length[:, None]], axis=1)
+        columns = [scores, self._known.values(laid), length[:, None]]
+        return np.hstack(columns).astype(np.float32)
 
 
-def _sums(values: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[np.float64]:
+def _sums(values: NDArray[Any], ends: Int32s) -> NDArray[np.int64]:
     """Sums of ``values[ends[i]:ends[i + 1]]``."""
-    total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-    sums: NDArray[np.float64] = (total[ends[1:]] - total[ends[:-1]]).astype(np.float64)
-    return sums
+    return np.diff(np.append(0, np.cumsum(values, dtype=np.int64))[ends])

@@ -10,9 +10,10 @@ from typing import Any
 
 from virnuc_dask.cluster.connect import local_workers
 from virnuc_dask.cluster.gpus import count_gpus
+from virnuc_dask.cluster.machine import versions
 from virnuc_dask.config import Settings, cores
 from virnuc_dask.lab.speed.encoders import EncoderFigures, EncoderPlan, measure_encoders
-from virnuc_dask.lab.speed.machine import PeakMemory, describe, versions
+from virnuc_dask.lab.speed.machine import PeakMemory, describe
 from virnuc_dask.lab.speed.metagenome import as_fasta, draw_metagenome
 from virnuc_dask.lab.speed.process import Tell, in_own_process
 from virnuc_dask.lab.speed.recommendation import as_yaml, best_split

@@ -1,10 +1,4 @@
-"""Scores of contigs that no model has seen → what a score is worth, and what is familiar.
-
-At each of some lengths the contigs of about that length are put in blocks by score, and the ratio
-of viruses to others is made to rise from block to block (isotonic regression: Ayer et al., Annals
-of Mathematical Statistics 26 (1955), 641-647). A ratio is that of two counts, each with one more:
-nothing is claimed that the contigs could not show.
-"""
+"""Scores of contigs that no model has seen → what a score is worth, and what is familiar."""
 
 from __future__ import annotations
 
@@ -33,7 +27,11 @@ Flags = NDArray[np.bool_]
 def calibrate(
     score: Floats, length_nt: Floats, is_virus: Flags, weight: Floats, lengths_nt: tuple[int, ...]
 ) -> ByLength:
-    """Curves of natural-log likelihood ratios by score.
+    """Natural-log likelihood ratios by score, from contigs of about each of these lengths.
+
+    The ratio of viruses to others rises from block to block of scores (isotonic regression: Ayer et
+    al., Annals of Mathematical Statistics 26 (1955), 641-647). Each count has one more: nothing is
+    claimed that the contigs could not show.
 
     Raises
     ------
@@ -75,7 +73,7 @@ def _curve(score: Floats, is_virus: Flags, weight: Floats) -> tuple[Floats, Floa
     ends = [score[~is_virus].max(), score[is_virus].min()]
     place = np.searchsorted(np.unique(np.concatenate([*borders, ends])), score)
     block = np.unique(place, return_inverse=True)[1]
-    ratio = _log_share(block, weight, is_virus) - _log_share(block, weight, ~is_virus)
+    ratio = _log_share(block, weight * is_virus) - _log_share(block, weight * ~is_virus)
     balanced = weight / np.where(is_virus, weight[is_virus].sum(), weight[~is_virus].sum())
     mass = np.bincount(block, balanced)
     at = _ascending(np.bincount(block, balanced * score) / mass)
@@ -90,16 +88,16 @@ def _quantiles(score: Floats, weight: Floats, shares: Floats) -> Floats:
     order = np.argsort(score)
     upto = np.cumsum(weight[order])
     place = np.searchsorted(upto, shares * upto[-1])
-    quantiles: Floats = score[order][np.minimum(place, len(score) - 1)]
+    quantiles: Floats = np.take(score[order], place, mode="clip")
     return quantiles
 
 
-def _log_share(block: NDArray[np.int64], weight: Floats, chosen: Flags) -> Floats:
-    """Logarithm of each block's share of the chosen ones, of which there are some more."""
-    mass = np.bincount(block, weight * chosen)
+def _log_share(block: NDArray[np.int64], weight: Floats) -> Floats:
+    """Logarithm of each block's share of the weight, a contig more in each."""
+    mass = np.bincount(block, weight)
     total = mass.sum()
     # So many equal contigs vary as much as these do (Kish, Survey Sampling, 1965).
-    count = total**2 / (weight[chosen] ** 2).sum()
+    count = total**2 / (weight[weight > 0] ** 2).sum()
     share: Floats = np.log(mass / total * count + _PSEUDO) - np.log(count + _PSEUDO)
     return share
 

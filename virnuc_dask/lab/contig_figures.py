@@ -7,13 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from virnuc_dask.lab.quality.figures import Flags, auroc, calibration_error
+from virnuc_dask.lab.quality.figures import Flags, auroc, calibration_error, discoveries
 from virnuc_dask.lab.recipe import NOISE, PROPHAGE, VIRUSES
-from virnuc_dask.modelsets.calibration import (
-    estimate_prevalence,
-    probability,
-    q_values,
-)
+from virnuc_dask.modelsets.calibration import probability
 from virnuc_dask.modelsets.gene_sums import Floats
 from virnuc_dask.stages.calls import CallRule
 
@@ -32,7 +28,6 @@ _NEAR = 1.3  # of about a length: no more than so many times shorter or longer
 _FEWEST = 20
 _BINS = 10
 _NOMINAL = 0.1
-_SAMPLES = 20
 _DECIMALS = 4
 _LONG_NT = 3000
 
@@ -65,26 +60,11 @@ def separation(evidence: Floats, is_virus: Flags) -> dict[str, float]:
     for percent in (1, 5):
         highest = np.quantile(evidence[~is_virus], 1 - percent / 100)
         found[f"recall_at_{percent}"] = float((evidence[is_virus] > highest).mean())
-    return {name: round(value, _DECIMALS) for name, value in found.items()}
+    return _rounded(found)
 
 
-def discoveries(
-    evidence: Floats, is_virus: Flags, prevalence: float, seed: int = 0
-) -> dict[str, float]:
-    """False discoveries and recall at a q-value of 0.1 in samples with this share of viruses.
-
-    The mean of samples that have all others and viruses drawn anew.
-    """
-    rng = np.random.default_rng(seed)
-    others = evidence[~is_virus]
-    count = max(1, round(len(others) * prevalence / (1 - prevalence)))
-    found = []
-    for _ in range(_SAMPLES):
-        sample = np.concatenate([rng.choice(evidence[is_virus], count), others])
-        called = q_values(sample, estimate_prevalence(sample)) <= _NOMINAL
-        found.append((called[count:].sum() / max(int(called.sum()), 1), called[:count].mean()))
-    false, recall = np.mean(found, axis=0)
-    return {"fdr": round(float(false), _DECIMALS), "recall": round(float(recall), _DECIMALS)}
+def _rounded(found: dict[str, Any]) -> dict[str, float]:
+    return {name: round(float(value), _DECIMALS) for name, value in found.items()}
 
 
 def _of_length(contigs: Judged) -> dict[str, Any]:
@@ -99,17 +79,27 @@ def _of_length(contigs: Judged) -> dict[str, Any]:
         error = calibration_error(probability(evidence), is_virus, _BINS)
         found["calibration_error"] = round(error, _DECIMALS)
         found["q_values"] = {
-            str(share): discoveries(evidence, is_virus, share) for share in PREVALENCES
+            str(share): _at_nominal(evidence, is_virus, share) for share in PREVALENCES
         }
     return found
+
+
+def _at_nominal(evidence: Floats, is_virus: Flags, share: float) -> dict[str, float]:
+    """False discoveries and recall at a q-value of 0.1 where so many are viruses."""
+    tried = discoveries(evidence, is_virus, share, _NOMINAL)
+    return _rounded({"fdr": tried["false_discovery_rate"], "recall": tried["recall"]})
 
 
 def _sides(
     contigs: Judged, viruses: tuple[str, ...], others: tuple[str, ...]
 ) -> tuple[Floats, Flags]:
     """Evidence of these kinds, and which of it is a virus's."""
-    chosen = contigs.take(np.isin(contigs.kind, (*viruses, *others)))
-    return chosen.evidence, np.isin(chosen.kind, viruses)
+    chosen = np.isin(contigs.kind, (*viruses, *others))
+    return contigs.evidence[chosen], np.isin(contigs.kind[chosen], viruses)
+
+
+def _are_enough(is_virus: Flags) -> bool:
+    return bool(min(is_virus.sum(), (~is_virus).sum()) >= _FEWEST)
 
 
 def _calls(contigs: Judged, rule: CallRule) -> dict[str, dict[str, float]]:
@@ -118,9 +108,9 @@ def _calls(contigs: Judged, rule: CallRule) -> dict[str, dict[str, float]]:
     found = {}
     for name, rows in ((f"below {_LONG_NT} nt", ~is_long), (f"{_LONG_NT} nt and more", is_long)):
         for kind in (*VIRUSES, PROPHAGE, "prokaryote", "plasmid", "eukaryote", NOISE):
-            chosen = contigs.take(rows & (contigs.kind == kind))
-            if len(chosen.evidence):
-                found[f"{kind}, {name}"] = _called(chosen, rule)
+            chosen = rows & (contigs.kind == kind)
+            if chosen.any():
+                found[f"{kind}, {name}"] = _called(contigs.take(chosen), rule)
     return found
 
 
@@ -132,9 +122,4 @@ def _called(contigs: Judged, rule: CallRule) -> dict[str, float]:
         "unsure": unsure.mean(),
         "virus_a_megabase": virus.sum() / contigs.length_nt.sum() * 1e6,
     }
-    rounded = {name: round(float(share), _DECIMALS) for name, share in shares.items()}
-    return {"contigs": len(virus)} | rounded
-
-
-def _are_enough(is_virus: Flags) -> bool:
-    return bool(min(is_virus.sum(), (~is_virus).sum()) >= _FEWEST)
+    return {"contigs": len(virus), **_rounded(shares)}

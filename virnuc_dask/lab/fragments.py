@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import xxhash
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from virnuc_dask.lab.genomes import Genome
 from virnuc_dask.lab.recipe import FragmentSettings
 from virnuc_dask.sequences.gene_columns import CALL
-from virnuc_dask.sequences.genes import GeneCaller, Genes
+from virnuc_dask.sequences.genes import GeneCaller
 
 _MOST_OFFSET_NT = 8_000  # before a record's begin, where the cutting of a later round begins
 SEQUENCES = pa.schema([("fragment", pa.int64()), ("dna", pa.large_string())])
@@ -56,13 +55,13 @@ def cut(genomes: Sequence[Genome], settings: FragmentSettings, seed: int) -> Fra
         for row, genome in enumerate(genomes)
         for number, start, end in _cuts(genome, settings, seed)
     ]
-    table = np.array(rows, np.int64).reshape(-1, 4)
-    return Fragments(table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.int8))
+    genome, start, end, number = np.array(rows, np.int64).reshape(-1, 4).T
+    return Fragments(genome, start, end, number.astype(np.int8))
 
 
 def _cuts(genome: Genome, settings: FragmentSettings, seed: int) -> Iterator[tuple[int, int, int]]:
     rng = np.random.default_rng((seed, xxhash.xxh3_64_intdigest(genome.record.encode())))
-    coverage = getattr(settings.coverage, genome.kind)
+    coverage = settings.coverage[genome.kind]
     for number in range(int(np.ceil(coverage))):
         if rng.random() >= coverage - number:
             continue
@@ -76,13 +75,13 @@ def _cuts(genome: Genome, settings: FragmentSettings, seed: int) -> Iterator[tup
                 yield number, start, end
 
 
-def batches(fragments: Fragments, most_nt: int) -> Iterator[tuple[int, int]]:
-    """Neighbours of at least ``most_nt`` together, as (first, last); the last ones may be less."""
-    ends = np.cumsum(fragments.end - fragments.start)
+def batches(lengths_nt: ArrayLike, least_nt: int) -> Iterator[tuple[int, int]]:
+    """Neighbours of at least ``least_nt`` together, as (first, last); the last ones may be less."""
+    ends = np.cumsum(lengths_nt)
     first = 0
-    while first < len(fragments):
+    while first < len(ends):
         before = ends[first - 1] if first else 0
-        last = min(int(np.searchsorted(ends, before + most_nt)) + 1, len(fragments))
+        last = min(int(np.searchsorted(ends, before + least_nt)) + 1, len(ends))
         yield first, last
         first = last
 
@@ -95,10 +94,7 @@ def sequence_table(dna: Sequence[str], first: int) -> pa.Table:
 
 def gene_table(dna: Sequence[str], first: int, caller: GeneCaller, threads: int) -> pa.Table:
     """A row a gene of the fragments from number ``first`` on, ordered by (fragment, start)."""
-    return _table(caller.find(dna, threads), first)
-
-
-def _table(genes: Genes, first: int) -> pa.Table:
-    columns: dict[str, Any] = {name: getattr(genes, name) for name in CALL.names or ()}
+    genes = caller.find(dna, threads)
+    columns = {name: getattr(genes, name) for name in CALL.names or ()}
     columns |= {"fragment": genes.sequence + first, "dna": genes.dna, "peptide": genes.peptides}
     return pa.table({name: columns[name] for name in GENES.names}, GENES)

@@ -17,7 +17,7 @@ from virnuc_dask.lab.training.unseen_frames import ScoredFrames
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.gene_sums import GeneColumns, IntArray
 from virnuc_dask.modelsets.manifest import FRAMES
-from virnuc_dask.sequences.chunks import span_arrays
+from virnuc_dask.sequences.chunks import Chunks
 
 _FEWEST_CHUNKS = 3  # a record of fewer says little of how chunks add up
 _LONGEST_CHUNKS = 40
@@ -85,9 +85,9 @@ def contigs_of(drawn: Drawn, frames: ScoredFrames, records: Labelled, seed: int)
     """
     chunks = -(-drawn.length_nt // records.chunk_nt)
     contig = np.repeat(np.arange(len(chunks)), chunks)
-    start, end = span_arrays(drawn.length_nt[contig], _counted(chunks), records.chunk_nt)
+    start, end = Chunks(records.chunk_nt).spans(drawn.length_nt[contig], _counted(chunks))
     record = drawn.record[contig]
-    step_nt = span_arrays(records.length_nt[record], np.ones_like(record), records.chunk_nt)[0]
+    step_nt = Chunks(records.chunk_nt).spans(records.length_nt[record], np.ones_like(record))[0]
     # A contig's first chunk is one of the record's own.
     chance = np.random.default_rng(seed).random(len(start))
     chunk = drawn.chunk[contig] + np.floor(start / step_nt + chance).astype(np.int64)
@@ -109,14 +109,12 @@ def learn(drawn: Drawn, frames: ScoredFrames, records: Labelled, seed: int) -> C
         fold=records.fold[drawn.record],
         is_doubtful=never,
         is_prophage=never,
-        source=np.full(len(never), ""),
     )
     known_nt = {records.chunk_nt, *CalibrationSettings().lengths_nt}
     lengths_nt = tuple(nt for nt in sorted(known_nt) if nt >= records.chunk_nt)
     learnt = learn_reader(
         contigs_of(drawn, frames, records, seed),
         fragments,
-        fragments.fold,
         ~never,
         ContigSettings(),
         CalibrationSettings(lengths_nt=lengths_nt),
@@ -144,7 +142,7 @@ def _placed(side: IntArray, nt: IntArray, records: Labelled, rng: np.random.Gene
     point = before + rng.random(len(nt)) * (upto[-1] - before)
     record = ascending[np.searchsorted(upto, point, side="right") - 1]
     length, last = records.length_nt[record], records.chunks[record] - 1
-    last_start = span_arrays(length, last, records.chunk_nt)[0]
+    last_start = Chunks(records.chunk_nt).spans(length, last)[0]
     # The first steps are the shorter ones: no contig reaches beyond its record.
     room = (length - nt) * last // np.maximum(last_start, 1)
     return Drawn(record, rng.integers(np.minimum(room, last) + 1), nt)

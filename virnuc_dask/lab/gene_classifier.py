@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from virnuc_dask.lab.chances import draw_rows
 from virnuc_dask.lab.recipe import ClassifierSettings
 from virnuc_dask.modelsets.classifier import Classifier
 
@@ -39,8 +40,7 @@ def learn(
     upto = np.cumsum(chance[rows])
     rng = np.random.default_rng(seed)
     for _ in range(settings.steps):
-        drawn = np.searchsorted(upto, rng.random(settings.batch) * upto[-1], side="right")
-        batch = torch.from_numpy(np.minimum(drawn, len(rows) - 1))
+        batch = torch.from_numpy(draw_rows(upto, settings.batch, rng))
         loss = nn.functional.cross_entropy(
             classifier(standard[batch]), target[batch], label_smoothing=settings.label_smoothing
         )
@@ -48,7 +48,10 @@ def learn(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    _fold(classifier.hidden, torch.from_numpy(mean), torch.from_numpy(deviation))
+    # Of a layer for standardised features one for the features themselves.
+    with torch.no_grad():
+        classifier.hidden.weight.div_(torch.from_numpy(deviation))
+        classifier.hidden.bias.sub_(classifier.hidden.weight @ torch.from_numpy(mean))
     return classifier.eval().requires_grad_(False)
 
 
@@ -60,10 +63,3 @@ def viral_logits(classifier: Classifier, features: NDArray[np.float32]) -> NDArr
     both = torch.cat([torch.zeros(0, 2), *logits])
     values: NDArray[np.float32] = (both[:, 1] - both[:, 0]).numpy()
     return values
-
-
-def _fold(layer: nn.Linear, mean: Tensor, deviation: Tensor) -> None:
-    """Make a layer for standardised features one for the features themselves."""
-    with torch.no_grad():
-        layer.weight.div_(deviation)
-        layer.bias.sub_(layer.weight @ mean)

@@ -13,11 +13,12 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.fragments import batches
 from virnuc_dask.sequences import fast_genes as fast
 from virnuc_dask.sequences.fast_genes import Floats, Frames, GeneModels, IntArray, Strand
 from virnuc_dask.sequences.genes import PYRODIGAL, START_TYPES, Genes, gene_caller
@@ -89,11 +90,11 @@ def draw(genomes: Path, scale: float = 1.0, seed: int = 5) -> list[str]:
 
 def fit(sequences: Sequence[str], genes: Genes) -> GeneModels:
     """The models that find ``genes`` in upper-case ``sequences`` again."""
-    models = _without_weights(list(lessons(sequences, genes)))
-    marked = [
-        _mark(lesson, fast.promising(fast.open_frames(lesson.strand, _scores(lesson, models))))
-        for lesson in lessons(sequences, genes)
-    ]
+    taught = list(lessons(sequences, genes))
+    models, marked = _without_weights(taught), []
+    for lesson in taught:
+        scores = fast.running_scores(lesson.strand, lesson.bins, models)
+        marked.append(_mark(lesson, fast.promising(fast.open_frames(lesson.strand, scores))))
     models = replace(models, start=_fit_starts(marked, models))
     models = replace(models, gene=_fit_genes(marked, models))
     return replace(models, units=_fit_units(marked, models))
@@ -108,40 +109,27 @@ def save(models: GeneModels, path: Path) -> None:
 
 def lessons(sequences: Sequence[str], genes: Genes) -> Iterator[Lesson]:
     """Sequences in batches, a lesson for each strand."""
-    first = 0
-    while first < len(sequences):
-        last, held = first, 0
-        while last < len(sequences) and held < BATCH_NT:
-            held += len(sequences[last])
-            last += 1
-        of_batch = (genes.sequence >= first) & (genes.sequence < last)
+    for first, last in batches([len(dna) for dna in sequences], BATCH_NT):
+        known = (genes.sequence >= first) & (genes.sequence < last)
+        known &= genes.translation_table == 11
         forward, reverse = fast.strands_of(sequences[first:last])
         bins = fast.gc_bins(forward)
-        known = of_batch & (genes.translation_table == 11)
         ahead = genes.take(np.flatnonzero(known & (genes.strand > 0)))
+        row = ahead.sequence - first
+        yield _lesson(forward, bins, ahead, row, forward.first[row] + ahead.start)
         back = genes.take(np.flatnonzero(known & (genes.strand < 0)))
-        begin = forward.first[ahead.sequence - first] + ahead.start
-        yield _lesson(forward, bins, ahead, ahead.sequence - first, begin, ahead.end - ahead.start)
-        turned = last - 1 - back.sequence
-        begin = reverse.last[turned] - back.end
-        yield _lesson(reverse, bins[::-1], back, turned, begin, back.end - back.start)
-        first = last
+        row = last - 1 - back.sequence
+        yield _lesson(reverse, bins[::-1], back, row, reverse.last[row] - back.end)
 
 
-def _lesson(
-    strand: Strand, bins: IntArray, genes: Genes, row: IntArray, begin: IntArray, length: IntArray
-) -> Lesson:
-    key = _keys(strand, row, begin + length)
+def _lesson(strand: Strand, bins: IntArray, genes: Genes, row: IntArray, begin: IntArray) -> Lesson:
+    key = _keys(strand, row, begin + genes.end - genes.start)
     order = np.argsort(key)
     return Lesson(strand, bins, genes.take(order), key[order], begin[order])
 
 
 def _keys(strand: Strand, row: IntArray, end: IntArray) -> IntArray:
     return row * (len(strand.code) + 1) + end
-
-
-def _scores(lesson: Lesson, models: GeneModels) -> NDArray[np.int32]:
-    return fast.running_scores(lesson.strand, lesson.bins, models)
 
 
 def _mark(lesson: Lesson, frames: Frames) -> Marked:
@@ -152,11 +140,9 @@ def _mark(lesson: Lesson, frames: Frames) -> Marked:
     keys = _keys(strand, row, end)
     at = np.minimum(np.searchsorted(lesson.key, keys), len(lesson.key) - 1)
     gene = np.where(lesson.key[at] == keys, at, -1)
-    open_begin = lesson.genes.start_type == START_TYPES.index("edge")
-    of_start = gene[frames.frame]
-    chosen = (
-        (of_start >= 0) & (lesson.begin[of_start] == place) & (open_begin[of_start] == frames.edge)
-    )
+    is_open = lesson.genes.start_type == START_TYPES.index("edge")
+    of = gene[frames.frame]
+    chosen = (of >= 0) & (lesson.begin[of] == place) & (is_open[of] == frames.edge)
     begin = np.full(len(frames.stop), -1)
     begin[frames.frame[chosen]] = np.flatnonzero(chosen)
     return Marked(lesson, frames, gene, begin)
@@ -255,32 +241,30 @@ def _fit_starts(marked: Sequence[Marked], models: GeneModels) -> Floats:
         columns = fast.start_features(one.lesson.strand, one.frames, models)
         features.append(np.stack(columns, 1)[rows])
         chosen.append(begin[rows] == rows)
-    weights, _ = _logistic(np.concatenate(features), np.concatenate(chosen), constant=False)
-    return weights
+    return _logistic(features, chosen, constant=False)[0]
 
 
 def _fit_genes(marked: Sequence[Marked], models: GeneModels) -> Floats:
-    features = [np.stack(_gene_features(one, models), 1) for one in marked]
-    is_gene = np.concatenate([one.gene >= 0 for one in marked])
-    weights, constant = _logistic(np.concatenate(features), is_gene, constant=True)
+    features = []
+    for (strand, bins, *_), frames, *_ in marked:
+        score = fast.weighed(fast.start_features(strand, frames, models), models.start)
+        chosen = fast.chosen_starts(frames, score)
+        row = fast.sequence_at(strand, fast.places(strand, frames.start[chosen]))
+        features.append(np.stack(fast.gene_features(frames, chosen, score, bins[row]), 1))
+    weights, constant = _logistic(features, [one.gene >= 0 for one in marked], constant=True)
     return np.append(weights, np.float32(constant + BIAS))
 
 
-def _gene_features(one: Marked, models: GeneModels) -> list[Floats]:
-    frames, strand = one.frames, one.lesson.strand
-    score = fast.weighed(fast.start_features(strand, frames, models), models.start)
-    chosen = fast.chosen_starts(frames, score)
-    row = fast.sequence_at(strand, fast.places(strand, frames.start[chosen]))
-    return fast.gene_features(frames, chosen, score, one.lesson.bins[row])
-
-
-def _logistic(features: Floats, truth: NDArray[np.bool_], constant: bool) -> tuple[Floats, float]:
+def _logistic(
+    of: Sequence[Floats], truth: Sequence[NDArray[np.bool_]], constant: bool
+) -> tuple[Floats, float]:
     from sklearn.linear_model import LogisticRegression
 
+    features = np.concatenate(of)
     spread = features.std(0) + 1e-6
     middle = features.mean(0) if constant else np.zeros_like(spread)
     fitted = LogisticRegression(C=10.0, max_iter=1000, fit_intercept=constant)
-    fitted.fit((features - middle) / spread, truth)
+    fitted.fit((features - middle) / spread, np.concatenate(truth))
     weights = fitted.coef_[0] / spread
     return weights.astype(np.float32), float(np.sum(fitted.intercept_) - weights @ middle)
 
@@ -289,14 +273,14 @@ def _fit_units(marked: Sequence[Marked], models: GeneModels) -> Floats:
     """What makes pyrodigal's scores of ours: see `fast_genes._describe`."""
     ours: list[NDArray[np.float64]] = []
     theirs: list[Genes] = []
-    for one in marked:
-        found = np.flatnonzero(one.begin >= 0)
-        begin, genes = one.begin[found], one.lesson.genes.take(one.gene[found])
-        features = fast.start_features(one.lesson.strand, one.frames, models)
-        codons = one.frames.stop[found] - one.frames.start[begin]
-        columns = [one.frames.coding[begin], codons, features[4][begin], features[5][begin]]
+    for lesson, frames, gene, begin in marked:
+        found = np.flatnonzero(begin >= 0)
+        at = begin[found]
+        features = fast.start_features(lesson.strand, frames, models)
+        codons = frames.stop[found] - frames.start[at]
+        columns = [frames.coding[at], codons, features[4][at], features[5][at]]
         ours.append(np.stack([*columns, np.ones(len(found))], 1, dtype=np.float64))
-        theirs.append(genes)
+        theirs.append(lesson.genes.take(gene[found]))
     table = np.concatenate(ours)
 
     def of(name: str) -> NDArray[np.float64]:
@@ -304,20 +288,20 @@ def _fit_units(marked: Sequence[Marked], models: GeneModels) -> Floats:
 
     kind = of("start_type")
     whole = kind != START_TYPES.index("edge")
+
+    def linear(name: str, columns: list[int], rows: NDArray[np.bool_]) -> Any:
+        return np.linalg.lstsq(table[rows][:, columns], of(name)[rows], rcond=None)[0]
+
     has_rbs = of("rbs")[whole].mean()
     types = [of("type_score")[kind == number].mean() for number in range(4)]
     rows = [
-        _linear(table[:, [0, 1, 4]], of("coding_score")),
-        _linear(table[whole][:, [2, 3, 4]], of("rbs_score")[whole]),
-        _linear(table[whole][:, [2, 3, 4]], of("upstream_score")[whole]),
+        linear("coding_score", [0, 1, 4], np.ones(len(table), np.bool_)),
+        linear("rbs_score", [2, 3, 4], whole),
+        linear("upstream_score", [2, 3, 4], whole),
         types[:3],
         [types[3], np.quantile(table[whole, 2], 1 - has_rbs), 0.0],
     ]
     return np.array(rows, np.float32)
-
-
-def _linear(columns: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.lstsq(columns, values, rcond=None)[0], np.float64)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import csv
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,14 +56,6 @@ class Genome:
 
 
 @dataclass(frozen=True, slots=True)
-class Genomes:
-    """What may be used, and how many records were left out, by reason and class."""
-
-    records: list[Genome]
-    left_out: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Exclusions:
     """What must never be used: records by name, and what shares k-mers with some sequences."""
 
@@ -79,7 +72,10 @@ class Exclusions:
         BadInputError
             If one cannot be read.
         """
-        names = _words(Path(settings.exclude_names)) if settings.exclude_names else ()
+        names: list[str] = []
+        if settings.exclude_names:
+            with _opened(settings.exclude_names) as stream:
+                names = stream.read().split()
         files = settings.exclude_similar
         dna = (record.dna for record in read_records(list(files))) if files else ()
         similar = KmerIndex.of(dna, EXCLUDED_KMER)
@@ -97,27 +93,25 @@ class Exclusions:
                 yield record
 
 
-def read_genomes(settings: DataSettings, exclusions: Exclusions) -> Genomes:
-    """Read all genomes.
+def read_genomes(settings: DataSettings, exclusions: Exclusions) -> list[Genome]:
+    """Read all genomes that may be used; how many others there are is logged.
 
     Raises
     ------
     BadInputError
         If a file cannot be read, or a record is not in the table or of another class there.
     """
-    table = _read_table(Path(settings.table))
-    left_out: Counter[str] = Counter()
-    records: list[Genome] = []
+    table = _read_table(settings.table)
+    genomes: list[Genome] = []
     for kind in GENOMES:
-        excluded: Counter[str] = Counter()
+        left_out: Counter[str] = Counter()
         for path in settings.files(kind):
             for record in read_records([path]):
-                usable = exclusions.usable([record], excluded)
-                records += [_genome(table, kind, record, path) for record in usable]
-        left_out |= Counter({f"{kind}: {reason}": n for reason, n in excluded.items()})
-    for reason, count in left_out.items():
-        log.info("%d records left out: %s", count, reason)
-    return Genomes(records, left_out)
+                usable = exclusions.usable([record], left_out)
+                genomes += [_genome(table, kind, record, path) for record in usable]
+        for reason, count in left_out.items():
+            log.info("%d records of %s left out: %s", count, kind, reason)
+    return genomes
 
 
 def make_noise(genomes: Sequence[Genome], total_nt: int, seed: int) -> list[Genome]:
@@ -127,19 +121,20 @@ def make_noise(genomes: Sequence[Genome], total_nt: int, seed: int) -> list[Geno
     Its source is the kind of noise.
     """
     rng = np.random.default_rng((seed, 7))
-    by_kind = [
-        [g for g in genomes if g.kind == kind and len(g.dna) >= _NOISE_NT] for kind in GENOMES
-    ]
+    usable = [genome for genome in genomes if len(genome.dna) >= _NOISE_NT]
+    by_kind = [[genome for genome in usable if genome.kind == kind] for kind in GENOMES]
     long = [of for of in by_kind if of]
-    drawn = [
-        _stretch(long[i % len(long)], rng) for i in range(total_nt // _NOISE_NT if long else 0)
-    ]
+    records = total_nt // _NOISE_NT if long else 0
+    drawn = [_stretch(long[i % len(long)], rng) for i in range(records)]
     made: list[Genome] = []
     for number, make in enumerate(KINDS):
         if part := drawn[number :: len(KINDS)]:
-            windows = np.stack([codes for _, codes in part])
-            of = [genome for genome, _ in part]
-            made += _noise_records(make.__name__, of, make(windows, rng), len(made))
+            windows = make(np.stack([codes for _, codes in part]), rng)
+            name = make.__name__
+            for (genome, _), window in zip(part, windows, strict=True):
+                record = f"{name}_{len(made)}_of_{genome.record}"
+                dna = _LETTERS[window].tobytes().decode("ascii")
+                made.append(Genome(record, NOISE, genome.split_by, name, 0, dna))
     return made
 
 
@@ -150,22 +145,6 @@ def _stretch(
     first = int(rng.integers(len(genome.dna) - _NOISE_NT + 1))
     dna = genome.dna[first : first + _NOISE_NT]
     return genome, numbers_of(dna.encode("ascii")) & np.uint8(3)
-
-
-def _noise_records(
-    name: str, of: Sequence[Genome], windows: NDArray[np.uint8], first: int
-) -> list[Genome]:
-    return [
-        Genome(
-            record=f"{name}_{first + row}_of_{genome.record}",
-            kind=NOISE,
-            group=genome.split_by,
-            source=name,
-            phage_24mers=0,
-            dna=_LETTERS[window].tobytes().decode("ascii"),
-        )
-        for row, (genome, window) in enumerate(zip(of, windows, strict=True))
-    ]
 
 
 def _genome(table: Mapping[str, Mapping[str, str]], kind: str, record: Record, path: str) -> Genome:
@@ -179,24 +158,20 @@ def _genome(table: Mapping[str, Mapping[str, str]], kind: str, record: Record, p
     return Genome(record.id, kind, group, row["source"], phage_24mers, record.dna.upper())
 
 
-def _read_table(path: Path) -> dict[str, dict[str, str]]:
+def _read_table(path: str) -> dict[str, dict[str, str]]:
+    with _opened(path) as stream:
+        reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+        if missing := set(_NEEDED) - set(reader.fieldnames or ()):
+            raise BadInputError(f"{path}: has no column {', '.join(sorted(missing))}.")
+        return {row["record"]: {name: row[name] for name in _NEEDED} for row in reader}
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[TextIO]:
     try:
         with xopen(path, "rt", encoding="utf-8", threads=0) as stream:
-            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            if missing := set(_NEEDED) - set(reader.fieldnames or ()):
-                raise BadInputError(f"{path}: has no column {', '.join(sorted(missing))}.")
-            return {row["record"]: {name: row[name] for name in _NEEDED} for row in reader}
+            yield stream
     except UnicodeDecodeError as error:
         raise BadInputError(f"{path}: not UTF-8 text.") from error
-    except DAMAGE as error:
-        raise BadInputError(f"{path}: cannot be read: {error}.") from error
-
-
-def _words(path: Path) -> list[str]:
-    try:
-        with xopen(path, "rb", threads=0) as stream:
-            return [word.decode("ascii") for word in stream.read().split()]
-    except UnicodeDecodeError as error:
-        raise BadInputError(f"{path}: must hold a name a line, plain ASCII.") from error
     except DAMAGE as error:
         raise BadInputError(f"{path}: cannot be read: {error}.") from error

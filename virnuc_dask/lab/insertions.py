@@ -1,9 +1,4 @@
-"""Fragments → records whose regions are known: a phage's genes put between a prokaryote's.
-
-A genome's fragments are laid end to end, in their order. What is drawn of it is a stretch of whole
-genes, which keep their order, lengths, strands and distances. Phage and prokaryote are of one fold:
-what was learnt without one was learnt without the other.
-"""
+"""Fragments → records whose regions are known: a phage's genes put between a prokaryote's."""
 
 from __future__ import annotations
 
@@ -14,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.chances import chances
 from virnuc_dask.lab.taught import Flags, Fragments
-from virnuc_dask.lab.weighed_words import chances
 
 COLUMNS = ("fragment", "start", "end", "strand", "partial_left", "partial_right")
 # A gene of a record: its row in ``genes.parquet``, and its place from the first gene's start.
@@ -59,16 +54,11 @@ class _Genomes(NamedTuple):
 def draw(
     fragments: Fragments, genes: pa.Table, is_used: Flags, insertions: int, seed: int
 ) -> Drawn:
-    """Draw from each fold that has phages and prokaryotes that are long enough.
+    """Draw ``insertions`` from each fold that has phages and prokaryotes that are long enough.
 
-    Parameters
-    ----------
-    genes
-        `COLUMNS` of ``genes.parquet``.
-    is_used
-        Of each fragment.
-    insertions
-        Of each fold. Every prokaryote is alone once, so far as it surely has no phage.
+    What is drawn is a stretch of whole genes of a genome's fragments, laid end to end. Phage and
+    prokaryote are of one fold: what was learnt without one was learnt without the other. Every
+    prokaryote is alone once, so far as it surely has no phage. ``is_used`` is of each fragment.
     """
     both, phages_alone, hosts_alone = [], [], []
     is_host = (fragments.kind == "prokaryote") & fragments.is_sure
@@ -143,8 +133,8 @@ def _records(drawn: Sequence[Sequence[Placed]]) -> Placed:
         for part in filter(len, parts):
             moved = part.copy()
             moved["record"] = number
-            moved["start"] += at - part["start"][0]
-            moved["end"] += at - part["start"][0]
+            for edge in ("start", "end"):
+                moved[edge] += at - part["start"][0]
             at = int(moved["end"].max()) + _SEAM_NT
             made.append(moved)
     return np.concatenate(made)

@@ -1,8 +1,6 @@
 """Genes of known sides → how much more often groups of viruses have a word than groups of others.
 
-A word counts once a group, so that a genus whose genomes were sequenced a hundred times knows no
-more than one. Groups are counted fold by fold, and a table without a fold is the sum of the
-others.
+A word counts once a group: a genus whose genomes were sequenced often knows no more than one.
 """
 
 from __future__ import annotations
@@ -51,9 +49,13 @@ def log_odds(counts: NDArray[Any]) -> NDArray[np.float32]:
     return odds
 
 
-def table(counts: NDArray[Any]) -> NDArray[np.uint8]:
-    """What `encoders.words.KnownWords` reads."""
-    return pack_log_odds(log_odds(counts))
+def pack_log_odds(log_odds: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """What `encoders.words.KnownWords` reads: four bits a word, half units from -3.5 to 3.5."""
+    level = np.clip(np.round(log_odds * 2), -7, 7) + NEUTRAL
+    bits = np.append(level, np.full(len(level) % 2, NEUTRAL))
+    halves = bits.astype(np.uint8).reshape(-1, 2)
+    packed: NDArray[np.uint8] = halves[:, 0] + 16 * halves[:, 1]
+    return packed
 
 
 def _blocks(rows: NDArray[np.int64], texts: Sequence[str]) -> Iterator[NDArray[np.int64]]:
@@ -79,12 +81,3 @@ def _count(
             if last[word] != key:
                 last[word] = key
                 counts[side[text], word] += 1
-
-
-def pack_log_odds(log_odds: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Log-odds of all words of a pattern in four bits each: half units, from -3.5 to 3.5."""
-    level = np.clip(np.round(log_odds * 2), -7, 7) + NEUTRAL
-    bits = np.append(level, np.full(len(level) % 2, NEUTRAL))
-    halves = bits.astype(np.uint8).reshape(-1, 2)
-    packed: NDArray[np.uint8] = halves[:, 0] + 16 * halves[:, 1]
-    return packed

@@ -10,7 +10,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from itertools import islice
 from pathlib import Path
 
@@ -82,13 +82,9 @@ def read_markers(path: Path, settings: MarkerSettings, exclusions: Exclusions) -
 def marker_table(
     markers: Sequence[Marker], viral: Iterable[tuple[int, Sequence[str]]], settings: MarkerSettings
 ) -> pa.Table:
-    """A row a marker.
+    """A row a marker; bits of ``similar_to`` say of what folds it shares words with viruses.
 
-    Parameters
-    ----------
-    viral
-        For each bit of ``similar_to`` (a fold's number, or `TEST_BIT`) the peptides of its
-        viruses: the bit is set where a marker shares words with any of them.
+    ``viral`` has the peptides of each bit's viruses: a fold's number, or `TEST_BIT`.
     """
     words = words_of([marker.peptide for marker in markers], _WORD)
     similar = np.zeros(len(markers), np.uint8)
@@ -96,45 +92,28 @@ def marker_table(
         known = np.isin(words.number, words_of(peptides, _WORD).number)
         shared = np.bincount(words.text[known], minlength=len(markers))
         similar |= (shared >= settings.similar_words).astype(np.uint8) << np.uint8(bit)
-    columns = {
-        "marker": [marker.name for marker in markers],
-        "dna": [marker.dna for marker in markers],
-        "peptide": [marker.peptide for marker in markers],
-        "kind": [marker.kind for marker in markers],
-        "group": [marker.group for marker in markers],
-        "similar_to": similar,
-    }
-    return pa.table(columns, _SCHEMA)
+    columns = zip(*map(astuple, markers), strict=True) if markers else [[]] * len(fields(Marker))
+    return pa.table([*map(list, columns), similar], schema=_SCHEMA)
 
 
-def kind_of(name: str) -> str | None:
-    """`VIRUS`, `TRANSCRIPT` or `OTHER` by a marker's name; None if it is to be left out."""
+def told_by(name: str) -> tuple[str, str] | None:
+    """A marker's kind and the group of its genome, by its name; None if it is to be left out."""
     found = _NAME.match(name)
     if not found:
         return None
-    if found["source"] == "GeneID:":
-        return VIRUS
-    return TRANSCRIPT if _TRANSCRIPT.match(found["accession"] or "") else OTHER
-
-
-def group_of(name: str) -> str:
-    """What a marker's name tells of its genome; the name itself if it is no marker's."""
-    found = _NAME.match(name)
-    if not found:
-        return name
     accession = found["accession"] or ""
     if found["source"] == "GeneID:":
-        return f"GeneID:{int(found['number']) // _NEIGHBOURS[VIRUS]}"
+        return VIRUS, f"GeneID:{int(found['number']) // _NEIGHBOURS[VIRUS]}"
     if transcript := _TRANSCRIPT.match(accession):
-        return f"XM:{int(transcript[1]) // _NEIGHBOURS[TRANSCRIPT]}"
+        return TRANSCRIPT, f"XM:{int(transcript[1]) // _NEIGHBOURS[TRANSCRIPT]}"
     draft = _DRAFT.match(accession)
-    return draft["assembly"] if draft else accession.partition(".")[0] or name
+    return OTHER, draft["assembly"] if draft else accession.partition(".")[0] or name
 
 
 def _is_chosen(name: str, settings: MarkerSettings) -> bool:
-    kind = kind_of(name)
     shares = {VIRUS: 1.0, OTHER: settings.others, TRANSCRIPT: settings.transcripts}
-    return kind is not None and place_of(name) <= shares[kind]
+    told = told_by(name)
+    return told is not None and place_of(name) <= shares[told[0]]
 
 
 def _open_ones(
@@ -146,5 +125,5 @@ def _open_ones(
         peptide = translate(dna).rstrip("*")
         if len(peptide) < shortest or "*" in peptide:
             left_out["no open frame, or a short one"] += 1
-        elif kind := kind_of(record.id):
-            yield Marker(record.id, dna, peptide, kind, group_of(record.id))
+        elif told := told_by(record.id):
+            yield Marker(record.id, dna, peptide, *told)

@@ -5,8 +5,6 @@ All functions take and give windows as an array of base codes (0 to 3), shape (w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,10 +61,4 @@ def repeats(windows: Windows, rng: np.random.Generator) -> Windows:
     return np.where(rng.random(windows.shape) < 0.05, windows, repeated)
 
 
-KINDS: tuple[Callable[[Windows, np.random.Generator], Windows], ...] = (
-    shuffled_bases,
-    same_dinucleotides,
-    shuffled_codons,
-    random_bases,
-    repeats,
-)
+KINDS = (shuffled_bases, same_dinucleotides, shuffled_codons, random_bases, repeats)

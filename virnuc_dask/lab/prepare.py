@@ -1,20 +1,17 @@
 """Genomes and markers → the tables that a training reads, in its work folder.
 
-    python -m virnuc_dask.lab.prepare configs/mini.yaml WORK
-
 Each stage leaves a table whose footer says what it was made from: what is there is not made again.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,8 +33,9 @@ from virnuc_dask.lab.fragments import (
 from virnuc_dask.lab.genomes import Exclusions, Genome, make_noise, read_genomes
 from virnuc_dask.lab.markers import TEST_BIT, marker_table, read_markers
 from virnuc_dask.lab.prophages import Doubts
-from virnuc_dask.lab.recipe import GENOMES, VIRUSES, Recipe, read_recipe
+from virnuc_dask.lab.recipe import GENOMES, VIRUSES, DataSettings, Recipe
 from virnuc_dask.lab.splits.folds import folds_of
+from virnuc_dask.lab.taught import Prepared
 from virnuc_dask.sequences.genes import gene_caller
 from virnuc_dask.sequences.records import hash_inputs
 from virnuc_dask.tables.parquet import (
@@ -58,39 +56,6 @@ _IN_PROPHAGE = 0.6  # of a fragment's genes, from which it is one
 _HIDES = ("prokaryote", "plasmid")  # what may hide a phage
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The files that are ready, all in one folder, and a hash of what they were made from."""
-
-    folder: Path
-    fingerprint: str
-
-    @property
-    def fragments(self) -> Path:
-        """fragment, record, class, group, start, end, length_nt, round, fold, doubtful, …."""
-        return self.folder / "fragments.parquet"
-
-    @property
-    def genes(self) -> Path:
-        """fragment, the columns of `Genes`, doubtful; ordered by (fragment, start)."""
-        return self.folder / "genes.parquet"
-
-    @property
-    def markers(self) -> Path:
-        """marker, dna, peptide, kind, group, similar_to."""
-        return self.folder / "markers.parquet"
-
-    @property
-    def sequences(self) -> Path:
-        """fragment, dna: a row a fragment."""
-        return self.folder / "sequences.parquet"
-
-    @property
-    def tests(self) -> Path:
-        """A folder: contigs.tsv, virus.fasta, other.fasta."""
-        return self.folder / "tests"
-
-
 def prepare(recipe: Recipe, work: Path) -> Prepared:
     """Make in ``work`` what is not there yet. The same recipe and files give the same tables.
 
@@ -105,21 +70,31 @@ def prepare(recipe: Recipe, work: Path) -> Prepared:
     """
     _claim(work)
     making = _Making(recipe, work)
-    prepared = Prepared(work, making.prints["tests"])
+    prepared = making.prepared
     if not making.is_done("sequences", prepared.sequences):
-        making.write_sequences(prepared.sequences)
+        making.write_sequences()
     # The fragments' table is written after the genes'.
     if not making.is_done("fragments", prepared.fragments):
-        making.write_genes()
+        making.write_called()
         making.write_hits()
-        making.write_masked(prepared)
+        making.write_genes()
+        making.write_fragments()
     if not making.is_done("markers", prepared.markers):
-        making.write_markers(prepared)
-    if not making.is_done("tests", work / "tests.parquet"):
-        making.write_genes()
+        making.write_markers()
+    if not making.is_done("tests", making.tests):
+        making.write_called()
         making.write_hits()
-        making.write_tests(prepared)
+        making.write_tests()
     return prepared
+
+
+class _Places(NamedTuple):
+    """Of each gene its fragment, its genome's row and its place there."""
+
+    fragment: NDArray[np.int64]
+    genome: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
 
 
 class _Making:
@@ -127,9 +102,12 @@ class _Making:
 
     def __init__(self, recipe: Recipe, work: Path) -> None:
         self.recipe = recipe
-        self.work = work
         self.threads = recipe.threads or cores()
         self.prints = _fingerprints(recipe)
+        self.prepared = Prepared.of(work, self.prints["tests"])
+        self.hits = work / "hits.parquet"
+        self.tests = work / "tests.parquet"
+        self.called = work / "called"
 
     def is_done(self, stage: str, path: Path) -> bool:
         done = is_done(path, self.prints[stage])
@@ -142,9 +120,12 @@ class _Making:
 
     @cached_property
     def genomes(self) -> list[Genome]:
-        genomes = read_genomes(self.recipe.data, self.exclusions).records
-        made = make_noise(genomes, self.recipe.fragments.noise_nt, self.recipe.seed)
-        return [*genomes, *made]
+        genomes = read_genomes(self.recipe.data, self.exclusions)
+        return genomes + make_noise(genomes, self.recipe.fragments.noise_nt, self.recipe.seed)
+
+    @cached_property
+    def kind(self) -> NDArray[np.str_]:
+        return np.array([genome.kind for genome in self.genomes])
 
     @cached_property
     def folds(self) -> list[int]:
@@ -154,48 +135,47 @@ class _Making:
     def cuts(self) -> Fragments:
         return cut(self.genomes, self.recipe.fragments, self.recipe.seed)
 
-    def part(self, number: int) -> Path:
-        return self.work / "called" / f"genes-{number:04d}.parquet"
-
     @cached_property
-    def parts(self) -> list[tuple[int, int]]:
-        return list(batches(self.cuts, BATCH_NT))
+    def parts(self) -> dict[Path, tuple[int, int]]:
+        """First and last fragment of each file of genes."""
+        spans = enumerate(batches(self.cuts.end - self.cuts.start, BATCH_NT))
+        return {self.called / f"genes-{number:04d}.parquet": span for number, span in spans}
 
-    def write_sequences(self, path: Path) -> None:
-        with table_writer(path, SEQUENCES, lambda: self.prints["sequences"]) as writer:
-            for first, last in self.parts:
+    def write_sequences(self) -> None:
+        path, mark = self.prepared.sequences, self.prints["sequences"]
+        with table_writer(path, SEQUENCES, lambda: mark) as writer:
+            for first, last in self.parts.values():
                 writer.write(sequence_table(self.cuts.dna(self.genomes, first, last), first))
 
-    def write_genes(self) -> None:
+    def write_called(self) -> None:
         settings = self.recipe.fragments
         caller = gene_caller(settings.caller, settings.models or None)
-        self.part(0).parent.mkdir(exist_ok=True)
-        for number, (first, last) in enumerate(self.parts):
-            if not is_done(self.part(number), self.prints["genes"]):
+        self.called.mkdir(exist_ok=True)
+        for path, (first, last) in self.parts.items():
+            if not is_done(path, self.prints["genes"]):
                 dna = self.cuts.dna(self.genomes, first, last)
                 table = gene_table(dna, first, caller, self.threads)
-                write_table(self.part(number), table, self.prints["genes"])
-                log.info("%d genes of part %d of %d", len(table), number + 1, len(self.parts))
+                write_table(path, table, self.prints["genes"])
+                log.info("%s of %d: %d genes", path.name, len(self.parts), len(table))
 
-    def called(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        for number in range(len(self.parts)):
-            yield read_table(self.part(number), self.prints["genes"], columns)
+    def read_called(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        for path in self.parts:
+            yield read_table(path, self.prints["genes"], columns)
 
     def write_hits(self) -> None:
-        if self.is_done("hits", self.work / "hits.parquet"):
+        if self.is_done("hits", self.hits):
             return
-        suspects = self._peptides(_HIDES)
-        phages = self._peptides(("phage",))
+        suspects, phages = self._peptides(_HIDES), self._peptides(("phage",))
         found = prophages.hits(suspects, phages, self.recipe.prophages, self.threads)
-        write_table(self.work / "hits.parquet", pa.table({"gene": found}), self.prints["hits"])
+        write_table(self.hits, pa.table({"gene": found}), self.prints["hits"])
         log.info("%d genes of prokaryotes and plasmids resemble a phage's", len(found))
 
     def _peptides(self, kinds: Sequence[str]) -> Iterator[tuple[int, str]]:
         """Numbered peptides of fragments of these classes, of phages each base's once."""
-        kind = np.array([genome.kind for genome in self.genomes])[self.cuts.genome]
+        kind = self.kind[self.cuts.genome]
         wanted = np.isin(kind, kinds) & ((kind != "phage") | (self.cuts.round == 0))
         first = 0
-        for table in self.called(["fragment", "peptide"]):
+        for table in self.read_called(["fragment", "peptide"]):
             rows = np.flatnonzero(wanted[table["fragment"].to_numpy()])
             peptides = table["peptide"].take(pa.array(rows)).to_pylist()
             yield from zip((rows + first).tolist(), peptides, strict=True)
@@ -204,131 +184,109 @@ class _Making:
     @cached_property
     def places(self) -> _Places:
         """Where every gene lies."""
-        table = pa.concat_tables(self.called(["fragment", "start", "end"]))
-        fragment = table["fragment"].to_numpy()
+        table = pa.concat_tables(self.read_called(["fragment", "start", "end"]))
+        fragment, start, end = (column.to_numpy() for column in table.columns)
         offset = self.cuts.start[fragment]
-        start, end = table["start"].to_numpy() + offset, table["end"].to_numpy() + offset
-        return _Places(fragment, self.cuts.genome[fragment], start, end)
+        return _Places(fragment, self.cuts.genome[fragment], start + offset, end + offset)
 
     @cached_property
     def doubts(self) -> Doubts:
         """Of every gene."""
-        hits = read_table(self.work / "hits.parquet", self.prints["hits"])["gene"].to_numpy()
         hit = np.zeros(len(self.places.fragment), np.bool_)
-        hit[hits] = True
+        hit[read_table(self.hits, self.prints["hits"])["gene"].to_numpy()] = True
         return prophages.doubts(self.places.genome, self.places.start, hit, self.recipe.prophages)
-
-    def write_masked(self, prepared: Prepared) -> None:
-        doubtful, first = self.doubts.doubtful, 0
-        schema = GENES.append(pa.field("doubtful", pa.bool_()))
-        with table_writer(prepared.genes, schema, lambda: self.prints["fragments"]) as writer:
-            for table in self.called():
-                of = pa.array(doubtful[first : first + len(table)])
-                writer.write(table.append_column("doubtful", of))
-                first += len(table)
-        write_table(prepared.fragments, self._fragment_table(), self.prints["fragments"])
-
-    def _fragment_table(self) -> pa.Table:
-        cuts, genomes = self.cuts, self.genomes
-        doubtful, prophage = self._doubts_of_fragments()
-
-        def of(values: Sequence[Any]) -> Any:
-            return pa.array(values).take(pa.array(cuts.genome))
-
-        return pa.table(
-            {
-                "fragment": np.arange(len(cuts)),
-                "record": of([genome.record for genome in genomes]),
-                "class": of([genome.kind for genome in genomes]),
-                "group": of([genome.group for genome in genomes]),
-                "start": cuts.start,
-                "end": cuts.end,
-                "length_nt": cuts.end - cuts.start,
-                "round": cuts.round,
-                "fold": pc.cast(of(self.folds), pa.int8()),
-                "doubtful": doubtful,
-                "prophage": prophage,
-                "source": of([genome.source for genome in genomes]),
-            }
-        )
-
-    def _doubts_of_fragments(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Those that reach into what may be viral, with a gene or not, and those that are."""
-        cuts = self.cuts
-        doubtful = self._shares_kmers()[cuts.genome]
-        for row, start, end in self.suspicious(self.doubts.doubtful):
-            first, last = np.searchsorted(cuts.genome, [row, row + 1])
-            reaches = (cuts.start[first:last] < end) & (start < cuts.end[first:last])
-            doubtful[first:last] |= reaches
-        genes = np.bincount(self.places.fragment, minlength=len(cuts))
-        of = np.bincount(self.places.fragment, weights=self.doubts.prophage, minlength=len(cuts))
-        return doubtful, (genes > 0) & (of >= _IN_PROPHAGE * genes)
 
     def suspicious(self, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Runs of flagged genes, as rows (genome, start, end)."""
         places = self.places
         return prophages.stretches(places.genome, places.start, places.end, flags)
 
-    def _shares_kmers(self) -> NDArray[np.bool_]:
+    @cached_property
+    def shares_kmers(self) -> NDArray[np.bool_]:
         """Of each genome: whether it is of others and shares much with known phages."""
-        most = self.recipe.prophages.phage_24mers
-        shares = [
-            genome.kind not in VIRUSES and genome.phage_24mers > most for genome in self.genomes
-        ]
-        return np.array(shares, np.bool_)
+        shared = np.array([genome.phage_24mers for genome in self.genomes])
+        return ~np.isin(self.kind, VIRUSES) & (shared > self.recipe.prophages.phage_24mers)
 
-    def write_markers(self, prepared: Prepared) -> None:
+    def write_genes(self) -> None:
+        doubtful, first = self.doubts.doubtful, 0
+        schema = GENES.append(pa.field("doubtful", pa.bool_()))
+        mark = self.prints["fragments"]
+        with table_writer(self.prepared.genes, schema, lambda: mark) as writer:
+            for table in self.read_called():
+                of = pa.array(doubtful[first : first + len(table)])
+                writer.write(table.append_column("doubtful", of))
+                first += len(table)
+
+    def write_fragments(self) -> None:
+        cuts, genomes = self.cuts, self.genomes
+        doubtful, prophage = self._doubts_of_fragments()
+
+        def of(values: Sequence[Any]) -> Any:
+            return pa.array(values).take(pa.array(cuts.genome))
+
+        columns = {
+            "fragment": np.arange(len(cuts)),
+            "record": of([genome.record for genome in genomes]),
+            "class": of([genome.kind for genome in genomes]),
+            "group": of([genome.group for genome in genomes]),
+            "start": cuts.start,
+            "end": cuts.end,
+            "length_nt": cuts.end - cuts.start,
+            "round": cuts.round,
+            "fold": pc.cast(of(self.folds), pa.int8()),
+            "doubtful": doubtful,
+            "prophage": prophage,
+            "source": of([genome.source for genome in genomes]),
+        }
+        write_table(self.prepared.fragments, pa.table(columns), self.prints["fragments"])
+
+    def _doubts_of_fragments(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Those that reach into what may be viral, with a gene or not, and those that are."""
+        cuts, of = self.cuts, self.places.fragment
+        doubtful = self.shares_kmers[cuts.genome]
+        for row, start, end in self.suspicious(self.doubts.doubtful):
+            first, last = np.searchsorted(cuts.genome, [row, row + 1])
+            reaches = (cuts.start[first:last] < end) & (start < cuts.end[first:last])
+            doubtful[first:last] |= reaches
+        genes = np.bincount(of, minlength=len(cuts))
+        viral = np.bincount(of, self.doubts.prophage, minlength=len(cuts))
+        return doubtful, (genes > 0) & (viral >= _IN_PROPHAGE * genes)
+
+    def write_markers(self) -> None:
         data, settings = self.recipe.data, self.recipe.markers
         path = Path(data.markers) if data.markers else None
         markers = read_markers(path, settings, self.exclusions) if path else []
-        table = marker_table(markers, self._viral_peptides(prepared), settings)
-        write_table(prepared.markers, table, self.prints["markers"])
+        table = marker_table(markers, self._viral_peptides(), settings)
+        write_table(self.prepared.markers, table, self.prints["markers"])
         log.info("%d markers", len(table))
 
-    def _viral_peptides(self, prepared: Prepared) -> Iterator[tuple[int, list[str]]]:
+    def _viral_peptides(self) -> Iterator[tuple[int, list[str]]]:
         """By bit of `similar_to`, the peptides of viruses, each base's once."""
         columns = ["fragment", "class", "round", "fold"]
-        fragments = read_table(prepared.fragments, self.prints["fragments"], columns)
+        fragments = read_table(self.prepared.fragments, self.prints["fragments"], columns)
         is_viral = np.isin(fragments["class"].to_numpy(zero_copy_only=False), VIRUSES)
         is_viral &= fragments["round"].to_numpy() == 0
         fold = fragments["fold"].to_numpy()
         bit = np.where(is_viral, np.where(fold < 0, TEST_BIT, fold), TEST_BIT + 1)
         peptides: dict[int, list[str]] = {number: [] for number in range(TEST_BIT + 1)}
-        for table in read_pieces(prepared.genes, self.prints["fragments"]):
+        for table in read_pieces(self.prepared.genes, self.prints["fragments"]):
             of = bit[table["fragment"].to_numpy()]
             for number, found in peptides.items():
                 rows = pa.array(np.flatnonzero(of == number))
                 found += table["peptide"].take(rows).to_pylist()
         yield from peptides.items()
 
-    def write_tests(self, prepared: Prepared) -> None:
-        cut_ones = set(np.unique(self.cuts.genome[self.cuts.round == 0]).tolist())
-        shares = self._shares_kmers()
-        known = [
-            genome.kind in GENOMES
-            and not shares[row]
-            and (genome.kind not in _HIDES or row in cut_ones)
-            for row, genome in enumerate(self.genomes)
-        ]
-        possible, found = (
-            self.suspicious(flags) for flags in (self.doubts.doubtful, self.doubts.prophage)
-        )
-        held = contigs.Held(self.genomes, self.folds, known, possible, found)
+    def write_tests(self) -> None:
+        is_cut = np.isin(np.arange(len(self.genomes)), self.cuts.genome[self.cuts.round == 0])
+        known = np.isin(self.kind, GENOMES) & ~self.shares_kmers
+        known &= is_cut | ~np.isin(self.kind, _HIDES)
+        possible, found = map(self.suspicious, (self.doubts.doubtful, self.doubts.prophage))
+        held = contigs.Held(self.genomes, self.folds, known.tolist(), possible, found)
         drawn = contigs.draw(held, self.recipe.tests)
-        contigs.write(drawn, self.genomes, prepared.tests)
-        done = pa.table({"contig": [contig.contig for contig in drawn]})
-        write_table(self.work / "tests.parquet", done, self.prints["tests"])
+        contigs.write(drawn, self.prepared.tests)
+        done = pa.table({"contig": [contig.name for contig in drawn]})
+        write_table(self.tests, done, self.prints["tests"])
         log.info("%d contigs to test on", len(drawn))
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Of each gene its fragment, its genome's row and its place there."""
-
-    fragment: NDArray[np.int64]
-    genome: NDArray[np.int64]
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
 
 
 def _claim(work: Path) -> None:
@@ -346,22 +304,24 @@ def _claim(work: Path) -> None:
 
 def _fingerprints(recipe: Recipe) -> dict[str, str]:
     """Of each stage: its settings, and what it was made from."""
-    files = _checked_files(recipe)
-    data = [recipe.seed, recipe.data.exclude_shared, files]
     fragments = asdict(recipe.fragments)
     who = {name: fragments.pop(name) for name in ("caller", "models")}
-    prints = {"sequences": fingerprint("sequences", data, fragments)}
-    prints["genes"] = fingerprint("genes", prints["sequences"], who)
-    prints["hits"] = fingerprint("hits", prints["genes"], asdict(recipe.prophages))
-    prints["fragments"] = fingerprint("fragments", prints["hits"], asdict(recipe.splits))
-    prints["markers"] = fingerprint("markers", prints["fragments"], asdict(recipe.markers))
-    prints["tests"] = fingerprint("tests", prints["markers"], asdict(recipe.tests))
+    data = [recipe.seed, recipe.data.exclude_shared, _checked_files(recipe.data)]
+    before = fingerprint("sequences", data, fragments)
+    prints = {"sequences": before}
+    for stage, settings in (
+        ("genes", who),
+        ("hits", asdict(recipe.prophages)),
+        ("fragments", asdict(recipe.splits)),
+        ("markers", asdict(recipe.markers)),
+        ("tests", asdict(recipe.tests)),
+    ):
+        before = prints[stage] = fingerprint(stage, before, settings)
     return prints
 
 
-def _checked_files(recipe: Recipe) -> list[str]:
+def _checked_files(data: DataSettings) -> list[str]:
     """The SHA-256 of every file that decides what is made, those of the recipe compared."""
-    data = recipe.data
     digests = [_sha256(path) for path in data.sources]
     if len(data.sha256 or digests) != len(digests):
         raise BadInputError(
@@ -378,17 +338,3 @@ def _sha256(path: str) -> str:
     digest = hashlib.sha256()
     hash_inputs([path], digest)
     return digest.hexdigest()
-
-
-def main() -> None:
-    """Prepare a recipe's data in a folder."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("work", type=Path)
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    prepare(read_recipe(options.recipe), options.work)
-
-
-if __name__ == "__main__":
-    main()

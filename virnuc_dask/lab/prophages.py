@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,7 @@ BoolArray = NDArray[np.bool_]
 _MOST_HITS = 20  # of a gene that MMseqs2 keeps: one would do
 
 
-@dataclass(frozen=True, slots=True)
-class Doubts:
+class Doubts(NamedTuple):
     """Of genes: which lie where there may be a virus, and which where there is one."""
 
     doubtful: BoolArray
@@ -35,12 +34,7 @@ def hits(
     settings: ProphageSettings,
     threads: int,
 ) -> IntArray:
-    """Numbers of the ``genes`` that resemble one of the ``phage_genes``, in ascending order.
-
-    Parameters
-    ----------
-    genes, phage_genes
-        Numbered peptides.
+    """Numbers of the peptides ``genes`` that resemble one of ``phage_genes``, ascending.
 
     Raises
     ------
@@ -49,11 +43,8 @@ def hits(
     """
     with TemporaryDirectory(prefix="virnuc-prophages-") as folder:
         query, target, found = (Path(folder) / name for name in ("q.faa", "t.faa", "hits.tsv"))
-        written = [
-            _write(path, of, settings.shortest_residues)
-            for path, of in ((query, genes), (target, phage_genes))
-        ]
-        if not all(written):
+        shortest = settings.shortest_residues
+        if not _write(query, genes, shortest) or not _write(target, phage_genes, shortest):
             return np.empty(0, np.int64)
         _search(query, target, found, settings, threads)
         lines = [line.split("\t") for line in found.read_text().splitlines()]
@@ -63,42 +54,26 @@ def hits(
 
 
 def doubts(record: IntArray, place: IntArray, hit: BoolArray, settings: ProphageSettings) -> Doubts:
-    """Which genes lie in a window of neighbours of a record, many of which are hits.
-
-    Parameters
-    ----------
-    record, place
-        Of each gene; genes may come in any order.
-    """
+    """Which genes, in any order, lie in a window of neighbours of a record with many hits."""
     order = np.lexsort((place, record))
-    around = _in_window(record[order], hit[order], settings.window // 2)
+    record, rows, reach = record[order], np.arange(len(record)), settings.window // 2
+    first = np.maximum(np.searchsorted(record, record, side="left"), rows - reach)
+    last = np.minimum(np.searchsorted(record, record, side="right"), rows + reach + 1)
+    total = np.concatenate(([0], np.cumsum(hit[order], dtype=np.int64)))
     many = np.empty(len(hit), np.int64)
-    many[order] = around
+    many[order] = total[last] - total[first]
     return Doubts(many >= settings.doubtful, many >= settings.prophage)
 
 
-def stretches(record: IntArray, start: IntArray, end: IntArray, flagged: BoolArray) -> IntArray:
-    """Runs of flagged genes of a record, as rows (record, start of the first, end of the last)."""
+def stretches(record: IntArray, start: IntArray, end: IntArray, number: NDArray[Any]) -> IntArray:
+    """Runs of genes of a record with one number, 0 left out: rows (record, start, end)."""
     order = np.lexsort((start, record))
-    record, start, end, flagged = record[order], start[order], end[order], flagged[order]
-    edge = np.ones(len(record) + 1, np.bool_)
-    edge[1:-1] = (record[1:] != record[:-1]) | (flagged[1:] != flagged[:-1])
-    first = np.flatnonzero(edge)
-    last = np.append(first[1:], 0)[:-1]
-    first = first[:-1]
-    of = flagged[first]
-    ends = np.array([end[a:b].max() for a, b in zip(first[of], last[of], strict=True)], np.int64)
-    return np.stack([record[first[of]], start[first[of]], ends], 1)
-
-
-def _in_window(record: IntArray, hit: BoolArray, reach: int) -> IntArray:
-    """Hits among each gene, ``reach`` genes before it and ``reach`` after it, of one record."""
-    rows = np.arange(len(record))
-    first = np.maximum(np.searchsorted(record, record, side="left"), rows - reach)
-    last = np.minimum(np.searchsorted(record, record, side="right"), rows + reach + 1)
-    total = np.concatenate(([0], np.cumsum(hit, dtype=np.int64)))
-    around: IntArray = total[last] - total[first]
-    return around
+    record, start, end, number = record[order], start[order], end[order], number[order]
+    is_first = np.ones(len(record), np.bool_)
+    is_first[1:] = (np.diff(record) != 0) | (number[1:] != number[:-1])
+    first = np.flatnonzero(is_first)
+    ends = np.maximum.reduceat(end, first) if len(first) else end
+    return np.stack([record[first], start[first], ends], 1)[number[first] > 0]
 
 
 def _write(path: Path, peptides: Iterable[tuple[int, str]], shortest: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from virnuc_dask.checks import Section, checked, setting
 from virnuc_dask.config import read_preset, settings_of
@@ -20,20 +20,55 @@ NOISE = "noise"  # the class of DNA that no organism has
 PROPHAGE = "prophage"  # the class of stretches of prokaryotes that are viral
 
 _Share = Annotated[float, Field(gt=0, le=1)]
-_Coverage = Annotated[float, Field(gt=0, le=20)]
 _Length = Annotated[int, Field(ge=60)]
 _Count = Annotated[int, Field(ge=1)]
 _Files = tuple[str, ...]
 _Lengths = tuple[int, ...]
+_Shares = dict[str, _Share]
+_DEFAULT = Field({}, validate_default=True)  # what `_by_kind` has
+
+
+def _by_kind(**default: float) -> AfterValidator:
+    """A number for each of these kinds: this one where a recipe does not say."""
+
+    def whole(said: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(set(said) - set(default)):
+            raise ValueError(f"knows no {', '.join(unknown)}; known: {', '.join(default)}")
+        return default | said
+
+    return AfterValidator(whole)
+
+
+# How often each base of a genome is in a fragment, on average.
+_COVERAGE = _by_kind(
+    phage=4.0, eukaryotic_virus=2.0, prokaryote=1.0, plasmid=0.8, eukaryote=0.4, noise=1.0
+)
+# Of the genes that are drawn to learn words.
+_DRAWN_GENES = _by_kind(
+    phage=0.30,
+    eukaryotic_virus=0.08,
+    viral_marker=0.12,
+    prokaryote=0.29,
+    plasmid=0.09,
+    eukaryote=0.05,
+    other_marker=0.05,
+    transcript=0.02,
+)
+# Of the weight of all fragments.
+_WEIGHED_CONTIGS = _by_kind(
+    phage=0.40, eukaryotic_virus=0.10, prokaryote=0.33, plasmid=0.12, eukaryote=0.05, noise=0.03
+)
+# Of the viruses, and of the others, that probabilities are for.
+_IN_METAGENOMES = _by_kind(
+    phage=0.85, eukaryotic_virus=0.15, prokaryote=0.85, plasmid=0.09, eukaryote=0.05, noise=0.01
+)
 
 
 @checked
 class DataSettings(Section):
     """Where genomes and genes come from, and which may not be used."""
 
-    table: str = setting(
-        "", "record, class, group, source, length_nt, phage_24mers: tab-separated."
-    )
+    table: str = setting("", "record, class, group, source, phage_24mers: tab-separated.")
     phage: _Files = setting((), "FASTA files, as are the next four.")
     eukaryotic_virus: _Files = ()
     prokaryote: _Files = ()
@@ -52,8 +87,7 @@ class DataSettings(Section):
 
     def files(self, kind: str) -> tuple[str, ...]:
         """The FASTA files of a kind of genome."""
-        files: _Files = getattr(self, kind)
-        return files
+        return tuple(getattr(self, kind))
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -63,27 +97,13 @@ class DataSettings(Section):
 
 
 @checked
-class CoverageSettings(Section):
-    """How often each base of a kind of genome is in a fragment, on average."""
-
-    phage: _Coverage = 4.0
-    eukaryotic_virus: _Coverage = 2.0
-    prokaryote: _Coverage = 1.0
-    plasmid: _Coverage = 0.8
-    eukaryote: _Coverage = 0.4
-    noise: _Coverage = 1.0
-
-
-@checked
 class FragmentSettings(Section):
     """How genomes are cut into contigs, and who finds genes in them."""
 
     shortest_nt: _Length = 300
     longest_nt: int = setting(20_000, "Lengths are drawn evenly on a scale of logarithms.")
-    coverage: CoverageSettings = Field(default_factory=CoverageSettings)
-    noise_nt: int = setting(
-        8_000_000, "Shuffled, of the same dinucleotides, random, repeated: in all.", ge=0
-    )
+    coverage: Annotated[dict[str, Annotated[float, Field(gt=0, le=20)]], _COVERAGE] = _DEFAULT
+    noise_nt: int = setting(8_000_000, "DNA that no organism has, in all.", ge=0)
     caller: str = "pyrodigal-gv"
     models: tuple[int, ...] = setting((), "Of the caller; none: all.")
 
@@ -150,32 +170,6 @@ class TestSettings(Section):
 
 
 @checked
-class GeneShares(Section):
-    """Of the genes that are drawn to learn words, how many are of each kind."""
-
-    phage: float = 0.30
-    eukaryotic_virus: float = 0.08
-    viral_marker: float = 0.12
-    prokaryote: float = 0.29
-    plasmid: float = 0.09
-    eukaryote: float = 0.05
-    other_marker: float = 0.05
-    transcript: float = 0.02
-
-
-@checked
-class ContigShares(Section):
-    """Of the weight of all fragments, what is each kind's."""
-
-    phage: float = 0.40
-    eukaryotic_virus: float = 0.10
-    prokaryote: float = 0.33
-    plasmid: float = 0.12
-    eukaryote: float = 0.05
-    noise: float = 0.03
-
-
-@checked
 class WordSettings(Section):
     """How weighed words are learnt."""
 
@@ -187,7 +181,7 @@ class WordSettings(Section):
     label_smoothing: float = 0.03
     cropped: float = setting(0.5, "Of the draws.")
     shortest_crop: float = setting(0.3, "Of a gene.")
-    shares: GeneShares = Field(default_factory=GeneShares)
+    shares: Annotated[_Shares, _DRAWN_GENES] = _DEFAULT
 
 
 @checked
@@ -215,19 +209,7 @@ class ContigSettings(Section):
     subsample: float = 0.7
     columns: float = 0.5
     ridge: float = 5.0
-    shares: ContigShares = Field(default_factory=ContigShares)
-
-
-@checked
-class CalibrationShares(Section):
-    """Of the viruses, and of the others, that probabilities are for: as in metagenomes."""
-
-    phage: _Share = 0.85
-    eukaryotic_virus: _Share = 0.15
-    prokaryote: _Share = 0.85
-    plasmid: _Share = 0.09
-    eukaryote: _Share = 0.05
-    noise: _Share = 0.01
+    shares: Annotated[_Shares, _WEIGHED_CONTIGS] = _DEFAULT
 
 
 @checked
@@ -235,7 +217,7 @@ class CalibrationSettings(Section):
     """How evidence becomes a probability, by length."""
 
     lengths_nt: _Lengths = (300, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000)
-    shares: CalibrationShares = Field(default_factory=CalibrationShares)
+    shares: Annotated[_Shares, _IN_METAGENOMES] = _DEFAULT
     others_called: _Share = setting(0.006, "Of prokaryote contigs, in each class of length.")
     # Between two neighbours is a class.
     called_bounds_nt: _Lengths = (300, 700, 1_500, 3_000, 4_500, 7_000, 12_000, 16_000, 20_001)
@@ -245,12 +227,8 @@ class CalibrationSettings(Section):
 class RegionSettings(Section):
     """How regions are learnt and measured: on phages that are put into prokaryotes."""
 
-    insertions: Annotated[int, Field(ge=4)] = setting(
-        600, "Of each fold; for every four a phage is alone."
-    )
-    most_false: Annotated[float, Field(gt=0)] = setting(
-        0.75, "Regions in a megabase of prokaryotes without a phage."
-    )
+    insertions: int = setting(600, "Of each fold; for every four a phage is alone.", ge=4)
+    most_false: float = setting(0.75, "Regions in a megabase of prokaryotes alone.", gt=0)
 
 
 @checked
@@ -272,9 +250,7 @@ class Recipe(Section):
     name: str = "mini"
     version: str = "0.0.0"
     out: str = "mini"
-    work: str = setting(
-        "mini-work", "What is done so far; a training that was stopped goes on from there."
-    )
+    work: str = setting("mini-work", "What is done so far: a stopped training goes on from it.")
     licence: str = ""
     notes: str = setting("", "Markdown for the model card.")
     seed: Annotated[int, Field(ge=0)] = 1

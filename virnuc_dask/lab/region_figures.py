@@ -1,8 +1,4 @@
-"""Regions found in records whose regions are known → how good they are.
-
-An insertion is found if a region covers at least half of it, and lies in it with at least half of
-its own length. Its boundary errors are those of the region that covers most of it.
-"""
+"""Regions found in records whose regions are known → how good they are."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.lab.insertions import Drawn, Placed
+from virnuc_dask.lab.prophages import stretches
 from virnuc_dask.lab.taught import Flags
 from virnuc_dask.modelsets.region_model import RegionModel, structure
 from virnuc_dask.stages.regions import find
@@ -25,24 +22,6 @@ IntArray = NDArray[np.int64]
 Evidence = NDArray[np.float32]
 
 
-class Stretches(NamedTuple):
-    """Stretches [start, end) of records, by record and start."""
-
-    record: IntArray
-    start: IntArray
-    end: IntArray
-
-    @classmethod
-    def of(cls, genes: Placed, number: IntArray) -> Stretches:
-        """Those of genes with one number in a record; 0 is none."""
-        inside = number > 0
-        genes, number = genes[inside], number[inside]
-        is_first = np.diff(genes["record"], prepend=-1) != 0
-        first = np.flatnonzero(is_first | (np.diff(number, prepend=0) != 0))
-        end = np.maximum.reduceat(genes["end"], first) if len(first) else first
-        return cls(genes["record"][first], genes["start"][first], end)
-
-
 class Matches(NamedTuple):
     """Of each insertion, what the regions of its record say."""
 
@@ -53,20 +32,24 @@ class Matches(NamedTuple):
     off_nt: IntArray  # (insertions, 2): how far the edges of the best region are from its own
 
 
-def match(insertions: Stretches, regions: Stretches) -> Matches:
-    """Match regions with insertions, of which record i has the one in row i."""
-    of, length = regions.record, insertions.end - insertions.start
-    start, end = insertions.start[of], insertions.end[of]
-    overlap = np.minimum(regions.end, end) - np.maximum(regions.start, start)
-    overlap = np.maximum(overlap, 0)
+def match(insertions: IntArray, regions: IntArray) -> Matches:
+    """Match `stretches` that are regions with insertions, of which record i has the one in row i.
+
+    An insertion is found if a region covers at least half of it, and lies in it with at least half
+    of its own length. Its boundary errors are those of the region that covers most of it.
+    """
+    of, first, last = regions.T
+    _, start, end = insertions[of].T
+    length = insertions[:, 2] - insertions[:, 1]
+    overlap = np.maximum(np.minimum(last, end) - np.maximum(first, start), 0)
     # The last one of an insertion is the one that covers most of it.
     order = np.lexsort((overlap, of))
     best = order[np.flatnonzero(np.diff(of[order], append=-1))]
     is_found, off = np.zeros(len(length), np.bool_), np.zeros((len(length), 2), np.int64)
-    longer = np.maximum(end - start, regions.end - regions.start)
+    longer = np.maximum(end - start, last - first)
     is_found[of[best]] = 2 * overlap[best] >= longer[best]
-    off[of[best], 0] = np.abs(regions.start - start)[best]
-    off[of[best], 1] = np.abs(regions.end - end)[best]
+    off[of[best], 0] = np.abs(first - start)[best]
+    off[of[best], 1] = np.abs(last - end)[best]
     pieces = np.bincount(of[overlap > 0], minlength=len(length))
     return Matches(length, pieces, np.bincount(of, overlap, len(length)) / length, is_found, off)
 
@@ -76,21 +59,21 @@ def neighbours(genes: Placed) -> NDArray[np.float64]:
     return structure(*(genes[name] for name in ("record", "start", "end", "strand")))
 
 
-def regions_in(genes: Placed, model: RegionModel, evidence: Evidence) -> Stretches:
-    """The regions that a model finds; ``evidence`` is of each gene of the training."""
+def regions_in(genes: Placed, model: RegionModel, evidence: Evidence) -> IntArray:
+    """`stretches` that a model finds; ``evidence`` is of each gene of the training."""
     _, number = find(evidence[genes["gene"]], neighbours(genes), genes["record"], model)
-    return Stretches.of(genes, number)
+    return stretches(genes["record"], genes["start"], genes["end"], number)
 
 
 def matches(genes: Placed, model: RegionModel, evidence: Evidence) -> Matches:
     """What a model finds of the viral stretch of each record."""
-    insertions = Stretches.of(genes, genes["is_viral"].astype(np.int64))
+    insertions = stretches(*(genes[name] for name in ("record", "start", "end", "is_viral")))
     return match(insertions, regions_in(genes, model, evidence))
 
 
 def false_a_megabase(hosts: Placed, model: RegionModel, evidence: Evidence) -> float:
     """Regions in a megabase of prokaryotes without a phage."""
-    return len(regions_in(hosts, model, evidence).record) / _megabases(hosts)
+    return len(regions_in(hosts, model, evidence)) / _megabases(hosts)
 
 
 def figures(model: RegionModel, evidence: Evidence, drawn: Drawn) -> dict[str, dict[str, float]]:

@@ -25,18 +25,9 @@ def fit_regions(
 
     A gene's log-likelihood ratio is a logistic regression. How often regions begin and end is
     tried; each time the ratio's bias is the highest with no more than ``most_false`` regions in a
-    megabase of prokaryotes alone.
-
-    Parameters
-    ----------
-    evidence
-        Of each gene of the training, (genes, columns), the viral logit first. Only that is
-        weighed: it has the others in it, which are the higher the more was known of other genes.
-
-    Returns
-    -------
-    RegionModel or None
-        None without insertions.
+    megabase of prokaryotes alone. Of ``evidence``, (genes of the training, columns), the viral
+    logit alone is weighed: it has the others in it, which are the higher the more was known of
+    other genes. None without insertions.
     """
     if not len(drawn.insertions):
         return None

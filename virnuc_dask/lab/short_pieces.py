@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from virnuc_dask.lab.chances import draw_rows
 from virnuc_dask.modelsets.gene_sums import GeneColumns
 from virnuc_dask.sequences.frames import find_frames
 
@@ -19,34 +20,21 @@ _BLOCK = 4096
 def draw_frames(
     sequences: Path, chance: NDArray[np.float64], pieces: int, seed: int = 0
 ) -> pa.Table:
-    """The frames of pieces of fragments, which are drawn with ``chance``.
+    """The frames of pieces of the fragments of ``sequences.parquet``, drawn with ``chance``.
 
-    Parameters
-    ----------
-    sequences
-        ``sequences.parquet``: a row a fragment.
-
-    Returns
-    -------
-    pyarrow.Table
-        piece, fragment, length_nt, is_forward, dna, peptide; ordered by piece.
+    Columns are piece, fragment, length_nt, is_forward, dna, peptide; ordered by piece.
     """
     rng = np.random.default_rng(seed)
-    upto = np.cumsum(chance)
-    drawn = np.searchsorted(upto, rng.random(pieces) * upto[-1], side="right")
-    fragment = np.sort(np.minimum(drawn, len(chance) - 1))
+    fragment = np.sort(draw_rows(np.cumsum(chance), pieces, rng))
     shortest, longest = np.log(LENGTHS_NT).tolist()
     wanted = np.exp(rng.uniform(shortest, longest, pieces)).astype(np.int64)
     dna = pq.read_table(sequences, columns=["dna"])["dna"]
     blocks = []
     for first in range(0, pieces, _BLOCK):
         rows = fragment[first : first + _BLOCK]
-        texts = [
-            _cut(text, length, rng)
-            for text, length in zip(
-                dna.take(pa.array(rows)).to_pylist(), wanted[first : first + _BLOCK], strict=True
-            )
-        ]
+        whole = dna.take(pa.array(rows)).to_pylist()
+        lengths = wanted[first : first + _BLOCK].tolist()
+        texts = [_cut(text, nt, rng) for text, nt in zip(whole, lengths, strict=True)]
         blocks.append(_frames(texts, rows, first))
     return pa.concat_tables(blocks)
 

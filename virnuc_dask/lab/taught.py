@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,29 @@ _MARKER_FOLD = 100  # no fold: markers are held out by what they resemble
 Flags = NDArray[np.bool_]
 
 
+class Prepared(NamedTuple):
+    """The files that are ready, and a hash of what they were made from."""
+
+    fragments: Path  # fragment, record, class, group, start, end, length_nt, round, fold, …
+    genes: Path  # fragment, the columns of `Genes`, doubtful; ordered by (fragment, start)
+    markers: Path  # marker, dna, peptide, kind, group, similar_to
+    sequences: Path  # fragment, dna: a row a fragment
+    tests: Path  # a folder: contigs.tsv, virus.fasta, other.fasta
+    fingerprint: str
+
+    @classmethod
+    def of(cls, folder: Path, fingerprint: str) -> Self:
+        """All in one folder."""
+        return cls(
+            fragments=folder / "fragments.parquet",
+            genes=folder / "genes.parquet",
+            markers=folder / "markers.parquet",
+            sequences=folder / "sequences.parquet",
+            tests=folder / "tests",
+            fingerprint=fingerprint,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Fragments:
     """Contigs to learn from, column by column."""
@@ -33,7 +56,6 @@ class Fragments:
     fold: NDArray[np.int8]
     is_doubtful: Flags
     is_prophage: Flags
-    source: NDArray[np.str_]
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -48,8 +70,13 @@ class Fragments:
             fold=table["fold"].to_numpy(),
             is_doubtful=table["doubtful"].to_numpy(),
             is_prophage=table["prophage"].to_numpy(),
-            source=_texts(table["source"]),
         )
+
+    @property
+    def part(self) -> NDArray[np.int8]:
+        """The part of the training that it is in: its fold, or `TEST`, new species too."""
+        part: NDArray[np.int8] = np.maximum(self.fold, np.int8(TEST))
+        return part
 
     @property
     def is_virus(self) -> Flags:
@@ -81,11 +108,12 @@ class Texts:
     similar_to: NDArray[np.uint8]
 
     @classmethod
-    def read(cls, fragments: Fragments, genes: Path, markers: Path) -> Self:
-        """Read ``genes.parquet`` and ``markers.parquet``."""
-        table = pq.read_table(genes, columns=["fragment", "dna", "peptide", "doubtful"])
+    def read(cls, prepared: Prepared) -> Self:
+        """Read what a training reads of texts."""
+        fragments = Fragments.read(prepared.fragments)
+        table = pq.read_table(prepared.genes, columns=["fragment", "dna", "peptide", "doubtful"])
         of = table["fragment"].to_numpy()
-        more = pq.read_table(markers, columns=["dna", "peptide", "kind", "group", "similar_to"])
+        more = pq.read_table(prepared.markers)
         nothing = np.zeros(len(of), np.uint8)
         viral, many = fragments.is_virus[of], len(more)
         kind = np.array([_MARKERS[name] for name in more["kind"].to_pylist()], np.str_)
@@ -116,8 +144,7 @@ class Texts:
 
 
 def _texts(column: pa.ChunkedArray) -> NDArray[np.str_]:
-    texts: NDArray[Any] = np.array(column.to_pylist(), np.str_)
-    return texts
+    return np.array(column.to_pylist(), np.str_)
 
 
 def _groups(column: pa.ChunkedArray, kind: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -128,7 +155,6 @@ def _groups(column: pa.ChunkedArray, kind: NDArray[np.str_]) -> NDArray[np.int64
 
 def _genomes(fragments: pa.Table) -> NDArray[np.int64]:
     """A number for each genome and round: tiles are named by their genome and their place."""
-    names = [record.partition(":")[0] for record in fragments["record"].to_pylist()]
-    rounds = fragments["round"].to_pylist()
-    of = [f"{name} {number}" for name, number in zip(names, rounds, strict=True)]
+    records = zip(fragments["record"].to_pylist(), fragments["round"].to_pylist(), strict=True)
+    of = [f"{record.partition(':')[0]} {number}" for record, number in records]
     return np.unique(np.array(of, np.str_), return_inverse=True)[1].astype(np.int64)

@@ -1,15 +1,9 @@
-"""Peptides of known classes → the weights of their short words.
-
-A softmax regression over `encoders.words.CLASSES` on the mean of a peptide's words of each
-pattern, learnt one peptide at a time with AdaGrad (Duchi, Hazan & Singer, JMLR 12 (2011),
-2121-2159). Half of the peptides are cropped, since genes of contigs are often cut, and some words
-are left out at random, since a new virus has few of the words of those that are known.
-"""
+"""Peptides of known classes → the weights of their short words, for each class."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.encoders.words import CLASSES, PATTERNS, Texts
+from virnuc_dask.lab.chances import draw_rows
 from virnuc_dask.lab.recipe import WordSettings
 
 A_VIRUS = len(CLASSES)  # the target of a peptide of a virus of unknown class
@@ -70,26 +65,7 @@ class Lesson(NamedTuple):
 def targets(kinds: NDArray[np.str_]) -> IntArray:
     """What peptides of these kinds teach: a class's number, or `A_VIRUS`; -1: nothing."""
     names, place = np.unique(kinds, return_inverse=True)
-    found: IntArray = np.array([_TARGETS.get(name, -1) for name in names])[place]
-    return found
-
-
-def chances(
-    kinds: NDArray[np.str_], groups: NDArray[Any], shares: Mapping[str, float]
-) -> NDArray[np.float64]:
-    """How often to draw each: its kind's share, within a kind by the root of its group's size.
-
-    A kind that ``shares`` does not have is never drawn.
-    """
-    chance = np.zeros(len(kinds))
-    for kind, share in shares.items():
-        rows = np.flatnonzero(kinds == kind)
-        if len(rows):
-            _, place, size = np.unique(groups[rows], return_inverse=True, return_counts=True)
-            weight = 1 / np.sqrt(size[place])
-            chance[rows] = share * weight / weight.sum()
-    total = chance.sum()
-    return chance / total if total else chance
+    return np.array([_TARGETS.get(name, -1) for name in names])[place]
 
 
 def learn(
@@ -99,18 +75,26 @@ def learn(
     settings: WordSettings,
     seed: int = 0,
 ) -> WeighedWords:
-    """Learn weights from peptides, drawn with ``chance``; the same seed gives the same weights."""
+    """Learn weights from peptides, drawn with ``chance``; the same seed gives the same weights.
+
+    A softmax regression on the mean of a peptide's words of each pattern, learnt one peptide at a
+    time with AdaGrad (Duchi, Hazan & Singer, JMLR 12 (2011), 2121-2159). Some peptides are cropped,
+    since genes of contigs are often cut, and some words left out, since a new virus has few of the
+    words of those that are known.
+    """
     rng = np.random.default_rng(seed)
     state = np.zeros((sum(pattern.words for pattern in PATTERNS), 2 * _CLASSES), np.float32)
     state[:, _CLASSES:] = _FIRST_SQUARE
     bias = np.zeros(_CLASSES, np.float32)
     upto = np.cumsum(chance)
     for rate in np.linspace(settings.first_rate, settings.last_rate, settings.rounds):
-        for rows in _draws(upto, settings.draws, rng):
-            size = _sizes(rows.size, settings)
-            texts = [peptides[row] for row in rows.peptide]
-            texts = [_crop(*crop) for crop in zip(texts, size, rows.place, strict=True)]
-            step(lesson(texts, target[rows.peptide]), state, bias, rate, settings, rng)
+        for first in range(0, settings.draws, _BLOCK):
+            many = min(_BLOCK, settings.draws - first)
+            rows = draw_rows(upto, many, rng)
+            sizes, places = _sizes(rng.random(many), settings), rng.random(many).tolist()
+            crops = zip(rows.tolist(), sizes, places, strict=True)
+            texts = [_crop(peptides[row], size, place) for row, size, place in crops]
+            step(lesson(texts, target[rows]), state, bias, rate, settings, rng)
     return WeighedWords(np.ascontiguousarray(state[:, :_CLASSES]), bias)
 
 
@@ -142,35 +126,16 @@ def step(
     ``state`` has the weights, then as many sums of squared gradients.
     """
     coin = np.uint64(rng.integers(1, 1 << 63))
-    kept = np.empty(int(np.diff(lesson.ends, axis=1).sum(axis=0).max()), np.int32)
     dropout = np.uint64(settings.word_dropout * 65536)
-    smooth = np.float32(settings.label_smoothing)
-    _step(*lesson, state, bias, np.float32(rate), smooth, dropout, coin, kept)
-
-
-class _Draws(NamedTuple):
-    """Rows of peptides, and two random numbers for each."""
-
-    peptide: list[int]
-    size: NDArray[np.float64]
-    place: list[float]
-
-
-def _draws(upto: NDArray[np.float64], draws: int, rng: np.random.Generator) -> Iterator[_Draws]:
-    """Peptides by the running sum of their chances, in blocks."""
-    for start in range(0, draws, _BLOCK):
-        many = min(_BLOCK, draws - start)
-        rows = np.searchsorted(upto, rng.random(many) * upto[-1], side="right")
-        rows = np.minimum(rows, len(upto) - 1)
-        yield _Draws(rows.tolist(), rng.random(many), rng.random(many).tolist())
+    pace = _Pace(np.float32(rate), np.float32(settings.label_smoothing), dropout, coin)
+    _step(lesson, state, bias, pace)
 
 
 def _sizes(drawn: NDArray[np.float64], settings: WordSettings) -> list[float]:
     """How much of each peptide is kept: some are cropped, to no less than the shortest crop."""
     least, cropped = settings.shortest_crop, settings.cropped
     share = np.where(drawn < cropped, least + (1 - least) * drawn / max(cropped, 1e-9), 1)
-    sizes: list[float] = share.tolist()
-    return sizes
+    return list(share.tolist())
 
 
 def _crop(peptide: str, size: float, place: float) -> str:
@@ -183,61 +148,60 @@ def _crop(peptide: str, size: float, place: float) -> str:
     return peptide[start : start + length]
 
 
+class _Pace(NamedTuple):
+    rate: np.float32
+    smooth: np.float32
+    dropout: np.uint64  # of 65,536
+    coin: np.uint64  # of random bits the first
+
+
 @numba.njit(fastmath=True, nogil=True)
-def _step(
-    numbers: NDArray[np.int32],
-    ends: IntArray,
-    root: Floats,
-    target: IntArray,
-    state: Floats,
-    bias: Floats,
-    rate: np.float32,
-    smooth: np.float32,
-    dropout: np.uint64,
-    coin: np.uint64,
-    kept: NDArray[np.int32],
-) -> None:
-    patterns = len(ends)
-    count = np.empty(patterns + 1, np.int64)
-    share = np.empty(_CLASSES, np.float32)
-    error = np.empty(_CLASSES, np.float32)
-    total = np.empty(_CLASSES, np.float32)
-    for text in range(len(root)):
+def _step(lesson: Lesson, state: Floats, bias: Floats, pace: _Pace) -> None:
+    share, error, total = np.empty((3, _CLASSES), np.float32)
+    kept = np.empty(len(lesson.numbers), np.int32)
+    count = np.zeros(len(lesson.ends) + 1, np.int64)
+    coin = pace.coin
+    for text in range(len(lesson.root)):
+        root = lesson.root[text]
         for c in range(_CLASSES):
             share[c] = bias[c]
-        many = 0
-        for pattern in range(patterns):
-            count[pattern] = many
-            for c in range(_CLASSES):
-                total[c] = 0
-            for at in range(ends[pattern, text], ends[pattern, text + 1]):
+        for pattern in range(len(lesson.ends)):
+            many = count[pattern]
+            total[:] = 0
+            for at in range(lesson.ends[pattern, text], lesson.ends[pattern, text + 1]):
                 # xorshift64: Marsaglia, Journal of Statistical Software 8 (2003), 14
                 coin ^= coin << np.uint64(13)
                 coin ^= coin >> np.uint64(7)
                 coin ^= coin << np.uint64(17)
-                if (coin & np.uint64(65535)) >= dropout:
-                    kept[many] = numbers[at]
+                if (coin & np.uint64(65535)) >= pace.dropout:
+                    kept[many] = lesson.numbers[at]
                     for c in range(_CLASSES):
-                        total[c] += state[numbers[at], c]
+                        total[c] += state[lesson.numbers[at], c]
                     many += 1
             if many > count[pattern]:
                 for c in range(_CLASSES):
-                    share[c] += total[c] * root[text] / np.float32(many - count[pattern])
-        count[patterns] = many
+                    share[c] += total[c] * root / np.float32(many - count[pattern])
+            count[pattern + 1] = many
         _softmax(share)
-        _errors(share, target[text], smooth, error)
+        _errors(share, lesson.target[text], pace.smooth, error)
         for c in range(_CLASSES):
-            bias[c] -= rate * np.float32(_BIAS_RATE) * error[c]
-        for pattern in range(patterns):
-            if count[pattern + 1] == count[pattern]:
-                continue
-            pull = root[text] / np.float32(count[pattern + 1] - count[pattern])
-            for at in range(count[pattern], count[pattern + 1]):
-                word = kept[at]
-                for c in range(_CLASSES):
-                    slope = error[c] * pull
-                    state[word, _CLASSES + c] += slope * slope
-                    state[word, c] -= rate * slope / np.sqrt(state[word, _CLASSES + c])
+            bias[c] -= pace.rate * np.float32(_BIAS_RATE) * error[c]
+        for pattern in range(len(lesson.ends)):
+            _correct(state, kept[count[pattern] : count[pattern + 1]], root, error, pace.rate)
+
+
+@numba.njit(fastmath=True)
+def _correct(
+    state: Floats, words: NDArray[np.int32], root: np.float32, error: Floats, rate: np.float32
+) -> None:
+    if not len(words):
+        return
+    pull = root / np.float32(len(words))
+    for word in words:
+        for c in range(_CLASSES):
+            slope = error[c] * pull
+            state[word, _CLASSES + c] += slope * slope
+            state[word, c] -= rate * slope / np.sqrt(state[word, _CLASSES + c])
 
 
 @numba.njit

@@ -110,19 +110,27 @@ def posterior(evidence: Floats, prevalence: float) -> Floats:
 
 
 def estimate_prevalence(evidence: Floats) -> float:
-    """Share of viruses among the records of a sample, from their evidence; NaN is left out.
+    """Share of viruses among the records of a sample, from their evidence; NaN is left out."""
+    return prevalence_of(*rounded(evidence[~np.isnan(evidence)]))
+
+
+def rounded(evidence: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Evidence as `prevalence_of` takes it: its values, ascending, and how often each is there."""
+    return np.unique(np.round(evidence, _DECIMALS), return_counts=True)
+
+
+def prevalence_of(values: Floats, counts: NDArray[np.int64]) -> float:
+    """Share of viruses among the records of a sample, from how many have which evidence.
 
     The maximum of the likelihood by expectation and maximisation: Saerens, Latinne & Decaestecker,
     Neural Computation 14 (2002), 21-41, for two classes and a classifier trained on equal ones.
     One virus and one other are added, so that it is never 0 or 1; without records it is one half.
+    Values are rounded, so that a step costs the same for millions of records.
     """
-    # Rounded, so that a step costs the same for millions of records.
-    scored = np.round(evidence[~np.isnan(evidence)], _DECIMALS)
-    values, counts = np.unique(scored, return_counts=True)
     prevalence = 0.5
     for _ in range(_MOST_STEPS):
         viral = float((posterior(values, prevalence) * counts).sum()) + _PSEUDO_COUNT
-        step = viral / (len(scored) + 2 * _PSEUDO_COUNT) - prevalence
+        step = viral / (counts.sum() + 2 * _PSEUDO_COUNT) - prevalence
         prevalence += step
         if abs(step) < _SMALLEST_STEP:
             break

@@ -92,6 +92,9 @@ class Units(NamedTuple):
     scored: str = "frames"
 
 
+UNITS_OF_GENES = Units("pieces", "genes or frames")
+
+
 @checked
 class ModelSetInfo:
     """The content of a ``modelset.json``.
@@ -136,7 +139,7 @@ class ModelSetInfo:
     @property
     def units(self) -> Units:
         """What people are told that its runs have done."""
-        return Units("pieces", "genes or frames") if self.reads_genes else Units()
+        return UNITS_OF_GENES if self.reads_genes else Units()
 
     @property
     def evidence(self) -> tuple[int, ...]:

@@ -5,18 +5,18 @@ Ids with a quote are quoted (`fields`), which the published tool left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from virnuc_dask.outputs.fields import fields
 from virnuc_dask.stages.calls import VIRUS
-from virnuc_dask.tables.parquet import ROWS
 
 FRAMES_HEADER = "Sequence_ID\tPrediction\tscore1\tscore2\n"
 CHUNKS_HEADER = "Modified_ID\tIs_Virus\n"
+# What ``prediction_results_highestscore.csv`` has of a chunk with a frame; it is sorted by id, and
+# chunks of records that share an id keep the order of their records.
+BY_ID = pa.schema([("chunk_id", pa.string()), ("is_virus", pa.bool_())])
 
 
 def frame_lines(predictions: pa.Table) -> str:
@@ -33,20 +33,19 @@ def frame_lines(predictions: pa.Table) -> str:
     return "".join(f"{i}\t{label}\t{s1}\t{s2}\n" for i, label, s1, s2 in zip(*columns, strict=True))
 
 
-def chunk_lines(calls: pa.Table) -> Iterator[str]:
-    """Lines of ``prediction_results_highestscore.csv``: the chunks with a frame, sorted by id.
+def by_id(calls: pa.Table) -> pa.Table:
+    """Rows of `BY_ID`, those of chunks without a call left out.
 
-    Chunks of records that share an id keep the order of their records. ``calls`` are the columns
-    ``chunk_id`` and ``call`` of all chunks; many lines are yielded at a time.
+    Parameters
+    ----------
+    calls
+        Rows of `schemas.CHUNKS`.
     """
     scored = calls.filter(calls["call"].is_valid())
-    # Large: together the ids of a big input have more than 2 GB.
-    ids = scored["chunk_id"].cast(pa.large_string()).combine_chunks()
-    is_virus = pc.equal(scored["call"], VIRUS).combine_chunks()
-    order = pc.sort_indices(ids)
-    for start in range(0, len(order), ROWS):
-        rows = order.slice(start, ROWS)
-        lines = zip(
-            fields(ids.take(rows).to_pylist()), is_virus.take(rows).to_pylist(), strict=True
-        )
-        yield "".join(f"{i}\t{v}\n" for i, v in lines)
+    return pa.table([scored["chunk_id"], pc.equal(scored["call"], VIRUS)], schema=BY_ID)
+
+
+def chunk_lines(chunks: pa.Table) -> str:
+    """Lines of ``prediction_results_highestscore.csv``, of rows of `BY_ID`."""
+    ids, is_virus = fields(chunks["chunk_id"].to_pylist()), chunks["is_virus"].to_pylist()
+    return "".join([f"{i}\t{v}\n" for i, v in zip(ids, is_virus, strict=True)])

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
-from virnuc_dask.outputs.contigs import contig_lines, contigs_header, write_fasta
+from virnuc_dask.modelsets.region_model import RegionModel
+from virnuc_dask.outputs.contigs import contig_lines, contigs_header, side_by_side, write_fasta
 from virnuc_dask.outputs.fields import fields
-from virnuc_dask.outputs.published import CHUNKS_HEADER, FRAMES_HEADER, chunk_lines, frame_lines
+from virnuc_dask.outputs.published import (
+    BY_ID,
+    CHUNKS_HEADER,
+    FRAMES_HEADER,
+    by_id,
+    chunk_lines,
+    frame_lines,
+)
 from virnuc_dask.outputs.regions import REGIONS_HEADER, region_lines
 from virnuc_dask.stages.calls import (
     FAILED,
@@ -37,6 +43,7 @@ from virnuc_dask.stages.gene_calls import GeneScores
 from virnuc_dask.stages.receipt import Failure
 from virnuc_dask.stages.regions import with_regions
 from virnuc_dask.tables import schemas
+from virnuc_dask.tables.on_disk import SortedRows
 from virnuc_dask.tables.parquet import (
     TableWriter,
     read_pieces,
@@ -69,18 +76,22 @@ class Totals:
 def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None = None) -> Totals:
     """Write every result file and count what is in them.
 
-    ``rule`` says what makes a record a virus; default: its score. Raises `LostRowsError` if a
-    planned chunk or record is missing, `BadTableError` if a table is, or is damaged.
+    ``rule`` says what makes a record a virus; default: its score.
+
+    Raises
+    ------
+    LostRowsError
+        If a planned chunk or record is missing from the tables.
+    BadTableError
+        If a table is missing or damaged.
     """
-    totals, failed = Totals(), defaultdict[int, list[Rows]](list)
+    totals = Totals()
+    failed: dict[int, list[Rows]] = {}
     for failure in failures:
-        failed[failure.partition].append(failure.rows)
+        failed.setdefault(failure.partition, []).append(failure.rows)
     with _scores(plan, rule or CallRule()) as scores:
-        called = _write_chunks(plan, failed, scores, totals)
-        calls = scores.calls()
-    highest_scores = plan.folder.output("prediction_results_highestscore.csv")
-    _write_blocks(highest_scores, CHUNKS_HEADER, chunk_lines(called))
-    _write_contigs(plan, calls, totals)
+        _write_chunks(plan, failed, scores, totals)
+        _write_contigs(plan, scores.calls(), totals)
     _write_failed(plan, failures)
     return totals
 
@@ -88,11 +99,14 @@ def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None
 @contextmanager
 def _scores(plan: Plan, rule: CallRule) -> Iterator[RecordScores]:
     """What sums up records; of a set that reads genes it writes ``genes.parquet`` on the way."""
-    if rule.contig_model is None:
-        yield ContigScores(plan.counts.records, rule)
+    folder, model = plan.folder.path, rule.contig_model
+    if model is None:
+        yield ContigScores(plan.counts.records, rule, folder)
         return
+    records = read_pieces(plan.folder.records, plan.records_fingerprint)
+    lengths = (piece["length_nt"].to_numpy() for piece in records)
     if not plan.decisions.reads_genes:
-        yield GeneScores(_lengths(plan), rule, rule.contig_model, reads_genes=False)
+        yield GeneScores(lengths, rule, model, reads_genes=False, folder=folder)
         return
     path, regions = (plan.folder.output(n) for n in ("genes.parquet", "virus_regions.tsv"))
     with (
@@ -100,30 +114,25 @@ def _scores(plan: Plan, rule: CallRule) -> Iterator[RecordScores]:
         written_whole(regions) as lines,
     ):
         lines.write(REGIONS_HEADER.encode())
-        yield GeneScores(
-            _lengths(plan), rule, rule.contig_model, partial(_write_genes, rule, writer, lines)
-        )
+        pass_on = partial(_write_genes, model.regions, writer, lines)
+        yield GeneScores(lengths, rule, model, pass_on, folder=folder)
 
 
-def _write_genes(rule: CallRule, writer: TableWriter, lines: IO[bytes], genes: pa.Table) -> None:
+def _write_genes(
+    model: RegionModel | None, writer: TableWriter, lines: IO[bytes], genes: pa.Table
+) -> None:
     """Write the genes of whole records, and the regions that they make."""
-    model = rule.contig_model
-    genes, regions = with_regions(genes, model.regions if model else None)
+    genes, regions = with_regions(genes, model)
     writer.write(genes)
     lines.write(region_lines(regions).encode())
 
 
-def _lengths(plan: Plan) -> NDArray[np.int64]:
-    lengths = (piece["length_nt"].to_numpy() for piece in _records(plan))
-    return np.concatenate([np.empty(0, np.int64), *lengths])
-
-
 def _write_chunks(
     plan: Plan, failed: Mapping[int, Sequence[Rows]], scores: RecordScores, totals: Totals
-) -> pa.Table:
-    """Write ``chunks.parquet`` and ``prediction_results.txt``; returns ids and calls of chunks."""
+) -> None:
+    """Write ``chunks.parquet``, ``prediction_results.txt``, and the chunks sorted by id."""
     folder = plan.folder
-    brief = [pa.table({"chunk_id": pa.array([], pa.string()), "call": pa.array([], pa.string())})]
+    chunks = SortedRows(BY_ID, folder.path)
     with (
         table_writer(
             folder.output("chunks.parquet"), schemas.CHUNKS, lambda: plan.records_fingerprint
@@ -137,10 +146,12 @@ def _write_chunks(
             )
             scores.add(called, predictions)
             _count(totals, called)
-            brief.append(called.select(["chunk_id", "call"]).filter(called["call"].is_valid()))
+            chunks.add(by_id(called))
     if totals.chunks != plan.counts.chunks:
         raise LostRowsError(f"{plan.counts.chunks} chunks were planned, {totals.chunks} came out.")
-    return pa.concat_tables(brief)
+    with written_whole(folder.output("prediction_results_highestscore.csv")) as lines:
+        lines.write(CHUNKS_HEADER.encode())
+        lines.writelines(chunk_lines(piece).encode() for piece in chunks.merged())
 
 
 def _write_partition(
@@ -192,54 +203,66 @@ def _count(totals: Totals, called: pa.Table) -> None:
     totals.chunks_virus += int(np.count_nonzero(call == VIRUS))
 
 
-def _write_contigs(plan: Plan, calls: ContigCalls, totals: Totals) -> None:
-    lines = contig_lines(_records(plan), calls)
-    _write_blocks(plan.folder.output("contigs.tsv"), contigs_header(calls), lines)
-    call = calls.call
-    kinds = (VIRUS, OTHERS, UNSCORED, *([UNSURE] if calls.rule.contig_model else []))
-    totals.contigs = {kind: int(np.count_nonzero(call == kind)) for kind in kinds}
-    if calls.basis is not None:
-        totals.genes = int(calls.basis.genes.sum())
-        totals.genes_virus = int(calls.basis.viral_genes.sum())
-    totals.called_by, totals.highest = str(calls.rule), _highest(plan, calls)
-    totals.prevalence = None if calls.prevalence is None else round(calls.prevalence, 6)
+def _write_contigs(plan: Plan, calls: Iterator[ContigCalls], totals: Totals) -> None:
+    """Write ``contigs.tsv`` and ``virus.fasta``."""
+    first = next(calls)  # there is one even without records
+    records = read_pieces(plan.folder.records, plan.records_fingerprint)
+    called = _Called(plan.counts.records, first)
+    with written_whole(plan.folder.output("contigs.tsv")) as stream:
+        stream.write(contigs_header(first).encode())
+        for table, here in side_by_side(records, itertools.chain([first], calls)):
+            stream.write(contig_lines(table, here).encode())
+            called.add(table, here)
+    called.count(totals)
     with written_whole(plan.folder.output("virus.fasta")) as stream:
-        write_fasta(stream, _sequences(plan), call == VIRUS)
+        write_fasta(stream, _sequences(plan), called.is_virus)
 
 
-def _records(plan: Plan) -> Iterator[pa.Table]:
-    return read_pieces(plan.folder.records, plan.records_fingerprint)
+class _Called:
+    """What the calls of all records add up to."""
+
+    def __init__(self, records: int, first: ContigCalls) -> None:
+        kinds = (VIRUS, OTHERS, UNSCORED, *([UNSURE] if first.rule.contig_model else []))
+        self._counts = dict.fromkeys(kinds, 0)
+        self._genes = None if first.basis is None else [0, 0]
+        self._highest, self._ids = first.take(slice(0)), list[str]()
+        self.is_virus = np.zeros(records, bool)  # by record index
+
+    def add(self, records: pa.Table, calls: ContigCalls) -> None:
+        """Take in the calls of some records."""
+        for kind in self._counts:
+            self._counts[kind] += int(np.count_nonzero(calls.call == kind))
+        self.is_virus[records["record_index"].to_numpy()] = calls.call == VIRUS
+        if self._genes is not None and calls.basis is not None:
+            self._genes[0] += int(calls.basis.genes.sum())
+            self._genes[1] += int(calls.basis.viral_genes.sum())
+        order = calls.order[:_SHOWN]
+        ids = [*self._ids, *records["record_id"].take(order).to_pylist()]
+        both = ContigCalls.joined([self._highest, calls.take(order)])
+        self._highest = both.take(both.order[:_SHOWN])
+        self._ids = [ids[row] for row in both.order[:_SHOWN]]
+
+    def count(self, totals: Totals) -> None:
+        """Put it into the totals of a run."""
+        calls = self._highest
+        totals.contigs, totals.highest = self._counts, _highest(self._ids, calls)
+        if self._genes is not None:
+            totals.genes, totals.genes_virus = self._genes
+        totals.called_by = str(calls.rule)
+        totals.prevalence = None if calls.prevalence is None else round(calls.prevalence, 6)
 
 
-def _ids(plan: Plan, wanted: Collection[int]) -> dict[int, str]:
-    """Ids of some records, by their index."""
-    first = 0
-    ids: dict[int, str] = {}
-    for piece in _records(plan):
-        here = [index for index in wanted if first <= index < first + len(piece)]
-        ids |= {index: piece["record_id"][index - first].as_py() for index in here}
-        first += len(piece)
-    return ids
-
-
-def _write_blocks(path: Path, header: str, blocks: Iterable[str]) -> None:
-    with written_whole(path) as stream:
-        stream.write(header.encode())
-        stream.writelines(block.encode() for block in blocks)
-
-
-def _highest(plan: Plan, calls: ContigCalls) -> list[dict[str, Any]]:
-    first = calls.order[:_SHOWN].tolist()
-    record_ids, columns = _ids(plan, first), {"score": calls.score}
+def _highest(record_ids: Sequence[str], calls: ContigCalls) -> list[dict[str, Any]]:
+    columns = {"score": calls.score}
     if calls.rule.has_probability:
         columns["probability"] = calls.probability
     return [
         {
-            "record_id": record_ids[index],
-            **{name: _rounded(values[index]) for name, values in columns.items()},
-            "call": str(calls.call[index]),
+            "record_id": record_id,
+            **{name: _rounded(values[row]) for name, values in columns.items()},
+            "call": str(calls.call[row]),
         }
-        for index in first
+        for row, record_id in enumerate(record_ids)
     ]
 
 

@@ -41,16 +41,18 @@ def other_strand(numbers: Numbers) -> Numbers:
     return np.frombuffer(numbers[::-1].tobytes().translate(_OTHER_STRAND), np.uint8)
 
 
-def codons_of(numbers: Numbers) -> Numbers:
-    """The number of the codon that begins at each place; `UNKNOWN_CODON` if not of three bases."""
-    codons = np.full(len(numbers), UNKNOWN_CODON, np.uint8)
-    whole = codons[:-2]
-    np.left_shift(numbers[:-2], 4, out=whole)
-    whole += numbers[1:-1] << 2
-    whole += numbers[2:]
-    unknown = np.flatnonzero(numbers >= UNKNOWN)
-    for back in range(3):
-        codons[np.maximum(unknown - back, 0)] = UNKNOWN_CODON
+def codons_of(numbers: Numbers, step: int = 1) -> Numbers:
+    """The number of the codon that begins at each place, or at every ``step``-th.
+
+    `UNKNOWN_CODON` if it is not of three bases.
+    """
+    first, second, third = (numbers[at : len(numbers) - 2 + at : step] for at in range(3))
+    codons = np.full(-(-len(numbers) // step), UNKNOWN_CODON, np.uint8)
+    whole = codons[: len(first)]
+    np.left_shift(first, 4, out=whole)
+    whole += second << 2
+    whole += third
+    whole[(first | second | third) >= UNKNOWN] = UNKNOWN_CODON
     return codons
 
 
@@ -61,13 +63,13 @@ def residues_of(codons: Numbers) -> Numbers:
 
 def translate(dna: str) -> str:
     """Amino acids of the whole codons of ``dna``, stops as ``*``, ambiguous codons as ``X``."""
-    codons = codons_of(numbers_of(dna.encode("ascii")))
-    return residues_of(codons[: len(codons) // 3 * 3 : 3]).tobytes().decode()
+    codons = codons_of(numbers_of(dna.encode("ascii")), 3)
+    return residues_of(codons[: len(dna) // 3]).tobytes().decode()
 
 
 def translate_codons(dna: str, tables: NDArray[np.int8]) -> Numbers:
     """As `translate`, each codon by the NCBI table named for it."""
-    codons = codons_of(numbers_of(dna.encode("ascii")))[::3]
+    codons = codons_of(numbers_of(dna.encode("ascii")), 3)
     letters = residues_of(codons).copy()
     for table, (codon, letter) in _RECODED.items():
         letters[(codons == CODONS.index(codon)) & (tables == table)] = ord(letter)

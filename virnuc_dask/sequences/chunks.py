@@ -13,37 +13,10 @@ IntArray = NDArray[np.int64]
 Lengths = TypeVar("Lengths", int, IntArray)
 
 
-def span_arrays(
-    length_nt: IntArray, step: IntArray, chunk_length: int
-) -> tuple[IntArray, IntArray]:
-    """Starts and ends of many chunks at once.
-
-    All n = ⌈L/C⌉ chunks of a record are C long and their overlaps spread evenly, except that
-    integer division can leave a last overlap unspent: then the last chunk is short (L=501, C=500
-    gives [0, 500) and [250, 501)). A record no longer than C is one chunk.
-
-    Parameters
-    ----------
-    length_nt
-        For each chunk, the length L of its record; not 0.
-    step
-        For each chunk, its place in its record, from 0.
-    chunk_length
-        C, in nt.
-    """
-    count = -(-length_nt // chunk_length)
-    surplus = count * chunk_length - length_nt
-    overlap = surplus // count
-    # Steps that overlap one base more.
-    wider = np.minimum(surplus - overlap * (count - 1), count - 1)
-    start = step * (chunk_length - overlap) - np.minimum(step, wider)
-    return start, np.minimum(start + chunk_length, length_nt)
-
-
 def chunk_spans(length_nt: int, chunk_length: int) -> Iterator[tuple[int, int]]:
-    """Spans [start, end) of the chunks of one record, in order; see `span_arrays`."""
+    """Spans [start, end) of the chunks of one record, in order; see `Chunks.spans`."""
     steps = np.arange(-(-length_nt // chunk_length))
-    starts, ends = span_arrays(np.full_like(steps, length_nt), steps, chunk_length)
+    starts, ends = Chunks(chunk_length).spans(np.full_like(steps, length_nt), steps)
     return zip(starts.tolist(), ends.tolist(), strict=True)
 
 
@@ -55,11 +28,11 @@ class Chunks:
 
     @property
     def shortest_nt(self) -> int:
-        """Records shorter than this are one chunk, shorter than it should be."""
+        """Shorter records are one chunk, shorter than it should be."""
         return self.length_nt
 
     def count(self, length_nt: Lengths) -> Lengths:
-        """How many chunks records of these lengths have: none if they are empty."""
+        """How many records of these lengths have: none if they are empty."""
         return -(-length_nt // self.length_nt)
 
     def sizes(self, length_nt: int) -> Iterator[int]:
@@ -67,8 +40,19 @@ class Chunks:
         return (end - start for start, end in chunk_spans(length_nt, self.length_nt))
 
     def spans(self, length_nt: IntArray, step: IntArray) -> tuple[IntArray, IntArray]:
-        """Starts and ends of many chunks at once; see `span_arrays`."""
-        return span_arrays(length_nt, step, self.length_nt)
+        """Starts and ends of chunks: of the lengths of their records, and their places there.
+
+        All n = ⌈L/C⌉ chunks of a record are C long and their overlaps spread evenly, except that
+        integer division can leave a last overlap unspent: then the last chunk is short (L=501,
+        C=500 gives [0, 500) and [250, 501)). A record no longer than C is one chunk.
+        """
+        count = self.count(length_nt)
+        surplus = count * self.length_nt - length_nt
+        overlap = surplus // count
+        # Steps that overlap one base more.
+        wider = np.minimum(surplus - overlap * (count - 1), count - 1)
+        start = step * (self.length_nt - overlap) - np.minimum(step, wider)
+        return start, np.minimum(start + self.length_nt, length_nt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +73,23 @@ class Pieces:
             raise ValueError(f"pieces of {self.length_nt} nt cannot share {self.overlap_nt} nt")
 
     @property
-    def stride_nt(self) -> int:
-        """From one piece's start to the next one's."""
+    def _stride_nt(self) -> int:
         return self.length_nt - self.overlap_nt
 
     def count(self, length_nt: Lengths) -> Lengths:
-        """How many pieces records of these lengths have: none if they are empty."""
-        whole = (length_nt - self.overlap_nt) // self.stride_nt
+        """As of `Chunks`."""
+        whole = (length_nt - self.overlap_nt) // self._stride_nt
         return whole * (length_nt >= self.length_nt) + (length_nt > 0)
 
     def sizes(self, length_nt: int) -> Iterator[int]:
-        """Lengths of the pieces of one record, in order."""
-        for start in range(0, self.count(length_nt) * self.stride_nt, self.stride_nt):
+        """As of `Chunks`."""
+        for start in range(0, self.count(length_nt) * self._stride_nt, self._stride_nt):
             yield min(self.length_nt, length_nt - start)
 
     def spans(self, length_nt: IntArray, step: IntArray) -> tuple[IntArray, IntArray]:
-        """Starts and ends of many pieces at once; see `span_arrays`."""
-        start = step * self.stride_nt
+        """As of `Chunks`."""
+        start = step * self._stride_nt
         return start, np.minimum(start + self.length_nt, length_nt)
-
-    def is_last(self, start: IntArray, end: IntArray) -> NDArray[np.bool_]:
-        """Whether pieces [start, end) are the last of their records."""
-        return end - start < self.length_nt
 
     def core(self, start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
         """Starts and ends of the cores of pieces [start, end): those of a record tile it.
@@ -119,11 +98,12 @@ class Pieces:
         """
         half = self.overlap_nt // 2
         first = np.where(start == 0, 0, start + half)
-        return first, np.where(self.is_last(start, end), end, end - self.overlap_nt + half)
+        is_last = end - start < self.length_nt
+        return first, np.where(is_last, end, end - self.overlap_nt + half)
 
 
 def blocks_of(sequences: Iterable[str], nt: int) -> Iterator[list[str]]:
-    """Neighbours, about ``nt`` together."""
+    """Neighbours, about ``nt`` letters together."""
     block: list[str] = []
     held = 0
     for dna in sequences:

@@ -1,15 +1,15 @@
 """Chunk → frames: its six readings, of which the stop-free ones are kept.
 
-Many chunks are translated together. Their DNA is laid end to end and the amino acid of the codon
-at *every* position is looked up; sorted by position modulo three, each reading becomes one
-contiguous slice, and a cumulative count of stops tells whether it is free of them.
+Many chunks are translated together, laid end to end: the amino acids of the codons at *every*
+position are sorted by position modulo three, so that each reading is one slice, and a cumulative
+count of stops tells whether it is free of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,31 +43,11 @@ class Frame:
         return f"{self.strand}{self.offset + 1}"
 
 
-class _Readings(NamedTuple):
-    """The three readings of every chunk on one strand; arrays of shape (chunks, 3)."""
-
-    start: IntArray  # of the reading's codons within `letters`
-    codons: IntArray
-    stops: IntArray
-    ambiguous: IntArray
-    letters: bytes  # amino acids of all codons, by position modulo three
-
-
 def find_frames(chunks: Sequence[str]) -> list[list[Frame]]:
-    """The stop-free readings of each chunk, in the order F1 F2 F3 R1 R2 R3.
+    """The stop-free readings of each chunk, ASCII letters, in the order F1 F2 F3 R1 R2 R3.
 
     A codon with a letter other than A, C, G, T is skipped: the peptide is shorter, nothing marks
     the gap. A reading of ambiguous codons only, or of no codon, is no frame.
-
-    Parameters
-    ----------
-    chunks
-        DNA, ASCII letters, any case.
-
-    Returns
-    -------
-    list of list of Frame
-        One list per chunk, chunk order kept.
     """
     return [frames for block in blocks_of(chunks, _BLOCK_NT) for frames in _find_in_block(block)]
 
@@ -76,11 +56,11 @@ def _find_in_block(chunks: list[str]) -> list[list[Frame]]:
     forward = "".join(chunks).encode("ascii").upper()
     reverse = forward.translate(_COMPLEMENT)[::-1]
     edges = np.cumsum([0, *map(len, chunks)], dtype=np.int64)
+    mirrored = len(reverse) - edges
     frames: list[list[Frame]] = [[] for _ in chunks]
-    for chunk, frame in _frames_of_strand("F", forward, edges[:-1], edges[1:]):
-        frames[chunk].append(frame)
-    for chunk, frame in _frames_of_strand(
-        "R", reverse, len(reverse) - edges[1:], len(reverse) - edges[:-1]
+    for chunk, frame in chain(
+        _frames_of_strand("F", forward, edges[:-1], edges[1:]),
+        _frames_of_strand("R", reverse, mirrored[1:], mirrored[:-1]),
     ):
         frames[chunk].append(frame)
     return frames
@@ -89,38 +69,29 @@ def _find_in_block(chunks: list[str]) -> list[list[Frame]]:
 def _frames_of_strand(
     strand: str, dna: bytes, starts: IntArray, ends: IntArray
 ) -> Iterator[tuple[int, Frame]]:
-    """Frames of one strand as (chunk number, frame), by chunk, then by offset."""
-    readings = _read(dna, starts, ends)
-    kept = (readings.stops == 0) & (readings.codons > readings.ambiguous)
-    for chunk, offset in np.argwhere(kept).tolist():
-        begin = int(readings.start[chunk, offset])
-        letters = readings.letters[begin : begin + int(readings.codons[chunk, offset])]
-        if readings.ambiguous[chunk, offset]:
-            letters = letters.replace(b"X", b"")
-        first = int(starts[chunk]) + offset
-        # One base longer than the codons: the published tool slices it so, and its classifier
-        # was trained on that. Held by tests/test_parity.py.
-        last = min(first + 3 * len(letters) + 1, int(ends[chunk]))
-        yield chunk, Frame(strand, offset, dna[first:last].decode(), letters.decode())
-
-
-def _read(dna: bytes, starts: IntArray, ends: IntArray) -> _Readings:
-    """Translate three readings of every chunk [start, end) of ``dna``."""
+    """Frames of chunks [start, end) of ``dna`` as (chunk number, frame), by chunk, by offset."""
     at_position = residues_of(codons_of(numbers_of(dna))[:-2])
     phases = [at_position[phase::3] for phase in range(3)]
     letters = np.concatenate(phases)
     phase_base = np.cumsum([0, *map(len, phases)], dtype=np.int64)
-
+    # Of the three readings of each chunk: where they begin, there and in `letters`.
     begin = starts[:, None] + np.arange(3)
     codons = np.maximum(ends[:, None] - begin, 0) // 3
     start = np.where(codons, phase_base[begin % 3] + begin // 3, 0)
-    return _Readings(
-        start=start,
-        codons=codons,
-        stops=_count_between(letters == _STOP, start, start + codons),
-        ambiguous=_count_between(letters == _AMBIGUOUS, start, start + codons),
-        letters=letters.tobytes(),
+    stops, ambiguous = (
+        _count_between(letters == letter, start, start + codons) for letter in (_STOP, _AMBIGUOUS)
     )
+    text = letters.tobytes()
+    for chunk, offset in np.argwhere((stops == 0) & (codons > ambiguous)).tolist():
+        row = int(start[chunk, offset])
+        peptide = text[row : row + int(codons[chunk, offset])]
+        if ambiguous[chunk, offset]:
+            peptide = peptide.replace(b"X", b"")
+        first = int(begin[chunk, offset])
+        # One base longer than the codons: the published tool slices it so, and its classifier
+        # was trained on that. Held by tests/test_parity.py.
+        last = min(first + 3 * len(peptide) + 1, int(ends[chunk]))
+        yield chunk, Frame(strand, offset, dna[first:last].decode(), peptide.decode())
 
 
 def _count_between(mask: NDArray[np.bool_], start: IntArray, end: IntArray) -> IntArray:

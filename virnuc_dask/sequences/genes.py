@@ -1,18 +1,18 @@
 """DNA → its genes: where they lie, how sure the caller is, their DNA and their peptides.
 
 A caller sees a sequence as open at both ends: a gene that runs over an end is partial there. So it
-does at a gap, a run of 50 or more letters other than A, C, G, T, because nobody knows how long a
-gap is, nor in which frame a gene would go on.
+does at a gap, a run of 50 or more letters other than A, C, G, T: it is not known how long a gap
+is, nor in which frame a gene would go on.
 """
 
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from virnuc_dask.sequences.gene_columns import CALL
 from virnuc_dask.sequences.gene_columns import START_TYPES as START_TYPES
 
 if TYPE_CHECKING:
-    from pyrodigal import Gene
+    from pyrodigal import Gene, GeneFinder
     from pyrodigal import Genes as PyrodigalGenes
 
 IntArray = NDArray[np.int64]
@@ -70,17 +70,18 @@ class Genes:
 
     def take(self, rows: IntArray) -> Genes:
         """The genes of these rows, in their order."""
-        texts = {"dna", "peptides"}
-        names = [field.name for field in fields(self) if field.name not in texts]
-        taken: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
-        taken |= {name: [getattr(self, name)[row] for row in rows] for name in texts}
-        return Genes(**taken)
+        columns = [getattr(self, field.name) for field in fields(self)[:-2]]
+        texts = ([text[row] for row in rows.tolist()] for text in (self.dna, self.peptides))
+        return Genes(*(column[rows] for column in columns), *texts)
 
 
-class GeneCaller(ABC):
+@dataclass(frozen=True, slots=True)
+class GeneCaller:
     """Finds genes. What it finds in a sequence depends on that sequence alone."""
 
-    _block_nt = 1  # of sequences that are given together
+    # Upper-case sequences without gaps → what is found in each: rows of `CALL`.
+    _call: Callable[[list[str]], list[NDArray[np.void]]]
+    _block_nt: int  # of sequences that are given together
 
     def find(self, sequences: Sequence[str], threads: int = 1) -> Genes:
         """The genes of ``sequences``, which are ASCII letters in any case, on some threads."""
@@ -89,12 +90,8 @@ class GeneCaller(ABC):
         blocks = blocks_of((piece.dna for piece in stretches), self._block_nt)
         with ThreadPoolExecutor(threads, "gene-caller") if threads > 1 else nullcontext() as pool:
             each = map if pool is None else pool.map
-            calls = [call for calls in each(self._called, blocks) for call in calls]
+            calls = [call for calls in each(self._call, blocks) for call in calls]
         return genes_of(upper, stretches, calls)
-
-    @abstractmethod
-    def _called(self, block: list[str]) -> list[NDArray[np.void]]:
-        """What is found in each of some upper-case sequences without gaps: rows of `CALL`."""
 
 
 class _Stretch(NamedTuple):
@@ -106,67 +103,43 @@ class _Stretch(NamedTuple):
 
 
 def gene_caller(name: str = PYRODIGAL, models: Sequence[int | str] | None = None) -> GeneCaller:
-    """The gene caller called ``name``.
+    """The gene caller called ``name``, ``pyrodigal-gv`` or ``fast``.
 
-    Parameters
-    ----------
-    name
-        ``pyrodigal-gv`` or ``fast``.
-    models
-        The gene models that it may choose from, by number (``20``) or name
-        (``Escherichia_coli_UMN026``); all, if not given. ``fast`` has no choice, and passes over
-        them.
+    pyrodigal-gv chooses from ``models``, given by number (``20``) or name
+    (``Escherichia_coli_UMN026``), or from all of its own; ``fast`` has no choice.
 
     Raises
     ------
-    BadSettingError
-        If there is no such caller.
-    ModelSetError
-        If it has no such gene model.
+    BadSettingError, ModelSetError
+        If there is no such caller, or no such gene model.
     """
     if name == PYRODIGAL:
-        return _Pyrodigal(models)
+        return GeneCaller(partial(_call_by_pyrodigal, _finder(models)), 1)
     if name == FAST:
-        return _Fast(GeneModels.load())
+        # Its arrays stay in the processor's cache.
+        return GeneCaller(partial(call_genes, models=GeneModels.load()), 1 << 18)
     raise BadSettingError(f"gene caller {name!r} is unknown; there are {PYRODIGAL} and {FAST}.")
 
 
-class _Pyrodigal(GeneCaller):
+def _finder(models: Sequence[int | str] | None) -> GeneFinder:
     """pyrodigal-gv: Prodigal with gene models of giant viruses and gut phages beside its own."""
+    from pyrodigal import GeneFinder, MetagenomicBins  # for those who call with it only
+    from pyrodigal_gv.meta import METAGENOMIC_BINS
 
-    def __init__(self, models: Sequence[int | str] | None) -> None:
-        # Both are for those who call genes only.
-        from pyrodigal import GeneFinder, MetagenomicBins
-        from pyrodigal_gv.meta import METAGENOMIC_BINS
-
-        names = [_number_and_name(model.description) for model in METAGENOMIC_BINS]
-        chosen = _chosen(names, models)
-        bins = MetagenomicBins([METAGENOMIC_BINS[place] for place in chosen])
-        self._finder = GeneFinder(meta=True, metagenomic_bins=bins)
-
-    def _called(self, block: list[str]) -> list[NDArray[np.void]]:
-        return [_found(self._finder.find_genes(dna)) for dna in block]
+    # Such as 20|Escherichia_coli_UMN026|B|50.7|11|1.
+    names = [tuple(model.description.split("|")[:2]) for model in METAGENOMIC_BINS]
+    bins = MetagenomicBins([METAGENOMIC_BINS[place] for place in _chosen(names, models)])
+    return GeneFinder(meta=True, metagenomic_bins=bins)
 
 
-class _Fast(GeneCaller):
-    """Our own: see `fast_genes`."""
-
-    _block_nt = 1 << 17  # its arrays stay in the processor's cache
-
-    def __init__(self, models: GeneModels) -> None:
-        self._models = models
-
-    def _called(self, block: list[str]) -> list[NDArray[np.void]]:
-        return call_genes(block, self._models)
+def _call_by_pyrodigal(finder: GeneFinder, block: list[str]) -> list[NDArray[np.void]]:
+    return [_found(finder.find_genes(dna)) for dna in block]
 
 
 def owned(genes: Genes, pieces: Pieces, start: IntArray, end: IntArray) -> BoolArray:
     """Which genes belong to the piece they were found in: they begin in its core.
 
-    Parameters
-    ----------
-    genes
-        Of the pieces [start, end) of records: ``genes.sequence`` is the row of these.
+    ``genes.sequence`` is the row of the pieces [start, end) of records.
     """
     first, last = pieces.core(start, end)
     begin = start[genes.sequence] + genes.start
@@ -176,14 +149,8 @@ def owned(genes: Genes, pieces: Pieces, start: IntArray, end: IntArray) -> BoolA
 def genes_of(
     sequences: Sequence[str], stretches: Sequence[_Stretch], calls: Sequence[NDArray[np.void]]
 ) -> Genes:
-    """Genes from what a caller found in each of the ``stretches`` of upper-case ``sequences``.
-
-    Parameters
-    ----------
-    calls
-        For each stretch an array of `CALL`, places within it.
-    """
-    found = np.concatenate([np.empty(0, CALL), *calls])
+    """Genes from ``calls``: rows of `CALL` for each of the ``stretches`` of ``sequences``."""
+    found = np.concatenate([np.empty(0, CALL), *calls], dtype=CALL)
     counts = [len(call) for call in calls]
     sequence = np.repeat(np.array([piece.sequence for piece in stretches], np.int64), counts)
     first = np.repeat(np.array([piece.first for piece in stretches], np.int64), counts)
@@ -196,13 +163,7 @@ def genes_of(
     return Genes(sequence=sequence, **columns, dna=dna, peptides=_peptides(dna, found))
 
 
-def _number_and_name(description: str) -> tuple[str, str]:
-    """Of ``20|Escherichia_coli_UMN026|B|50.7|11|1``, the first two."""
-    number, name, _ = description.split("|", 2)
-    return number, name
-
-
-def _chosen(names: Sequence[tuple[str, str]], models: Sequence[int | str] | None) -> list[int]:
+def _chosen(names: Sequence[tuple[str, ...]], models: Sequence[int | str] | None) -> list[int]:
     """Places of the models asked for, in pyrodigal's order, whatever the order asked in."""
     if models is None:
         return list(range(len(names)))
@@ -228,39 +189,28 @@ def _stretches(sequence: int, dna: str) -> Iterator[_Stretch]:
 
 def _found(genes: PyrodigalGenes) -> NDArray[np.void]:
     chosen = genes.metagenomic_bin
-    model = int(_number_and_name(chosen.description)[0]) if chosen else -1
+    model = int(chosen.description.split("|")[0]) if chosen else -1
     return np.array([_row(gene, model) for gene in genes], CALL)
 
 
 def _row(gene: Gene, model: int) -> tuple[object, ...]:
     """A gene as a row of `CALL`."""
-    start = gene.start_type if gene.start_type in START_TYPES else "other"
+    start = gene.start_type.replace("Edge", "edge")
     return (
-        gene.begin - 1,
-        gene.end,
-        gene.strand,
-        gene.partial_begin,
-        gene.partial_end,
-        START_TYPES.index("edge" if gene.start_type == "Edge" else start),
-        gene.rbs_motif is not None,
-        gene.translation_table,
-        model,
-        gene.confidence() / 100,
-        gene.cscore,
-        gene.sscore,
-        gene.rscore,
-        gene.uscore,
-        gene.tscore,
+        *(gene.begin - 1, gene.end, gene.strand, gene.partial_begin, gene.partial_end),
+        START_TYPES.index(start if start in START_TYPES else "other"),
+        *(gene.rbs_motif is not None, gene.translation_table, model, gene.confidence() / 100),
+        *(gene.cscore, gene.sscore, gene.rscore, gene.uscore, gene.tscore),
     )
 
 
 def _coding_dna(sequences: Sequence[str], sequence: IntArray, found: NDArray[np.void]) -> list[str]:
-    columns = (sequence, found["start"], found["end"], found["strand"])
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [
-        sequences[row][start:end] if strand > 0 else reverse_complement(sequences[row][start:end])
-        for row, start, end, strand in rows
-    ]
+    columns = (sequence, found["start"], found["end"])
+    spans = zip(*(column.tolist() for column in columns), strict=True)
+    dna = [sequences[row][start:end] for row, start, end in spans]
+    for row in np.flatnonzero(found["strand"] < 0).tolist():
+        dna[row] = reverse_complement(dna[row])
+    return dna
 
 
 def _peptides(dna: Sequence[str], found: NDArray[np.void]) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -38,19 +38,11 @@ def write_partitions(
     pieces: Pieces | None = None,
     partition_nt: int | None = None,
 ) -> tuple[Counts, tuple[PlannedPartition, ...]]:
-    """Cut records into chunks and write them, and the record table.
+    """Cut records into chunks, or into ``pieces``, and write these and the record table.
 
-    Parameters
-    ----------
-    partition_chunks
-        Rows of every partition but the last.
-    records_fingerprint
-        Is asked once all records have been read.
-    pieces
-        Cut so instead, into pieces; they are the rows. The record table tells of terminal repeats.
-    partition_nt
-        The row that brings a partition to so many nt is its last, if ``partition_chunks`` is not
-        reached before.
+    A partition has ``partition_chunks`` rows, or fewer if the last brings it to ``partition_nt``.
+    ``records_fingerprint`` is asked once all records have been read. With ``pieces`` the record
+    table tells of terminal repeats.
     """
     cutting = pieces or Chunks(chunk_length)
     tally = _Tally(cutting)
@@ -59,10 +51,7 @@ def write_partitions(
         ThreadPoolExecutor(1, "partition-writer") as thread,
     ):
         passing = tally.counting(records, writer)
-        if partition_nt is None:
-            groups = _group(passing, cutting, partition_chunks)
-        else:
-            groups = _group_by_nt(passing, cutting, partition_chunks, partition_nt)
+        groups = _group(passing, cutting, partition_chunks, partition_nt)
         partitions = tuple(_write_behind(thread, groups, folder, cutting))
     return tally.counts(), partitions
 
@@ -72,8 +61,7 @@ def count_records(
 ) -> Counts:
     """What `write_partitions` would count, without writing."""
     tally = _Tally(pieces or Chunks(chunk_length))
-    for _ in tally.counting(records):
-        pass
+    deque(tally.counting(records), maxlen=0)
     return tally.counts()
 
 
@@ -85,24 +73,8 @@ class _Group(NamedTuple):
     chunks: int
 
 
-def _group(records: Iterable[Record], cutting: _Cutting, size: int) -> Iterator[_Group]:
-    """Groups of ``size`` chunks; the last one may have fewer."""
-    group: list[Record] = []
-    first, held = 0, 0
-    for record in records:
-        chunks = cutting.count(len(record.dna))
-        group.append(record)
-        held += chunks
-        while held >= size:
-            yield _Group(group, first, size)
-            held -= size
-            first, group = (chunks - held, [record]) if held else (0, [])
-    if held:
-        yield _Group(group, first, held)
-
-
-def _group_by_nt(
-    records: Iterable[Record], cutting: _Cutting, rows: int, nt: int
+def _group(
+    records: Iterable[Record], cutting: _Cutting, rows: int, nt: int | None
 ) -> Iterator[_Group]:
     """Groups that end with their row number ``rows``, or with that which brings them to ``nt``."""
     group: list[Record] = []
@@ -114,7 +86,7 @@ def _group_by_nt(
                 group, first = [record], step
             held += 1
             held_nt += size_nt
-            if held == rows or held_nt >= nt:
+            if held == rows or (nt is not None and held_nt >= nt):
                 yield _Group(group, first, held)
                 group, first, held, held_nt = [], 0, 0, 0
     if held:
@@ -171,7 +143,7 @@ def _cut(group: _Group, cutting: _Cutting) -> pa.Table:
 
 
 def _content(table: pa.Table) -> str:
-    """The hash of a partition's rows: of numbers their bytes, of texts their lengths and bytes."""
+    """The hash of a partition: of numbers their bytes, of texts their lengths and bytes."""
     digest = xxhash.xxh3_128(f"{schemas.VERSION} {len(table)}".encode())
     for column in table.columns:
         values = column.combine_chunks()
@@ -191,15 +163,6 @@ def _text(values: pa.StringArray, size: int) -> memoryview:
     return memoryview(data)[first : first + size] if size else memoryview(b"")
 
 
-class _Rows(NamedTuple):
-    """Records to count and to write, column by column."""
-
-    record_index: list[int]
-    id: list[str]
-    length_nt: list[int]
-    topology: list[str | None]  # where it is told
-
-
 class _Tally:
     """Counts what passes by, eight bytes a record."""
 
@@ -214,32 +177,30 @@ class _Tally:
         self, records: Iterable[Record], writer: TableWriter | None = None
     ) -> Iterator[Record]:
         """Pass records on; with a ``writer``, the record table is written on the way."""
-        rows = _Rows([], [], [], [])
+        rows: list[tuple[int, str, int, str | None]] = []
         for record in records:
-            if self._looks_at_ends and writer is not None:
-                rows.topology.append(terminal_repeat(record.dna))
-            rows.record_index.append(record.index)
-            rows.id.append(record.id)
-            rows.length_nt.append(len(record.dna))
+            ends = terminal_repeat(record.dna) if self._looks_at_ends and writer else None
+            rows.append((record.index, record.id, len(record.dna), ends))
             self._rna += record.was_rna
             yield record
-            if len(rows.id) == ROWS:
+            if len(rows) == ROWS:
                 self._take_in(rows, writer)
-                rows = _Rows([], [], [], [])
+                rows.clear()
         self._take_in(rows, writer)
 
-    def _take_in(self, rows: _Rows, writer: TableWriter | None) -> None:
+    def _take_in(
+        self, rows: Sequence[tuple[int, str, int, str | None]], writer: TableWriter | None
+    ) -> None:
+        index, ids, lengths, ends = zip(*rows, strict=True) if rows else ((), (), (), ())
         # Python's own hash: 64 bits, compared within this process only.
-        self._id_hashes.extend(map(hash, rows.id))
-        length_nt = np.array(rows.length_nt, np.int64)
+        self._id_hashes.extend(map(hash, ids))
+        length_nt = np.array(lengths, np.int64)
         chunks = self._cutting.count(length_nt)
         self._chunks += int(chunks.sum())
         self._length_nt += int(length_nt.sum())
         self._shorter += int(np.count_nonzero(length_nt < self._cutting.shortest_nt))
         if writer is not None:
-            columns = [rows.record_index, rows.id, length_nt, chunks]
-            if self._looks_at_ends:
-                columns.append(rows.topology)
+            columns = [index, ids, length_nt, chunks, *([ends] if self._looks_at_ends else [])]
             writer.write(pa.table(columns, schema=self.schema))
 
     def counts(self) -> Counts:

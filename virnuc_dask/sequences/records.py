@@ -8,16 +8,15 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import chain, repeat
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import IO, Protocol, cast
 
 from xopen import xopen
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.sequences.columns import DNA, Columns
-from virnuc_dask.sequences.text import Entry, FormatError, entries
+from virnuc_dask.sequences.text import DNA, Columns, Entry, FormatError, entries
 from virnuc_dask.tables.paths import STDIN
 
 _BUFFER = 1 << 16  # as `text._BLOCK`
@@ -25,29 +24,20 @@ _BUFFER = 1 << 16  # as `text._BLOCK`
 _RNA_TO_DNA = bytes.maketrans(b"Uu", b"Tt")
 
 # Where the decompressors that xopen chooses from, by machine and Python version, keep their errors.
-_DECOMPRESSORS = {
-    "zlib": "error",
-    "isal.isal_zlib": "error",
-    "zlib_ng.zlib_ng": "error",
-    "lzma": "LZMAError",
-    "backports.zstd": "ZstdError",
-    "compression.zstd": "ZstdError",
-}
+_ERRORS_OF_DECOMPRESSORS = (
+    *("zlib:error", "isal.isal_zlib:error", "zlib_ng.zlib_ng:error", "lzma:LZMAError"),
+    *("backports.zstd:ZstdError", "compression.zstd:ZstdError"),
+)
 
 
 def _decompression_errors() -> Iterator[type[Exception]]:
-    for module, name in _DECOMPRESSORS.items():
+    for name in _ERRORS_OF_DECOMPRESSORS:
         with suppress(ImportError):
-            yield getattr(import_module(module), name)
+            yield resolve_name(name)
 
 
 # What reading raises where a file, or its compression, is damaged or of another format.
-DAMAGE: tuple[type[Exception], ...] = (
-    EOFError,
-    OSError,
-    ValueError,
-    *_decompression_errors(),
-)
+DAMAGE: tuple[type[Exception], ...] = (EOFError, OSError, ValueError, *_decompression_errors())
 
 
 @dataclass(slots=True)  # a frozen one takes five times as long to make
@@ -61,7 +51,7 @@ class Record:
 
 
 class Digest(Protocol):
-    """What takes in every raw byte of the input: a ``hashlib`` or ``xxhash`` object."""
+    """A ``hashlib`` or ``xxhash`` object."""
 
     def update(self, data: bytes | memoryview, /) -> None:
         """Take in ``data``."""
@@ -70,18 +60,9 @@ class Digest(Protocol):
 def read_records(inputs: Sequence[str], digest: Digest | None = None) -> Iterator[Record]:
     """The records of all inputs, in order, holding one at a time. U is read as T.
 
-    Parameters
-    ----------
-    inputs
-        Paths, or ``-`` for standard input. Format and compression (gz, bz2, xz, zst) are told
-        from the content, not from the name.
-    digest
-        Is given the raw bytes as they are read; complete once the iterator is exhausted.
-
-    Raises
-    ------
-    BadInputError
-        If a file is missing, damaged, or holds anything but nucleotides.
+    Inputs are paths, or `STDIN`. ``digest`` takes in their raw bytes as they are read; it is
+    complete once the iterator is exhausted. `BadInputError` if a file is missing, damaged, or
+    holds anything but nucleotides.
     """
     read = 0
     for columns, was_rna in chain.from_iterable(_read_file(source, digest) for source in inputs):
@@ -91,7 +72,7 @@ def read_records(inputs: Sequence[str], digest: Digest | None = None) -> Iterato
 
 
 def hash_inputs(inputs: Sequence[str], digest: Digest) -> None:
-    """Give ``digest`` the raw bytes of all inputs, as `read_records` does, without parsing them."""
+    """Give ``digest`` what `read_records` does, without parsing it."""
     for source in inputs:
         with ExitStack() as stack:
             raw = _open_raw(source, stack)
@@ -159,11 +140,11 @@ def _entries(raw: IO[bytes], stack: ExitStack) -> Iterator[Columns | Entry]:
 
 
 def _check(name: str, number: int, entry: Entry) -> tuple[Columns, bool]:
-    """The record of an entry, and whether it was RNA; or the error that names what is wrong."""
+    """The record of an entry, and whether it was RNA; `BadInputError` names what is wrong."""
     header, letters = entry
     try:
         words = header.decode().split(None, 1)
-    except UnicodeDecodeError:  # what follows the id may be in any encoding: nobody reads it
+    except UnicodeDecodeError:  # what follows the id is not read: it may be in any encoding
         words = header.decode("utf-8", "surrogateescape").split(None, 1)
     if not words:
         raise BadInputError(f"{name}: record {number} has no name; give it one.")
@@ -183,16 +164,14 @@ def _check(name: str, number: int, entry: Entry) -> tuple[Columns, bool]:
 
 
 def _check_id(record_id: str, where: str) -> None:
-    fault = ""
-    if any(unicodedata.category(c) == "Cc" for c in record_id):
-        fault = "control characters in its name"
-    elif any("\ud800" <= c <= "\udfff" for c in record_id):
-        fault = "a name that is not UTF-8"
-    if fault:
-        raise BadInputError(
-            f"{where} has {fault}, {record_id!a}. Save the file as UTF-8 text, or give the "
-            "record a name of plain letters."
-        )
+    kinds = {unicodedata.category(letter) for letter in record_id}
+    if not kinds & {"Cc", "Cs"}:
+        return
+    fault = "control characters in its name" if "Cc" in kinds else "a name that is not UTF-8"
+    raise BadInputError(
+        f"{where} has {fault}, {record_id!a}. Save the file as UTF-8 text, or give the "
+        "record a name of plain letters."
+    )
 
 
 def _shown(letter: bytes) -> str:

@@ -1,26 +1,40 @@
 """FASTA and FASTQ text → entries, a block of whole lines at a time.
 
-The records of an ordinary block come together, as columns; those of any other one by one.
+The records of an ordinary block come together, as columns; those of any other one by one. Ordinary
+is what a genome centre writes: records that are whole and named in ASCII, nucleotides without U.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
+from dnaio import FastqReader, FileFormatError
 
-from virnuc_dask.sequences.columns import Columns, fasta_columns, fastq_columns
-
-# What is made of so much stays in the processor's cache and in memory that Python has already:
-# with a mebibyte, reading takes twice as long (benchmarks/bench_reading.py).
+# Stays in the processor's cache: with a mebibyte, reading takes twice as long.
 _BLOCK = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it
 _SHOWN = 20  # bytes of a file that is no FASTA, in the message
 
 # What BAM allows too. Without an end, a small compressed file could unfold to fill the memory.
 LONGEST_NT = 2**31 - 1
+
+# IUPAC nucleotides and alignment gaps. Whatever else but U is in a sequence is a mistake, most
+# often a protein: every protein longer than a few residues has E, F, I, L, P or Q.
+_NUCLEOTIDES = b"ACGTRYSWKMBDHVN-"
+DNA = _NUCLEOTIDES + _NUCLEOTIDES.lower()
+_OF_NAMES = bytes(range(ord("!"), ord("~") + 1))
+
+
+class Columns(NamedTuple):
+    """Records side by side, found right."""
+
+    ids: list[str]
+    dna: list[str]
+
 
 Entry = tuple[bytes, bytes]  # header without its mark, letters without line ends
 
@@ -30,17 +44,11 @@ class FormatError(ValueError):
 
 
 def entries(stream: IO[bytes]) -> Iterator[Columns | Entry]:
-    r"""The records of a FASTA or FASTQ file, told apart by the first letter, in order.
-
-    `Columns` are checked; the header and the letters of an `Entry` may hold anything.
+    r"""The records of a FASTA or FASTQ file, in order; the letters of an `Entry` may be anything.
 
     Line ends may be ``\n`` or ``\r\n``; blank lines before the first entry and after the last
-    one, blanks at the ends of FASTA lines and a byte order mark are passed over.
-
-    Raises
-    ------
-    FormatError
-        If it is neither, or an entry is not whole.
+    one, blanks at the ends of FASTA lines and a byte order mark are passed over. `FormatError` if
+    it is neither, or an entry is not whole.
     """
     blocks = _blocks(stream)
     for place, first in enumerate(blocks):
@@ -113,6 +121,26 @@ def _whole_fasta(block: bytes) -> Iterator[Columns | Entry]:
         yield from map(_fasta_entry, block[1:].split(b"\n>"))
 
 
+def fasta_columns(text: bytes) -> Columns | None:
+    """The records of ``text``, from the first one's > to the end of a line; None if it is odd."""
+    if not text.isascii():
+        return None
+    records = [record.partition("\n") for record in text[1:].decode("ascii").split("\n>")]
+    return _if_ordinary(
+        [header.partition(" ")[0].partition("\t")[0] for header, _, _ in records],
+        [lines.replace("\n", "") for _, _, lines in records],
+    )
+
+
+def _if_ordinary(ids: list[str], dna: list[str]) -> Columns | None:
+    ordinary = all(ids) and _all_in(_OF_NAMES, ids) and _all_in(DNA, dna)
+    return Columns(ids, dna) if ordinary else None
+
+
+def _all_in(letters: bytes, texts: Iterable[str]) -> bool:
+    return not "".join(texts).encode("ascii").translate(None, letters)
+
+
 def _fasta_entry(text: bytes) -> Entry:
     """The entry of ``text``, which begins after the mark."""
     header, _, lines = text.partition(b"\n")
@@ -149,6 +177,17 @@ def _fastq(blocks: Iterable[bytes]) -> Iterator[Columns | Entry]:
         _refuse_read(lines, ())
 
 
+def fastq_columns(text: bytes) -> Columns | None:
+    """The reads of ``text``, which ends where a line ends; None if it is odd."""
+    if b"\0" in text:  # dnaio takes it for the end of a name
+        return None
+    try:
+        reads = list(FastqReader(io.BytesIO(text), buffer_size=len(text) + 1))
+    except FileFormatError:
+        return None
+    return _if_ordinary([read.id for read in reads], [read.sequence for read in reads])
+
+
 def _whole_reads(text: bytes) -> tuple[bytes, bytes]:
     """The reads of four whole lines that ``text`` has, and the rest."""
     end = len(text)
@@ -159,12 +198,8 @@ def _whole_reads(text: bytes) -> tuple[bytes, bytes]:
 
 
 def _is_read(header: bytes, letters: bytes, plus: bytes, qualities: bytes) -> bool:
-    return (
-        header[:1] == b"@"
-        and plus[:1] == b"+"
-        and len(letters) == len(qualities)
-        and (len(plus) == 1 or plus[1:] == header[1:])
-    )
+    is_named = plus in (b"+", b"+" + header[1:])
+    return header[:1] == b"@" and is_named and len(letters) == len(qualities)
 
 
 def _refuse_read(lines: list[bytes], blocks: Iterable[bytes]) -> None:

@@ -6,6 +6,8 @@ pack; inverted ones are the ends of many linear viruses.
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from virnuc_dask.sequences.bases import BASES, reverse_complement
 
 DIRECT, INVERTED = "direct_repeat", "inverted_repeat"
@@ -44,13 +46,11 @@ def _shared(first: str, last: str) -> str:
 
 
 def _beginning(first: str, other: str) -> str:
-    """What two texts of one length begin with alike."""
+    """What two texts of one length begin with alike; shorter than the least is none."""
     if first[:_SHORTEST_NT] != other[:_SHORTEST_NT]:
         return ""
-    differs = (
-        place for place, pair in enumerate(zip(first, other, strict=True)) if len({*pair}) > 1
-    )
-    return first[: next(differs, len(first))]
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, other, strict=True))
+    return "".join(base for base, _ in alike)
 
 
 def _is_telling(repeat: str) -> bool:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from virnuc_dask.modelsets.calibration import (
-    Calibration,
-    Floats,
-    estimate_prevalence,
-    probability,
-    q_values,
-)
+from virnuc_dask.modelsets.calibration import Calibration, Floats, probability
 from virnuc_dask.modelsets.contig_model import ContigModel
+from virnuc_dask.stages.sample import Sample
 from virnuc_dask.tables import schemas
+from virnuc_dask.tables.on_disk import RecordRows
+from virnuc_dask.tables.parquet import ROWS
 from virnuc_dask.tables.plan import Rows
 
 IntArray = NDArray[np.int64]
@@ -143,12 +141,11 @@ class CallRule:
 
 @dataclass(frozen=True, slots=True)
 class ContigCalls:
-    """The calls of all records of a run, by record index.
+    """The calls of records that follow one another; arrays by record.
 
     ``score`` is NaN where no chunk was scored, ``probability`` and ``q_value`` also without a
-    calibration. ``order`` holds the indices of the scored records, the most viral first.
-    ``prevalence`` is the estimated share of viruses; None without a calibration or a score.
-    ``basis`` is there for a model set that reads genes.
+    calibration. ``prevalence`` is the estimated share of viruses among all records of the run; None
+    without a calibration or a score. ``basis`` is there for a model set that reads genes.
     """
 
     rule: CallRule
@@ -157,19 +154,62 @@ class ContigCalls:
     probability: Floats
     q_value: Floats
     call: NDArray[np.str_]  # `virus`, `others`, `unscored`; with a contig model also `unsure`
-    order: NDArray[np.int64]
+    rank: Floats  # (records, keys): the larger, the more viral; the first key counts most
     prevalence: float | None
     basis: Basis | None = None
+
+    @staticmethod
+    def joined(pieces: Iterable[ContigCalls]) -> ContigCalls:
+        """The calls of all of them."""
+        first, *more = pieces
+        return first._each(more, np.concatenate)
+
+    def take(self, rows: slice | IntArray) -> ContigCalls:
+        """The calls of some records."""
+        return self._each((), lambda arrays: arrays[0][rows])
+
+    @property
+    def order(self) -> IntArray:
+        """Rows of the scored records, the most viral first; among equals the earlier."""
+        scored = np.flatnonzero(self.chunks_scored)
+        return scored[np.lexsort(-self.rank[scored, ::-1].T)]
+
+    def __len__(self) -> int:
+        return len(self.call)
+
+    def _each(self, more: Sequence[ContigCalls], make: _Maker) -> ContigCalls:
+        """Calls whose arrays are made of those of this piece and of more."""
+        basis = None
+        if self.basis is not None:
+            others = [piece.basis for piece in more if piece.basis is not None]
+            basis = _each([self.basis, *others], make)
+        return replace(_each([self, *more], make), basis=basis)
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What the calls of records rest on that are read by genes, by record index."""
+    """What the calls of records rest on that are read by genes, by record."""
 
     genes: IntArray
     viral_genes: IntArray
     coding_density: Floats  # share of the record's bases that lie in a gene
     reliability: Floats  # in [0, 1]; NaN without a gene
+
+
+_Maker = Callable[[list[NDArray[Any]]], NDArray[Any]]
+
+
+_Arrays = TypeVar("_Arrays", "ContigCalls", Basis)
+
+
+def _each(pieces: Sequence[_Arrays], make: _Maker) -> _Arrays:
+    """The first of several, with arrays that are made of those of all."""
+    names = (f.name for f in fields(pieces[0]))
+    arrays = [name for name in names if isinstance(getattr(pieces[0], name), np.ndarray)]
+    made: dict[str, Any] = {
+        name: make([getattr(piece, name) for piece in pieces]) for name in arrays
+    }
+    return replace(pieces[0], **made)
 
 
 class RecordScores(Protocol):
@@ -178,77 +218,92 @@ class RecordScores(Protocol):
     def add(self, chunks: pa.Table, predictions: pa.Table | None) -> None:
         """Take in a partition's calls, and its predictions."""
 
-    def calls(self) -> ContigCalls:
-        """Call every record, from all that was added."""
+    def calls(self) -> Iterator[ContigCalls]:
+        """Call every record, from all that was added: many at a time, in order."""
 
 
-def in_sample(evidence: Floats) -> tuple[float | None, Floats]:
-    """Estimated share of viruses among the records, and their q-values; without evidence none."""
-    if np.isnan(evidence).all():
-        return None, evidence
-    prevalence = estimate_prevalence(evidence)
-    return prevalence, q_values(evidence, prevalence)
+# What the scored chunks of a record add up to.
+SUMS = np.dtype([("chunks_scored", np.int64), ("score", np.float64), ("evidence", np.float64)])
+Sums = NDArray[Any]
+
+
+def add_scores(
+    sums: Sums, at: IntArray, virus: Floats, others: Floats, calibration: Calibration | None
+) -> None:
+    """Take both scores of chunks into the `SUMS` of their records, the rows ``at``."""
+    virus, others = virus.astype(np.float64), others.astype(np.float64)
+    np.add.at(sums["score"], at, (1 + virus - others) / 2)
+    np.add.at(sums["chunks_scored"], at, 1)
+    if calibration is not None:
+        np.add.at(sums["evidence"], at, calibration.chunk_evidence(virus, others))
+
+
+def mean_score(sums: Sums) -> Floats:
+    """Mean score of each record; NaN where no chunk was scored."""
+    scored = sums["chunks_scored"]
+    return np.where(scored > 0, sums["score"] / np.maximum(scored, 1), np.nan)
+
+
+def evidence_of(sums: Sums, calibration: Calibration | None) -> Floats:
+    """Evidence of each record; NaN without a calibration, or where no chunk was scored."""
+    if calibration is None:
+        return np.full(len(sums), np.nan)
+    return calibration.contig_evidence(sums["evidence"], sums["chunks_scored"])
 
 
 class ContigScores:
     """What each record's scored chunks say, summed partition by partition.
 
     A chunk counts with (1 + score_virus - score_others) / 2, in [0, 1], above one half where the
-    chunk itself is called virus; with a calibration also with its evidence. 24 bytes a record,
-    whatever its length.
+    chunk itself is called virus; with a calibration also with its evidence.
+
+    Parameters
+    ----------
+    records
+        How many there are.
+    folder
+        Where what is known of them lies on disk meanwhile: see `RecordRows`.
     """
 
-    def __init__(self, records: int, rule: CallRule | None = None) -> None:
-        self._rule = rule or CallRule()
-        self._score = np.zeros(records)
-        self._evidence = np.zeros(records)
-        self._scored = np.zeros(records, np.int64)
+    def __init__(
+        self, records: int, rule: CallRule | None = None, folder: Path | None = None
+    ) -> None:
+        self._rule, self._folder = rule or CallRule(), folder
+        sizes = (min(ROWS, records - first) for first in range(0, records, ROWS))
+        self._rows = RecordRows((np.zeros(size, SUMS) for size in sizes), SUMS, folder)
 
     def add(self, chunks: pa.Table, predictions: pa.Table | None = None) -> None:
         """Take in the calls of a partition."""
         scored = chunks.filter(chunks["call"].is_valid())
-        self.add_scores(*(scored[name].to_numpy() for name in _SCORES))
+        record, virus, others = (scored[name].to_numpy() for name in _SCORES)
+        if len(record):
+            sums = self._rows.within(record[0], record[-1])
+            add_scores(sums, record - record[0], virus, others, self._rule.calibration)
+            self._rows.end(record[-1])
 
-    def add_scores(self, record: IntArray, virus: NDArray[Any], others: NDArray[Any]) -> None:
-        """Take in both scores of chunks."""
-        virus, others = virus.astype(np.float64), others.astype(np.float64)
-        np.add.at(self._score, record, (1 + virus - others) / 2)
-        np.add.at(self._scored, record, 1)
-        if self._rule.calibration is not None:
-            evidence = self._rule.calibration.chunk_evidence(virus, others)
-            np.add.at(self._evidence, record, evidence)
-
-    def score(self) -> Floats:
-        """Mean score of each record; NaN where no chunk was scored."""
-        scored = self._scored > 0
-        return np.where(scored, self._score / np.maximum(self._scored, 1), np.nan)
-
-    def evidence(self) -> Floats:
-        """Evidence of each record; NaN without a calibration, or where no chunk was scored."""
-        if self._rule.calibration is None:
-            return np.full(len(self._score), np.nan)
-        return self._rule.calibration.contig_evidence(self._evidence, self._scored)
-
-    def calls(self) -> ContigCalls:
+    def calls(self) -> Iterator[ContigCalls]:
         """Call every record by the rule, from all that was added."""
-        scored, rule = self._scored > 0, self._rule
-        score, evidence = self.score(), self.evidence()
-        prevalence, q_value = in_sample(evidence)
-        chance = probability(evidence)
+        evidence = (evidence_of(sums, self._rule.calibration) for sums in self._rows.pieces())
+        sample = Sample(evidence, self._rule.fdr, self._folder)
+        for sums in self._rows.pieces():
+            yield self._called(sums, sample)
+
+    def _called(self, sums: Sums, sample: Sample) -> ContigCalls:
+        rule, scored, score = self._rule, sums["chunks_scored"], mean_score(sums)
+        evidence = evidence_of(sums, rule.calibration)
+        chance, q_value = probability(evidence), sample.q_values(evidence)
         if rule.fdr is not None:
             is_virus = q_value <= rule.fdr
         else:
             is_virus = (score if rule.calibration is None else chance) >= 0.5
-        # Evidence ends somewhere: beyond, records with more of it in all their chunks go first.
-        keys = (-score, -self._evidence, -evidence)
-        order = np.lexsort([key[scored] for key in keys])
         return ContigCalls(
             rule=rule,
-            chunks_scored=self._scored,
+            chunks_scored=scored,
             score=score,
             probability=chance,
             q_value=q_value,
-            call=np.where(scored, np.where(is_virus, VIRUS, OTHERS), UNSCORED),
-            order=np.flatnonzero(scored)[order],
-            prevalence=prevalence,
+            call=np.where(scored > 0, np.where(is_virus, VIRUS, OTHERS), UNSCORED),
+            # Evidence ends somewhere: beyond, records with more of it in all their chunks go first.
+            rank=np.stack([evidence, sums["evidence"], score], axis=1),
+            prevalence=sample.prevalence,
         )

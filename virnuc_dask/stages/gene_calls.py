@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,21 +17,37 @@ from virnuc_dask.modelsets.gene_sums import GeneColumns, GeneSums
 from virnuc_dask.modelsets.manifest import FRAMES, GENES
 from virnuc_dask.stages.calls import (
     OTHERS,
+    SUMS,
     UNSCORED,
     UNSURE,
     VIRUS,
     Basis,
     CallRule,
     ContigCalls,
-    ContigScores,
     IntArray,
-    in_sample,
+    add_scores,
+    evidence_of,
+    mean_score,
 )
 from virnuc_dask.stages.predict import viral_logit
+from virnuc_dask.stages.sample import Sample
 from virnuc_dask.tables import schemas
+from virnuc_dask.tables.on_disk import RecordRows
 from virnuc_dask.tables.vectors import to_column
 
 Flags = NDArray[np.bool_]
+
+# What is known of a record; ``frames`` counts only where it has no gene.
+_RECORD = np.dtype(
+    [
+        *((name, np.int64) for name in ("length_nt", "chunks_scored", "genes", "viral_genes")),
+        ("coding_nt", np.int64),
+        ("evidence", np.float64),  # by the contig model; NaN where it said nothing
+        ("reliability", np.float64),
+        ("frames", SUMS),
+    ]
+)
+Known = NDArray[Any]
 
 
 class GeneScores:
@@ -41,90 +59,100 @@ class GeneScores:
 
     Parameters
     ----------
-    length_nt
-        Of every record, by its index.
+    lengths_nt
+        Of all records, many at a time.
     pass_on
         Is given the genes of all records, in order, many at a time.
     reads_genes
         False: all rows are frames, scores stay what they are without a contig model, and what calls
         rest on is not told. The contig model judges no record that is shorter than those it knows:
         it may have been taught whole chunks alone.
+    folder
+        Where what is known of records lies on disk meanwhile: see `RecordRows`.
     """
 
     def __init__(
         self,
-        length_nt: IntArray,
+        lengths_nt: Iterable[IntArray],
         rule: CallRule,
         model: ContigModel,
         pass_on: Callable[[pa.Table], None] = lambda _: None,
         *,
         reads_genes: bool = True,
+        folder: Path | None = None,
     ) -> None:
-        self._length_nt, self._rule, self._model = length_nt, rule, model
+        self._rule, self._model, self._folder = rule, model, folder
         self._pass_on = pass_on
         self._held: list[pa.Table] = []
         self._reads_genes = reads_genes
         known_nt = None if reads_genes else model.readers[FRAMES].calibration.length_nt
         self._least_nt = 0 if known_nt is None else known_nt[0]
-        records = len(length_nt)
-        self._chunks_scored = np.zeros(records, np.int64)
-        self._frames = ContigScores(records, CallRule(rule.calibration))
-        self._genes = np.zeros(records, np.int64)
-        self._viral = np.zeros(records, np.int64)
-        self._coding_nt = np.zeros(records, np.int64)
-        self._evidence = np.full(records, np.nan)
-        self._reliability = np.full(records, np.nan)
+        self._records = RecordRows(map(_unknown, lengths_nt), _RECORD, folder)
 
     def add(self, chunks: pa.Table, predictions: pa.Table | None) -> None:
         """Take in a partition's calls, and its predictions; None if all of it failed."""
-        scored = chunks.filter(chunks["call"].is_valid())["record_index"].to_numpy()
-        np.add.at(self._chunks_scored, scored, 1)
-        if predictions is None or not len(predictions):
-            return
-        if not self._reads_genes:
-            predictions = rows_of_frames(chunks, predictions)
-        record = predictions["record_index"].to_numpy()
+        record = chunks["record_index"].to_numpy()
+        if len(record):
+            is_scored = chunks["call"].is_valid().to_numpy()
+            known = self._records.within(record[0], record[-1])
+            np.add.at(known["chunks_scored"], record[is_scored] - record[0], 1)
+        if predictions is not None and len(predictions):
+            rows = predictions if self._reads_genes else rows_of_frames(chunks, predictions)
+            self._add_rows(rows)
+        # A record whose rows wait for its end is not known yet; nor is the last one.
+        if self._held:
+            self._records.end(self._held[0]["record_index"][0].as_py())
+        elif len(record):
+            self._records.end(record[-1])
+
+    def _add_rows(self, rows: pa.Table) -> None:
+        record = rows["record_index"].to_numpy()
         ended = int(np.searchsorted(record, record[-1]))  # rows before those of the last record
         if ended or (self._held and self._held[0]["record_index"][0].as_py() != record[0]):
-            self._held.append(predictions.slice(0, ended))
+            self._held.append(rows.slice(0, ended))
             self._end_record()
-        self._held.append(predictions.slice(ended))
+        self._held.append(rows.slice(ended))
 
-    def calls(self) -> ContigCalls:
+    def calls(self) -> Iterator[ContigCalls]:
         """Call every record by the rule, from all that was added."""
         self._end_record()
-        by_model, scored = ~np.isnan(self._evidence), self._chunks_scored > 0
-        evidence = np.where(by_model, self._evidence, self._frames.evidence())
-        chance = probability(evidence)
+        evidence = (self._evidence(known) for known in self._records.pieces())
+        sample = Sample(evidence, self._rule.fdr, self._folder)
+        for known in self._records.pieces():
+            yield self._called(known, sample)
+
+    def _evidence(self, known: Known) -> Floats:
+        by_frames = evidence_of(known["frames"], self._rule.calibration)
+        return np.where(np.isnan(known["evidence"]), by_frames, known["evidence"])
+
+    def _called(self, known: Known, sample: Sample) -> ContigCalls:
+        by_model, evidence = ~np.isnan(known["evidence"]), self._evidence(known)
+        chance, q_value = probability(evidence), sample.q_values(evidence)
         plain = np.isnan(evidence) if self._reads_genes else np.ones(len(evidence), bool)
-        score = np.where(plain, self._frames.score(), chance)
-        prevalence, q_value = in_sample(evidence)
+        score = np.where(plain, mean_score(known["frames"]), chance)
         judged = np.where(np.isnan(evidence), score, chance)
-        is_virus, is_unsure = self._judged(by_model, judged, q_value)
+        is_virus, is_unsure = self._judged(known, by_model, judged, q_value)
         call = np.where(is_unsure, UNSURE, np.where(is_virus, VIRUS, OTHERS))
-        order = np.lexsort((-evidence[scored], -judged[scored]))
         return ContigCalls(
             rule=self._rule,
-            chunks_scored=self._chunks_scored,
+            chunks_scored=known["chunks_scored"],
             score=score,
             probability=chance,
             q_value=q_value,
-            call=np.where(scored, call, UNSCORED),
-            order=np.flatnonzero(scored)[order],
-            prevalence=prevalence,
-            basis=self._basis() if self._reads_genes else None,
+            call=np.where(known["chunks_scored"] > 0, call, UNSCORED),
+            rank=np.stack([judged, evidence], axis=1),
+            prevalence=sample.prevalence,
+            basis=_basis(known) if self._reads_genes else None,
         )
 
-    def _basis(self) -> Basis:
-        density = self._coding_nt / np.maximum(self._length_nt, 1)
-        return Basis(self._genes, self._viral, density, self._reliability)
-
-    def _judged(self, by_model: Flags, score: Floats, q_value: Floats) -> tuple[Flags, Flags]:
+    def _judged(
+        self, known: Known, by_model: Flags, score: Floats, q_value: Floats
+    ) -> tuple[Flags, Flags]:
         """Which records are viral, and of which that cannot be said."""
-        is_unsure = self._reliability < self._rule.reliable
+        is_unsure = known["reliability"] < self._rule.reliable
         if self._rule.fdr is not None:
             return q_value <= self._rule.fdr, is_unsure | np.isnan(q_value)
-        least = np.where(by_model, self._rule.threshold(self._length_nt), 0.5)
+        least = np.where(by_model, self._rule.threshold(known["length_nt"]), 0.5)
         return score >= least, is_unsure
 
     def _end_record(self) -> None:
@@ -139,42 +167,67 @@ class GeneScores:
             self._take_in(genes)
             self._pass_on(genes)
         frames = rows.filter(pc.invert(is_gene))
-        frames = frames.filter(self._genes[frames["record_index"].to_numpy()] == 0)
+        if len(frames):
+            _, known, at = self._known(frames)
+            frames = frames.filter(known["genes"][at] == 0)
         if len(frames):
             self._take_in_frames(frames)
 
+    def _known(self, rows: pa.Table) -> tuple[int, Known, IntArray]:
+        """The first record of ``rows``, what is known from it on, and the place there of each."""
+        record = rows["record_index"].to_numpy()
+        first = int(record[0])
+        return first, self._records.within(first, int(record[-1])), record - first
+
     def _take_in(self, genes: pa.Table) -> None:
-        index, record = np.unique(genes["record_index"].to_numpy(), return_inverse=True)
+        _, known, at = self._known(genes)
+        place, record = np.unique(at, return_inverse=True)
         viral = pc.equal(genes["label"], VIRUS).to_numpy()
-        self._genes[index] = np.bincount(record)
-        self._viral[index] = np.bincount(record, viral).astype(np.int64)
+        known["genes"][place] = np.bincount(record)
+        known["viral_genes"][place] = np.bincount(record, viral)
         start, end = genes["start"].to_numpy(), genes["end"].to_numpy()
-        self._coding_nt[index] = covered(start, end, record)
+        known["coding_nt"][place] = covered(start, end, record)
         self._judge(genes, GENES)
 
     def _judge(self, rows: pa.Table, reading: str) -> None:
         """Weigh the rows of whole records by the contig model."""
+        first, known, _ = self._known(rows)
         columns = GeneColumns.of(rows, self._model.viral_models)
         sums = GeneSums.of(columns, rows["record_index"].to_numpy())
-        index = sums.record_index
-        verdict = self._model.judge(sums, self._length_nt[index].astype(np.float64), reading)
-        self._evidence[index], self._reliability[index] = verdict.evidence, verdict.reliability
+        place = sums.record_index - first
+        length_nt = known["length_nt"][place].astype(np.float64)
+        verdict = self._model.judge(sums, length_nt, reading)
+        known["evidence"][place] = verdict.evidence
+        known["reliability"][place] = verdict.reliability
 
     def _take_in_frames(self, frames: pa.Table) -> None:
         """Take in frames as chunks: a chunk's scores are the largest of its frames'."""
+        _, known, at = self._known(frames)
         if FRAMES in self._model.readers:
-            length_nt = self._length_nt[frames["record_index"].to_numpy()]
-            judged = frames.filter(length_nt >= self._least_nt)
+            judged = frames.filter(known["length_nt"][at] >= self._least_nt)
             if len(judged):
                 self._judge(judged, FRAMES)
-        record, start = frames["record_index"].to_numpy(), frames["start"].to_numpy()
-        is_first = np.diff(record, prepend=-1) + np.abs(np.diff(start, prepend=-1)) != 0
+        start = frames["start"].to_numpy()
+        is_first = np.diff(at, prepend=-1) + np.abs(np.diff(start, prepend=-1)) != 0
         chunk = np.flatnonzero(is_first)
         virus, others = (
             np.maximum.reduceat(frames[name].to_numpy(), chunk)
             for name in ("score_virus", "score_others")
         )
-        self._frames.add_scores(record[chunk], virus, others)
+        add_scores(known["frames"], at[chunk], virus, others, self._rule.calibration)
+
+
+def _unknown(length_nt: IntArray) -> Known:
+    """Records of these lengths before anything is known of them."""
+    known = np.zeros(len(length_nt), _RECORD)
+    known["length_nt"] = length_nt
+    known["evidence"] = known["reliability"] = np.nan
+    return known
+
+
+def _basis(known: Known) -> Basis:
+    density = known["coding_nt"] / np.maximum(known["length_nt"], 1)
+    return Basis(known["genes"], known["viral_genes"], density, known["reliability"])
 
 
 def rows_of_frames(chunks: pa.Table, predictions: pa.Table) -> pa.Table:

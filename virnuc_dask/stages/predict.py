@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadTableError, LostRowsError
@@ -31,7 +32,7 @@ def predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> Rece
 
     `LostRowsError` if frames went in that did not come out, `WorkerDiedError` if it killed workers.
     """
-    receipt, watch = extracted.receipt, Stopwatch()
+    receipt, watch, viral = extracted.receipt, Stopwatch(), 0
     lacking = task.lacking(receipt.failed_rows)
     if not receipt.chunks:
         return receipt
@@ -47,9 +48,10 @@ def predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> Rece
             # Before writing: a table that is there counts as done.
             _require_all(task, receipt, len(predictions))
             write_table(lacking.predictions_path, predictions, lacking.predictions)
+            viral = int(pc.sum(pc.equal(predictions["label"], "virus")).as_py() or 0)
     if not task.keep_features:
         task.features_path.unlink(missing_ok=True)
-    return replace(receipt, elapsed_s={**receipt.elapsed_s, **watch.elapsed_s})
+    return replace(receipt, elapsed_s={**receipt.elapsed_s, **watch.elapsed_s}, viral=viral)
 
 
 @contextmanager

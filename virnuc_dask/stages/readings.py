@@ -175,8 +175,7 @@ def _in_order(genes: Readings, frames: Readings) -> Readings:
     names = pa.concat_tables([genes.names, frames.names])
     order = np.argsort(names["chunk_row"].to_numpy(), kind="stable")
     dna, peptides = genes.dna + frames.dna, genes.peptides + frames.peptides
+    rows = order.tolist()
     return Readings(
-        names.take(pa.array(order)),
-        [dna[row] for row in order],
-        [peptides[row] for row in order],
+        names.take(pa.array(order)), [dna[row] for row in rows], [peptides[row] for row in rows]
     )

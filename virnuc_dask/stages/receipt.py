@@ -47,6 +47,7 @@ class Receipt:
     elapsed_s: Mapping[str, float] = field(default_factory=dict)  # by stage
     device_idle_s: float = 0.0  # between the computing of the partition before and of this one
     embedded: Mapping[str, int] = field(default_factory=dict)  # as `Stopwatch` counts them
+    viral: int = 0  # frames, or genes, called virus; of a table that was there none is counted
     worker: str = ""
     failures: tuple[Failure, ...] = ()
 

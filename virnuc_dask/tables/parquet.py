@@ -47,10 +47,21 @@ def _replacing(path: Path) -> Iterator[Path]:
     # Never the same twice: two attempts at one partition can overlap, in one process or in two.
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
     try:
-        yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with unwritable_told(path):
+            yield temporary
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+@contextmanager
+def unwritable_told(path: Path) -> Iterator[None]:
+    """Turn what keeps ``path`` from being written, whatever is written, into `CannotWriteError`."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
@@ -58,9 +69,6 @@ def _replacing(path: Path) -> Iterator[Path]:
             f"{path}: {os.strerror(error.errno)}. What is done is kept: make room, or the folder "
             "writable, and continue with --resume."
         ) from error
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def is_half_written(name: str) -> bool:
@@ -158,8 +166,10 @@ def read_table(path: Path, fingerprint: str, columns: Sequence[str] | None = Non
 def read_pieces(path: Path, fingerprint: str) -> Iterator[pa.Table]:
     """The rows of a table, at most `ROWS` at a time; errors as of `read_table`."""
     with _opened(path, fingerprint) as file:
-        for batch in file.iter_batches(ROWS, use_threads=False):
-            yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+        # One by one: a reader of several row groups keeps what it has read.
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(ROWS, row_groups=[group], use_threads=False):
+                yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from virnuc_dask.checks import build, checked
 from virnuc_dask.errors import PlanChangedError
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.parquet import is_done, write_text
+from virnuc_dask.tables.parquet import is_done, written_whole
 
 
 def fingerprint(*parts: object) -> str:
@@ -168,18 +168,19 @@ class Plan:
 
     def tasks(self) -> Iterator[PartitionTask]:
         """One task per partition, in order."""
+        # A worker's working directory can be another one.
+        folder = RunFolder(self.folder.path.absolute())
         for part in self.partitions:
-            yield self.task(part)
+            yield self.task(part, folder)
 
-    def task(self, part: PlannedPartition) -> PartitionTask:
-        """The task that turns a partition into its tables."""
+    def task(self, part: PlannedPartition, folder: RunFolder | None = None) -> PartitionTask:
+        """The task that turns a partition into its tables; ``folder`` is the run's, absolute."""
         made = self.decisions
         by = (made.encoders_checksum, made.precision, made.features_dtype)
         genes = (made.gene_caller,) if made.reads_genes else ()
         features = fingerprint(part.content, *by, *genes)
         return PartitionTask(
-            # A worker's working directory can be another one.
-            folder=RunFolder(self.folder.path.absolute()),
+            folder=folder or RunFolder(self.folder.path.absolute()),
             index=part.index,
             chunks=part.chunks,
             content=part.content,
@@ -216,7 +217,11 @@ def read_run_json(folder: RunFolder) -> dict[str, Any]:
 
 def write_run_json(folder: RunFolder, content: Mapping[str, Any]) -> None:
     """Write ``run.json`` whole."""
-    write_text(folder.run_json, json.dumps(content, indent=2) + "\n")
+    # Bit by bit: as one text the partitions of a large run take a kilobyte each.
+    pieces = json.JSONEncoder(indent=2).iterencode(content)
+    with written_whole(folder.run_json) as stream:
+        stream.writelines(piece.encode() for piece in pieces)
+        stream.write(b"\n")
 
 
 def refuse_change(folder: RunFolder, planned: Decisions, now: Decisions) -> None:

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from virnuc_dask import Settings
-from virnuc_dask.encoders.dnabert_s.layers import DnabertSSizes
+from virnuc_dask.encoders.dnabert_s import DnabertSSizes
 from virnuc_dask.encoders.encoder import Placement
-from virnuc_dask.encoders.esm2.layers import Esm2Sizes
+from virnuc_dask.encoders.esm2 import Esm2Sizes
 from virnuc_dask.encoders.processor import Processor, this_processor
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.lab.speed import encoders

@@ -3,9 +3,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from virnuc_dask.encoders.cost import layer_of
-from virnuc_dask.encoders.dnabert_s.layers import DnabertSModule, DnabertSSizes
+from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.encoder import EncoderSpec
-from virnuc_dask.encoders.esm2.layers import Esm2Module, Esm2Sizes
+from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
 from virnuc_dask.lab.speed.products import gemm_rate
 from virnuc_dask.lab.speed.random_weights import write_dnabert_s, write_esm2
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from virnuc_dask import load_modelset
-from virnuc_dask.encoders.dnabert_s.layers import DnabertSSizes
-from virnuc_dask.encoders.dnabert_s.tokens import read_tokenizer
-from virnuc_dask.encoders.esm2.layers import Esm2Sizes
+from virnuc_dask.encoders.dnabert_s import DnabertSSizes, read_tokenizer
+from virnuc_dask.encoders.esm2 import Esm2Sizes
 from virnuc_dask.lab.speed.random_weights import (
     DNABERT_S_SIZES,
     ESM2_SIZES,

@@ -1,4 +1,4 @@
-"""What a figure was measured on, with which versions, and the most memory that was held."""
+"""What a figure was measured on, and the most memory that was held."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import platform
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Self
 
 import psutil
@@ -16,6 +14,7 @@ import pynvml
 
 from virnuc_dask.cluster.connect import memory_bytes
 from virnuc_dask.cluster.gpus import ask_gpus
+from virnuc_dask.cluster.machine import cpu_model
 from virnuc_dask.config import cores
 from virnuc_dask.encoders.processor import this_processor
 
@@ -24,7 +23,7 @@ def describe() -> dict[str, object]:
     """The machine, its load and the date, as one part of a result's JSON."""
     processor = this_processor()
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "instructions": processor.instructions,
         "multiplies_bf16": processor.multiplies_bf16,
         "cores": cores(),
@@ -34,16 +33,6 @@ def describe() -> dict[str, object]:
         "system": f"{platform.system()} {platform.machine()}",
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def versions(*packages: str) -> dict[str, str | None]:
-    """Versions of Python, of this package and its engines, and of ``packages``."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in ("virnuc-dask", "torch", "dask", "numpy", *packages):
-        found[name] = None
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def gpu_used_bytes() -> int:
@@ -85,10 +74,3 @@ class PeakMemory:
                 held += process.memory_info().rss
         self.ram_bytes = max(self.ram_bytes, held)
         self.gpu_bytes = max(self.gpu_bytes, gpu_used_bytes())
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()

@@ -17,9 +17,9 @@ from tokenizers.trainers import BpeTrainer
 from torch import nn
 
 from virnuc_dask.encoders.attention import inverse_frequencies
-from virnuc_dask.encoders.dnabert_s.layers import DnabertSModule, DnabertSSizes
+from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.encoder import EncoderSpec
-from virnuc_dask.encoders.esm2.layers import Esm2Module, Esm2Sizes
+from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
 from virnuc_dask.lab.speed.metagenome import draw_frames
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.manifest import ClassifierSpec, ModelSetInfo, write_info

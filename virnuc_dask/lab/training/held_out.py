@@ -14,7 +14,14 @@ from virnuc_dask.lab.quality.scored import Level, chunk_level, frame_level
 from virnuc_dask.lab.training.frame_features import LabelledRun
 from virnuc_dask.modelsets.calibration import margins
 from virnuc_dask.modelsets.modelset import ModelSet
-from virnuc_dask.stages.calls import VIRUS, CallRule, ContigScores, RecordScores, call_chunks
+from virnuc_dask.stages.calls import (
+    VIRUS,
+    CallRule,
+    ContigCalls,
+    ContigScores,
+    RecordScores,
+    call_chunks,
+)
 from virnuc_dask.stages.gene_calls import GeneScores
 from virnuc_dask.stages.predict import predict_frames
 
@@ -48,10 +55,11 @@ class HeldOut:
         run, model = self.run, rule.contig_model
         scores: RecordScores = ContigScores(len(run.part), rule)
         if model is not None:
-            scores = GeneScores(run.length_nt, rule, model, reads_genes=False)
+            scores = GeneScores([run.length_nt], rule, model, reads_genes=False)
         for chunks, frames in zip(self.chunks_of, self.frames_of, strict=True):
             scores.add(chunks, frames)
-        calls, records = scores.calls(), np.flatnonzero(run.part == self.part)
+        calls = ContigCalls.joined(scores.calls())
+        records = np.flatnonzero(run.part == self.part)
         chance = calls.probability[records]
         return Level(
             score=np.where(np.isnan(chance), calls.score[records], chance),

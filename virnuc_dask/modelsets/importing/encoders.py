@@ -14,11 +14,9 @@ from torch import Tensor, nn
 
 from virnuc_dask.checks import build
 from virnuc_dask.encoders.attention import inverse_frequencies
-from virnuc_dask.encoders.dnabert_s.layers import DnabertSModule, DnabertSSizes
-from virnuc_dask.encoders.dnabert_s.tokens import read_tokenizer
+from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes, read_tokenizer
 from virnuc_dask.encoders.encoder import EncoderSpec
-from virnuc_dask.encoders.esm2.layers import Esm2Module, Esm2Sizes
-from virnuc_dask.encoders.esm2.tokens import TOKENS
+from virnuc_dask.encoders.esm2 import TOKENS, Esm2Module, Esm2Sizes
 from virnuc_dask.encoders.weights import EncoderSizes
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.importing.checkpoints import (

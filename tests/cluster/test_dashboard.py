@@ -1,0 +1,416 @@
+"""What a person watches: a run's page on the dashboard of any scheduler."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+from tornado.websocket import websocket_connect
+
+from virnuc_dask import run
+from virnuc_dask.cluster.connect import Connection
+from virnuc_dask.cluster.dashboard.monitor import RunMonitor, watched
+from virnuc_dask.cluster.dashboard.page import PARTS
+from virnuc_dask.cluster.dashboard.run_state import About, RunState
+from virnuc_dask.cluster.dashboard.timeline import OTHERS, Timeline
+from virnuc_dask.cluster.journal import Journal
+from virnuc_dask.config import ClusterSettings, load_settings
+
+DEMO = Path(__file__).parents[1] / "data/demo.fasta.gz"
+ABOUT = About(
+    inputs="<b>a.fasta</b>",
+    out="out",
+    modelset="mini",
+    precision="fp32",
+    mode="persistent",
+    parts="chunks",
+    scored="frames",
+    partitions=10,
+    partitions_before=2,
+    chunks=100,
+    chunks_before=20,
+)
+LOADED = {
+    "event": "modelset_loaded",
+    "worker": "0",
+    "device": "cpu",
+    "residency": "both encoders in memory",
+    "loads": 1,
+    "weight_bytes": 5_000_000,
+}
+DONE = {
+    "event": "partition_done",
+    "partition": 3,
+    "worker": "0",
+    "chunks": 10,
+    "frames": 60,
+    "viral": 15,
+    "elapsed_s": {"predict": 0.1},
+    "total_s": 5.0,
+    "device_idle_s": 0.5,
+    "memory_after_bytes": 1,
+}
+FAILED = {"event": "partition_failed", "partition": 4, "chunks": 1}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two workers in this process, and a dashboard at the address that its link names."""
+    with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tcp",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def journal(tmp_path) -> Iterator[Journal]:
+    with Journal.opened(tmp_path / "run.log.jsonl") as opened:
+        yield opened
+
+
+def connection(client: Client) -> Connection:
+    return Connection(client, "given", ClusterSettings())
+
+
+def get(link: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(link, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, ""
+
+
+def eventually(holds: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def events_on(client: Client) -> dict[str, list[tuple[float, str, str]]]:
+    """The events that a scheduler has, by the folders of its runs."""
+    return client.run_on_scheduler(_events)
+
+
+def _events(dask_scheduler: Any = None) -> dict[str, list[tuple[float, str, str]]]:
+    return {state.about.out: list(state.events) for state in _states(dask_scheduler)}
+
+
+def _states(dask_scheduler: Any = None) -> list[RunState]:
+    plugins = dask_scheduler.plugins.values()
+    return [plugin.state for plugin in plugins if isinstance(plugin, RunMonitor)]
+
+
+# Counts and rates
+
+
+def test_amounts_are_spread_over_the_time_in_which_they_were_made():
+    line = Timeline()
+    line.add("0", 2, 6, 40)
+    line.add("1", 0, 10, 10)
+    times, rates = line.rates(until_s=10)
+    assert list(times[:2]) == [0.5, 1.5]
+    assert list(rates["0"]) == [0, 0, 10, 10, 10, 10, 0, 0, 0, 0]
+    assert line.mean(None, 2, 6) == pytest.approx(11)
+    assert line.mean("1", 0, 10) == pytest.approx(1)
+    assert line.mean("nobody", 0, 10) == line.mean(None, 5, 5) == 0
+
+
+def test_a_long_run_of_many_workers_takes_no_more_memory():
+    line = Timeline()
+    for n in range(1000):
+        line.add(str(n), 100 * n, 100 * n + 50, 7)
+    times, rates = line.rates(until_s=1e9)
+    assert len(times) == 240
+    assert len(rates) <= 65
+    assert OTHERS in rates
+    assert sum(rate.sum() for rate in rates.values()) * line.width_s == pytest.approx(7000)
+
+
+def test_a_run_is_counted_and_its_end_estimated():
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=1000.0)
+    state.take(LOADED, "model set mini loaded", 1000.0)
+    assert state.remaining_s(1001.0) is state.viral_share is None
+    for n in range(6):
+        state.take({**DONE, "partition": 3 + n}, "", 1010.0 + 5 * n)
+    assert (state.partitions_done, state.chunks_done, state.scored) == (6, 60, 360)
+    assert state.viral_share == 0.25
+    assert state.recent_rate(state.frames, 1035.0) == pytest.approx(12, rel=0.1)
+    assert state.remaining_s(1035.0) == pytest.approx(10, rel=0.1)
+    assert (state.told("0").loads, state.told("0").idle_s) == (1, 3)
+
+
+def test_the_time_before_the_first_partition_is_no_part_of_the_rate():
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
+    state.take({**DONE, "total_s": 20.0}, "", 140.0)
+    state.take({**DONE, "total_s": 1.0}, "", 150.0)
+    assert state.recent_rate(state.frames, 150.0) == pytest.approx(60 / 40)
+
+
+def test_a_table_that_was_there_is_not_judged():
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
+    state.take({**DONE, "elapsed_s": {}, "viral": 0}, "", 1.0)
+    assert (state.scored, state.viral_share) == (60, None)
+
+
+def test_what_fails_is_counted_once_a_partition_and_told():
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
+    state.take(FAILED, "partition 4: 1 chunks failed", 1.0)
+    state.take(FAILED, "partition 4: 1 chunks failed", 2.0)
+    state.take({**DONE, "partition": 4, "chunks": 8}, "", 3.0)
+    assert (state.partitions_failed, state.chunks_failed, state.partitions_done) == (1, 2, 0)
+    assert [what for _, what, _ in state.events] == ["halved", "failed", "failed"]
+    assert state.events[0][2] == (
+        "partition 4: halved until what failed stood alone; 8 chunks of it are done"
+    )
+    for n in range(1000):
+        state.take({"event": "warning"}, f"line {n}", n)
+    assert len(state.events) == 200
+    assert state.events[0] == (999, "warning", "line 999"), "the newest first"
+
+
+# The page
+
+
+def test_a_given_scheduler_shows_a_run_while_it_lasts(client, journal):
+    status = client.dashboard_link
+    with watched(connection(client), ABOUT, journal) as seen:
+        assert seen.dashboard == status.removesuffix("status") + "virnuc"
+        assert f"dashboard {seen.dashboard}" in str(seen)
+        code, page = get(seen.dashboard)
+        assert code == 200
+        assert '<a href="virnuc">' in page
+        assert '<a href="virnuc">' in get(status)[1]
+    assert get(seen.dashboard)[0] == 404
+    assert '<a href="virnuc">' not in get(status)[1]
+    assert events_on(client) == {}
+
+
+def test_a_second_run_shows_itself_and_the_first_again_after_it(client, journal, tmp_path):
+    first, second = connection(client), connection(client)
+    with watched(first, ABOUT, journal) as seen, Journal.opened(tmp_path / "other.jsonl") as other:
+        with watched(second, replace(ABOUT, out="second"), other):
+            assert list(events_on(client)) == ["out", "second"]
+            other.write({"event": "warning", "message": "of the second"})
+            eventually(lambda: events_on(client)["second"])
+        assert get(seen.dashboard)[0] == 200
+        assert events_on(client) == {"out": []}
+
+
+def test_events_of_the_log_reach_the_scheduler(client, journal):
+    with watched(connection(client), ABOUT, journal):
+        journal.write({"event": "warning", "message": "a <script>warning</script>"})
+        eventually(lambda: events_on(client)["out"])
+        assert events_on(client)["out"][0][1] == "warning"
+    journal.write({"event": "warning", "message": "after it"})
+
+
+def test_a_run_whose_client_is_gone_leaves_nothing(client):
+    link = client.dashboard_link.replace("status", "virnuc")
+    with Client(client.cluster) as other:
+        other.register_plugin(RunMonitor(ABOUT, "virnuc-1", other.id))
+        assert get(link)[0] == 200
+    eventually(lambda: events_on(client) == {})
+    assert get(link)[0] == 404
+
+
+def test_a_scheduler_without_a_dashboard_is_one_line_of_the_log(journal, tmp_path):
+    with (
+        LocalCluster(
+            n_workers=0,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+        ) as cluster,
+        Client(cluster) as client,
+        watched(connection(client), ABOUT, journal) as seen,
+    ):
+        assert seen.page == "status"
+        journal.write({"event": "warning", "message": "it goes on"})
+        eventually(lambda: events_on(client)["out"])
+    lines = (tmp_path / "run.log.jsonl").read_text().splitlines()
+    assert "The dashboard has no page of this run: the scheduler was started without" in lines[0]
+    assert len(lines) == 2
+
+
+def test_a_page_that_cannot_be_built_is_one_line_of_the_log(client, journal, tmp_path, monkeypatch):
+    monkeypatch.setattr("virnuc_dask.cluster.dashboard.page.BokehApplication", None)
+    with watched(connection(client), ABOUT, journal) as seen:
+        assert seen.dashboard.endswith("/status")
+    (line,) = (tmp_path / "run.log.jsonl").read_text().splitlines()
+    assert "TypeError" in line
+
+
+def test_the_link_follows_the_proxy(client, journal):
+    hub = {"distributed.dashboard.link": "https://hub/user/me/proxy/{port}/status"}
+    with dask.config.set(hub), watched(connection(client), ABOUT, journal) as seen:
+        assert re.fullmatch(r"https://hub/user/me/proxy/\d+/virnuc", seen.dashboard)
+
+
+def test_names_are_escaped_and_a_run_that_ended_says_so():
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
+    shown = str(PARTS.head(state, 1, 61.0))
+    assert "&lt;b&gt;a.fasta&lt;/b&gt;" in shown
+    assert "<b>" not in shown
+    assert "2 of 10" in shown
+    assert "0:01:01" in shown
+    assert "1 more run" in shown
+    assert "the model set loads" in shown
+    state.ended = 62.0
+    assert "ended at 00:01:02 UTC" in str(PARTS.head(state, 0, 99.0))
+    state.tell(3.0, "warning", "<b>")
+    assert '<td class="wide">&lt;b&gt;</tr>' in str(PARTS.events(state))
+
+
+def test_a_row_of_a_gpu_worker_tells_what_the_driver_does():
+    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
+    state.take({**LOADED, "device": "NVIDIA H200 0123"}, "", 1.0)
+    state.take(DONE, "", 5.0)
+    metrics = {
+        "cpu": 3.4,
+        "memory": 10**9,
+        "gpu_utilization": 87,
+        "gpu_memory_used": 5 * 10**9,
+        "gpu_celsius": 61.0,
+    }
+    shown = str(PARTS.workers(state, [SimpleNamespace(name=0, metrics=metrics)], True, 5.0))
+    cells = [re.sub(r"(?s).*>", "", cell).strip() for cell in re.split(r"<td", shown)[1:-1]]
+    assert cells[:7] == ["0", "NVIDIA H200 0123", "87 %", "-", "1", "1", "1,000 MB"]
+    assert cells[7:] == ["5,000 MB", "0.5 s", "61.0", "5 MB", "1"]
+    assert "persistent, both encoders in memory" in shown
+
+
+# A real run in a real browser
+
+WALK = """
+function walk(node, see) {
+  for (const child of node.childNodes) {
+    if (child.nodeType === 1 && ["STYLE", "SCRIPT"].includes(child.tagName)) continue;
+    see(child);
+    if (child.shadowRoot) walk(child.shadowRoot, see);
+    walk(child, see);
+  }
+}
+"""
+# bokeh's models lie in shadow roots, which chromium --dump-dom leaves out.
+TEXT = f"{WALK}; var t = ''; walk(document, n => {{ if (n.nodeType === 3) t += n.data + ' ' }}); t"
+TAGS = f"{WALK}; var n = []; walk(document, e => n.push(e.tagName)); n.join(' ')"
+
+
+class Browser:
+    """A headless Chromium, driven by its DevTools protocol."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._calls = 0
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._calls += 1
+        message = {"id": self._calls, "method": method, "params": params}
+        await self._socket.write_message(json.dumps(message))
+        while True:
+            answer = json.loads(await self._socket.read_message())
+            if answer.get("id") == self._calls:
+                return answer["result"]
+
+    async def evaluate(self, script: str) -> str:
+        answer = await self.call("Runtime.evaluate", expression=script)
+        return answer["result"].get("value", "")
+
+    async def until(self, wanted: str) -> None:
+        """Wait until a person can read ``wanted``."""
+        deadline = time.monotonic() + 90
+        while wanted not in (text := re.sub(r"\s+", " ", await self.evaluate(TEXT))):
+            assert time.monotonic() < deadline, f"no {wanted!r} in {text!r}"
+            await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def chromium(program: str, profile: Path) -> AsyncIterator[Browser]:
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0")
+    process = subprocess.Popen(
+        [program, *options, f"--user-data-dir={profile}", "--window-size=1500,1000", "about:blank"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        port_file = profile / "DevToolsActivePort"
+        await asyncio.to_thread(eventually, port_file.exists)
+        host = f"127.0.0.1:{port_file.read_text().split()[0]}"
+        pages = json.loads((await asyncio.to_thread(get, f"http://{host}/json"))[1])
+        (page,) = (page for page in pages if page["type"] == "page")
+        socket = await websocket_connect(page["webSocketDebuggerUrl"])
+        yield Browser(socket)
+        socket.close()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _tell(text: str, dask_scheduler: Any = None) -> None:
+    for state in _states(dask_scheduler):
+        state.tell(time.time(), text, text)
+
+
+async def _watch_a_run(browser: Browser, client: Client, start: Callable[[], None]) -> None:
+    await browser.call("Page.navigate", url=client.dashboard_link)
+    await browser.until("Workers")
+    start()
+    page = client.dashboard_link.replace("status", "virnuc")
+    await asyncio.to_thread(eventually, lambda: get(page)[0] == 200)
+    await browser.call("Page.reload")
+    await browser.until("Virnuc")
+    await browser.evaluate("document.querySelector('a[href=virnuc]').click()")
+    await browser.until("<video>.fasta.gz → ")
+    await asyncio.to_thread(client.run_on_scheduler, _tell, "<video>told")
+    await browser.until("<video>told")
+    await browser.until("persistent, both encoders in memory")
+    await browser.until("model set mini loaded on worker")
+    await browser.until("genes or frames a second")
+    tags = (await browser.evaluate(TAGS)).split()
+    assert tags.count("CANVAS") >= 2, "the charts"
+    assert "VIDEO" not in tags, "names are escaped"
+    await browser.until("1 of 1 partitions done")
+    await browser.until("ended at")
+
+
+def test_a_person_sees_a_run_in_a_browser(client, tmp_path):
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    demo = tmp_path / "<video>.fasta.gz"
+    shutil.copy(DEMO, demo)
+    settings = load_settings(flags={"cluster.threads": 1})
+    thread = threading.Thread(
+        target=run, args=(demo, tmp_path / "out"), kwargs={"client": client, "settings": settings}
+    )
+
+    async def visit() -> None:
+        async with chromium(program, tmp_path / "profile") as browser:
+            await _watch_a_run(browser, client, thread.start)
+
+    asyncio.run(visit())
+    thread.join()
+    assert (tmp_path / "out/run.json").is_file()
