@@ -18,7 +18,7 @@ from transformers import EsmConfig, EsmModel
 from virnuc_dask.encoders.attention import alibi_slopes
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.esm2 import token_ids
-from virnuc_dask.modelsets.published_encoders import FAIR_ESM_LAYER, HUGGING_FACE_ESM_LAYER
+from virnuc_dask.modelsets.importing.encoders import FAIR_ESM_LAYER, HUGGING_FACE_ESM_LAYER
 
 ALPHABET = esm.Alphabet.from_architecture("ESM-1b")
 PUBLISHED_MAX_TOKENS = 2048

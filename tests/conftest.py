@@ -71,7 +71,7 @@ def parity_dir() -> Path:
 @pytest.fixture(scope="session")
 def parity_modelset(parity_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the model set imported from the parity set's checkpoints."""
-    from virnuc_dask.modelsets.importers import Checkpoints, import_modelset
+    from virnuc_dask.modelsets.importing.modelset import Checkpoints, import_modelset
 
     out = tmp_path_factory.mktemp("modelsets") / "parity"
     checkpoints = Checkpoints(

@@ -3,38 +3,28 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from virnuc_dask import Settings, load_settings, run
-from virnuc_dask.modelsets.manifest import MANIFEST
+from virnuc_dask.modelsets.calibration import Calibration
+from virnuc_dask.modelsets.manifest import read_info, write_info
 from virnuc_dask.run import Run, predict
 
 # Made by hand for the tiny transformers, whose margins lie near 0.
-CALIBRATION = {
-    "chunk_knots": [[-1.0, -4.0], [1.0, 4.0]],
-    "correlation": 0.3,
-    "offset": 0.0,
-    "contig_knots": [[-8.0, -8.0], [8.0, 8.0]],
-    "method": "by hand",
-}
+CALIBRATION = Calibration(((-1.0, -4.0), (1.0, 4.0)), 0.3, 0.0, ((-8.0, -8.0), (8.0, 8.0)), "made")
 
 
 @pytest.fixture(scope="module")
-def calibrated(parity_modelset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("calibrated") / "set"
-    shutil.copytree(parity_modelset, folder)
-    content = json.loads((folder / MANIFEST).read_text())
-    content["calibration"] = {"500": CALIBRATION}
-    (folder / MANIFEST).write_text(json.dumps(content))
-    return folder
+def settings_with(parity_modelset, tmp_path_factory) -> Callable[..., Settings]:
+    """Settings of a calibrated model set."""
+    folder = Path(shutil.copytree(parity_modelset, tmp_path_factory.mktemp("calibrated") / "set"))
+    write_info(folder, replace(read_info(folder), calibration={"500": CALIBRATION}))
 
-
-@pytest.fixture(scope="module")
-def settings_with(calibrated: Path) -> Callable[..., Settings]:
     def settings(**flags: object) -> Settings:
-        way = {"model": str(calibrated), "cluster.kind": "none", "cluster.threads": 1}
+        way = {"model": str(folder), "cluster.kind": "none", "cluster.threads": 1}
         return load_settings(flags=way | flags)
 
     return settings

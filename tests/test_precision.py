@@ -46,13 +46,13 @@ GPU = Hardware("cuda", Processor(AVX2, multiplies_bf16=False))
 @pytest.mark.parametrize(
     ("hardware", "expected"), [(CPU, "fp32"), (NEW_CPU, "bf16"), (GPU, "fp16")]
 )
-def test_auto_becomes_what_the_hardware_computes_fastest(transformers, hardware, expected):
+def test_precision_and_kernels_are_what_is_fastest_there(transformers, hardware, expected):
     assert decided(Settings(), transformers, hardware).precision == expected
-    settings = decided(Settings(precision="fp32", partition_chunks=7), transformers, hardware)
-    assert (settings.precision, settings.partition_chunks) == ("fp32", 7)
-    source = source_of(settings, transformers, hardware)
-    chosen = hardware.processor.instructions if hardware.device == "cpu" else None
-    assert (source.device, source.instructions) == (hardware.device, chosen)
+    settings = Settings(precision="fp32")
+    assert decided(settings, transformers, hardware).precision == "fp32"
+    source, kernels = source_of(settings, transformers, hardware), hardware.processor.instructions
+    wanted = (hardware.device, kernels if hardware.device == "cpu" else None)
+    assert (source.device, source.instructions) == wanted
 
 
 @pytest.mark.parametrize("hardware", [CPU, NEW_CPU, GPU])
@@ -92,19 +92,6 @@ def test_what_a_cpu_is_slow_at_is_refused_before_anything_is_written(tmp_path, p
     assert not (tmp_path / "out").exists()
 
 
-def test_a_resumed_run_keeps_its_precision_and_its_partitions(frames_modelset, tmp_path):
-    (tmp_path / "in.fa").write_text(">a\n" + "ACGTTG" * 500 + "\n")
-    folder = RunFolder(tmp_path / "out")
-    settings = Settings(model=str(frames_modelset), cluster=HERE)
-    first = replace(settings, precision="bf16", partition_chunks=2)
-    run([tmp_path / "in.fa"], folder.path, settings=first)
-    again = run([tmp_path / "in.fa"], folder.path, settings=settings, resume=True)
-    assert again.summary["partitions"] == {"computed": 0, "failed": 0, "done_before": 3}
-    assert read_plan(folder).decisions.precision == "bf16"
-    anew = run([tmp_path / "in.fa"], folder.path, settings=settings, force=True)
-    assert anew.summary["partitions"]["computed"] == 1
-
-
 def test_partitions_are_sized_by_what_they_cost(transformers, frames_modelset):
     ngrams, large = read_info(frames_modelset), published(frames_modelset, "3B")
     small = chunks_a_partition(transformers, 500, "cpu")
@@ -114,3 +101,17 @@ def test_partitions_are_sized_by_what_they_cost(transformers, frames_modelset):
     assert chunks_a_partition(large, 500, "cuda") > 1000
     assert chunks_a_partition(transformers, 300, "cpu") > small
     assert chunks_a_partition(ngrams, 500, "cpu") == 5000
+    assert decided(Settings(), transformers, CPU).partition_chunks == small
+    assert decided(Settings(partition_chunks=7), transformers, CPU).partition_chunks == 7
+
+
+def test_a_resumed_run_keeps_its_precision_and_its_partitions(frames_modelset, tmp_path):
+    (tmp_path / "in.fa").write_text(">a\n" + "ACGTTG" * 500 + "\n")
+    settings = Settings(model=str(frames_modelset), cluster=HERE)
+    first = replace(settings, partition_chunks=2, precision="bf16")
+    run([tmp_path / "in.fa"], tmp_path / "out", settings=first)
+    again = run([tmp_path / "in.fa"], tmp_path / "out", settings=settings, resume=True)
+    assert again.summary["partitions"] == {"computed": 0, "failed": 0, "done_before": 3}
+    assert read_plan(RunFolder(tmp_path / "out")).decisions.precision == "bf16"
+    anew = run([tmp_path / "in.fa"], tmp_path / "out", settings=settings, force=True)
+    assert anew.summary["partitions"]["computed"] == 1

@@ -15,8 +15,8 @@ from virnuc_dask.encoders.attention import inverse_frequencies
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.encoders.esm2 import TOKENS, Esm2, token_ids
 from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.importing.encoders import import_esm2
 from virnuc_dask.modelsets.manifest import read_info
-from virnuc_dask.modelsets.published_encoders import import_esm2
 
 SIZES = (6, 320, 20)  # the published 8M
 ALPHABET = esm.Alphabet.from_architecture("ESM-1b")

@@ -23,7 +23,7 @@ from torch._weights_only_unpickler import Unpickler
 
 with atheris.instrument_imports(include=["virnuc_dask"]):
     from virnuc_dask.encoders import dnabert_s, esm2, weights  # noqa: F401
-    from virnuc_dask.modelsets import importers, published_encoders
+    from virnuc_dask.modelsets.importing import encoders, modelset
     from virnuc_dask.modelsets.manifest import MANIFEST, read_info, sha256
     from virnuc_dask.modelsets.modelset import load
     from virnuc_dask.modelsets.sizes import encoder_bytes
@@ -65,10 +65,10 @@ class Workbench:
 
     def __init__(self, scratch: Path) -> None:
         self.original, self.trial = scratch / "original", scratch / "trial"
-        checkpoints = importers.Checkpoints(
+        checkpoints = modelset.Checkpoints(
             PARITY / "dnabert_s_tiny", PARITY / "esm2_tiny.pt", PARITY / "classifier.pth"
         )
-        importers.import_modelset("tiny", self.original, (500, 300), checkpoints)
+        modelset.import_modelset("tiny", self.original, (500, 300), checkpoints)
         self.trial.mkdir()
 
     def with_file(self, name: str, content: bytes) -> Path:
@@ -121,17 +121,17 @@ def trials(bench: Workbench, scratch: Path) -> list[Callable[[bytes], object]]:
 
     def import_raw(data: bytes, name: str) -> None:
         (scratch / name).write_bytes(data)
-        importers.import_classifier(scratch / name, written, INPUTS)
+        modelset.import_classifier(scratch / name, written, INPUTS)
 
     return [
         lambda data: use(bench.with_file(MANIFEST, data)),
         lambda data: use(bench.with_file("tokenizer.json", data)),
         lambda data: use(bench.with_file("classifier.safetensors", safetensors(data))),
         lambda data: use(bench.with_file("nucleotide.safetensors", safetensors(data))),
-        lambda data: importers.import_classifier(
+        lambda data: modelset.import_classifier(
             checkpoint(scratch / "c.pth", data), written, INPUTS
         ),
-        lambda data: published_encoders.import_esm2(checkpoint(scratch / "e.pt", data), written),
+        lambda data: encoders.import_esm2(checkpoint(scratch / "e.pt", data), written),
         lambda data: import_raw(data, "raw.pth"),
         lambda data: import_raw(data, "raw.safetensors"),
     ]

@@ -1,5 +1,4 @@
 import math
-from dataclasses import FrozenInstanceError, asdict
 
 import numpy as np
 import pytest
@@ -30,65 +29,22 @@ def calibration() -> Calibration:
     return build(Calibration, CONTENT, "calibration")
 
 
-def test_a_calibration_comes_back_from_json_as_it_was(calibration):
-    assert build(Calibration, asdict(calibration), "") == calibration
-    assert calibration.chunk_knots == ((-4.0, -2.0), (0.0, 0.0), (4.0, 3.0))
-
-
-def changed(**values: object) -> dict[str, object]:
-    return {**CONTENT, **values}
-
-
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("change", "message"),
     [
-        ({}, "chunk_knots is missing"),
-        ({**CONTENT, "threshold": 0.5}, "unknown setting calibration.threshold"),
-        ({"contig_threshold": 0.5, **CONTENT}, "contig_threshold; known: chunk_knots"),
-        ([], "must be named values"),
-        (None, "must be named values"),
-        (changed(method=None), "must be a text, not None"),
-        (changed(correlation="0.5"), "must be a number"),
-        (changed(correlation=True), "must be a number"),
-        (changed(correlation=None), "must be a number"),
-        (changed(correlation=1.01), "must be a number of at least 0 and of at most 1"),
-        (changed(correlation=-0.01), "must be a number of at least 0 and of at most 1"),
-        (changed(correlation=math.nan), "must be a number of at least"),
-        (changed(offset=math.inf), "must be a number of at least"),
-        (changed(offset=10**400), "must be a number of at least"),
-        (changed(offset=[1]), "must be a number"),
-        (changed(chunk_knots=3), "must be a list"),
-        (changed(chunk_knots="ab"), "must be a list"),
-        (changed(chunk_knots={"0": 1}), "must be a list"),
-        (changed(chunk_knots=[]), "must be a list of at least 2"),
-        (changed(contig_knots=[[0, 0]]), "must be a list of at least 2"),
-        (changed(contig_knots=[[0, 0], [1]]), r"contig_knots\[1\]\[1\] is missing"),
-        (changed(contig_knots=[[0, 0], [1, 2, 3]]), r"contig_knots\[1\] must be a list"),
-        (changed(contig_knots=[[0, 0], "12"]), r"contig_knots\[1\] must be a list"),
-        (changed(contig_knots=[[0, 0], [1, "2"]]), "must be a number"),
-        (changed(contig_knots=[[0, 0], [1, True]]), "must be a number"),
-        (changed(contig_knots=[[0, 0], [1, None]]), "must be a number"),
-        (changed(contig_knots=[[0, 0], [math.nan, 1]]), "must be a number of at least"),
-        (changed(contig_knots=[[0, 0], [1, math.inf]]), "must be a number of at least"),
-        (changed(contig_knots=[[-math.inf, 0], [1, 1]]), "must be a number of at least"),
-        (changed(contig_knots=[[1, 0], [0, 1]]), "must ascend"),
-        (changed(contig_knots=[[0, 0], [0, 1]]), "must ascend"),
-        (changed(chunk_knots=[[0, 0], [1, 2], [2, 1]]), "never fall"),
+        ({"threshold": 0.5}, "unknown setting calibration.threshold"),
+        ({"correlation": 1.01}, "must be a number of at least 0 and of at most 1"),
+        ({"contig_knots": [[0, 0]]}, "must be a list of at least 2"),
+        ({"contig_knots": [[0, 0], [1]]}, r"contig_knots\[1\]\[1\] is missing"),
+        ({"contig_knots": [[0, 0], [math.nan, 1]]}, "must be a number of at least"),
+        ({"contig_knots": [[1, 0], [0, 1]]}, "must ascend"),
+        ({"contig_knots": [[0, 0], [0, 1]]}, "must ascend"),
+        ({"chunk_knots": [[0, 0], [1, 2], [2, 1]]}, "never fall"),
     ],
 )
-def test_what_is_no_calibration_is_refused(content, message):
+def test_what_is_no_calibration_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        build(Calibration, content, "calibration")
-
-
-def test_a_calibration_made_in_python_is_checked_as_well():
-    with pytest.raises(ValueError, match="must ascend"):
-        Calibration(((1.0, 0.0), (0.0, 1.0)), 0.0, 0.0, ((0.0, 0.0), (1.0, 1.0)), "m")
-
-
-def test_is_frozen(calibration):
-    with pytest.raises(FrozenInstanceError):
-        calibration.offset = 0.1
+        build(Calibration, CONTENT | change, "calibration")
 
 
 def test_a_margin_is_finite_for_any_score():
@@ -99,13 +55,10 @@ def test_a_margin_is_finite_for_any_score():
 
 def test_chunk_evidence_rises_with_the_margin_and_ends_at_the_outer_knots(calibration):
     margin = np.array([-100, -4, -2, 0, 2, 4, 100.0])
-    evidence = calibration.evidence_of_margins(margin)
-    assert evidence.tolist() == [-2, -2, -1, 0, 1.5, 3, 3]
-    virus, others = np.float32([0.5, 0.9, 1.0]), np.float32([0.5, 0.2, 0.0])
-    assert np.array_equal(
-        calibration.chunk_evidence(virus, others),
-        calibration.evidence_of_margins(margins(virus, others)),
-    )
+    expected = [-2, -2, -1, 0, 1.5, 3, 3]
+    assert interpolate(margin, calibration.chunk_knots).tolist() == expected
+    score = 1 / (1 + np.exp(-margin[1:-1] / 2))
+    np.testing.assert_allclose(calibration.chunk_evidence(score, 1 - score), expected[1:-1])
 
 
 def test_correlated_chunks_say_less_than_their_sum_and_more_than_their_mean():
@@ -118,12 +71,11 @@ def test_correlated_chunks_say_less_than_their_sum_and_more_than_their_mean():
 
 
 def test_a_records_evidence_follows_from_sum_and_count_alone(calibration):
-    total, chunks = np.array([6.0, 1.0, 0.0, -3.0, 300.0]), np.array([4, 1, 0, 2, 100])
+    total, chunks = np.array([6.0, 1.0, 0.0, 300.0]), np.array([4, 1, 0, 100])
     evidence = calibration.contig_evidence(total, chunks)
-    assert evidence[0] == pytest.approx(4 / 1.75 * (1.5 - 0.5) + 1)
-    assert evidence[1] == pytest.approx(0.5 + 1)
+    assert evidence[:2] == pytest.approx([4 / 1.75 * (1.5 - 0.5) + 1, 0.5 + 1])
     assert math.isnan(evidence[2])
-    assert evidence[4] == 6, "as much as was ever supported"
+    assert evidence[3] == 6, "as much as was ever supported"
 
 
 def test_a_probability_is_that_of_equally_frequent_classes():
@@ -141,13 +93,6 @@ def sample_of(prevalence: float, records: int, seed: int = 1) -> np.ndarray:
     return 2 * score - 2
 
 
-@pytest.mark.parametrize("prevalence", [0.0, 0.01, 0.1, 0.5, 0.9, 1.0])
-def test_the_prevalence_is_found(prevalence):
-    found = estimate_prevalence(sample_of(prevalence, 20_000))
-    assert found == pytest.approx(prevalence, abs=0.015)
-    assert 0 < found < 1
-
-
 def test_the_prevalence_is_where_the_likelihood_is_highest():
     evidence = sample_of(0.2, 3_000, seed=4)
     grid = np.linspace(0.001, 0.999, 999)
@@ -156,56 +101,31 @@ def test_the_prevalence_is_where_the_likelihood_is_highest():
     assert estimate_prevalence(evidence) == pytest.approx(grid[likelihood.argmax()], abs=0.001)
 
 
-@pytest.mark.parametrize("value", [-20.0, 0.0, 20.0])
-@pytest.mark.parametrize("records", [1, 2])
-def test_one_or_two_records_do_not_make_all_the_world_viral_or_none(value, records):
-    assert 0.2 < estimate_prevalence(np.full(records, value)) < 0.8
+@pytest.mark.parametrize("value", [-20.0, 20.0])
+def test_one_record_does_not_make_all_the_world_viral_or_none(value):
+    assert 0.2 < estimate_prevalence(np.full(1, value)) < 0.8
 
 
 def test_unscored_records_say_nothing_about_the_prevalence():
     evidence = sample_of(0.3, 500)
     mixed = np.concatenate([evidence, np.full(300, np.nan)])
     assert estimate_prevalence(mixed) == estimate_prevalence(evidence)
-    assert estimate_prevalence(np.full(3, np.nan)) == 0.5
-    assert estimate_prevalence(np.empty(0)) == 0.5
-
-
-def test_q_values_rise_as_evidence_falls_and_equal_evidence_has_equal_ones():
-    evidence = np.array([3.0, -2.0, 3.0, 0.0, math.nan, 5.0, 0.0, -2.0])
-    q = q_values(evidence, 0.3)
-    assert math.isnan(q[4])
-    scored = ~np.isnan(evidence)
-    order = np.argsort(-evidence[scored], kind="stable")
-    assert (np.diff(q[scored][order]) >= 0).all()
-    assert q[0] == q[2]
-    assert q[3] == q[6]
-    assert q[1] == q[7]
+    assert estimate_prevalence(np.full(3, np.nan)) == estimate_prevalence(np.empty(0)) == 0.5
 
 
 def test_a_q_value_is_the_mean_chance_of_error_of_all_that_is_no_less_viral():
-    evidence = sample_of(0.3, 400, seed=2)
+    evidence = sample_of(0.3, 400, seed=2).round(1)  # many are equal
     wrong = 1 - posterior(evidence, 0.3)
     expected = [wrong[evidence >= value].mean() for value in evidence]
-    assert np.allclose(q_values(evidence, 0.3), expected)
-
-
-def test_q_values_of_one_record_of_none_viral_and_of_none_scored():
-    (alone,) = q_values(np.array([2.0]), 0.5)
-    assert alone == pytest.approx(1 - probability(np.array([2.0]))[0])
-    none = sample_of(0.0, 5_000)
-    assert not (q_values(none, estimate_prevalence(none)) <= 0.05).any()
-    assert np.isnan(q_values(np.full(4, np.nan), 0.5)).all()
+    with_unscored = q_values(np.append(evidence, np.nan), 0.3)
+    assert np.allclose(with_unscored, [*expected, np.nan], equal_nan=True)
     assert q_values(np.empty(0), 0.5).tolist() == []
 
 
-def test_q_values_hold_at_any_prevalence():
-    for prevalence in (0.01, 0.1, 0.5):
-        rng = np.random.default_rng(3)
-        viral = rng.random(200_000) < prevalence
-        evidence = 4 * (rng.standard_normal(200_000) + np.where(viral, 4, 0)) - 8
-        called = q_values(evidence, estimate_prevalence(evidence)) <= 0.05
-        assert (~viral[called]).mean() == pytest.approx(0.05, abs=0.012)
-
-
-def test_between_knots_it_is_straight():
-    assert interpolate(np.array([0.5, 9, np.nan]), ((0.0, 1.0), (1.0, 3.0)))[:2].tolist() == [2, 3]
+@pytest.mark.parametrize("prevalence", [0.01, 0.1, 0.5])
+def test_q_values_hold_at_any_prevalence(prevalence):
+    rng = np.random.default_rng(3)
+    viral = rng.random(200_000) < prevalence
+    evidence = 4 * (rng.standard_normal(200_000) + np.where(viral, 4, 0)) - 8
+    called = q_values(evidence, estimate_prevalence(evidence)) <= 0.05
+    assert (~viral[called]).mean() == pytest.approx(0.05, abs=0.012)

@@ -33,25 +33,17 @@ def features() -> np.ndarray:
     return np.random.default_rng(1).normal(size=(9, INPUTS)).astype(np.float32)
 
 
-def published_scores(classifier: Classifier, features: np.ndarray) -> np.ndarray:
+def test_scores_are_the_published_formulas(classifier, features):
     """Linear, batch norm with its running figures, ReLU, linear, softmax; in NumPy, fp64."""
     w = {name: tensor.double().numpy() for name, tensor in classifier.state_dict().items()}
     hidden = features.astype(np.float64) @ w["hidden.weight"].T + w["hidden.bias"]
     hidden = (hidden - w["norm.running_mean"]) / np.sqrt(w["norm.running_var"] + 1e-5)
     hidden = np.maximum(hidden * w["norm.weight"] + w["norm.bias"], 0)
-    logits = hidden @ w["output.weight"].T + w["output.bias"]
-    exponents = np.exp(logits)
-    return exponents / exponents.sum(1, keepdims=True)
-
-
-def test_scores_are_the_published_formulas(classifier, features):
+    exponents = np.exp(hidden @ w["output.weight"].T + w["output.bias"])
     scores = classifier.score(features)
-    assert (scores.shape, scores.dtype) == ((9, 2), np.float32)
-    assert np.allclose(scores, published_scores(classifier, features), atol=1e-6)
-
-
-def test_the_published_width_is_the_default():
-    assert Classifier(10).hidden.out_features == 512
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, exponents / exponents.sum(1, keepdims=True), atol=1e-6)
+    assert classifier.score(features[:0]).shape == (0, 2)
 
 
 def test_a_classifier_comes_back_from_its_file_ready_to_score(classifier, file, features):
@@ -61,41 +53,16 @@ def test_a_classifier_comes_back_from_its_file_ready_to_score(classifier, file, 
     assert np.array_equal(loaded.score(features), classifier.score(features))
 
 
-def test_half_precision_weights_are_read_as_fp32(classifier, file, features):
-    save_file({name: t.half() for name, t in classifier.state_dict().items()}, file)
-    loaded = load_classifier(file, INPUTS, HIDDEN)
-    assert loaded.hidden.weight.dtype == torch.float32
-    assert np.allclose(loaded.score(features), classifier.score(features), atol=1e-2)
-
-
-def test_no_rows_have_no_scores(classifier):
-    assert classifier.score(np.empty((0, INPUTS), np.float32)).shape == (0, 2)
-
-
 @pytest.mark.parametrize(("inputs", "hidden"), [(INPUTS + 1, HIDDEN), (INPUTS, HIDDEN + 1)])
 def test_other_sizes_than_described_are_refused(file, inputs, hidden):
     with pytest.raises(ModelSetError, match=f"{file}: not a classifier of {inputs} → {hidden} → 2"):
         load_classifier(file, inputs, hidden)
 
 
-@pytest.mark.parametrize(
-    "change", [lambda w: w.pop("norm.weight"), lambda w: w.update(x=w["hidden.bias"])]
-)
-def test_missing_and_unknown_tensors_are_refused(classifier, file, change):
-    weights = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
-    change(weights)
-    save_file({name: tensor.clone() for name, tensor in weights.items()}, file)
-    with pytest.raises(ModelSetError, match="not a classifier"):
-        load_classifier(file, INPUTS, HIDDEN)
-
-
-@pytest.mark.parametrize("content", [b"", b"no safetensors", b"\x80\x04K\x01."])
-def test_a_file_that_is_no_safetensors_is_refused(file, content):
-    file.write_bytes(content)
+@pytest.mark.parametrize("content", [b"", b"no safetensors", None])
+def test_a_file_that_is_no_classifier_is_refused(file, content):
+    file.write_bytes(content or b"")
+    if content is None:
+        file.unlink()
     with pytest.raises(ModelSetError, match=str(file)):
         load_classifier(file, INPUTS, HIDDEN)
-
-
-def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ModelSetError, match="nowhere"):
-        load_classifier(tmp_path / "nowhere", INPUTS, HIDDEN)

@@ -12,31 +12,23 @@ Frames = list[tuple[int, float, float]]
 
 def chunk_table(record_indices: list[int]) -> pa.Table:
     """Chunks of records as a run reads them back, without their sequences."""
-    rows = len(record_indices)
-    columns = [
-        [f"r{index}_chunk_{row}" for row, index in enumerate(record_indices)],
-        [f"r{index}" for index in record_indices],
-        record_indices,
-        range(1, rows + 1),
-        [0] * rows,
-        [500] * rows,
-        [""] * rows,
-    ]
-    return pa.table(columns, schema=schemas.PARTITION).drop_columns("sequence")
+    given = {
+        "chunk_id": [f"r{index}_chunk_{row}" for row, index in enumerate(record_indices)],
+        "record_id": [f"r{index}" for index in record_indices],
+        "record_index": record_indices,
+        "sequence": [""] * len(record_indices),
+    }
+    return schemas.filled(schemas.PARTITION, given, len(record_indices)).drop_columns("sequence")
 
 
 def prediction_table(frames: Frames) -> pa.Table:
-    rows = [row for row, _, _ in frames]
-    columns = [
-        [f"frame{number}" for number in range(len(frames))],
-        [f"chunk{row}" for row in rows],
-        ["r"] * len(frames),
-        rows,
-        ["unused"] * len(frames),
-        [others for _, others, _ in frames],
-        [virus for *_, virus in frames],
-    ]
-    return pa.table(columns, schema=schemas.PREDICTIONS)
+    given = {
+        **dict.fromkeys(("frame_id", "chunk_id", "record_id", "label"), ["unused"] * len(frames)),
+        "chunk_row": [row for row, _, _ in frames],
+        "score_others": [others for _, others, _ in frames],
+        "score_virus": [virus for *_, virus in frames],
+    }
+    return schemas.filled(schemas.PREDICTIONS, given, len(frames))
 
 
 def calls(records: list[int], frames: Frames | None) -> list[dict]:
@@ -79,23 +71,13 @@ def test_a_chunk_without_an_open_frame_has_no_call_but_a_reason():
     empty = {name: unscored[name] for name in ("frames", "score_others", "score_virus", "call")}
     assert empty == {"frames": 0, "score_others": None, "score_virus": None, "call": None}
     assert unscored["reason"] == "no_open_frame"
+    assert [row["reason"] for row in calls([0, 1], [])] == ["no_open_frame"] * 2
 
 
 def test_the_chunks_of_a_failed_partition_say_so():
     rows = calls([0, 1], None)
-    assert [(row["frames"], row["call"], row["reason"]) for row in rows] == [
-        (0, None, "failed")
-    ] * 2
-    assert all(row["score_virus"] is None for row in rows)
-
-
-def test_no_frame_in_a_whole_partition_is_no_failure():
-    assert [row["reason"] for row in calls([0, 1], [])] == ["no_open_frame"] * 2
-
-
-def test_chunks_keep_their_place_in_the_record():
-    chunks = chunk_table([3, 3, 4])
-    assert call_chunks(chunks, None).select(chunks.column_names).equals(chunks)
+    told = [(row["frames"], row["score_virus"], row["call"], row["reason"]) for row in rows]
+    assert told == [(0, None, None, "failed")] * 2
 
 
 @pytest.fixture
@@ -146,18 +128,6 @@ def test_the_partition_sizes_do_not_change_a_contigs_call(partitions):
         assert np.array_equal(getattr(apart, name), getattr(together, name), equal_nan=True)
 
 
-def test_a_contig_of_one_half_is_virus_as_its_chunk_is():
-    found = calls_of([call_chunks(chunk_table([0]), prediction_table([(0, 0.5, 0.5)]))], 1)
-    assert (found.score[0], found.call[0]) == (0.5, "virus")
-
-
-def test_a_failed_partition_leaves_a_contig_to_its_other_chunks():
-    done = call_chunks(chunk_table([0, 1]), prediction_table([(0, 0.25, 0.75)]))
-    found = calls_of([done, call_chunks(chunk_table([0, 1]), None)], 2)
-    assert found.chunks_scored.tolist() == [1, 0]
-    assert found.call.tolist() == ["virus", "unscored"]
-
-
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_no_records_have_no_calls(calibrated):
     found = calls_of([], 0, CallRule(CALIBRATION if calibrated else None))
@@ -185,11 +155,11 @@ def contigs(*scores: list[float]) -> list[pa.Table]:
 
 
 def test_without_a_calibration_there_is_no_probability_and_no_q_value():
-    found = calls_of(contigs([0.9], [0.2], []), 3)
-    assert np.isnan(found.probability).all()
-    assert np.isnan(found.q_value).all()
+    found = calls_of(contigs([0.5], [0.2], []), 3)
+    assert np.isnan([found.probability, found.q_value]).all()
     assert found.prevalence is None
     assert found.order.tolist() == [0, 1]
+    assert found.call.tolist() == ["virus", "others", "unscored"], "one half is virus"
     assert str(found.rule) == "score >= 0.5"
 
 
@@ -217,17 +187,6 @@ def test_q_values_are_those_at_the_estimated_prevalence():
     assert found.prevalence == pytest.approx(estimate_prevalence(evidence), abs=1e-6)
     assert np.allclose(found.q_value, q_values(evidence, found.prevalence), equal_nan=True)
     assert np.isnan(found.q_value[4])
-
-
-def test_with_a_false_discovery_rate_the_q_value_decides_the_call():
-    chunks = contigs([0.9] * 9, [0.8], [0.7], [0.3], [0.05] * 8, [])
-    q_value = calls_of(chunks, 6, CallRule(CALIBRATION)).q_value
-    for fdr in (1e-6, float(q_value[0]), float(q_value[1]), 0.999):
-        found = calls_of(chunks, 6, CallRule(CALIBRATION, fdr))
-        wanted = ["virus" if q <= fdr else "others" for q in q_value[:5]]
-        assert found.call.tolist() == [*wanted, "unscored"]
-        assert np.array_equal(found.q_value, q_value, equal_nan=True)
-    assert calls_of(chunks, 6, CallRule(CALIBRATION, float(q_value[1]))).call[1] == "virus"
 
 
 def test_nothing_scored_is_nothing_called():

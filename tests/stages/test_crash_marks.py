@@ -44,18 +44,12 @@ def test_an_attempt_that_ends_leaves_no_mark(marks):
     assert marks.deaths() == 0
 
 
-def test_a_partition_that_killed_three_workers_is_refused_beside_others(task, die):
-    for _ in range(2):
-        die()
-    refuse_deadly(task)
-    die()
-    with pytest.raises(WorkerDiedError, match="died 3 time"):
+@pytest.mark.parametrize(("what", "deaths"), [("whole", 3), (rows_name((7, 8)), 1)])
+def test_a_partition_that_kills_workers_is_refused_beside_others(task, die, what, deaths):
+    for _ in range(deaths):
         refuse_deadly(task)
-
-
-def test_a_partition_of_which_deadly_rows_are_known_is_refused_beside_others(task, die):
-    die(rows_name((7, 8)))
-    with pytest.raises(WorkerDiedError, match="died 1 time"):
+        die(what)
+    with pytest.raises(WorkerDiedError, match=f"died {deaths} time"):
         refuse_deadly(task)
 
 

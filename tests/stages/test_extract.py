@@ -1,4 +1,3 @@
-import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +11,14 @@ import pytest
 
 from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.modelsets.device_lock import DeviceClock, DeviceLock
-from virnuc_dask.modelsets.modelset import load_modelset
 from virnuc_dask.sequences.frames import find_frames
 from virnuc_dask.stages.bad_chunks import ControlFailedError
 from virnuc_dask.stages.extract import extract, extract_features
 from virnuc_dask.stages.receipt import Stopwatch
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.parquet import is_done, read_table, write_table
+from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
 from virnuc_dask.tables.plan import PartitionTask
-from virnuc_dask.tables.vectors import from_column
 
 # Six frames; none; four with an ambiguous base; none.
 SEQUENCES = ["GCCGCCGCCGCCA", "TAATTAATTAATTAATTA", "gccgccNgccgccgcc", ""]
@@ -46,20 +43,24 @@ class LengthEncoder:
 def partition_of(sequences: list[str]) -> pa.Table:
     """Chunks of records of one id, two a record."""
     rows = range(len(sequences))
-    ids = [f"twin_chunk_{row % 2 + 1}" for row in rows]
-    places = [[row // 2 for row in rows], [row % 2 + 1 for row in rows]]
-    spans = [[0 for _ in rows], [len(sequence) for sequence in sequences]]
-    twins = ["twin" for _ in rows]
-    return pa.table([ids, twins, *places, *spans, sequences], schema=schemas.PARTITION)
+    given = {
+        "chunk_id": [f"twin_chunk_{row % 2 + 1}" for row in rows],
+        "record_id": ["twin"] * len(sequences),
+        "record_index": [row // 2 for row in rows],
+        "sequence": sequences,
+    }
+    return schemas.filled(schemas.PARTITION, given, len(sequences))
+
+
+def models_of(*encoders: LengthEncoder, clock: DeviceClock | None = None) -> SimpleNamespace:
+    lock = DeviceLock(clock=clock)
+    return SimpleNamespace(encoders=encoders, device_lock=lock, memory_bytes=lambda: 5, caller=None)
 
 
 @pytest.fixture
 def models() -> SimpleNamespace:
     """A model set of two length encoders."""
-    encoders = LengthEncoder(3), LengthEncoder(2)
-    return SimpleNamespace(
-        encoders=encoders, device_lock=DeviceLock(), memory_bytes=lambda: 5, caller=None
-    )
+    return models_of(LengthEncoder(3), LengthEncoder(2))
 
 
 @pytest.fixture
@@ -75,18 +76,8 @@ def task(tmp_path: Path, chunks: pa.Table) -> PartitionTask:
     folder.prepare(resume=False, force=False)
     write_table(folder.partition(0), chunks, "content")
     return PartitionTask(
-        folder=folder,
-        index=0,
-        chunks=len(chunks),
-        content="content",
-        features="features",
-        predictions="predictions",
-        keep_features=True,
+        folder, 0, len(chunks), "content", "features", "predictions", keep_features=True
     )
-
-
-def features_of(task: PartitionTask) -> list[dict]:
-    return read_table(task.folder.features(0), task.features).to_pylist()
 
 
 def test_every_frame_has_a_row_with_the_embeddings_of_its_own_dna_and_peptide(task, models, chunks):
@@ -105,25 +96,21 @@ def test_every_frame_has_a_row_with_the_embeddings_of_its_own_dna_and_peptide(ta
         for row, chunk in enumerate(chunks.to_pylist())
         for frame in find_frames([chunk["sequence"]])[0]
     ]
-    assert features_of(task) == expected
+    assert read_table(task.features_path, task.features).to_pylist() == expected
     assert {row["chunk_row"] for row in expected} == {0, 2}
     assert len({tuple(row["nucleotide"]) for row in expected}) > 1
 
 
-def test_the_receipt_counts_chunks_and_frames_and_tells_time_and_memory(task, models):
+def test_the_receipt_counts_chunks_frames_and_texts_and_tells_time_and_memory(task, models):
     receipt = extract(task, models).receipt
     assert (receipt.partition, receipt.chunks) == (0, len(SEQUENCES))
-    assert receipt.frames == len(features_of(task)) > 0
+    assert receipt.frames == count_rows(task.features_path) > 0
     assert (receipt.memory_before_bytes, receipt.memory_after_bytes) == (5, 5)
-    assert set(receipt.elapsed_s) == {
-        "read",
-        "frames",
-        "tokenise",
-        "wait",
-        "nucleotide",
-        "peptide",
-        "write",
-    }
+    steps = {"read", "frames", "tokenise", "wait", "nucleotide", "peptide", "write"}
+    assert set(receipt.elapsed_s) == steps
+    (nucleotide,), (peptide,) = (encoder.calls for encoder in models.encoders)
+    counts = {"nucleotide": len(nucleotide), "peptide": len(peptide)}
+    assert receipt.embedded == {"frames": receipt.frames, **counts}
 
 
 def test_each_distinct_text_is_embedded_once_and_counted(models):
@@ -139,78 +126,28 @@ def test_each_distinct_text_is_embedded_once_and_counted(models):
     assert counts["peptide"] < counts["nucleotide"] < counts["frames"]
 
 
-def test_the_receipt_tells_how_many_texts_were_embedded(task, models):
-    receipt = extract(task, models).receipt
-    given = [len(encoder.calls[0]) for encoder in models.encoders]
-    names = ("frames", "nucleotide", "peptide")
-    assert receipt.embedded == dict(zip(names, (receipt.frames, *given), strict=True))
-
-
-def test_a_table_that_is_there_already_embeds_nothing(task, models):
-    extract(task, models)
-    assert extract(task, models).receipt.embedded == {}
-
-
-def test_texts_that_repeat_get_the_very_bytes_of_their_own_embedding(parity_modelset):
-    models = load_modelset(str(parity_modelset), device="cpu")
-    rng = random.Random(5)
-    dna = ["".join(rng.choices("ACG", k=200)) for _ in range(12)]
-    order = [*range(12), 3, 3, 0, 11, 7]
-    table = partition_of([dna[place] for place in order])
-    watch = Stopwatch()
-    features = extract_features(table, models, watch)
-    assert watch.embedded["nucleotide"] < watch.embedded["frames"] == len(features)
-    frames = [frame for found in find_frames([dna[place] for place in order]) for frame in found]
-    everything = [models.encoders[0].embed([f.dna for f in frames])]
-    everything.append(models.encoders[1].embed([f.peptide for f in frames]))
-    for column, expected in zip(("nucleotide", "peptide"), everything, strict=True):
-        stored = features[column].combine_chunks().flatten().to_numpy()
-        assert stored.tobytes() == expected.tobytes()
-
-
-def test_each_encoder_is_asked_once_a_partition(task, models):
-    extract(task, models)
-    assert [len(encoder.calls) for encoder in models.encoders] == [1, 1]
-
-
 def test_a_feature_table_that_is_there_is_taken_as_it_is(task, models):
     first = extract(task, models).receipt
-    before = task.folder.features(0).stat()
+    before = task.features_path.stat().st_mtime_ns
     again = extract(task, models)
     second = again.receipt
     assert again.features is None, "it is to be read"
     assert [len(encoder.calls) for encoder in models.encoders] == [1, 1]
-    assert task.folder.features(0).stat() == before
-    assert second.frames == first.frames
+    assert task.features_path.stat().st_mtime_ns == before
+    assert (second.frames, second.embedded) == (first.frames, {})
 
 
-def test_a_feature_table_made_from_something_else_is_made_again(task, models):
-    extract(task, models)
-    other = replace(task, features="by other encoders")
-    extract(other, models)
-    assert [len(encoder.calls) for encoder in models.encoders] == [2, 2]
-    assert is_done(task.folder.features(0), "by other encoders")
-
-
-def test_a_truncated_feature_table_is_made_again(task, models):
-    extract(task, models)
-    path = task.folder.features(0)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-20])
-    extract(task, models)
-    assert path.read_bytes() == whole
-
-
-def test_a_partition_with_fewer_chunks_than_planned_is_an_error(task, models):
-    with pytest.raises(LostRowsError, match="partition 0 has 4 chunks, 5 were planned"):
-        extract(replace(task, chunks=5), models)
-    assert not task.folder.features(0).exists()
-
-
-def test_a_partition_with_other_content_than_planned_is_refused(task, models):
-    with pytest.raises(BadTableError, match="part-00000"):
-        extract(replace(task, content="other content"), models)
-    assert not task.folder.features(0).exists()
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        ({"chunks": 5}, LostRowsError, "partition 0 has 4 chunks, 5 were planned"),
+        ({"content": "other content"}, BadTableError, "part-00000"),
+    ],
+)
+def test_a_partition_that_is_not_as_planned_is_refused(task, models, change, error, told):
+    with pytest.raises(error, match=told):
+        extract(replace(task, **change), models)
+    assert not task.features_path.exists()
 
 
 def test_an_encoder_that_loses_a_row_is_an_error_and_leaves_no_table(task, models):
@@ -221,20 +158,13 @@ def test_an_encoder_that_loses_a_row_is_an_error_and_leaves_no_table(task, model
     models.encoders = (LengthEncoder(3), Forgetful(2))
     with pytest.raises(LostRowsError, match="encoder was given 12 texts and embedded 11"):
         extract(task, models)
-    assert not task.folder.features(0).exists()
+    assert not task.features_path.exists()
 
 
 def test_chunks_without_a_frame_make_an_empty_table_of_the_right_columns(models, chunks):
     table = extract_features(chunks.slice(1, 1), models, Stopwatch())
     assert len(table) == 0
     assert table.schema == schemas.features(3, 2)
-
-
-def test_embeddings_are_stored_in_the_precision_that_the_task_asks_for(task, models):
-    extract(replace(task, features_dtype="float16"), models)
-    table = read_table(task.folder.features(0), task.features)
-    assert table.schema == schemas.features(3, 2, "float16")
-    assert from_column(table, "nucleotide")[:2].tolist() == [[13] * 3, [12] * 3]
 
 
 class Picky(LengthEncoder):
@@ -268,11 +198,6 @@ def test_a_chunk_that_cannot_be_embedded_is_named_and_left_out(task, models, err
     assert read_table(task.features_path, lacking.features).equals(extracted.features)
 
 
-def test_rows_of_a_partition_keep_their_numbers_when_others_fail(task, models):
-    models.encoders = Picky(3, "GCCGCCGCCGCCA", RuntimeError("no")), LengthEncoder(2)
-    assert set(extract(task, models).features["chunk_row"].to_pylist()) == {2}
-
-
 def test_where_nothing_can_be_embedded_another_partition_tells_whose_fault_it_is(task, models):
     other = replace(task, index=1, chunks=1)
     write_table(other.folder.partition(1), partition_of(["ACA" * 6]), "content")
@@ -287,12 +212,6 @@ def test_where_nothing_can_be_embedded_another_partition_tells_whose_fault_it_is
             extract(controlled, models)
     with pytest.raises(LostRowsError, match="not finite"):
         extract(task, models)
-
-
-def test_features_that_are_not_kept_are_not_written(task, models):
-    extracted = extract(replace(task, keep_features=False), models)
-    assert len(extracted.features) == extracted.receipt.frames > 0
-    assert not task.features_path.exists()
 
 
 class Watching(LengthEncoder):
@@ -337,31 +256,15 @@ def test_while_one_partition_computes_another_is_prepared_or_written(task, chunk
     write_table(task.folder.partition(1), chunks.slice(0, 3), "content")
     seen: list[str] = []
     encoders = Watching(3, task.folder, seen), Watching(2, task.folder, seen)
-    models = SimpleNamespace(
-        encoders=encoders,
-        device_lock=DeviceLock(clock=FourSeconds()),
-        memory_bytes=int,
-        caller=None,
-    )
+    models = models_of(*encoders, clock=FourSeconds())
     with ThreadPoolExecutor(2) as pool:
         receipts = list(pool.map(extract, (task, other), (models, models)))
     assert sum(each.receipt.elapsed_s["wait"] for each in receipts) > 0
     assert [each.receipt.device_idle_s for each in receipts] == [8, 8], "before each encoder"
-    alone = SimpleNamespace(
-        encoders=(LengthEncoder(3), LengthEncoder(2)),
-        device_lock=DeviceLock(),
-        memory_bytes=int,
-        caller=None,
-    )
+    alone = models_of(LengthEncoder(3), LengthEncoder(2))
     for partition in (task, other):
         path = partition.folder.features(partition.index)
         at_once = path.read_bytes()
         path.unlink()
         extract(partition, alone)
         assert path.read_bytes() == at_once
-
-
-def test_a_model_set_without_encoders_cannot_extract(chunks, models):
-    models.encoders = None
-    with pytest.raises(ValueError, match="encoders"):
-        extract_features(chunks, models, Stopwatch())

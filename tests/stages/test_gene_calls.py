@@ -45,28 +45,27 @@ class MeanLogit:
         return Verdict(logit / count, 1 - 1 / (1 + count))
 
 
-def empty(kind: pa.DataType, rows: int) -> list:
-    return ["" if pa.types.is_string(kind) else 0] * rows
-
-
 def prediction_table(rows) -> pa.Table:
-    schema = schemas.gene_predictions(1)
-    columns = {field.name: empty(field.type, len(rows)) for field in schema}
     record, start, end, virus = ([row[place] for row in rows] for place in range(4))
-    columns |= {
+    texts = ("frame_id", "chunk_id", "record_id", "strand", "start_type")
+    given = dict.fromkeys(texts, [""] * len(rows)) | {
         "record_index": record,
         "start": start,
         "end": end,
-        "partial_left": [False] * len(rows),
-        "partial_right": [False] * len(rows),
-        "rbs": [False] * len(rows),
         "reading": ["frames" if row[:2] in FRAMES else "genes" for row in rows],
         "label": ["virus" if score > 0.5 else "others" for score in virus],
         "score_virus": virus,
         "score_others": [1 - score for score in virus],
         "evidence": [[float(np.log(score / (1 - score)))] for score in virus],
     }
-    return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+    return schemas.filled(schemas.gene_predictions(1), given, len(rows))
+
+
+def frame_table(frames) -> pa.Table:
+    """Predictions of a set that reads frames, from (frame id, chunk row, score of virus)."""
+    columns = [[name, "c", "r", row, "label", 1 - v, v] for name, row, v in frames]
+    columns = [list(column) for column in zip(*columns, strict=True)]
+    return pa.table(columns, schema=schemas.PREDICTIONS)
 
 
 def chunk_calls(records) -> pa.Table:
@@ -133,7 +132,7 @@ def test_with_a_calibration_records_by_frames_have_a_probability_too():
     assert calls.probability[4] < 0.5, "its frame does not count"
 
 
-@pytest.mark.parametrize("cuts", [(1,), (2, 3), (4,), (5,), (4, 6), (7, 8, 9), range(1, 10)])
+@pytest.mark.parametrize("cuts", [(1,), (2, 3), (4,), (4, 6), range(1, 10)])
 def test_where_partitions_end_changes_nothing(cuts):
     calls, passed = calls_of(RULE, MeanLogit(), tuple(cuts))
     expected, whole = calls_of(RULE, MeanLogit())
@@ -145,20 +144,6 @@ def test_where_partitions_end_changes_nothing(cuts):
     assert pa.concat_tables(passed).equals(pa.concat_tables(whole))
 
 
-def test_all_genes_and_no_frames_are_passed_on_in_order():
-    _, passed = calls_of(RULE, MeanLogit())
-    table = pa.concat_tables(passed)
-    genes = [row[:3] for row in ROWS if row[:2] not in FRAMES]
-    columns = (table[name].to_pylist() for name in ("record_index", "start", "end"))
-    assert list(zip(*columns, strict=True)) == genes
-
-
-def test_no_more_than_one_record_waits_for_its_end():
-    scores = GeneScores([LENGTHS], RULE, MeanLogit())
-    scores.add(chunk_calls([]), prediction_table(ROWS[:8]))
-    assert {row for table in scores._held for row in table["record_index"].to_pylist()} == {4}
-
-
 def test_bases_of_several_genes_are_counted_once():
     calls, _ = calls_of(RULE, MeanLogit())
     expected = np.array([1900 + 1200 + 1000, 0, 600, 0, 1200])
@@ -167,24 +152,19 @@ def test_bases_of_several_genes_are_counted_once():
     assert covered(start, end, np.array([0, 0, 0, 1, 1])).tolist() == [120, 7]
 
 
-def test_what_is_not_reliable_is_unsure_and_not_called():
-    calls, _ = calls_of(replace(RULE, reliable=0.75), MeanLogit())
-    assert calls.call.tolist() == ["virus", "virus", "unsure", "unscored", "unsure"]
-    assert not np.isnan(calls.q_value[[2, 4]]).any()
-
-
-def test_the_contig_model_says_from_which_probability_on_a_record_is_called():
-    rule = replace(RULE, called=((1, 0.99),))
+@pytest.mark.parametrize(
+    ("rule", "told", "call"),
+    [
+        ({"reliable": 0.75}, "probability >= 0.5", "virus virus unsure unscored unsure"),
+        ({"called": ((1, 0.99),)}, "probability >= 0.99", "others virus others unscored others"),
+        ({"fdr": 0.5}, "q_value <= 0.5", "virus unsure others unscored others"),
+    ],
+    ids=["what is not reliable is unsure", "from a probability on", "without a q-value unsure"],
+)
+def test_the_rule_decides_the_calls(rule, told, call):
+    rule = replace(RULE, **rule)
     calls, _ = calls_of(rule, MeanLogit())
-    assert str(rule) == "probability >= 0.99"
-    assert calls.call.tolist() == ["others", "virus", "others", "unscored", "others"]
-
-
-def test_by_q_value_nothing_is_called_that_has_none():
-    rule = CallRule(None, 0.5, MeanLogit())
-    calls, _ = calls_of(rule, MeanLogit())
-    assert calls.call.tolist() == ["virus", "unsure", "others", "unscored", "others"]
-    assert str(rule) == "q_value <= 0.5"
+    assert (str(rule), " ".join(calls.call.tolist())) == (told, call)
 
 
 def test_frames_of_a_set_that_reads_frames_are_rows_of_their_chunks():
@@ -192,10 +172,7 @@ def test_frames_of_a_set_that_reads_frames_are_rows_of_their_chunks():
         {"record_index": [0, 4], "start": [0, 450], "end": [500, 950], "call": ["virus", None]}
     )
     frames = [("x_chunk_1F1", 0, 0.9), ("x_chunk_1R3", 0, 0.2), ("x_chunk_2F2", 1, 0.5)]
-    columns = [[name, "c", "r", row, "label", 1 - v, v] for name, row, v in frames]
-    predictions = pa.table(
-        [list(column) for column in zip(*columns, strict=True)], schema=schemas.PREDICTIONS
-    )
+    predictions = frame_table(frames)
     found = rows_of_frames(chunks, predictions)
     assert found.schema == schemas.gene_predictions(1)
     assert found["record_index"].to_pylist() == [0, 0, 4]
@@ -211,16 +188,17 @@ def test_of_frames_the_contig_model_judges_no_record_shorter_than_those_it_knows
     model = MeanLogit("frames")
     knows = SimpleNamespace(length_nt=np.array([500.0]))
     model.readers["frames"] = SimpleNamespace(calibration=knows)
-    rows = [("f1F1", "c", "r", 0, "virus", 0.1, 0.9), ("f2F1", "c", "r", 1, "virus", 0.2, 0.8)]
-    predictions = pa.table(
-        [list(column) for column in zip(*rows, strict=True)], schema=schemas.PREDICTIONS
+    chunks = pa.table(
+        {
+            "record_index": [1, 2],
+            "start": [0, 0],
+            "end": [400, 400],
+            "score_virus": pa.array([0.9, 0.8], pa.float32()),
+            "score_others": pa.array([0.1, 0.2], pa.float32()),
+            "call": ["virus", "virus"],
+        }
     )
-    chunks = chunk_calls([1, 2])
-    chunks = chunks.append_column("start", pa.array([0, 0])).append_column(
-        "end", pa.array([400] * 2)
-    )
-    chunks = chunks.append_column("score_virus", pa.array([0.9, 0.8], pa.float32()))
-    chunks = chunks.append_column("score_others", pa.array([0.1, 0.2], pa.float32()))
+    predictions = frame_table([("f1F1", 0, 0.9), ("f2F1", 1, 0.8)])
     scores = GeneScores([LENGTHS], CallRule(contig_model=model), model, reads_genes=False)
     scores.add(chunks, predictions)
     (calls,) = scores.calls()

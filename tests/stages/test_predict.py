@@ -16,6 +16,7 @@ from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import is_done, read_table, write_table
 from virnuc_dask.tables.plan import PartitionTask
+from virnuc_dask.tables.vectors import to_column
 
 ROWS, NUCLEOTIDE_DIM, PEPTIDE_DIM = 20, 3, 2
 
@@ -24,9 +25,9 @@ ROWS, NUCLEOTIDE_DIM, PEPTIDE_DIM = 20, 3, 2
 def models() -> SimpleNamespace:
     """A model set of a real, tiny classifier."""
     torch.manual_seed(1)
-    classifier = Classifier(NUCLEOTIDE_DIM + PEPTIDE_DIM, hidden=4).eval().requires_grad_(False)
-    classifier.output.bias.zero_()  # so that both labels occur
     dim = NUCLEOTIDE_DIM + PEPTIDE_DIM
+    classifier = Classifier(dim, hidden=4).eval().requires_grad_(False)
+    classifier.output.bias.zero_()  # so that both labels occur
     info = SimpleNamespace(name="tiny", feature_dim=dim, reads_genes=False)
     return SimpleNamespace(info=info, classifier=classifier)
 
@@ -34,21 +35,17 @@ def models() -> SimpleNamespace:
 @pytest.fixture
 def features() -> pa.Table:
     rng = np.random.default_rng(4)
-    vectors = [
-        pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=ROWS * dim).astype("f4")), dim)
-        for dim in (NUCLEOTIDE_DIM, PEPTIDE_DIM)
-    ]
-    rows = range(ROWS)
-    columns = [
-        [f"r_chunk_{row}F1" for row in rows],
-        [f"r_chunk_{row}" for row in rows],
-        ["r"] * ROWS,
-        rows,
-        ["F"] * ROWS,
-        [0] * ROWS,
-        *vectors,
-    ]
-    return pa.table(columns, schema=schemas.features(NUCLEOTIDE_DIM, PEPTIDE_DIM))
+    names = [f"r_chunk_{row}" for row in range(ROWS)]
+    given = {
+        "frame_id": [f"{name}F1" for name in names],
+        "chunk_id": names,
+        "record_id": ["r"] * ROWS,
+        "chunk_row": range(ROWS),
+        "strand": ["F"] * ROWS,
+        "nucleotide": to_column(rng.normal(size=(ROWS, NUCLEOTIDE_DIM)), "float32"),
+        "peptide": to_column(rng.normal(size=(ROWS, PEPTIDE_DIM)), "float32"),
+    }
+    return schemas.filled(schemas.features(NUCLEOTIDE_DIM, PEPTIDE_DIM), given, ROWS)
 
 
 @pytest.fixture
@@ -57,25 +54,12 @@ def task(tmp_path: Path, features: pa.Table) -> PartitionTask:
     folder = RunFolder(tmp_path)
     folder.prepare(resume=False, force=False)
     write_table(folder.features(0), features, "features")
-    return PartitionTask(
-        folder=folder,
-        index=0,
-        chunks=ROWS,
-        content="content",
-        features="features",
-        predictions="predictions",
-        keep_features=True,
-    )
+    return PartitionTask(folder, 0, ROWS, "content", "features", "predictions", keep_features=True)
 
 
-@pytest.fixture
-def extracted() -> Extracted:
+def extracted(rows: int = ROWS) -> Extracted:
     """What `extract` hands on where the table is on disk."""
-    return Extracted(Receipt(0, ROWS, ROWS, 1, 2, {"read": 0.5}))
-
-
-def counting(rows: int) -> Extracted:
-    return Extracted(Receipt(0, ROWS, rows, 1, 2))
+    return Extracted(Receipt(0, ROWS, rows, 1, 2, {"read": 0.5}))
 
 
 class FixedScores:
@@ -100,28 +84,17 @@ def test_every_frame_is_scored_from_its_own_two_embeddings(features, models):
         assert predicted["score_virus"] == pytest.approx(virus, abs=1e-6)
         assert predicted["label"] == ("virus" if virus > others else "others")
     assert len(set(predictions["label"].to_pylist())) == 2
+    pieces = pa.concat_tables([features.slice(0, 7), features.slice(7)])
+    assert predict_frames(pieces, models).equals(predictions)
+    assert predict_frames(features.slice(0, 0), models).schema == schemas.PREDICTIONS
 
 
-@pytest.mark.parametrize(
-    ("others", "virus", "label"),
-    [(0.5, 0.5, "others"), (0.4, 0.6, "virus"), (0.6, 0.4, "others")],
-)
+@pytest.mark.parametrize(("others", "virus", "label"), [(0.5, 0.5, "others"), (0.4, 0.6, "virus")])
 def test_a_frame_is_virus_by_the_larger_score_and_a_tie_is_others(
     features, models, others, virus, label
 ):
     models.classifier = FixedScores(others, virus)
     assert set(predict_frames(features, models)["label"].to_pylist()) == {label}
-
-
-def test_a_table_in_several_pieces_predicts_the_same(features, models):
-    pieces = pa.concat_tables([features.slice(0, 7), features.slice(7)])
-    assert predict_frames(pieces, models).equals(predict_frames(features, models))
-
-
-def test_no_frames_have_no_predictions(features, models):
-    predictions = predict_frames(features.slice(0, 0), models)
-    assert len(predictions) == 0
-    assert predictions.schema == schemas.PREDICTIONS
 
 
 def test_features_of_another_size_than_the_classifiers_are_refused(features, models):
@@ -130,21 +103,17 @@ def test_features_of_another_size_than_the_classifiers_are_refused(features, mod
         predict_frames(features, models)
 
 
-def test_predictions_are_written_and_the_receipt_passed_on(task, models, extracted, features):
-    receipt = predict(task, models, extracted)
-    written = read_table(task.folder.predictions(0), "predictions")
-    assert written.equals(predict_frames(features, models))
+@pytest.mark.parametrize("handed_on", [False, True])
+def test_predictions_are_written_and_the_receipt_passed_on(task, models, features, handed_on):
+    given = extracted()
+    if handed_on:
+        task.features_path.unlink()
+        given = replace(given, features=features)
+    receipt = predict(task, models, given)
+    assert read_table(task.predictions_path, "predictions").equals(predict_frames(features, models))
     assert set(receipt.elapsed_s) == {"read", "predict"}
-    before = extracted.receipt
-    assert receipt.viral == written["label"].to_pylist().count("virus")
-    assert replace(receipt, elapsed_s=before.elapsed_s, viral=0) == before
-
-
-def test_features_that_are_handed_on_are_not_read(task, models, extracted, features):
-    task.folder.features(0).unlink()
-    predict(task, models, replace(extracted, features=features))
-    written = read_table(task.folder.predictions(0), "predictions")
-    assert written.equals(predict_frames(features, models))
+    assert receipt.viral == predict_frames(features, models)["label"].to_pylist().count("virus")
+    assert replace(receipt, elapsed_s=given.receipt.elapsed_s, viral=0) == given.receipt
 
 
 def test_predictions_that_lack_chunks_are_not_the_planned_ones(task, models, features):
@@ -152,91 +121,56 @@ def test_predictions_that_lack_chunks_are_not_the_planned_ones(task, models, fea
     kept = features.filter([row != 3 for row in range(ROWS)])
     receipt = Receipt(0, ROWS - 1, ROWS - 1, 1, 2, failures=failures)
     assert predict(task, models, Extracted(receipt, kept)).failures == failures
-    assert not is_done(task.folder.predictions(0), "predictions")
+    assert not is_done(task.predictions_path, "predictions")
     lacking = task.lacking([(3, 4)]).predictions
-    assert len(read_table(task.folder.predictions(0), lacking)) == ROWS - 1
+    assert len(read_table(task.predictions_path, lacking)) == ROWS - 1
 
 
 def test_of_a_partition_that_failed_nothing_is_written(task, models):
     receipt = Receipt.of_failed(task, "poison")
     assert predict(task, models, Extracted(receipt)) == receipt
-    assert not task.folder.predictions(0).exists()
+    assert not task.predictions_path.exists()
 
 
-def test_what_killed_three_workers_while_it_was_scored_is_not_scored_again(task, models, extracted):
+def test_what_killed_three_workers_while_it_was_scored_is_not_scored_again(task, models):
     task.folder.unfinished.mkdir()
     for number in range(3):
         (task.folder.unfinished / f"{task.name}.predict.{number:012x}.attempt").touch()
     with pytest.raises(WorkerDiedError, match="died 3 time"):
-        predict(task, models, extracted)
+        predict(task, models, extracted())
 
 
-def test_predictions_that_are_there_are_taken_as_they_are(task, models, extracted):
-    predict(task, models, extracted)
-    before = task.folder.predictions(0).stat()
+def test_predictions_that_are_there_are_taken_as_they_are_but_counted(task, models):
+    predict(task, models, extracted())
+    before = task.predictions_path.stat().st_mtime_ns
     models.classifier = None  # is not asked
-    predict(task, models, extracted)
-    assert task.folder.predictions(0).stat() == before
-
-
-def test_predictions_by_another_classifier_are_made_again(task, models, extracted):
-    predict(task, models, extracted)
-    other = replace(task, predictions="by another classifier")
-    models.classifier = FixedScores(0.25, 0.75)
-    predict(other, models, extracted)
-    table = read_table(task.folder.predictions(0), "by another classifier")
-    assert set(table["score_virus"].to_pylist()) == {0.75}
-
-
-def test_scoring_again_is_done_even_where_predictions_are_there(task, models, extracted):
-    predict(task, models, extracted)
-    models.classifier = FixedScores(0.25, 0.75)
-    predict(replace(task, rescore=True), models, extracted)
-    table = read_table(task.folder.predictions(0), "predictions")
-    assert set(table["score_virus"].to_pylist()) == {0.75}
-
-
-def test_a_frame_that_does_not_come_out_is_an_error(task, models, extracted):
-    with pytest.raises(LostRowsError, match="partition 0: 21 frames went in, 20 came out"):
-        predict(task, models, counting(ROWS + 1))
-    assert not is_done(task.folder.predictions(0), "predictions")
-
-
-def test_predictions_that_are_there_are_counted_too(task, models, extracted):
-    predict(task, models, extracted)
+    predict(task, models, extracted())
+    assert task.predictions_path.stat().st_mtime_ns == before
     with pytest.raises(LostRowsError, match="19 frames went in, 20 came out"):
-        predict(task, models, counting(ROWS - 1))
+        predict(task, models, extracted(ROWS - 1))
 
 
-def test_a_lost_row_leaves_the_features_where_they_are(task, models, extracted):
-    unkept = replace(task, keep_features=False)
-    with pytest.raises(LostRowsError):
-        predict(unkept, models, counting(ROWS + 1))
-    assert is_done(task.folder.features(0), "features")
+@pytest.mark.parametrize("change", [{"predictions": "by another classifier"}, {"rescore": True}])
+def test_another_classifier_or_scoring_again_makes_predictions_again(task, models, change):
+    predict(task, models, extracted())
+    models.classifier = FixedScores(0.25, 0.75)
+    again = replace(task, **change)
+    predict(again, models, extracted())
+    table = read_table(task.predictions_path, again.predictions)
+    assert set(table["score_virus"].to_pylist()) == {0.75}
 
 
-def test_features_are_kept_or_removed_as_asked(task, models, extracted):
-    predict(task, models, extracted)
-    assert is_done(task.folder.features(0), "features")
-    predict(replace(task, keep_features=False), models, extracted)
-    assert not task.folder.features(0).exists()
-    assert is_done(task.folder.predictions(0), "predictions")
-
-
-@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x")])
-def test_missing_or_damaged_features_are_named(task, models, extracted, spoil):
-    path = task.folder.features(0)
-    spoil(path)
-    with pytest.raises(BadTableError, match=str(path)):
-        predict(task, models, extracted)
-    assert not task.folder.predictions(0).exists()
+def test_a_frame_that_does_not_come_out_is_an_error_and_features_stay(task, models):
+    with pytest.raises(LostRowsError, match="partition 0: 21 frames went in, 20 came out"):
+        predict(replace(task, keep_features=False), models, extracted(ROWS + 1))
+    assert not is_done(task.predictions_path, "predictions")
+    assert is_done(task.features_path, "features")
 
 
 def test_a_frame_without_a_finite_embedding_is_an_error_and_not_a_label(features, models):
     spoilt = np.zeros((ROWS, PEPTIDE_DIM), np.float32)
     spoilt[7] = np.nan
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(spoilt.ravel()), PEPTIDE_DIM)
     column = features.schema.get_field_index("peptide")
-    spoilt_features = features.set_column(column, features.schema.field(column), vectors)
+    features = features.set_column(column, "peptide", to_column(spoilt, "float32"))
     with pytest.raises(LostRowsError, match="frame r_chunk_7F1 has no score"):
-        predict_frames(spoilt_features, models)
+        predict_frames(features, models)

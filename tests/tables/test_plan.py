@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,20 +38,31 @@ def plan(tmp_path: Path) -> Plan:
     return Plan(folder, DECISIONS, counts, parts)
 
 
-def fingerprints(plan: Plan) -> tuple[list[str], list[str]]:
-    """Of all feature tables, and of all prediction tables."""
+TABLES = ("features", "predictions", "records")
+
+
+def fingerprints(plan: Plan) -> tuple[list[str], ...]:
+    """Of all `TABLES`."""
     tasks = list(plan.tasks())
-    return [task.features for task in tasks], [task.predictions for task in tasks]
+    of_tasks = ([task.features for task in tasks], [task.predictions for task in tasks])
+    return *of_tasks, [plan.records_fingerprint]
 
 
-def test_a_plan_comes_back_from_run_json(plan):
+GENES = replace(
+    DECISIONS, gene_caller="pyrodigal-gv", piece_nt=1000, overlap_nt=100, partition_nt=5000
+)
+
+
+@pytest.mark.parametrize("decisions", [DECISIONS, GENES])
+def test_a_plan_comes_back_from_run_json(plan, decisions):
+    plan = replace(plan, decisions=decisions)
     write_run_json(plan.folder, {"summary": None, "plan": plan.as_json()})
     assert read_plan(plan.folder) == plan
+    assert decisions.reads_genes == (decisions is GENES)
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b"{}", b'{"plan": null}', b'{"plan": {"decisions": {}}}', b"\xff\xfe\0"],
+    "content", [b"", b"[]", b'{"plan": null}', b'{"plan": {"decisions": {}}}', b"\xff\xfe\0"]
 )
 def test_a_run_json_without_a_readable_plan_is_no_plan(plan, content):
     assert read_plan(plan.folder) is None
@@ -67,61 +77,50 @@ def test_a_plan_of_another_version_is_no_plan(plan):
     assert read_plan(plan.folder) is None
 
 
-def test_there_is_a_task_for_every_partition_in_order(plan):
+def test_there_is_a_task_for_every_partition_and_a_fingerprint_for_every_table(plan):
     tasks = [(task.index, task.chunks, task.content) for task in plan.tasks()]
     assert tasks == [(0, 2, "c0"), (1, 1, "c1")]
-
-
-def test_fingerprints_of_different_tables_differ(plan):
-    features, predictions = fingerprints(plan)
-    assert len({*features, *predictions, plan.records_fingerprint}) == 5
+    assert len({name for names in fingerprints(plan) for name in names}) == 5
+    assert fingerprint("ab", "c") != fingerprint("a", "bc")
 
 
 @pytest.mark.parametrize(
-    ("decision", "value"),
-    [("encoders_checksum", "e2"), ("precision", "bf16"), ("features_dtype", "float16")],
+    ("change", "changed"),
+    [
+        ({"encoders_checksum": "e2"}, "features predictions"),
+        ({"precision": "bf16"}, "features predictions"),
+        ({"features_dtype": "float16"}, "features predictions"),
+        ({"gene_caller": "fast"}, "features predictions records"),
+        ({"modelset_checksum": "m2"}, "predictions"),
+        ({"input_digest": "d2"}, "records"),
+        ({"chunk_length": 300}, "records"),
+    ],
 )
-def test_other_encoders_precision_or_dtype_make_every_table_anew(plan, decision, value):
-    other = replace(plan, decisions=replace(DECISIONS, **{decision: value}))
-    for before, after in zip(fingerprints(plan), fingerprints(other), strict=True):
-        assert not set(before) & set(after)
-
-
-def test_another_classifier_makes_only_the_predictions_anew(plan):
-    other = replace(plan, decisions=replace(DECISIONS, modelset_checksum="m2"))
-    assert fingerprints(other)[0] == fingerprints(plan)[0]
-    assert not set(fingerprints(other)[1]) & set(fingerprints(plan)[1])
+def test_a_decision_makes_anew_what_it_decides(plan, change, changed):
+    other = replace(plan, decisions=replace(DECISIONS, **change))
+    made = {}
+    for name, before, after in zip(TABLES, fingerprints(plan), fingerprints(other), strict=True):
+        assert set(before) == set(after) or not set(before) & set(after)
+        made[name] = before != after
+    assert made == {name: name in changed for name in TABLES}
 
 
 def test_other_content_makes_its_partition_anew_and_no_other(plan):
     parts = (plan.partitions[0], PlannedPartition(1, 1, "c2"))
     other = replace(plan, partitions=parts)
-    for before, after in zip(fingerprints(plan), fingerprints(other), strict=True):
+    for before, after in zip(fingerprints(plan)[:2], fingerprints(other)[:2], strict=True):
         assert before[0] == after[0]
         assert before[1] != after[1]
 
 
-def test_paths_do_not_decide_anything(plan, tmp_path):
-    elsewhere = replace(plan, folder=RunFolder(tmp_path / "elsewhere"), keep_features=False)
-    assert fingerprints(elsewhere) == fingerprints(plan)
-    assert elsewhere.records_fingerprint == plan.records_fingerprint
-
-
-@pytest.mark.parametrize(("decision", "value"), [("input_digest", "d2"), ("chunk_length", 300)])
-def test_other_input_or_chunks_make_the_record_table_anew(plan, decision, value):
-    other = replace(plan, decisions=replace(DECISIONS, **{decision: value}))
-    assert other.records_fingerprint != plan.records_fingerprint
-
-
-def test_the_schema_version_belongs_to_every_fingerprint(plan, monkeypatch):
+def test_paths_do_not_decide_anything_and_versions_of_the_schema_do(plan, tmp_path, monkeypatch):
     before = fingerprints(plan)
+    elsewhere = replace(plan, folder=RunFolder(tmp_path / "elsewhere"), keep_features=False)
+    assert fingerprints(elsewhere) == before
+    assert str(plan.folder.path) not in str(plan.as_json())
     monkeypatch.setattr(schemas, "VERSION", schemas.VERSION + 1)
     for old, new in zip(before, fingerprints(plan), strict=True):
         assert not set(old) & set(new)
-
-
-def test_parts_of_a_fingerprint_do_not_run_together():
-    assert fingerprint("ab", "c") != fingerprint("a", "bc")
 
 
 def test_a_partition_is_done_when_all_tables_it_shall_leave_are_there(plan):
@@ -138,36 +137,21 @@ def test_a_partition_is_done_when_all_tables_it_shall_leave_are_there(plan):
     assert not replace(task, rescore=True).is_done
 
 
-def test_an_unchanged_plan_is_not_refused(plan):
-    refuse_change(plan.folder, DECISIONS, replace(DECISIONS))
-
-
 @pytest.mark.parametrize(
     ("decision", "value", "said"),
     [
         ("input_digest", "d2", "input (d1, now d2)"),
         ("chunk_length", 300, "chunk length (500, now 300)"),
-        ("partition_chunks", 10, "chunks per partition (1000, now 10)"),
         ("precision", "bf16", "precision (fp32, now bf16)"),
         ("encoders_checksum", "e2", "model set (encoders) (e1, now e2)"),
-        ("modelset_checksum", "m2", "model set (m1, now m2)"),
     ],
 )
 def test_a_changed_plan_is_refused_naming_what_changed(plan, decision, value, said):
+    refuse_change(plan.folder, DECISIONS, replace(DECISIONS))
     with pytest.raises(PlanChangedError) as caught:
         refuse_change(plan.folder, DECISIONS, replace(DECISIONS, **{decision: value}))
     assert f"{plan.folder.path} was planned with other {said}." in str(caught.value)
     assert "--force" in str(caught.value)
-
-
-def test_all_changes_are_named_together(plan):
-    now = replace(DECISIONS, chunk_length=300, precision="bf16")
-    with pytest.raises(PlanChangedError, match=r"chunk length .*, precision "):
-        refuse_change(plan.folder, DECISIONS, now)
-
-
-def test_the_plan_holds_no_paths(plan):
-    assert str(plan.folder.path) not in json.dumps(plan.as_json())
 
 
 def test_a_worker_in_another_directory_finds_the_tables(plan, tmp_path, monkeypatch):
@@ -194,23 +178,6 @@ def test_a_plan_by_frames_is_written_and_fingerprinted_as_ever(plan):
     assert plan.records_fingerprint == "0124074a0e69232b65c2562aa513759d"
 
 
-GENES = replace(
-    DECISIONS, gene_caller="pyrodigal-gv", piece_nt=1000, overlap_nt=100, partition_nt=5000
-)
-
-
-def test_a_plan_by_genes_comes_back_from_run_json(plan):
-    plan = replace(plan, decisions=GENES)
-    write_run_json(plan.folder, {"plan": plan.as_json()})
-    assert read_plan(plan.folder) == plan
-    assert (GENES.reads_genes, DECISIONS.reads_genes) == (True, False)
-
-
-def test_the_gene_caller_decides_features_and_pieces_decide_what_is_cut(plan):
-    plan = replace(plan, decisions=GENES)
-    fast = replace(plan, decisions=replace(GENES, gene_caller="fast"))
-    features, predictions = fingerprints(plan)
-    other_features, other_predictions = fingerprints(fast)
-    assert not {*features, *predictions} & {*other_features, *other_predictions}
-    shorter = replace(GENES, piece_nt=900)
-    assert shorter.records_fingerprint != GENES.records_fingerprint == fast.records_fingerprint
+def test_lengths_of_pieces_decide_what_is_cut():
+    for change in ({"piece_nt": 900}, {"overlap_nt": 90}):
+        assert replace(GENES, **change).records_fingerprint != GENES.records_fingerprint

@@ -96,7 +96,7 @@ def models_import(
     weights: str | None,
 ) -> None:
     """Make a model set from published checkpoints; no pickle in them is executed."""
-    from virnuc_dask.modelsets.importers import Checkpoints, import_modelset
+    from virnuc_dask.modelsets.importing.modelset import Checkpoints, import_modelset
 
     checkpoints = Checkpoints(dnabert_s, esm2, classifier)
     info = import_modelset(name, out, lengths, checkpoints, weights)

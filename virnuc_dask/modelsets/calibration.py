@@ -56,21 +56,12 @@ class Calibration:
 
     def chunk_evidence(self, score_virus: NDArray[Any], score_others: NDArray[Any]) -> Floats:
         """Evidence of chunks, from their two scores."""
-        return self.evidence_of_margins(margins(score_virus, score_others))
-
-    def evidence_of_margins(self, margin: Floats) -> Floats:
-        """Evidence of chunks, from their `margins`."""
-        return interpolate(margin, self.chunk_knots)
+        return interpolate(margins(score_virus, score_others), self.chunk_knots)
 
     def contig_evidence(self, total: Floats, chunks: NDArray[np.int64]) -> Floats:
-        """Evidence of records; NaN where no chunk was scored.
+        """Evidence of records, from the sums of their chunks' and the numbers of scored chunks.
 
-        Parameters
-        ----------
-        total
-            Sum of the chunk evidence, by record.
-        chunks
-            Number of scored chunks, by record.
+        NaN where no chunk was scored.
         """
         pooled = pool(total, np.maximum(chunks, 1), self.correlation, self.offset)
         evidence: Floats = np.where(chunks > 0, interpolate(pooled, self.contig_knots), np.nan)
@@ -95,16 +86,10 @@ def pool(total: Floats, chunks: NDArray[np.int64], correlation: float, offset: f
     ``n / (1 + correlation (n - 1))`` is how many independent chunks n correlated ones are worth
     (the design effect of cluster samples; Kish, Survey Sampling, 1965, section 5.4). Were chunk
     evidence normal in both classes, and equally spread, the record's evidence would be exactly a
-    straight line in that number times its mean evidence.
+    straight line in that number times its mean evidence, to which ``offset`` is added.
 
-    Parameters
-    ----------
-    total
-        Sum of the chunk evidence, by record.
-    chunks
-        Number of scored chunks, by record; 1 or more.
-    offset
-        Added to the mean evidence.
+    ``total`` is the sum of the chunk evidence, ``chunks`` the number of scored chunks, 1 or more,
+    both by record.
     """
     worth = chunks / (1 + correlation * (chunks - 1))
     return worth * (total / chunks + offset)

@@ -50,13 +50,7 @@ class Classifier(nn.Module):
 
 
 def load_classifier(path: Path, inputs: int, hidden: int) -> Classifier:
-    """Read a classifier from safetensors.
-
-    Raises
-    ------
-    ModelSetError
-        If the file is damaged or its tensors do not have the sizes asked for.
-    """
+    """Read a classifier; `ModelSetError` if it is damaged or has not the sizes asked for."""
     with torch.device("meta"):  # no memory for sizes that the file does not have
         classifier = Classifier(inputs, hidden)
     try:

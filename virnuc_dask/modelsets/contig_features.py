@@ -20,15 +20,7 @@ def contig_features(sums: GeneSums, length_nt: Floats) -> Floats:
 
 
 def named_features(sums: GeneSums, length_nt: Floats) -> dict[str, Floats]:
-    """Numbers of each record, by name: of its genes, then of each column of evidence.
-
-    Parameters
-    ----------
-    sums
-        Of records with genes.
-    length_nt
-        Of each of these records.
-    """
+    """Numbers of each record with genes, by name: of these, then of each column of evidence."""
     genes, pairs = sums.genes, sums.pairs
     count, coding = genes["genes"], genes["length_nt"]
     neighbours = np.maximum(pairs["pairs"], 1)

@@ -8,7 +8,7 @@ file: nothing is executed that a model set brings.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -183,13 +183,7 @@ class ContigModel:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a contig model's file.
-
-        Raises
-        ------
-        ModelSetError
-            If it is missing, damaged, or not a contig model.
-        """
+        """Read a contig model's file; `ModelSetError` if it is missing, damaged or none."""
         try:
             return cls.of(load_file(path))
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
@@ -208,7 +202,7 @@ class ContigModel:
         """Write the file that `load` reads."""
         arrays: dict[str, NDArray[Any]] = {"viral_models": self.viral_models}
         for reading, reader in self.readers.items():
-            arrays |= {f"{reading}.{name}": values for name, values in _arrays(reader).items()}
+            arrays |= _arrays(reader, f"{reading}.")
         if self.regions is not None:
             arrays |= {f"regions.{name}": v for name, v in self.regions.arrays().items()}
         save_file({name: np.ascontiguousarray(v) for name, v in arrays.items()}, path)
@@ -227,33 +221,22 @@ def _within(arrays: Arrays, name: str) -> dict[str, NDArray[Any]]:
 
 
 def _reader(arrays: Arrays) -> Reader:
-    parts = {part: _within(arrays, part) for part in ("logistic", "trees", "familiarity")}
-    calibration, curve = _within(arrays, "calibration"), _within(arrays, "familiarity.curve")
-    familiarity = {name: parts["familiarity"][name] for name in ("mean", "axes")}
+    familiarity = _within(arrays, "familiarity")
+    curve = ByLength(**_within(familiarity, "curve"))
     return Reader(
         columns=int(arrays["columns"].item()),
-        logistic=Logistic(**parts["logistic"]),
-        trees=Trees(**parts["trees"]),
-        calibration=ByLength(**calibration),
-        familiarity=Familiarity(**familiarity, curve=ByLength(**curve)),
+        logistic=Logistic(**_within(arrays, "logistic")),
+        trees=Trees(**_within(arrays, "trees")),
+        calibration=ByLength(**_within(arrays, "calibration")),
+        familiarity=Familiarity(familiarity["mean"], familiarity["axes"], curve),
     )
 
 
-def _arrays(reader: Reader) -> dict[str, NDArray[Any]]:
-    familiarity = reader.familiarity
-    named: dict[str, Logistic | Trees | ByLength] = {
-        "logistic": reader.logistic,
-        "trees": reader.trees,
-        "calibration": reader.calibration,
-        "familiarity.curve": familiarity.curve,
-    }
-    arrays = {
-        f"{part}.{field}": getattr(values, field)
-        for part, values in named.items()
-        for field in (each.name for each in fields(values))
-    }
-    return arrays | {
-        "columns": np.array([reader.columns]),
-        "familiarity.mean": familiarity.mean,
-        "familiarity.axes": familiarity.axes,
-    }
+def _arrays(part: Any, prefix: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a part and of its parts, by their places: as `_reader` takes them."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in (field.name for field in fields(part)):
+        value = getattr(part, name)
+        inner = _arrays(value, f"{prefix}{name}.") if is_dataclass(value) else None
+        arrays |= inner or {prefix + name: np.atleast_1d(value)}
+    return arrays

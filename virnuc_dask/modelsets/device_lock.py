@@ -52,13 +52,7 @@ class DeviceUse:
 
     @contextmanager
     def computing(self, encoder: str) -> Iterator[None]:
-        """Wait for the device and use it alone.
-
-        Raises
-        ------
-        ReleasedError
-            If the model set is released before the turn comes.
-        """
+        """Wait for the device and use it alone; `ReleasedError` if the model set goes before."""
         place, start = ENCODERS.index(encoder), time.perf_counter()
         self._lock.wait_for(self, place)
         self.waited_s += time.perf_counter() - start

@@ -46,21 +46,20 @@ class GeneColumns:
     def of(cls, table: pa.Table, viral_models: NDArray[np.int64]) -> Self:
         """Rows of a prediction table that are genes; ``viral_models`` are numbers of `model`."""
 
-        def numpy(name: str) -> NDArray[Any]:
-            values: NDArray[Any] = table[name].to_numpy()
-            return values
+        def of(name: str) -> Any:
+            return table[name].to_numpy()
 
         return cls(
-            start=numpy("start"),
-            end=numpy("end"),
-            strand=np.where(numpy("strand") == "+", 1, -1).astype(np.int8),
-            is_partial=numpy("partial_left") | numpy("partial_right"),
-            start_type=numpy("start_type").astype(np.str_),
-            has_rbs=numpy("rbs"),
-            translation_table=numpy("translation_table"),
-            is_viral_model=np.isin(numpy("model"), viral_models),
-            confidence=numpy("confidence"),
-            scores=np.stack([numpy(name) for name in _SCORES], axis=1),
+            start=of("start"),
+            end=of("end"),
+            strand=np.where(of("strand") == "+", 1, -1).astype(np.int8),
+            is_partial=of("partial_left") | of("partial_right"),
+            start_type=of("start_type").astype(np.str_),
+            has_rbs=of("rbs"),
+            translation_table=of("translation_table"),
+            is_viral_model=np.isin(of("model"), viral_models),
+            confidence=of("confidence"),
+            scores=np.stack([of(name) for name in _SCORES], axis=1),
             evidence=from_column(table, "evidence"),
         )
 

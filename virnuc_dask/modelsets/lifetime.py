@@ -57,13 +57,7 @@ class Lifetime:
         return None if self._resident is None else device_name(self._resident.device)
 
     def open(self) -> None:
-        """Load, if the model set is to stay.
-
-        Raises
-        ------
-        ModelSetError
-            If it cannot be loaded.
-        """
+        """Load, if the model set is to stay; `ModelSetError` if it cannot be loaded."""
         with self._lock:
             self._closed = False
             if self._persistent and self._resident is None:
@@ -79,19 +73,8 @@ class Lifetime:
             If it cannot be loaded, or was to stay and is not there.
         """
         limit_threads(self._source.threads)
-        if not self._persistent:
-            with self._alone:  # a second one would need as much memory again
-                models = self._load()
-                try:
-                    yield models
-                finally:
-                    self._release(models)
-        else:
-            models = self._enter()
-            try:
-                yield models
-            finally:
-                self._leave()
+        with self._staying() if self._persistent else self._passing() as models:
+            yield models
 
     def partition_done(self) -> None:
         """Count a partition; every so many, cached GPU memory is given back."""
@@ -113,17 +96,28 @@ class Lifetime:
                 self._resident.device_lock.close()
         self._give_back_if_unused()
 
-    def _enter(self) -> ModelSet:
+    @contextmanager
+    def _staying(self) -> Iterator[ModelSet]:
         with self._lock:
             if self._resident is None or self._closed:
                 raise ReleasedError
+            models = self._resident
             self._users += 1
-            return self._resident
+        try:
+            yield models
+        finally:
+            with self._lock:
+                self._users -= 1
+            self._give_back_if_unused()
 
-    def _leave(self) -> None:
-        with self._lock:
-            self._users -= 1
-        self._give_back_if_unused()
+    @contextmanager
+    def _passing(self) -> Iterator[ModelSet]:
+        with self._alone:  # a second one would need as much memory again
+            models = self._load()
+            try:
+                yield models
+            finally:
+                self._release(models)
 
     def _give_back_if_unused(self) -> None:
         with self._lock:
@@ -138,53 +132,36 @@ class Lifetime:
         models = load(self._source, self._tell_encoder)
         models.device_lock.clock = self._clock
         self._loads += 1
-        self._emit(
-            {
-                "event": "modelset_loaded",
-                "modelset": models.info.name,
-                "checksum": models.info.checksum,
-                "device": device_name(models.device),
-                "mode": self.mode,
-                "residency": models.residency,
-                "loads": self._loads,
-                "elapsed_s": round(time.perf_counter() - start, 3),
-                "weight_bytes": models.weight_bytes,
-                "memory_before_bytes": before,
-                "memory_after_bytes": memory_bytes(models.device),
-            }
+        self._tell(
+            "modelset_loaded",
+            models.device,
+            before,
+            modelset=models.info.name,
+            checksum=models.info.checksum,
+            device=device_name(models.device),
+            mode=self.mode,
+            residency=models.residency,
+            loads=self._loads,
+            elapsed_s=round(time.perf_counter() - start, 3),
+            weight_bytes=models.weight_bytes,
         )
         return models
-
-    def _tell_encoder(self, architecture: str, elapsed_s: float) -> None:
-        self._emit(
-            {
-                "event": "encoder_loaded",
-                "encoder": architecture,
-                "elapsed_s": round(elapsed_s, 3),
-            }
-        )
 
     def _release(self, models: ModelSet) -> None:
         before = memory_bytes(models.device)
         release(models)
-        self._emit(
-            {
-                "event": "modelset_released",
-                "modelset": models.info.name,
-                "mode": self.mode,
-                "memory_before_bytes": before,
-                "memory_after_bytes": memory_bytes(models.device),
-            }
-        )
+        name = models.info.name
+        self._tell("modelset_released", models.device, before, modelset=name, mode=self.mode)
 
     def _clear_cache(self, device: str) -> None:
         before = memory_bytes(device)
         if clear_cache(device):
-            self._emit(
-                {
-                    "event": "cache_cleared",
-                    "partitions": self._partitions,
-                    "memory_before_bytes": before,
-                    "memory_after_bytes": memory_bytes(device),
-                }
-            )
+            self._tell("cache_cleared", device, before, partitions=self._partitions)
+
+    def _tell(self, event: str, where: str, before: int, **details: Any) -> None:
+        memory = {"memory_before_bytes": before, "memory_after_bytes": memory_bytes(where)}
+        self._emit({"event": event, **details, **memory})
+
+    def _tell_encoder(self, architecture: str, elapsed_s: float) -> None:
+        told = {"encoder": architecture, "elapsed_s": round(elapsed_s, 3)}
+        self._emit({"event": "encoder_loaded", **told})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -30,11 +31,10 @@ FRAMES, GENES = "frames", "genes"  # what a model set reads
 _DAMAGE = (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
 _ChunkLength = Annotated[int, Field(ge=3, le=LARGEST_SIZE)]
 # Whole numbers stay whole: checksums are made of them.
-_NUMBER = {"type": "number"}
-_Length = Annotated[int | float, Field(ge=1), WithJsonSchema(_NUMBER | {"minimum": 1})]
-_Share = Annotated[
-    int | float, Field(ge=0, le=1), WithJsonSchema(_NUMBER | {"minimum": 0, "maximum": 1})
-]
+_LENGTH = WithJsonSchema({"type": "number", "minimum": 1})
+_SHARE = WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1})
+_Length = Annotated[int | float, Field(ge=1), _LENGTH]
+_Share = Annotated[int | float, Field(ge=0, le=1), _SHARE]
 
 
 @checked
@@ -100,9 +100,9 @@ class ModelSetInfo:
     """The content of a ``modelset.json``.
 
     ``chunk_lengths`` are those the classifier was trained for, the default first. ``files`` maps
-    every file of the folder that is loaded to its SHA-256. ``calibration`` is by chunk length, as
-    text: see `calibration_for`. ``reading`` is `frames` or `genes`; a set that reads genes has
-    ``genes`` and a ``contig_model``, and its chunk length is that of records that go by frames.
+    every file that is loaded to its SHA-256. ``calibration`` is by chunk length, as text. A set
+    that reads genes has ``genes`` and a ``contig_model``; its chunk length is that of records that
+    go by frames.
     """
 
     name: str
@@ -149,7 +149,7 @@ class ModelSetInfo:
     @property
     def encoders_checksum(self) -> str:
         """SHA-256 over all that decides the features: both encoders, and how genes are found."""
-        return self._checksum(*self._of_features())
+        return self._checksum(self.nucleotide, self.peptide, self.genes)
 
     @property
     def checksum(self) -> str:
@@ -157,13 +157,13 @@ class ModelSetInfo:
 
         The contig model is none of it: calls are made from predictions, and never stored.
         """
-        parts = [*self._of_features(), asdict(self.classifier)]
-        return self._checksum(*parts, *([{"evidence": self.evidence}] if self.reads_genes else []))
+        evidence = {"evidence": self.evidence} if self.reads_genes else None
+        return self._checksum(self.nucleotide, self.peptide, self.genes, self.classifier, evidence)
 
     @property
     def calls_checksum(self) -> str | None:
         """SHA-256 over the contig model, and what is called by it; None without one."""
-        return self._checksum(asdict(self.contig_model)) if self.contig_model else None
+        return self._checksum(self.contig_model) if self.contig_model else None
 
     @property
     def needed_files(self) -> frozenset[str]:
@@ -172,14 +172,12 @@ class ModelSetInfo:
         tokenizers = {spec.tokenizer for spec in (self.nucleotide, self.peptide) if spec.tokenizer}
         return frozenset({part.file for part in parts if part} | tokenizers)
 
-    def _of_features(self) -> list[dict[str, Any]]:
-        parts = (self.nucleotide, self.peptide, self.genes)
-        return [asdict(part) for part in parts if part is not None]
-
-    def _checksum(self, *described: Mapping[str, Any]) -> str:
+    def _checksum(self, *parts: Any) -> str:
+        """SHA-256 over what describes ``parts``, those that are there, and over their files."""
+        described = [p if isinstance(p, dict) else asdict(p) for p in parts if p is not None]
         names = {part[key] for part in described for key in ("file", "tokenizer") if part.get(key)}
         files = {name: self.files[name] for name in names}
-        text = json.dumps([list(described), files], sort_keys=True)
+        text = json.dumps([described, files], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def calibration_for(self, chunk_length: int) -> Calibration | None:
@@ -193,13 +191,7 @@ class ModelSetInfo:
 
 
 def find(name: str) -> Path:
-    """The folder of the model set called ``name``: an embedded one, or a folder's path.
-
-    Raises
-    ------
-    ModelSetError
-        If there is no such model set.
-    """
+    """The folder of a model set: an embedded one's name, or a path; `ModelSetError` if neither."""
     if name in EMBEDDED:
         return _HERE / name
     folder = Path(name)
@@ -217,10 +209,7 @@ def find(name: str) -> Path:
 def read_info(folder: Path) -> ModelSetInfo:
     """Read and check ``modelset.json`` (not the files it names: see `verify`).
 
-    Raises
-    ------
-    ModelSetError
-        If it is missing, is not what this version reads, or names a file outside its folder.
+    `ModelSetError` if it is missing, not what this version reads, or names a file elsewhere.
     """
     path = folder / MANIFEST
     try:
@@ -242,13 +231,7 @@ def read_info(folder: Path) -> ModelSetInfo:
 
 
 def verify(folder: Path, info: ModelSetInfo, files: Collection[str] | None = None) -> None:
-    """Compare files (default: all) with their SHA-256.
-
-    Raises
-    ------
-    ModelSetError
-        Naming the first file that is missing or differs.
-    """
+    """Compare files (default: all) with their SHA-256; errors as of `verified`."""
     with verified(folder, info, files):
         pass
 
@@ -260,30 +243,20 @@ def verified(
     """Compare files (default: all) with their SHA-256 while the block reads them.
 
     Hashing takes as long as reading from a fast disk, a thread a file hides it behind loading.
-    What the block makes must not be used before it is left.
-
-    Raises
-    ------
-    ModelSetError
-        On leaving, naming the first file that is missing or differs; instead of whatever the
-        block made of such a file.
+    What the block makes must not be used before it is left: `ModelSetError`, naming the first file
+    that is missing or differs, comes then, instead of whatever the block raised.
     """
     with ThreadPoolExecutor(_HASHING_THREADS) as pool:
         names = sorted(info.files if files is None else files)
-        checks = [pool.submit(_verify_file, folder / name, info) for name in names]
+        checks = pool.map(partial(_verify_file, folder, info), names)
         try:
             yield
-        except ModelSetError:
-            _require(checks)
-            raise
-        _require(checks)
+        finally:
+            list(checks)  # raises what a thread has found
 
 
 def write_info(folder: Path, info: ModelSetInfo) -> ModelSetInfo:
-    """Hash the files that ``info`` names and write ``modelset.json``, the last file of a model set.
-
-    Returns the info with its checksums filled in.
-    """
+    """Hash the files that ``info`` names, write ``modelset.json`` last; returns it, complete."""
     content = {"format": FORMAT} | asdict(info)
     for key in ("reading", "genes", "contig_model"):
         if content[key] in (FRAMES, None):  # as sets were written that knew no other reading
@@ -299,15 +272,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _require(checks: Iterable[Future[None]]) -> None:
-    for check in checks:
-        check.result()
-
-
-def _verify_file(path: Path, info: ModelSetInfo) -> None:
+def _verify_file(folder: Path, info: ModelSetInfo, name: str) -> None:
+    path = folder / name
     if not path.is_file():
         raise ModelSetError(f"{path}: missing from model set {info.name!r}.")
-    if sha256(path) != info.files[path.name]:
+    if sha256(path) != info.files[name]:
         raise ModelSetError(
             f"{path}: damaged, its SHA-256 is not the one in {MANIFEST}. "
             f"Import or download model set {info.name!r} again."

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,13 +43,12 @@ class Memory:
         return self.free_bytes is None or needed_bytes <= self.free_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderPair:
+class EncoderPair(NamedTuple):
     """The nucleotide and the peptide encoder, who may compute when, and how they are kept."""
 
     encoders: tuple[Encoder, Encoder]
-    device_lock: DeviceLock = field(default_factory=DeviceLock)
-    residency: str = "both encoders in memory"
+    device_lock: DeviceLock
+    residency: str
 
 
 def load_pair(
@@ -56,16 +56,15 @@ def load_pair(
 ) -> EncoderPair:
     """Load both encoders if ``memory`` holds them with room to compute, else each in its turn.
 
-    Raises
-    ------
-    ModelSetError
-        If a file is missing or damaged or does not hold what its specification says.
+    Raises `ModelSetError` if a file is missing or damaged, or not what its specification says.
     """
     sizes = [weight_bytes(folder / spec.file, placement.precision) for spec in specs]
-    needed = sum(sizes) + _working_bytes(specs, placement)
+    widest = max(spec.dim for spec in specs)
+    batch = widest * _WORKING_TOKENS * _WORKING_VALUES * int(placement.dtype.itemsize)
+    needed = sum(sizes) + batch
     if memory.holds(needed):
         nucleotide, peptide = (load_encoder(spec, folder, placement) for spec in specs)
-        return EncoderPair((nucleotide, peptide))
+        return EncoderPair((nucleotide, peptide), DeviceLock(), "both encoders in memory")
     place = SharedPlace(folder, placement, on_load)
     nucleotide, peptide = (
         SwappedEncoder(spec, place, n) for spec, n in zip(specs, sizes, strict=True)
@@ -115,9 +114,3 @@ class SwappedEncoder(Encoder):
     def embed_tokens(self, tokens: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of ``tokens``, which are texts, order kept."""
         return self._place.encoder(self._spec).embed(tokens)
-
-
-def _working_bytes(specs: Specs, placement: Placement) -> int:
-    """Memory for a batch on its way through the wider of two encoders."""
-    width = max(spec.dim for spec in specs)
-    return width * _WORKING_TOKENS * _WORKING_VALUES * int(placement.dtype.itemsize)

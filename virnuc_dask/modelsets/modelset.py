@@ -33,7 +33,7 @@ class ModelSet:
     info: ModelSetInfo
     device: str
     classifier: Classifier
-    encoders: tuple[Encoder, Encoder] | None  # nucleotide, peptide
+    encoders: tuple[Encoder, Encoder] | None = None  # nucleotide, peptide
     device_lock: DeviceLock = field(default_factory=DeviceLock)
     residency: str = "no encoders"  # as a log says it
     caller: GeneCaller | None = None
@@ -41,7 +41,7 @@ class ModelSet:
 
     @property
     def weight_bytes(self) -> int:
-        """Memory that all weights take, in bytes."""
+        """Memory that all weights take."""
         own = sum(p.numel() * p.element_size() for p in self.classifier.parameters())
         return own + sum(encoder.weight_bytes for encoder in self.encoders or ())
 
@@ -53,17 +53,8 @@ class ModelSet:
 def load(source: ModelSource, on_load: OnLoad | None = None) -> ModelSet:
     """Load a model set; every file that is read is compared with its SHA-256 meanwhile.
 
-    Parameters
-    ----------
-    source
-        What to load, and how.
-    on_load
-        Told of each encoder that is loaded in the other's place, where memory holds one only.
-
-    Raises
-    ------
-    ModelSetError
-        If it is missing, damaged, another one than planned, or its device is not there.
+    ``on_load`` is told of each encoder that is loaded in the other's place, where memory holds one
+    only. `ModelSetError` if the set is missing, damaged, not the planned one, or has no device.
     """
     folder = find(source.name)
     info = read_info(folder)
@@ -80,32 +71,21 @@ def load(source: ModelSource, on_load: OnLoad | None = None) -> ModelSet:
     with verified(folder, info, names):
         path = folder / info.classifier.file
         classifier = load_classifier(path, info.feature_dim, info.classifier.hidden)
-        if not source.encoders:
-            return ModelSet(info, device, classifier, encoders=None)
-        pair = load_pair(
-            (info.nucleotide, info.peptide),
-            folder,
-            Placement(
+        models = ModelSet(info, device, classifier, threads=source.threads or cores())
+        if source.encoders:
+            placement = Placement(
                 device,
                 source.precision,
                 source.max_tokens,
                 compile=source.compile and device == "cuda",
                 instructions=source.instructions,
-            ),
-            Memory(source.residency, free_bytes(source, device)),
-            on_load,
-        )
-        caller = _caller(info, source.gene_caller)
-    return ModelSet(
-        info,
-        device,
-        classifier,
-        pair.encoders,
-        pair.device_lock,
-        pair.residency,
-        caller,
-        source.threads or cores(),
-    )
+            )
+            memory = Memory(source.residency, free_bytes(source, device))
+            specs = info.nucleotide, info.peptide
+            pair = load_pair(specs, folder, placement, memory, on_load)
+            models.encoders, models.device_lock, models.residency = pair
+            models.caller = _caller(info, source.gene_caller)
+    return models
 
 
 def load_modelset(name: str, device: str = "auto", precision: str = "fp32") -> ModelSet:
@@ -131,13 +111,7 @@ def release(models: ModelSet) -> None:
 
 
 def resolve_device(source: ModelSource) -> str:
-    """``cpu`` or ``cuda``: what ``auto`` means on this machine.
-
-    Raises
-    ------
-    ModelSetError
-        If a GPU is asked for and there is none.
-    """
+    """``cpu`` or ``cuda``; `ModelSetError` if a GPU is asked for and there is none."""
     available = source.device != "cpu" and torch.cuda.is_available()
     if source.device == "cuda" and not available:
         raise ModelSetError("torch finds no CUDA GPU here; use --device cpu, or a CUDA build.")

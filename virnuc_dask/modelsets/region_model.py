@@ -63,15 +63,7 @@ class RegionModel:
         return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
 
     def log_ratio(self, evidence: NDArray[Any], neighbours: Floats) -> Floats:
-        """Log-likelihood ratio of each gene.
-
-        Parameters
-        ----------
-        evidence
-            (genes, columns).
-        neighbours
-            `structure` of the genes.
-        """
+        """Log-likelihood ratio of each gene, from (genes, columns) and the genes' `structure`."""
         ratio = evidence.astype(np.float64) @ self.weight + neighbours @ self.structure + self.bias
         clipped: Floats = np.clip(ratio, -self.most, self.most)
         return clipped
@@ -87,12 +79,8 @@ def structure(
 
     Viruses leave less room between genes than their hosts, and turn more of them the same way.
     Closeness falls from 1, where genes touch, to -2, 300 nt apart; a neighbour on the same strand
-    counts 1, on the other -1. Both are means over both sides; no neighbour counts 0.
-
-    Parameters
-    ----------
-    record, start, end, strand
-        Of each gene, by record and start; places in nt.
+    counts 1, on the other -1. Both are means over both sides; no neighbour counts 0. Genes are by
+    record and start; places are in nt.
     """
     gap = np.clip(start[1:] - end[:-1], 0, _MOST_GAP_NT)
     pair = np.ones((len(gap), len(STRUCTURE)))

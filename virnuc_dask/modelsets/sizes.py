@@ -15,13 +15,7 @@ _VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
 
 
 def weight_bytes(path: Path, precision: str) -> int:
-    """Memory that the weights of a safetensors file take in a precision.
-
-    Raises
-    ------
-    ModelSetError
-        If the file is missing or damaged.
-    """
+    """Memory that the weights of a safetensors file take; `ModelSetError` if it is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
             names = file.keys()

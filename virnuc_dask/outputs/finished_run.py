@@ -31,18 +31,9 @@ class Run:
     def dataset(self, name: str) -> ds.Dataset:
         """A table as an Arrow dataset, which pandas, polars, DuckDB and Dask read.
 
-        Parameters
-        ----------
-        name
-            ``chunks``, ``records``, ``predictions``, ``features`` or ``partitions``; ``genes`` of
-            a run with a model set that reads genes.
-
-        Raises
-        ------
-        UsageError
-            If there is no table of this name.
-        BadTableError
-            If the run kept none.
+        ``name`` is ``chunks``, ``records``, ``predictions``, ``features`` or ``partitions``;
+        ``genes`` of a run with a model set that reads genes. `UsageError` if there is no table of
+        this name, `BadTableError` if the run kept none.
         """
         # Imported here: it brings pandas along where that is installed.
         import pyarrow.dataset as ds

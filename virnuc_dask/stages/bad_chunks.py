@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import partial
 from traceback import clear_frames
 from typing import TypeVar
@@ -20,6 +21,7 @@ import pyarrow as pa
 from virnuc_dask.stages.crash_marks import (
     CONTROL,
     DEATHS_OF_CHUNK,
+    WHOLE,
     CrashMarks,
     WorkerDiedError,
     refuse_deadly,
@@ -48,7 +50,7 @@ def compute_chunks(
     control: Callable[[], object] | None = None,
     candidates: Callable[[], Sequence[int]] = lambda: (),
 ) -> tuple[pa.Table | None, tuple[Failure, ...]]:
-    """Compute a partition, without the chunks that cannot be computed.
+    """Compute a partition; returns the table of all rows that can be computed, and the others.
 
     Parameters
     ----------
@@ -58,11 +60,6 @@ def compute_chunks(
         Computes a chunk of another partition that was computed before, if there is one.
     candidates
         Without it: rows of this partition, any of which can become the control.
-
-    Returns
-    -------
-    tuple
-        The table of all other rows, None if there are none; and the chunks that failed, in order.
 
     Raises
     ------
@@ -83,22 +80,20 @@ def reason_of(error: BaseException) -> str:
     return str(error) if is_death else f"{type(error).__name__}: {error}"
 
 
+@dataclass
 class _Search:
     """One partition's way from an error to the chunks that are to blame."""
 
-    def __init__(
-        self,
-        task: PartitionTask,
-        compute: Compute,
-        control: Callable[[], object] | None,
-        candidates: Callable[[], Sequence[int]],
-    ) -> None:
-        self._task, self._compute, self._control = task, compute, control
-        self._candidates = candidates
-        self._marks = CrashMarks.of(task)
-        self._everything = (0, task.chunks)
-        self._tables: list[pa.Table] = []
-        self._failures: list[Failure] = []
+    task: PartitionTask
+    compute: Compute
+    control: Callable[[], object] | None
+    candidates: Callable[[], Sequence[int]]
+    tables: list[pa.Table] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.marks = CrashMarks.of(self.task)
+        self.everything = (0, self.task.chunks)
 
     def run(self) -> tuple[pa.Table | None, tuple[Failure, ...]]:
         """As `compute_chunks`."""
@@ -106,89 +101,84 @@ class _Search:
         if not isinstance(found, Exception):
             return found, ()
         self._find_control(found)
-        if self._task.chunks == 1 and isinstance(found, WorkerDiedError):
-            self._compute_or_halve(self._everything)  # it died beside others, and is alone now
+        if self.task.chunks == 1 and isinstance(found, WorkerDiedError):
+            self._compute_or_halve(self.everything)  # it died beside others, and is alone now
         else:
-            self._halve(self._everything, found)
-        if self._failures:
+            self._halve(self.everything, found)
+        if self.failures:
             self._check_control(found)
-            return self._together(), tuple(self._failures)
+            return self._together(), tuple(self.failures)
         table = self._whole_again()
-        self._marks.forget()
+        self.marks.forget()
         return table, ()
 
     def _try_whole(self) -> pa.Table | Exception:
-        deaths = max(self._marks.deaths(), self._marks.deaths_within(self._everything))
-        if deaths and self._task.alone:
+        deaths = max(self.marks.deaths(), self.marks.deaths_within(self.everything))
+        if deaths and self.task.alone:
             return WorkerDiedError.after(deaths)
-        return _tried(self._marks.attempt(), partial(self._compute, self._everything))
+        return self._attempt(WHOLE, self.everything)
 
     def _whole_again(self) -> pa.Table | None:
         """Nothing fails any more: matrices of another size can differ in the last bit."""
-        name = rows_name(self._everything)
-        if len(self._tables) == 1 or self._marks.deaths(name):
+        name = rows_name(self.everything)
+        if len(self.tables) == 1 or self.marks.deaths(name):
             return self._together()
-        whole = _tried(self._marks.attempt(name), partial(self._compute, self._everything))
+        whole = self._attempt(name, self.everything)
         return self._together() if isinstance(whole, Exception) else whole
 
     def _together(self) -> pa.Table | None:
-        return pa.concat_tables(self._tables) if self._tables else None
+        return pa.concat_tables(self.tables) if self.tables else None
 
     def _compute_or_halve(self, rows: Rows) -> None:
         found = self._try(rows)
         if isinstance(found, Exception):
             self._halve(rows, found)
         else:
-            self._tables.append(found)
+            self.tables.append(found)
 
     def _halve(self, rows: Rows, error: Exception) -> None:
         first, end = rows
-        if end - first == 1:
-            self._give_up(rows, error)
+        if end - first > 1:
+            middle = (first + end) // 2
+            self._compute_or_halve((first, middle))
+            self._compute_or_halve((middle, end))
             return
-        middle = (first + end) // 2
-        self._compute_or_halve((first, middle))
-        self._compute_or_halve((middle, end))
-
-    def _give_up(self, rows: Rows, error: Exception) -> None:
-        self._failures.append(Failure(self._task.index, reason_of(error), rows))
-        if len(self._failures) % _CHECK_EVERY == 0:
+        self.failures.append(Failure(self.task.index, reason_of(error), rows))
+        if len(self.failures) % _CHECK_EVERY == 0:
             self._check_control(error)
 
     def _try(self, rows: Rows, deaths_allowed: int | None = None) -> pa.Table | Exception:
         """The table of ``rows``; or why there is none, deaths of earlier attempts included."""
         if deaths_allowed is None:
             deaths_allowed = DEATHS_OF_CHUNK if rows[1] - rows[0] == 1 else 1
-        if (deaths := self._marks.deaths_within(rows)) >= deaths_allowed:
+        if (deaths := self.marks.deaths_within(rows)) >= deaths_allowed:
             return WorkerDiedError.after(deaths)
-        return _tried(self._marks.attempt(rows_name(rows)), partial(self._compute, rows))
+        return self._attempt(rows_name(rows), rows)
+
+    def _attempt(self, what: str, rows: Rows) -> pa.Table | Exception:
+        return _tried(self.marks.attempt(what), partial(self.compute, rows))
 
     def _find_control(self, error: Exception) -> None:
-        """Make sure that something can be computed, or raise.
-
-        A partition of a single chunk is tried first: it is its own probe.
-        """
-        if self._control is not None:
+        """Make sure that something can be computed, or raise; a single chunk is its own probe."""
+        if self.control is not None:
             self._check_control(error)
+        if self.control is not None or self.task.chunks == 1:
             return
-        if self._task.chunks == 1:
-            return
-        rows, most = self._candidates(), _PROBES
-        if isinstance(error, WorkerDiedError):
-            most = _DEADLY_PROBES
+        rows = self.candidates()
+        most = _DEADLY_PROBES if isinstance(error, WorkerDiedError) else _PROBES
         places = np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)
         for row in (rows[place] for place in places):
             if not isinstance(self._try((row, row + 1), deaths_allowed=1), Exception):
-                self._control = partial(self._compute, (row, row + 1))
+                self.control = partial(self.compute, (row, row + 1))
                 return
         raise error
 
     def _check_control(self, error: Exception) -> None:
-        if self._control is None:
+        if self.control is None:
             raise error
-        if deaths := self._marks.deaths(CONTROL):
+        if deaths := self.marks.deaths(CONTROL):
             raise ControlFailedError(WorkerDiedError.after(deaths))
-        found = _tried(self._marks.attempt(CONTROL), self._control)
+        found = _tried(self.marks.attempt(CONTROL), self.control)
         if isinstance(found, Exception):
             raise ControlFailedError(found) from found
 

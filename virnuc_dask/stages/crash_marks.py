@@ -53,13 +53,7 @@ class CrashMarks:
 
     @contextmanager
     def attempt(self, what: str = WHOLE) -> Iterator[None]:
-        """Leave a mark while this runs.
-
-        Raises
-        ------
-        CannotWriteError
-            If it cannot be written.
-        """
+        """Leave a mark while this runs; `CannotWriteError` if it cannot be written."""
         mark = self.folder / f"{self.partition}.{what}.{uuid4().hex[:12]}.attempt"
         try:
             mark.parent.mkdir(exist_ok=True)
@@ -101,13 +95,7 @@ def rows_name(rows: Rows) -> str:
 
 
 def refuse_deadly(task: PartitionTask) -> None:
-    """Refuse a partition that may only be computed while nothing else is.
-
-    Raises
-    ------
-    WorkerDiedError
-        If so many processes died during it that it shall not be tried again beside others.
-    """
+    """`WorkerDiedError` if so many died of a partition that it is not tried beside others again."""
     marks = CrashMarks.of(task)
     deaths = marks.deaths()
     if not task.alone and (deaths >= DEATHS_OF_PARTITION or marks.deaths_within((0, task.chunks))):

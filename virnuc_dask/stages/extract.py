@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
-from virnuc_dask.sequences.frames import Frame, IntArray, find_frames
+from virnuc_dask.sequences.frames import IntArray, find_frames
 from virnuc_dask.stages.bad_chunks import compute_chunks
-from virnuc_dask.stages.readings import find_readings
+from virnuc_dask.stages.readings import find_readings, frame_readings
 from virnuc_dask.stages.receipt import Extracted, Failure, Receipt, Stopwatch
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
@@ -30,14 +30,8 @@ def extract(task: PartitionTask, models: ModelSet) -> Extracted:
     """Make a partition's feature table, unless it is there already.
 
     It is written if it is to be kept, and handed on to `predict` in any case. Chunks that cannot
-    be computed are missing from it, and named in the receipt.
-
-    Raises
-    ------
-    LostRowsError
-        If the partition does not hold the chunks that were planned.
-    Exception
-        As `compute_chunks`, if none can be computed.
+    be computed are missing from it, and named in the receipt; errors as of `compute_chunks`, if
+    none can. `LostRowsError` if the partition does not hold the chunks that were planned.
     """
     before, watch = models.memory_bytes(), Stopwatch()
     features: pa.Table | None = None
@@ -77,9 +71,9 @@ def _compute(
         )
 
     def compute_some(some: pa.Table) -> pa.Table:
-        make = extract_genes if models.caller is not None else extract_features
-        features = make(some, models, watch, task.features_dtype)
-        _require_finite(features)
+        features = extract_features(some, models, watch, task.features_dtype)
+        for name in ("nucleotide", "peptide"):
+            require_finite(from_column(features, name), features)
         return features
 
     def compute(rows: Rows) -> pa.Table:
@@ -105,19 +99,18 @@ def _rows_with_frames(chunks: pa.Table) -> list[int]:
     return [row for row, frames in enumerate(found) if frames] or list(range(len(chunks)))
 
 
-def _require_finite(features: pa.Table) -> None:
-    """`LostRowsError` if an embedding cannot be scored."""
-    for name in ("nucleotide", "peptide"):
-        finite = np.isfinite(from_column(features, name)).all(axis=1)
-        if not finite.all():
-            frame = features["frame_id"][int(np.argmin(finite))]
-            raise LostRowsError(f"frame {frame} has no score: its embedding is not finite.")
+def require_finite(values: NDArray[np.float32], features: pa.Table) -> None:
+    """`LostRowsError` naming the first of ``features`` whose ``values`` are not all finite."""
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        frame = features["frame_id"][int(np.argmin(finite))]
+        raise LostRowsError(f"frame {frame} has no score: its embedding is not finite.")
 
 
 def extract_features(
     chunks: pa.Table, models: ModelSet, watch: Stopwatch, dtype: str = "float32"
 ) -> pa.Table:
-    """The frames of ``chunks`` with both embeddings, in frame order.
+    """The frames of ``chunks`` with both embeddings, in frame order; or the genes of pieces.
 
     Frames whose DNA, or whose peptide, is the same are embedded once: reads of a metagenome
     repeat, and so do the domains of a genome.
@@ -125,9 +118,7 @@ def extract_features(
     Parameters
     ----------
     chunks
-        Rows of `schemas.PARTITION`.
-    models
-        With both encoders loaded.
+        Rows of `schemas.PARTITION`; of a model set that reads genes, pieces.
     watch
         Takes the seconds of each step, the frames, and how many texts each encoder was given.
     dtype
@@ -143,35 +134,16 @@ def extract_features(
     LostRowsError
         If an encoder gives back another number of embeddings than it was given texts.
     """
+    caller = models.caller
     with models.device_lock.partition() as use:
-        with watch.time("frames"):
-            rows, frames = _flatten(find_frames(chunks["sequence"].to_pylist()))
-        texts = [frame.dna for frame in frames], [frame.peptide for frame in frames]
-        dna, peptides = _embed(*texts, models, use, watch)
-    schema = schemas.features(dna.shape[1], peptides.shape[1], dtype)
-    vectors = [to_column(dna, dtype), to_column(peptides, dtype)]
-    return pa.table([*_names(chunks, rows, frames), *vectors], schema=schema)
-
-
-def extract_genes(
-    chunks: pa.Table, models: ModelSet, watch: Stopwatch, dtype: str = "float32"
-) -> pa.Table:
-    """The genes of ``chunks``, and the frames where there are none, with both embeddings.
-
-    Parameters, errors as of `extract_features`; ``chunks`` are the pieces of `find_readings`.
-
-    Returns
-    -------
-    pyarrow.Table
-        Rows of `schemas.features`.
-    """
-    if models.caller is None or models.info.genes is None:
-        raise ValueError("extracting genes needs a model set with its gene caller loaded")
-    with models.device_lock.partition() as use:
-        with watch.time("genes"):
-            found = find_readings(chunks, models.info, models.caller, models.threads)
+        if caller is None:
+            with watch.time("frames"):
+                found = frame_readings(chunks)
+        else:
+            with watch.time("genes"):
+                found = find_readings(chunks, models.info, caller, models.threads)
         dna, peptides = _embed(found.dna, found.peptides, models, use, watch)
-    schema = schemas.features(dna.shape[1], peptides.shape[1], dtype, genes=True)
+    schema = schemas.features(dna.shape[1], peptides.shape[1], dtype, genes=caller is not None)
     vectors = [to_column(dna, dtype), to_column(peptides, dtype)]
     return pa.table([*found.names.columns, *vectors], schema=schema)
 
@@ -192,13 +164,8 @@ def _embed(
         dna_embeddings = nucleotide.embed_tokens(dna_tokens)
     with use.computing("peptide"), watch.time("peptide"):
         peptide_embeddings = peptide.embed_tokens(peptide_tokens)
-    watch.add(
-        use.waited_s,
-        use.device_idle_s,
-        frames=len(dna),
-        nucleotide=len(dna_texts),
-        peptide=len(peptide_texts),
-    )
+    texts = {"nucleotide": len(dna_texts), "peptide": len(peptide_texts)}
+    watch.add(use.waited_s, use.device_idle_s, frames=len(dna), **texts)
     return _spread(dna_embeddings, dna_rows), _spread(peptide_embeddings, peptide_rows)
 
 
@@ -217,26 +184,6 @@ def _spread(embeddings: NDArray[np.float32], rows: IntArray) -> NDArray[np.float
             f"an encoder was given {distinct} texts and embedded {len(embeddings)}."
         )
     return embeddings if distinct == len(rows) else embeddings[rows]
-
-
-def _flatten(found: list[list[Frame]]) -> tuple[IntArray, list[Frame]]:
-    """Frames in one list, and for each the row of its chunk."""
-    rows = np.array([row for row, frames in enumerate(found) for _ in frames], np.int64)
-    return rows, [frame for frames in found for frame in frames]
-
-
-def _names(chunks: pa.Table, rows: IntArray, frames: list[Frame]) -> list[Any]:
-    """The columns of a feature table that say which frame a row is."""
-    of_chunk = chunks.select(["chunk_id", "record_id"]).take(pa.array(rows))
-    suffixes = pa.array([frame.suffix for frame in frames], pa.string())
-    return [
-        pc.binary_join_element_wise(of_chunk["chunk_id"], suffixes, ""),
-        of_chunk["chunk_id"],
-        of_chunk["record_id"],
-        pa.array(rows, pa.int32()),
-        pa.array([frame.strand for frame in frames], pa.string()),
-        pa.array([frame.offset for frame in frames], pa.int8()),
-    ]
 
 
 def _rows_from(first_row: int, features: pa.Table) -> pa.Table:

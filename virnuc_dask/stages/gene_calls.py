@@ -244,7 +244,6 @@ def rows_of_frames(chunks: pa.Table, predictions: pa.Table) -> pa.Table:
     of_chunk = chunks.select(["record_index", "start", "end"]).take(predictions["chunk_row"])
     is_forward = pc.equal(pc.utf8_slice_codeunits(predictions["frame_id"], -2, -1), "F")
     logit = viral_logit(*(predictions[name].to_numpy() for name in ("score_virus", "score_others")))
-    schema = schemas.gene_predictions(1)
     given = {name: predictions[name] for name in predictions.column_names}
     given |= {name: of_chunk[name] for name in of_chunk.column_names}
     given |= {
@@ -253,11 +252,7 @@ def rows_of_frames(chunks: pa.Table, predictions: pa.Table) -> pa.Table:
         "start_type": pa.array(["edge"] * rows, pa.string()),
         "evidence": to_column(logit[:, None], "float32"),
     }
-    nothing = (
-        pa.array(np.zeros(rows, f.type.to_pandas_dtype())) if f.name not in given else given[f.name]
-        for f in schema
-    )
-    return pa.table(list(nothing), schema=schema)
+    return schemas.filled(schemas.gene_predictions(1), given, rows)
 
 
 def covered(start: IntArray, end: IntArray, record: IntArray) -> IntArray:

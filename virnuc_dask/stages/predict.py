@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.stages.crash_marks import DEATHS_OF_PARTITION, PREDICT, CrashMarks, WorkerDiedError
-from virnuc_dask.stages.extract import extract
+from virnuc_dask.stages.extract import extract, require_finite
 from virnuc_dask.stages.receipt import Extracted, Receipt, Stopwatch
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import count_rows, is_done, read_table, write_table
@@ -30,12 +30,7 @@ _LEAST = np.float32(1e-30)  # of a score, so that it has a logarithm
 def predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> Receipt:
     """Make a partition's prediction table, unless it is there already.
 
-    Raises
-    ------
-    LostRowsError
-        If frames went in that did not come out.
-    WorkerDiedError
-        If it killed its workers.
+    `LostRowsError` if frames went in that did not come out, `WorkerDiedError` if it killed workers.
     """
     receipt, watch, viral = extracted.receipt, Stopwatch(), 0
     lacking = task.lacking(receipt.failed_rows)
@@ -45,7 +40,15 @@ def predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> Rece
         _require_all(task, receipt, count_rows(lacking.predictions_path))
     else:
         with watch.time("predict"), _marked(task):
-            viral = _predict(lacking, models, extracted)
+            features = extracted.features
+            if features is None:
+                features = read_table(lacking.features_path, lacking.features)
+            make = predict_genes if models.info.reads_genes else predict_frames
+            predictions = make(features, models)
+            # Before writing: a table that is there counts as done.
+            _require_all(task, receipt, len(predictions))
+            write_table(lacking.predictions_path, predictions, lacking.predictions)
+            viral = int(pc.sum(pc.equal(predictions["label"], "virus")).as_py() or 0)
     if not task.keep_features:
         task.features_path.unlink(missing_ok=True)
     return replace(receipt, elapsed_s={**receipt.elapsed_s, **watch.elapsed_s}, viral=viral)
@@ -58,19 +61,6 @@ def _marked(task: PartitionTask) -> Iterator[None]:
         raise WorkerDiedError.after(deaths)
     with marks.attempt(PREDICT):
         yield
-
-
-def _predict(task: PartitionTask, models: ModelSet, extracted: Extracted) -> int:
-    """Make the table; how many of its rows are called virus."""
-    features = extracted.features
-    if features is None:
-        features = read_table(task.features_path, task.features)
-    make = predict_genes if models.info.reads_genes else predict_frames
-    predictions = make(features, models)
-    # Before writing: a table that is there counts as done.
-    _require_all(task, extracted.receipt, len(predictions))
-    write_table(task.predictions_path, predictions, task.predictions)
-    return int(pc.sum(pc.equal(predictions["label"], "virus")).as_py() or 0)
 
 
 def extract_and_predict(task: PartitionTask, models: ModelSet) -> Receipt:
@@ -123,11 +113,10 @@ def _scored(
             f"wants {models.info.feature_dim}; extract them again with that model set."
         )
     scores = models.classifier.score(values)
-    if not (finite := np.isfinite(scores).all(axis=1)).all():
-        frame = features["frame_id"][int(np.argmin(finite))]
-        raise LostRowsError(f"frame {frame} has no score: its embedding is not finite.")
-    labels = np.where(scores[:, 1] > scores[:, 0], "virus", "others")
-    return values, pa.array(labels, pa.string()), pa.array(scores[:, 0]), pa.array(scores[:, 1])
+    require_finite(scores, features)
+    others, virus = scores.T
+    label = pa.array(np.where(virus > others, "virus", "others"), pa.string())
+    return values, label, pa.array(others), pa.array(virus)
 
 
 def _require_all(task: PartitionTask, extracted: Receipt, rows: int) -> None:

@@ -1,7 +1,8 @@
-"""Long pieces of records → what a model set that reads genes embeds of them.
+"""Chunks, or long pieces of records → what a model set embeds of them.
 
-Genes where there are any. A record that is too short for one, and a piece in which none begins, go
-by frames: cut into chunks by the published rule, whose stop-free frames are the rows.
+A set that reads frames takes the stop-free frames of its chunks. One that reads genes takes genes
+where there are any. A record that is too short for one, and a piece in which none begins, go by
+frames there too: cut into chunks by the published rule.
 """
 
 from __future__ import annotations
@@ -26,16 +27,11 @@ if TYPE_CHECKING:
 
 IntArray = NDArray[np.int64]
 
-_EDGE = START_TYPES.index("edge")
-_SCORES = (
-    *("confidence", "coding_score", "start_score", "rbs_score", "upstream_score", "type_score"),
-)
-
 
 class Readings(NamedTuple):
-    """What is to be embedded: rows of `schemas.GENE_ROWS`, by piece, then by start; and texts."""
+    """What is to be embedded: rows that say which it is, by chunk, then by start; and texts."""
 
-    names: pa.Table
+    names: pa.Table  # `schemas.FRAME_ROWS`, `schemas.GENE_ROWS`
     dna: list[str]
     peptides: list[str]
 
@@ -48,10 +44,25 @@ class _Places(NamedTuple):
     end: IntArray
 
 
+def frame_readings(chunks: pa.Table) -> Readings:
+    """The frames of ``chunks``, rows of `schemas.PARTITION`."""
+    row, frames = _flat(find_frames(chunks["sequence"].to_pylist()))
+    of_chunk = chunks.select(["chunk_id", "record_id"]).take(pa.array(row))
+    suffixes = pa.array([frame.suffix for frame in frames], pa.string())
+    columns = [
+        pc.binary_join_element_wise(of_chunk["chunk_id"], suffixes, ""),
+        *of_chunk.columns,
+        pa.array(row, pa.int32()),
+        pa.array([frame.strand for frame in frames], pa.string()),
+        pa.array([frame.offset for frame in frames], pa.int8()),
+    ]
+    return _readings(pa.table(columns, schema=schemas.FRAME_ROWS), frames)
+
+
 def find_readings(
     pieces: pa.Table, info: ModelSetInfo, caller: GeneCaller, threads: int
 ) -> Readings:
-    """What a model set reads in ``pieces``, rows of `schemas.PARTITION`.
+    """What a model set that reads genes reads in ``pieces``, rows of `schemas.PARTITION`.
 
     Neighbouring pieces overlap. A gene belongs to the piece in whose core it begins, so that it is
     one row however many pieces hold it; held by tests/stages/test_readings.py.
@@ -68,12 +79,18 @@ def find_readings(
     frames, frame_places = _frames_of(sequences, start, cores, info.chunk_lengths[0])
     return _in_order(
         Readings(_gene_rows(pieces, genes, places), genes.dna, genes.peptides),
-        Readings(
-            _frame_rows(pieces, frames, frame_places),
-            [frame.dna for frame in frames],
-            [frame.peptide for frame in frames],
-        ),
+        _readings(_frame_rows(pieces, frames, frame_places), frames),
     )
+
+
+def _readings(names: pa.Table, frames: Sequence[Frame]) -> Readings:
+    return Readings(names, [frame.dna for frame in frames], [frame.peptide for frame in frames])
+
+
+def _flat(found: Sequence[list[Frame]]) -> tuple[IntArray, list[Frame]]:
+    """Frames in one list, and for each the row of its chunk."""
+    rows = np.repeat(np.arange(len(found)), [len(frames) for frames in found])
+    return rows, [frame for frames in found for frame in frames]
 
 
 def _own_genes(
@@ -102,68 +119,51 @@ def _frames_of(
     of_core = np.repeat(np.arange(len(count)), count)
     step = np.arange(len(of_core)) - (np.cumsum(count) - count)[of_core]
     first, last = chunks.spans(length_nt[of_core], step)
-    places = _Places(
-        cores.piece[of_core], cores.start[of_core] + first, cores.start[of_core] + last
-    )
-    within = start[places.piece]
-    spans = zip(
-        places.piece.tolist(),
-        (places.start - within).tolist(),
-        (places.end - within).tolist(),
-        strict=True,
-    )
-    found = find_frames([sequences[piece][first:last] for piece, first, last in spans])
-    row = np.repeat(np.arange(len(found)), [len(frames) for frames in found])
-    return [frame for frames in found for frame in frames], _Places(*(p[row] for p in places))
+    piece, core_start = cores.piece[of_core], cores.start[of_core]
+    places = _Places(piece, core_start + first, core_start + last)
+    within = start[piece]
+    columns = (piece, places.start - within, places.end - within)
+    spans = zip(*(column.tolist() for column in columns), strict=True)
+    row, frames = _flat(find_frames([sequences[at][first:last] for at, first, last in spans]))
+    return frames, _Places(*(place[row] for place in places))
 
 
 def _gene_rows(pieces: pa.Table, genes: FoundGenes, places: _Places) -> pa.Table:
     strand = pa.array(["-", "+"]).take(pa.array((genes.strand > 0).astype(np.int8)))
     ends = ["_gene_", _text(places.start + 1), "_", _text(places.end), "_", strand]
-    columns = [
-        *_names(pieces, places, ends),
-        pa.array([GENES] * len(genes), pa.string()),
-        *(pa.array(values) for values in places[1:]),
-        strand,
-        *(pa.array(values) for values in (genes.partial_left, genes.partial_right)),
-        pa.array(START_TYPES).take(pa.array(genes.start_type)),
-        *(pa.array(getattr(genes, name)) for name in ("rbs", "translation_table", "model")),
-        *(pa.array(getattr(genes, name)) for name in _SCORES),
-    ]
-    return pa.table(columns, schema=schemas.GENE_ROWS)
+    given = _names(pieces, places, ends) | {
+        "reading": pa.array([GENES] * len(genes), pa.string()),
+        "strand": strand,
+        "start_type": pa.array(START_TYPES).take(pa.array(genes.start_type)),
+    }
+    others = [name for name in schemas.GENE_ROWS.names if name not in given]
+    given |= {name: pa.array(getattr(genes, name)) for name in others}
+    return schemas.filled(schemas.GENE_ROWS, given, len(genes))
 
 
 def _frame_rows(pieces: pa.Table, frames: Sequence[Frame], places: _Places) -> pa.Table:
     """Rows of frames; what a gene caller would say is nothing, and zero."""
-    rows = len(frames)
     suffix = pa.array([frame.suffix for frame in frames], pa.string())
-    nothing = {
-        field.name: pa.array(np.zeros(rows, field.type.to_pandas_dtype()))
-        for field in schemas.GENE_ROWS
-        if not pa.types.is_string(field.type)
+    ends = ["_", _text(places.start + 1), "_", _text(places.end), suffix]
+    strands = ["+" if frame.strand == "F" else "-" for frame in frames]
+    given = _names(pieces, places, ends) | {
+        "reading": pa.array([FRAMES] * len(frames), pa.string()),
+        "strand": pa.array(strands, pa.string()),
+        "start_type": pa.array(["edge"] * len(frames), pa.string()),
     }
-    columns = [
-        *_names(pieces, places, ["_", _text(places.start + 1), "_", _text(places.end), suffix]),
-        pa.array([FRAMES] * rows, pa.string()),
-        *(pa.array(values) for values in places[1:]),
-        pa.array(["+" if frame.strand == "F" else "-" for frame in frames], pa.string()),
-        *(nothing[name] for name in ("partial_left", "partial_right")),
-        pa.array([START_TYPES[_EDGE]] * rows, pa.string()),
-        *(nothing[name] for name in ("rbs", "translation_table", "model", *_SCORES)),
-    ]
-    return pa.table(columns, schema=schemas.GENE_ROWS)
+    return schemas.filled(schemas.GENE_ROWS, given, len(frames))
 
 
-def _names(pieces: pa.Table, places: _Places, parts: Sequence[Any]) -> list[Any]:
+def _names(pieces: pa.Table, places: _Places, parts: Sequence[Any]) -> dict[str, Any]:
     """The columns that say which row it is; its id is the record's with ``parts`` after it."""
     of_piece = pieces.select(["chunk_id", "record_id", "record_index"]).take(pa.array(places.piece))
-    return [
-        pc.binary_join_element_wise(of_piece["record_id"], *parts, ""),
-        of_piece["chunk_id"],
-        of_piece["record_id"],
-        pa.array(places.piece, pa.int32()),
-        of_piece["record_index"],
-    ]
+    return {
+        "frame_id": pc.binary_join_element_wise(of_piece["record_id"], *parts, ""),
+        **{name: of_piece[name] for name in of_piece.column_names},
+        "chunk_row": pa.array(places.piece, pa.int32()),
+        "start": pa.array(places.start),
+        "end": pa.array(places.end),
+    }
 
 
 def _text(numbers: IntArray) -> pa.StringArray:

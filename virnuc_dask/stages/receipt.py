@@ -31,7 +31,7 @@ class Failure:
 
     @property
     def chunks(self) -> int:
-        """How many chunks that are."""
+        """Their number."""
         return self.rows[1] - self.rows[0]
 
 
@@ -110,13 +110,7 @@ class Tally:
         return len(self.done.keys() - self.failed_partitions)
 
     def require_all(self, planned: Iterable[PartitionTask]) -> None:
-        """Check that every chunk of every partition came back, done or failed.
-
-        Raises
-        ------
-        LostRowsError
-            Naming the first partition whose numbers do not add up.
-        """
+        """`LostRowsError` unless every chunk of every partition came back, done or failed."""
         failed: Counter[int] = Counter()
         for failure in self.failures:
             failed[failure.partition] += failure.chunks

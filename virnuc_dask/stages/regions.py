@@ -23,25 +23,24 @@ HOST, VIRUS = 0, 1
 
 
 def with_regions(genes: pa.Table, model: RegionModel | None) -> tuple[pa.Table, pa.Table]:
-    """Genes with the regions that they lie in, and the regions.
+    """Genes with the regions that they lie in, and the regions; none without a ``model``.
 
     Parameters
     ----------
     genes
         Rows of `schemas.gene_predictions`, all genes of each record, by record and start.
-    model
-        Without, there are no regions.
 
     Returns
     -------
     pyarrow.Table, pyarrow.Table
         Rows of `schemas.GENES`, and of `schemas.REGIONS`.
     """
-    record = genes["record_index"].to_numpy()
+    record, start, end = (genes[n].to_numpy() for n in ("record_index", "start", "end"))
     number = np.zeros(len(genes), np.int64)
     chance = np.full(len(genes), np.nan)
     if model is not None:
-        chance, number = find(from_column(genes, "evidence"), _neighbours(genes), record, model)
+        neighbours = structure(record, start, end, pc.equal(genes["strand"], "+").to_numpy())
+        chance, number = find(from_column(genes, "evidence"), neighbours, record, model)
     columns = [
         *genes.select(schemas.GENES.names[:-2]).columns,
         pa.array(chance, pa.float32(), from_pandas=True),  # not a number is null
@@ -55,18 +54,10 @@ def find(
 ) -> tuple[Floats, IntArray]:
     """Each gene's probability to be viral, and its region's number, as `number_runs`.
 
-    Parameters
-    ----------
-    neighbours
-        `region_model.structure` of the genes.
+    ``neighbours`` are `region_model.structure` of the genes.
     """
     chance = viral_probability(model.log_ratio(evidence, neighbours), record, model)
     return chance, number_runs(chance >= 0.5, record, model.least_genes)
-
-
-def _neighbours(genes: pa.Table) -> Floats:
-    record, start, end = (genes[n].to_numpy() for n in ("record_index", "start", "end"))
-    return structure(record, start, end, pc.equal(genes["strand"], "+").to_numpy())
 
 
 def viral_probability(log_ratio: Floats, record: IntArray, model: RegionModel) -> Floats:

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 from virnuc_dask.errors import OutputExistsError
 from virnuc_dask.tables.locks import SOFT, locked
 from virnuc_dask.tables.ownership import made, refuse_loss, refuse_others, sizes
-from virnuc_dask.tables.parquet import TEMPORARY, is_half_written, read_fingerprint
+from virnuc_dask.tables.parquet import HALF_WRITTEN, read_fingerprint
 from virnuc_dask.tables.paths import writing
 
 _TABLES = ("partitions", "features", "predictions")
@@ -34,7 +35,7 @@ _OF_JOBS = ("virnuc*", "worker-*", ".dask-jobqueue*")  # logs, certificates
 _LOCK = ".lock"
 _STAGE = ".virnuc-plan"  # a plan in the making
 _TABLE = re.compile(r"part-(\d{5,})\.parquet")
-_UNFINISHED = re.compile(r"part-\d{5,}\.(\S+\.)?(parquet|attempt)")
+_MARK = f"part-{'[0-9]' * 5}*.attempt"
 _LONGEST_LINE = 1 << 16  # bytes of the log's first line that are looked at
 
 
@@ -107,41 +108,26 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Keep other runs out while this one writes.
 
-        Raises
-        ------
-        OutputExistsError
-            If it holds files and is no run's; nothing is written there then.
-        OutputInUseError
-            If another run holds the folder.
-        BadOutputError, CannotWriteError
-            If it cannot be made, or written; the disk is full.
+        `OutputExistsError` if it holds files and is no run's; nothing is written there then.
+        `OutputInUseError` if another run holds it. `BadOutputError`, `CannotWriteError` if it
+        cannot be made, or written.
         """
-        refusal = (
-            f"{self.path}: another run is writing here. Wait for it, or choose another folder."
-        )
+        refusal = "another run is writing here. Wait for it, or choose another folder."
         with ExitStack() as stack:
             with writing(self.path):
                 self._refuse_strangers()
                 self.path.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(self.path / _LOCK, refusal))
+                stack.enter_context(locked(self.path / _LOCK, f"{self.path}: {refusal}"))
                 self._settle()
             yield
 
     def prepare(
         self, *, resume: bool, force: bool, read: Iterable[str | os.PathLike[str]] = ()
     ) -> None:
-        """Make the folder ready for a run; an earlier one stays as it is until a plan is `adopt`ed.
+        """Make the folder ready for a run; an earlier one stays as it is until a plan stands.
 
-        Parameters
-        ----------
-        read
-            What the run reads: inputs, presets, the model set's folder.
-
-        Raises
-        ------
-        OutputExistsError
-            If there is an earlier run in it and neither ``resume`` nor ``force`` is set, or a file
-            would be lost that no run made, or that is read.
+        `OutputExistsError` if there is one and neither ``resume`` nor ``force`` is set, or a file
+        would be lost that no run made, or that is ``read``: inputs, presets, the model set.
         """
         self._refuse_strangers()
         if self._holds_run() and not (resume or force):
@@ -155,13 +141,7 @@ class RunFolder:
                 (self.path / name).mkdir(exist_ok=True)
 
     def refuse_loss(self, read: Iterable[str | os.PathLike[str]]) -> None:
-        """Check that writing results takes no file that no run made, or that is ``read``.
-
-        Raises
-        ------
-        OutputExistsError
-            Naming the file that would be lost.
-        """
+        """`OutputExistsError` if writing results takes a file that is ``read``, or no run made."""
         if self.run_json.exists() and self._earlier() is None:
             raise OutputExistsError(f"{self.run_json}: is no run's; choose another folder.")
         refuse_others(self.path, _OUTPUTS, self._listed(), "the run")
@@ -188,13 +168,7 @@ class RunFolder:
                 stage._drop()
 
     def require_free(self, partitions: int) -> None:
-        """Check that no table of so many partitions would take a file that no run made.
-
-        Raises
-        ------
-        OutputExistsError
-            Naming the first.
-        """
+        """`OutputExistsError` if a table of so many partitions takes a file that no run made."""
         planned = self._planned()
         for path, index in self._numbered():
             if index < partitions and not _is_own(path, index, planned):
@@ -208,7 +182,9 @@ class RunFolder:
         for path in self._made():
             path.unlink(missing_ok=True)
         self.sweep()
-        self.forget_unfinished()
+        for path in self.unfinished.glob(_MARK):
+            path.unlink(missing_ok=True)
+        _remove_if_empty(self.unfinished)
         if self._earlier() is not None:
             self.run_json.unlink()
 
@@ -224,18 +200,10 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what a run that was killed left behind: files half written, its token."""
-        for place in (self.path, self.unfinished, *(self.path / name for name in _TABLES)):
-            for path in place.glob(f".*{TEMPORARY}"):
-                if is_half_written(path.name):
-                    path.unlink(missing_ok=True)
-        self.token.unlink(missing_ok=True)
-
-    def forget_unfinished(self) -> None:
-        """Remove the marks of what was being computed."""
-        for path in self.unfinished.glob("part-*"):
-            if _UNFINISHED.fullmatch(path.name):
+        for place in (self.path, *(self.path / name for name in _TABLES)):
+            for path in place.glob(HALF_WRITTEN):
                 path.unlink(missing_ok=True)
-        _remove_if_empty(self.unfinished)
+        self.token.unlink(missing_ok=True)
 
     def _refuse_strangers(self) -> None:
         """A folder with anything in it is used only if it is a run's."""
@@ -319,12 +287,9 @@ class RunFolder:
                 path.replace(target.path / "partitions" / path.name)
 
     def _drop(self) -> None:
-        """Remove a plan that never stood."""
-        self.sweep()
-        for path in (*(path for path, _ in self._numbered()), self.records, self.run_json):
-            path.unlink(missing_ok=True)
-        _remove_if_empty(self.path / "partitions")
-        _remove_if_empty(self.path)
+        """Remove a plan that never stood; all in its folder is a run's."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
 
 
 def _is_own(path: Path, index: int, planned: int) -> bool:

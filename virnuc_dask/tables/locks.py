@@ -1,4 +1,4 @@
-"""Locks between processes, on disks too that have none of their own."""
+"""Locks between processes, on disks without locks too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOFT = ".soft"  # how a lock's name ends that is a file and no more
 
 
 @contextmanager
-def locked(path: Path, refusal: str, timeout_s: float = 0) -> Iterator[None]:
+def locked(path: Path, refusal: str) -> Iterator[None]:
     """Hold the lock ``path`` for as long as the block runs.
 
     Where the file system has no locks, a separate file says who holds it; one of a
@@ -26,34 +26,25 @@ def locked(path: Path, refusal: str, timeout_s: float = 0) -> Iterator[None]:
     Raises
     ------
     OutputInUseError
-        With ``refusal``, if another process holds it for longer than ``timeout_s`` (-1: waits).
+        With ``refusal``, if another process holds it.
     """
-    lock = _acquired(path, refusal, timeout_s)
+    try:
+        lock = _acquired(FileLock(path), refusal)
+    except (OSError, NotImplementedError) as error:  # the latter is an older filelock's
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        soft = path.with_name(path.name + SOFT)
+        hint = f"{refusal} If none is (a machine that went down leaves it), remove {soft}."
+        lock = _acquired(SoftFileLock(soft), hint)
     try:
         yield
     finally:
         lock.release()
 
 
-def _acquired(path: Path, refusal: str, timeout_s: float) -> BaseFileLock:
-    lock: BaseFileLock = FileLock(path, timeout=timeout_s)
+def _acquired(lock: BaseFileLock, refusal: str) -> BaseFileLock:
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise OutputInUseError(refusal) from error
-    except (OSError, NotImplementedError) as error:  # the latter is an older filelock's
-        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            raise
-        return _acquired_softly(path.with_name(path.name + SOFT), refusal, timeout_s)
-    return lock
-
-
-def _acquired_softly(path: Path, refusal: str, timeout_s: float) -> BaseFileLock:
-    lock = SoftFileLock(path, timeout=timeout_s)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputInUseError(
-            f"{refusal} If none is (a machine that went down leaves it), remove {path}."
-        ) from error
     return lock

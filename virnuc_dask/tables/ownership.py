@@ -40,13 +40,7 @@ def made(folder: Path, names: Iterable[str], listed: Mapping[str, int] | None) -
 def refuse_others(
     folder: Path, names: Sequence[str], listed: Mapping[str, int] | None, what: str
 ) -> None:
-    """Check that nothing but a command's own files stands under the names that it writes.
-
-    Raises
-    ------
-    OutputExistsError
-        Naming the first file that would be lost.
-    """
+    """`OutputExistsError` if another file than a command's own has a name that it writes."""
     own = set(made(folder, names, listed))
     for name in sizes(folder, names):
         if folder / name not in own:
@@ -57,19 +51,9 @@ def refuse_others(
 
 
 def refuse_loss(doomed: Iterable[Path], read: Iterable[str | os.PathLike[str]]) -> None:
-    """Check that no file which shall go is one that the command reads, whatever it is called.
+    """`OutputExistsError` if a file that shall go is one that the command reads, by whatever name.
 
-    Parameters
-    ----------
-    doomed
-        Files to be replaced or removed.
-    read
-        Files, folders of files, and ``-`` for standard input.
-
-    Raises
-    ------
-    OutputExistsError
-        Naming the first file that would be lost.
+    ``read`` are files, folders of files, and ``-`` for standard input.
     """
     reads = dict(_identities(read))
     for path in doomed if reads else ():

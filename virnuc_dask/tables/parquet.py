@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -19,8 +19,7 @@ from virnuc_dask.errors import BadTableError, CannotWriteError
 FINGERPRINT = b"virnuc.fingerprint"
 ROWS = 65_536  # of a row group, and of a piece of a table that is read in pieces
 _DISTINCT = ("chunk_id", "frame_id", "sequence")  # texts that hardly ever repeat in a table
-TEMPORARY = ".part"  # how the name of a file ends that is not whole yet
-_HALF_WRITTEN = re.compile(rf"\..+\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")
+HALF_WRITTEN = f".?*.{'[0-9a-f]' * 12}.part"  # names of files that are not whole yet
 # A disk that is full, a limit on sizes, a folder or a disk that cannot be written: no fault of
 # what was to be written, and the next table will not fare better.
 _UNWRITABLE = (
@@ -46,7 +45,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
 def _replacing(path: Path) -> Iterator[Path]:
     """A name beside ``path``; the file of that name is flushed to disk and takes its place."""
     # Never the same twice: two attempts at one partition can overlap, in one process or in two.
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
     try:
         with unwritable_told(path):
             yield temporary
@@ -74,7 +73,7 @@ def unwritable_told(path: Path) -> Iterator[None]:
 
 def is_half_written(name: str) -> bool:
     """Whether a file of this name is one that was never whole."""
-    return _HALF_WRITTEN.fullmatch(name) is not None
+    return fnmatchcase(name, HALF_WRITTEN)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -114,7 +113,7 @@ def table_writer(
     path: Path, schema: pa.Schema, fingerprint: Callable[[], str]
 ) -> Iterator[TableWriter]:
     """A writer for a table that comes in pieces; ``fingerprint`` is asked after the last one."""
-    # Embeddings do not compress, and no one asks for their smallest value.
+    # Embeddings do not compress, and their smallest value is never asked for.
     texts = [f.name for f in schema if pa.types.is_string(f.type)]
     long = [f.name for f in schema if pa.types.is_large_string(f.type)]
     plain = [f.name for f in schema if not pa.types.is_fixed_size_list(f.type)]
@@ -157,13 +156,7 @@ def count_rows(path: Path) -> int:
 
 
 def read_table(path: Path, fingerprint: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table of the run folder.
-
-    Raises
-    ------
-    BadTableError
-        If it is missing, damaged, or made from something else.
-    """
+    """Read a table; `BadTableError` if it is missing, damaged, or made from something else."""
     with _opened(path, fingerprint) as file:
         # Without threads: tables are small, and a worker has its cores for the encoders.
         table = file.read(columns=list(columns) if columns is not None else None, use_threads=False)

@@ -7,10 +7,16 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from virnuc_dask.errors import BadInputError, BadOutputError, CannotWriteError, UsageError
+from virnuc_dask.errors import (
+    BadInputError,
+    BadOutputError,
+    CannotWriteError,
+    UsageError,
+    VirnucError,
+)
 
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A path, or several."""
@@ -35,9 +41,7 @@ def _is_of_a_path(error: OSError | ValueError) -> bool:
     return isinstance(error, OSError | UnicodeEncodeError) or "null byte" in str(error)
 
 
-def given_inputs(
-    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-) -> tuple[str, ...]:
+def given_inputs(inputs: Inputs) -> tuple[str, ...]:
     """Inputs as text, each of them there and once: nothing is started for a misspelt name.
 
     Raises
@@ -80,13 +84,7 @@ def _identity(name: str) -> tuple[int, int]:
 
 
 def given_output(path: str | os.PathLike[str]) -> Path:
-    """A path to write.
-
-    Raises
-    ------
-    BadOutputError
-        If it is an address of the network: it would become folders of this machine.
-    """
+    """A path to write; `BadOutputError` for an address: it would become folders of this machine."""
     if "://" in os.fspath(path):
         raise BadOutputError(f"{path}: looks like an address; give a folder of this machine.")
     return Path(path)
@@ -101,25 +99,23 @@ def _hint(name: str) -> str:
     return ""
 
 
-@contextmanager
-def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+def reading(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
     """Turn what the system says of an input into `BadInputError`."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        if not _is_of_a_path(error):
-            raise
-        raise BadInputError(f"{path}: cannot be read: {reason(error)}.") from error
+    return _told(path, "read", BadInputError)
+
+
+def writing(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
+    """Turn what the system says of an output into `BadOutputError`; `CannotWriteError` if full."""
+    return _told(path, "written", BadOutputError)
 
 
 @contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what the system says of an output into `BadOutputError`; `CannotWriteError` if full."""
+def _told(path: str | os.PathLike[str], done: str, kind: type[VirnucError]) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
         if not _is_of_a_path(error):
             raise
-        full = isinstance(error, OSError) and error.errno in _FULL
-        kind = CannotWriteError if full else BadOutputError
-        raise kind(f"{path}: cannot be written: {reason(error)}.") from error
+        if done == "written" and isinstance(error, OSError) and error.errno in _FULL:
+            kind = CannotWriteError
+        raise kind(f"{path}: cannot be {done}: {reason(error)}.") from error

@@ -175,23 +175,20 @@ class Plan:
 
     def task(self, part: PlannedPartition, folder: RunFolder | None = None) -> PartitionTask:
         """The task that turns a partition into its tables; ``folder`` is the run's, absolute."""
-        features = fingerprint(
-            part.content,
-            self.decisions.encoders_checksum,
-            self.decisions.precision,
-            self.decisions.features_dtype,
-            *([self.decisions.gene_caller] if self.decisions.reads_genes else []),
-        )
+        made = self.decisions
+        by = (made.encoders_checksum, made.precision, made.features_dtype)
+        genes = (made.gene_caller,) if made.reads_genes else ()
+        features = fingerprint(part.content, *by, *genes)
         return PartitionTask(
             folder=folder or RunFolder(self.folder.path.absolute()),
             index=part.index,
             chunks=part.chunks,
             content=part.content,
             features=features,
-            predictions=fingerprint(features, self.decisions.modelset_checksum),
+            predictions=fingerprint(features, made.modelset_checksum),
             keep_features=self.keep_features,
             rescore=self.rescore,
-            features_dtype=self.decisions.features_dtype,
+            features_dtype=made.features_dtype,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -228,13 +225,7 @@ def write_run_json(folder: RunFolder, content: Mapping[str, Any]) -> None:
 
 
 def refuse_change(folder: RunFolder, planned: Decisions, now: Decisions) -> None:
-    """Compare what was planned with what is asked for now.
-
-    Raises
-    ------
-    PlanChangedError
-        Naming what changed.
-    """
+    """`PlanChangedError`, naming what changed, if what was planned is not what is asked for now."""
     changed = [
         f"{_NAMES[f.name]} ({_short(getattr(planned, f.name))}, now {_short(getattr(now, f.name))})"
         for f in fields(Decisions)

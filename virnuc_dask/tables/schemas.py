@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
 
 VERSION = 2
@@ -18,15 +22,25 @@ RECORDS = pa.schema(
 # Of a model set that reads genes.
 RECORDS_WITH_ENDS = RECORDS.append(pa.field("topology", pa.string()))
 
-PARTITION = pa.schema(
+_CHUNK = [
+    ("chunk_id", pa.string()),
+    ("record_id", pa.string()),
+    ("record_index", pa.int64()),
+    ("chunk_number", pa.int64()),
+    ("start", pa.int64()),
+    ("end", pa.int64()),
+]
+
+PARTITION = pa.schema([*_CHUNK, ("sequence", pa.string())])
+
+CHUNKS = pa.schema(
     [
-        ("chunk_id", pa.string()),
-        ("record_id", pa.string()),
-        ("record_index", pa.int64()),
-        ("chunk_number", pa.int64()),
-        ("start", pa.int64()),
-        ("end", pa.int64()),
-        ("sequence", pa.string()),
+        *_CHUNK,
+        ("frames", pa.int32()),
+        ("score_others", pa.float32()),
+        ("score_virus", pa.float32()),
+        ("call", pa.string()),
+        ("reason", pa.string()),
     ]
 )
 
@@ -38,43 +52,43 @@ _FRAME = [
     ("chunk_row", pa.int32()),
 ]
 
-# What embeddings can be stored as.
-DTYPES = {"float32": pa.float32(), "float16": pa.float16()}
-
-PREDICTIONS = pa.schema(
-    [
-        *_FRAME,
-        ("label", pa.string()),
-        ("score_others", pa.float32()),
-        ("score_virus", pa.float32()),
-    ]
-)
+FRAME_ROWS = pa.schema([*_FRAME, ("strand", pa.string()), ("offset", pa.int8())])
 
 # A row of a model set that reads genes: a gene, or a frame of a record or piece without one, whose
 # start and end are those of the frame's chunk. Places are 0-based and half-open in the record.
-_GENE = [
-    ("record_index", pa.int64()),
-    ("reading", pa.string()),
-    ("start", pa.int64()),
-    ("end", pa.int64()),
-    ("strand", pa.string()),
-    ("partial_left", pa.bool_()),
-    ("partial_right", pa.bool_()),
-    ("start_type", pa.string()),
-    ("rbs", pa.bool_()),
-    ("translation_table", pa.int8()),
-    ("model", pa.int16()),
-    ("confidence", pa.float32()),
-    ("coding_score", pa.float32()),
-    ("start_score", pa.float32()),
-    ("rbs_score", pa.float32()),
-    ("upstream_score", pa.float32()),
-    ("type_score", pa.float32()),
+GENE_ROWS = pa.schema(
+    [
+        *_FRAME,
+        ("record_index", pa.int64()),
+        ("reading", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("strand", pa.string()),
+        ("partial_left", pa.bool_()),
+        ("partial_right", pa.bool_()),
+        ("start_type", pa.string()),
+        ("rbs", pa.bool_()),
+        ("translation_table", pa.int8()),
+        ("model", pa.int16()),
+        ("confidence", pa.float32()),
+        ("coding_score", pa.float32()),
+        ("start_score", pa.float32()),
+        ("rbs_score", pa.float32()),
+        ("upstream_score", pa.float32()),
+        ("type_score", pa.float32()),
+    ]
+)
+
+# What embeddings can be stored as.
+DTYPES = {"float32": pa.float32(), "float16": pa.float16()}
+
+_SCORES = [
+    ("label", pa.string()),
+    ("score_others", pa.float32()),
+    ("score_virus", pa.float32()),
 ]
 
-GENE_ROWS = pa.schema([*_FRAME, *_GENE])
-
-_SCORES = list(PREDICTIONS)[-3:]
+PREDICTIONS = pa.schema([*_FRAME, *_SCORES])
 
 # ``genes.parquet``: a row a gene, whose ``label`` is its own call; ``viral_probability`` is what
 # its neighbours say too, and ``region`` the number in its record of the region that it lies in.
@@ -95,22 +109,6 @@ REGIONS = pa.schema(
     ]
 )
 
-CHUNKS = pa.schema(
-    [
-        ("chunk_id", pa.string()),
-        ("record_id", pa.string()),
-        ("record_index", pa.int64()),
-        ("chunk_number", pa.int64()),
-        ("start", pa.int64()),
-        ("end", pa.int64()),
-        ("frames", pa.int32()),
-        ("score_others", pa.float32()),
-        ("score_virus", pa.float32()),
-        ("call", pa.string()),
-        ("reason", pa.string()),
-    ]
-)
-
 
 def features(
     nucleotide: int, peptide: int, dtype: str = "float32", *, genes: bool = False
@@ -120,14 +118,8 @@ def features(
     Of a model set that reads ``genes`` a row is a gene.
     """
     value = DTYPES[dtype]
-    return pa.schema(
-        [
-            *_FRAME,
-            *(_GENE if genes else [("strand", pa.string()), ("offset", pa.int8())]),
-            ("nucleotide", pa.list_(value, nucleotide)),
-            ("peptide", pa.list_(value, peptide)),
-        ]
-    )
+    vectors = [("nucleotide", pa.list_(value, nucleotide)), ("peptide", pa.list_(value, peptide))]
+    return pa.schema([*(GENE_ROWS if genes else FRAME_ROWS), *vectors])
 
 
 def gene_predictions(evidence: int) -> pa.Schema:
@@ -137,3 +129,12 @@ def gene_predictions(evidence: int) -> pa.Schema:
     features that the contig model looks at.
     """
     return pa.schema([*GENE_ROWS, *_SCORES, ("evidence", pa.list_(pa.float32(), evidence))])
+
+
+def filled(schema: pa.Schema, given: Mapping[str, Any], rows: int) -> pa.Table:
+    """A table of the ``given`` columns; numbers of the others are 0, flags false."""
+    columns = [
+        given[f.name] if f.name in given else pa.array(np.zeros(rows, f.type.to_pandas_dtype()))
+        for f in schema
+    ]
+    return pa.table(columns, schema=schema)

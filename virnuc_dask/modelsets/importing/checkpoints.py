@@ -25,30 +25,18 @@ from virnuc_dask.errors import ModelSetError
 # What torch's reader raises on bytes that are no checkpoint: it interprets them, so the errors
 # are those of an interpreter. Every one means the same to the user.
 _UNREADABLE = (
-    pickle.UnpicklingError,
-    struct.error,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+    *(pickle.UnpicklingError, struct.error, AssertionError, AttributeError, EOFError, LookupError),
+    *(MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError),
 )
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64)
 _WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 
 
 class Inert:
-    """Stands in for a class that a checkpoint names: holds its state and does nothing."""
+    """Replaces a class that a checkpoint names: holds its state and does nothing."""
 
     state: Mapping[str, Any] = {}
 
@@ -87,13 +75,7 @@ class Published(dict[str, Tensor]):
 
 
 def check_tensors(path: Path, content: object) -> Published:
-    """The content of a checkpoint, made sure to be plain tensors of finite numbers.
-
-    Raises
-    ------
-    ModelSetError
-        If it is anything else.
-    """
+    """The content of a checkpoint; `ModelSetError` unless it is plain tensors of finite numbers."""
     if not isinstance(content, Mapping) or not content:
         raise ModelSetError(f"{path}: holds no named tensors. Is it the right file?")
     for name, tensor in content.items():
@@ -102,7 +84,7 @@ def check_tensors(path: Path, content: object) -> Published:
                 f"{path}: {name!r} is not a plain tensor of finite numbers; refused. "
                 "Get the file again from its source."
             )
-    # Entries of a zip file, and tensors of one storage, can overlap and so stand for any size.
+    # Entries of a zip file, and tensors of one storage, can overlap and so be of any size.
     # Published files name one tensor twice at most.
     claimed = sum(tensor.nbytes for tensor in content.values())
     if claimed > 2 * path.stat().st_size:
@@ -114,19 +96,10 @@ def check_tensors(path: Path, content: object) -> Published:
 
 
 def read_checkpoint(path: Path, inert: Collection[str] = ()) -> Any:
-    """Read a file of ``torch.save``, tensors left on disk until they are used.
+    """Read a file of ``torch.save``, in the zip format, tensors left on disk until they are used.
 
-    Parameters
-    ----------
-    path
-        A checkpoint in the zip format that torch writes since version 1.6.
-    inert
-        Full names of classes that may occur; objects of theirs are read as `Inert`.
-
-    Raises
-    ------
-    ModelSetError
-        If the file is missing, is damaged, or names any other class or function.
+    Objects of the classes ``inert``, full names, are read as `Inert`. `ModelSetError` if the file
+    is missing, is damaged, or names any other class or function.
     """
     _check_archive(path)
     try:
@@ -146,13 +119,7 @@ def read_checkpoint(path: Path, inert: Collection[str] = ()) -> Any:
 
 
 def read_tensors(path: Path) -> Published:
-    """Read a safetensors file, or a checkpoint that is a dictionary of tensors.
-
-    Raises
-    ------
-    ModelSetError
-        If the file is missing, damaged or anything else.
-    """
+    """Tensors of a safetensors file, or of a checkpoint that is a dictionary; `ModelSetError`."""
     if path.suffix != ".safetensors":
         return check_tensors(path, read_checkpoint(path))
     try:
@@ -164,28 +131,23 @@ def read_tensors(path: Path) -> Published:
 
 
 def read_folder(folder: Path) -> Published:
-    """Read all weights of a Hugging Face model folder, in one file or several.
+    """All weights of a Hugging Face model folder, in one file or several; `ModelSetError`.
 
     Layer norms of some files have ``gamma`` and ``beta``; they become ``weight`` and ``bias``.
-
-    Raises
-    ------
-    ModelSetError
-        If there are none, or a file is missing or damaged.
     """
     tensors: dict[str, Tensor] = {}
     for path in weight_files(folder):
         tensors |= read_tensors(path)
-    return Published(folder, {_present_name(name): tensors[name] for name in tensors})
+    for old, present in (("gamma", "weight"), ("beta", "bias")):
+        for name in [name for name in tensors if name.endswith(f"LayerNorm.{old}")]:
+            tensors[name.removesuffix(old) + present] = tensors.pop(name)
+    return Published(folder, tensors)
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights of a Hugging Face model folder, safetensors preferred.
 
-    Raises
-    ------
-    ModelSetError
-        If there are none, or the index of a split model names a file outside the folder.
+    `ModelSetError` if there are none, or the index of a split model names a file elsewhere.
     """
     for name in _WEIGHT_FILES:
         if (folder / name).is_file():
@@ -207,13 +169,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelSetError(f"{path}: not a JSON object. Download the folder again.")
     return content
-
-
-def _present_name(name: str) -> str:
-    for old, present in (("gamma", "weight"), ("beta", "bias")):
-        if name.endswith(f"LayerNorm.{old}"):
-            return name.removesuffix(old) + present
-    return name
 
 
 def _split_files(index: Path) -> list[Path]:
@@ -251,7 +206,6 @@ def _is_plain(tensor: object) -> bool:
         and tensor.dtype in _DTYPES
         and tensor.layout == torch.strided
         and tensor.device.type == "cpu"
-        # A view with repeated rows could claim any size.
-        and tensor.is_contiguous()
+        and tensor.is_contiguous()  # a view with repeated rows could claim any size
         and bool(tensor.isfinite().all())
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -19,7 +19,7 @@ from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.esm2 import TOKENS, Esm2Module, Esm2Sizes
 from virnuc_dask.encoders.weights import EncoderSizes
 from virnuc_dask.errors import ModelSetError
-from virnuc_dask.modelsets.checkpoints import (
+from virnuc_dask.modelsets.importing.checkpoints import (
     Inert,
     Published,
     check_tensors,
@@ -27,9 +27,6 @@ from virnuc_dask.modelsets.checkpoints import (
     read_folder,
     read_json,
 )
-
-# Classes that fair-esm's files name besides tensors.
-ESM2_CLASSES = ("argparse.Namespace",)
 
 # Published name → ours, for the parts of one layer.
 FAIR_ESM_LAYER = {
@@ -46,13 +43,20 @@ HUGGING_FACE_ESM_LAYER = {
     "intermediate.dense": "up",
     "output.dense": "down",
 }
-DNABERT_S_LAYER = {
+_DNABERT_S_LAYER = {
     "attention.self.Wqkv": "qkv",
     "attention.output.dense": "attention_out",
     "attention.output.LayerNorm": "attention_norm",
     "mlp.wo": "down",
     "mlp.layernorm": "mlp_norm",
 }
+# Ours → what a Hugging Face configuration calls it.
+_HUGGING_FACE_SIZES = {
+    "layers": "num_hidden_layers",
+    "embed_dim": "hidden_size",
+    "heads": "num_attention_heads",
+}
+_FAIR_ESM_CLASSES = ("argparse.Namespace",)  # that its files name besides tensors
 
 STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _EXACT = "inverse_frequencies"  # no weight: rounded, it turns the rotary embedding
@@ -60,74 +64,77 @@ _EXACT = "inverse_frequencies"  # no weight: rounded, it turns the rotary embedd
 Sizes = TypeVar("Sizes", bound=EncoderSizes)
 
 
+class _Esm2Names(NamedTuple):
+    """What a format of ESM-2 calls its tensors."""
+
+    layer: str  # with its number
+    parts: Mapping[str, str]  # of a layer
+    attention: tuple[str, str, str]  # of a layer: queries, keys, values
+    embedding: str
+    norm: str
+
+
+_FAIR_ESM = _Esm2Names(
+    layer="layers.{}",
+    parts=FAIR_ESM_LAYER,
+    attention=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    embedding="embed_tokens.weight",
+    norm="emb_layer_norm_after",
+)
+_HUGGING_FACE = _Esm2Names(
+    layer="encoder.layer.{}",
+    parts=HUGGING_FACE_ESM_LAYER,
+    attention=("attention.self.query", "attention.self.key", "attention.self.value"),
+    embedding="embeddings.word_embeddings.weight",
+    norm="encoder.emb_layer_norm_after",
+)
+
+
 def import_dnabert_s(source: Path, folder: Path, weights: str | None = None) -> EncoderSpec:
     """Write ``nucleotide.safetensors`` and ``tokenizer.json`` from a Hugging Face folder.
 
     ``weights`` is what they are stored in, one of `STORED`; None leaves them as they are.
-
-    Raises
-    ------
-    ModelSetError
-        If the folder is not a DNABERT-S.
+    Raises `ModelSetError` if the folder is not a DNABERT-S.
     """
     sizes = _dnabert_s_sizes(source / "config.json")
     published = read_folder(source).without_prefix("bert.")
-    tensors = _layers(published, "encoder.layer.{}", DNABERT_S_LAYER, sizes.layers)
+    tensors = _layers(published, "encoder.layer.{}", _DNABERT_S_LAYER, sizes.layers)
     for layer in range(sizes.layers):
         gated = published[f"encoder.layer.{layer}.mlp.gated_layers.weight"]
         tensors[f"layers.{layer}.gate_and_up.weight"] = gated
     tensors["embedding.weight"] = published["embeddings.word_embeddings.weight"]
     tensors["token_type"] = published["embeddings.token_type_embeddings.weight"][0].clone()
     tensors |= _renamed(published, {"embeddings.LayerNorm": "norm"})
-    tensors = _stored_as(weights, source, tensors)
-    write_tensors(source, folder / "nucleotide.safetensors", tensors, lambda: DnabertSModule(sizes))
+    target = folder / "nucleotide.safetensors"
+    write_tensors(source, target, tensors, lambda: DnabertSModule(sizes), weights)
     _import_tokenizer(source / "tokenizer.json", folder / "tokenizer.json", sizes.vocabulary)
-    return EncoderSpec(
-        architecture="dnabert_s",
-        dim=sizes.embed_dim,
-        file="nucleotide.safetensors",
-        config=asdict(sizes),
-        tokenizer="tokenizer.json",
-    )
+    return EncoderSpec("dnabert_s", sizes.embed_dim, target.name, asdict(sizes), "tokenizer.json")
 
 
 def import_esm2(source: Path, folder: Path, weights: str | None = None) -> EncoderSpec:
     """Write ``peptide.safetensors`` from fair-esm's ``.pt`` or a Hugging Face folder.
 
-    ``weights`` is what they are stored in, one of `STORED`; None leaves them as they are.
-
-    Raises
-    ------
-    ModelSetError
-        If ``source`` is not an ESM-2.
+    ``weights`` as of `import_dnabert_s`. Raises `ModelSetError` if ``source`` is not an ESM-2.
     """
-    read = _read_hugging_face_esm2 if source.is_dir() else _read_fair_esm
-    sizes, tensors = read(source)
-    tensors = _stored_as(weights, source, tensors)
-    write_tensors(source, folder / "peptide.safetensors", tensors, lambda: Esm2Module(sizes))
-    return EncoderSpec(
-        architecture="esm2",
-        dim=sizes.embed_dim,
-        file="peptide.safetensors",
-        config=asdict(sizes),
-    )
+    if source.is_dir():
+        sizes = _hugging_face_esm2_sizes(source / "config.json")
+        _check_vocabulary(source / "vocab.txt")
+        tensors = _esm2_tensors(read_folder(source).without_prefix("esm."), sizes, _HUGGING_FACE)
+    else:
+        sizes, published = _read_fair_esm(source)
+        tensors = _esm2_tensors(published, sizes, _FAIR_ESM)
+    target = folder / "peptide.safetensors"
+    write_tensors(source, target, tensors, lambda: Esm2Module(sizes), weights)
+    return EncoderSpec("esm2", sizes.embed_dim, target.name, asdict(sizes))
 
 
 def _dnabert_s_sizes(path: Path) -> DnabertSSizes:
     config = read_json(path)
     if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
         raise ModelSetError(f"{path}: not the configuration of a DNABERT-S.")
-    return _sizes(
-        path,
-        config,
-        DnabertSSizes,
-        layers="num_hidden_layers",
-        embed_dim="hidden_size",
-        heads="num_attention_heads",
-        mlp_dim="intermediate_size",
-        vocabulary="vocab_size",
-        layer_norm_eps="layer_norm_eps",
-    )
+    more = {"mlp_dim": "intermediate_size", "vocabulary": "vocab_size"}
+    names = _HUGGING_FACE_SIZES | more | {"layer_norm_eps": "layer_norm_eps"}
+    return _sizes(path, config, DnabertSSizes, names)
 
 
 def _import_tokenizer(source: Path, target: Path, vocabulary: int) -> None:
@@ -138,45 +145,20 @@ def _import_tokenizer(source: Path, target: Path, vocabulary: int) -> None:
     shutil.copyfile(source, target)
 
 
-def _read_fair_esm(source: Path) -> tuple[Esm2Sizes, dict[str, Tensor]]:
-    content = read_checkpoint(source, ESM2_CLASSES)
+def _read_fair_esm(source: Path) -> tuple[Esm2Sizes, Published]:
+    content = read_checkpoint(source, _FAIR_ESM_CLASSES)
     if not isinstance(content, dict) or not {"cfg", "model"} <= content.keys():
         raise ModelSetError(f"{source}: not an ESM-2 checkpoint of fair-esm (no cfg and model).")
-    sizes = _sizes(
-        source,
-        _plain(_plain(content["cfg"]).get("model")),
-        Esm2Sizes,
-        layers="encoder_layers",
-        embed_dim="encoder_embed_dim",
-        heads="encoder_attention_heads",
-        token_dropout="token_dropout",
-    )
-    published = check_tensors(source, content["model"]).without_prefix(
-        "encoder.sentence_encoder.", "encoder."
-    )
-    tensors = _layers(published, "layers.{}", FAIR_ESM_LAYER, sizes.layers)
-    for layer in range(sizes.layers):
-        parts = [f"layers.{layer}.self_attn.{part}_proj" for part in "qkv"]
-        tensors |= _stacked(published, parts, f"layers.{layer}.qkv")
-    tensors["embedding.weight"] = published["embed_tokens.weight"]
-    tensors |= _renamed(published, {"emb_layer_norm_after": "norm"})
-    tensors["inverse_frequencies"] = _inverse_frequencies(published, sizes)
-    return sizes, tensors
-
-
-def _read_hugging_face_esm2(source: Path) -> tuple[Esm2Sizes, dict[str, Tensor]]:
-    sizes = _hugging_face_esm2_sizes(source / "config.json")
-    _check_vocabulary(source / "vocab.txt")
-    published = read_folder(source).without_prefix("esm.")
-    tensors = _layers(published, "encoder.layer.{}", HUGGING_FACE_ESM_LAYER, sizes.layers)
-    for layer in range(sizes.layers):
-        own = f"encoder.layer.{layer}.attention.self"
-        parts = [f"{own}.{part}" for part in ("query", "key", "value")]
-        tensors |= _stacked(published, parts, f"layers.{layer}.qkv")
-    tensors["embedding.weight"] = published["embeddings.word_embeddings.weight"]
-    tensors |= _renamed(published, {"encoder.emb_layer_norm_after": "norm"})
-    tensors["inverse_frequencies"] = _inverse_frequencies(published, sizes)
-    return sizes, tensors
+    names = {
+        "layers": "encoder_layers",
+        "embed_dim": "encoder_embed_dim",
+        "heads": "encoder_attention_heads",
+        "token_dropout": "token_dropout",
+    }
+    config = _plain(_plain(content["cfg"]).get("model"))
+    sizes = _sizes(source, config, Esm2Sizes, names)
+    published = check_tensors(source, content["model"])
+    return sizes, published.without_prefix("encoder.sentence_encoder.", "encoder.")
 
 
 def _hugging_face_esm2_sizes(path: Path) -> Esm2Sizes:
@@ -186,21 +168,27 @@ def _hugging_face_esm2_sizes(path: Path) -> Esm2Sizes:
     other += ["emb_layer_norm_before"] if config.get("emb_layer_norm_before") else []
     if other:
         raise ModelSetError(f"{path}: not the configuration of an ESM-2 (see {', '.join(other)}).")
-    return _sizes(
-        path,
-        config,
-        Esm2Sizes,
-        layers="num_hidden_layers",
-        embed_dim="hidden_size",
-        heads="num_attention_heads",
-        token_dropout="token_dropout",
-    )
+    names = _HUGGING_FACE_SIZES | {"token_dropout": "token_dropout"}
+    return _sizes(path, config, Esm2Sizes, names)
 
 
 def _check_vocabulary(path: Path) -> None:
     """Token ids mean the same in both formats; where the folder lists its tokens, make sure."""
     if path.exists() and path.read_text(encoding="utf-8").split() != list(TOKENS):
         raise ModelSetError(f"{path}: not ESM-2's tokens in ESM-2's order.")
+
+
+def _esm2_tensors(published: Published, sizes: Esm2Sizes, names: _Esm2Names) -> dict[str, Tensor]:
+    tensors = _layers(published, names.layer, names.parts, sizes.layers)
+    for layer in range(sizes.layers):
+        attention = [f"{names.layer.format(layer)}.{part}" for part in names.attention]
+        for kind in ("weight", "bias"):
+            parts = [published[f"{part}.{kind}"] for part in attention]
+            tensors[f"layers.{layer}.qkv.{kind}"] = torch.cat(parts)
+    tensors["embedding.weight"] = published[names.embedding]
+    tensors |= _renamed(published, {names.norm: "norm"})
+    tensors[_EXACT] = _inverse_frequencies(published, sizes)
+    return tensors
 
 
 def _inverse_frequencies(published: Published, sizes: Esm2Sizes) -> Tensor:
@@ -219,8 +207,10 @@ def _plain(options: object) -> Mapping[str, Any]:
     return options if isinstance(options, dict) else {}
 
 
-def _sizes(path: Path, config: Mapping[str, Any], sizes: type[Sizes], **names: str) -> Sizes:
-    """``sizes`` filled from ``config``, where each size stands under a published name."""
+def _sizes(
+    path: Path, config: Mapping[str, Any], sizes: type[Sizes], names: Mapping[str, str]
+) -> Sizes:
+    """``sizes`` filled from ``config``; ``names`` are what that calls each."""
     found = {ours: config.get(name) for ours, name in names.items()}
     try:
         return build(sizes, found, "sizes")
@@ -250,19 +240,7 @@ def _renamed(published: Published, names: Mapping[str, str]) -> dict[str, Tensor
     }
 
 
-def _stacked(published: Published, names: Sequence[str], ours: str) -> dict[str, Tensor]:
-    return {
-        f"{ours}.{kind}": torch.cat([published[f"{name}.{kind}"] for name in names])
-        for kind in ("weight", "bias")
-    }
-
-
-def _stored_as(
-    weights: str | None, source: Path, tensors: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """``tensors`` cast to what they shall be stored in, the rotary frequencies left alone."""
-    if weights is None:
-        return dict(tensors)
+def _stored_as(weights: str, source: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     cast = {
         name: tensor if name == _EXACT else tensor.to(STORED[weights])
         for name, tensor in tensors.items()
@@ -276,18 +254,23 @@ def _stored_as(
 
 
 def write_tensors(
-    source: Path, target: Path, tensors: Mapping[str, Tensor], build: Callable[[], nn.Module]
+    source: Path,
+    target: Path,
+    tensors: Mapping[str, Tensor],
+    build: Callable[[], nn.Module],
+    weights: str | None = None,
 ) -> None:
-    """Write ``tensors`` if they are those of the module that ``build`` makes."""
+    """Write ``tensors`` if they are those of the module that ``build`` makes, as ``weights``."""
+    stored = dict(tensors) if weights is None else _stored_as(weights, source, tensors)
     with torch.device("meta"):
         expected = {name: tuple(t.shape) for name, t in build().state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise ModelSetError(
                 f"{source}: tensor {name!r} should be {expected.get(name, 'absent')}, "
                 f"but is {found.get(name, 'absent')}. Is it the right file?"
             )
-    save_file(dict(tensors), target)
+    save_file(stored, target)
     # save_file leaves it to its owner alone; a model set is for everyone on the machine.
     target.chmod(0o644)

@@ -1,4 +1,4 @@
-"""Published checkpoints → a model set of our own: safetensors, a tokenizer, a manifest."""
+"""Published checkpoints → a model set: safetensors, a tokenizer, a manifest."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.errors import ModelSetError, UsageError
-from virnuc_dask.modelsets.checkpoints import (
+from virnuc_dask.modelsets.classifier import Classifier
+from virnuc_dask.modelsets.importing.checkpoints import (
     Inert,
     Published,
     check_tensors,
@@ -20,20 +22,8 @@ from virnuc_dask.modelsets.checkpoints import (
     read_tensors,
     weight_files,
 )
-from virnuc_dask.modelsets.classifier import Classifier
-from virnuc_dask.modelsets.manifest import (
-    MANIFEST,
-    ClassifierSpec,
-    ModelSetInfo,
-    sha256,
-    write_info,
-)
-from virnuc_dask.modelsets.published_encoders import (
-    import_dnabert_s,
-    import_esm2,
-    write_tensors,
-)
-from virnuc_dask.tables.locks import locked
+from virnuc_dask.modelsets.importing.encoders import import_dnabert_s, import_esm2, write_tensors
+from virnuc_dask.modelsets.manifest import ClassifierSpec, ModelSetInfo, sha256, write_info
 from virnuc_dask.tables.paths import writing
 
 # The classes that the published classifier's file names besides tensors.
@@ -45,17 +35,10 @@ CLASSIFIER_CLASSES = (
     "torch.nn.modules.dropout.Dropout",
     "torch.nn.modules.linear.Linear",
 )
-
 # Published name → ours, for the classifier's layers.
-CLASSIFIER_LAYERS = {"hidden_layer": "hidden", "bn1": "norm", "output_layer": "output"}
+_CLASSIFIER_LAYERS = {"hidden_layer": "hidden", "bn1": "norm", "output_layer": "output"}
 
-# All that an import writes.
-_FILES = {
-    *(MANIFEST, "README.md", "tokenizer.json"),
-    *("nucleotide.safetensors", "peptide.safetensors", "classifier.safetensors"),
-}
-
-CARD = """# {name}
+_CARD = """# {name}
 
 A model set for virnuc_dask, imported from published checkpoints. Nothing was trained:
 the tensors are those of the files below, renamed and regrouped{rounded}.
@@ -99,51 +82,36 @@ def import_modelset(
 ) -> ModelSetInfo:
     """Make the model set ``name`` in the folder ``out``, which appears complete or not at all.
 
-    No code in the checkpoints is run. Of several imports into one folder the first makes it.
+    No code in the checkpoints is run.
 
     Parameters
     ----------
     chunk_lengths
         Those the classifier was trained for, in nt, the default first.
     weights
-        What the encoders' weights are stored in: ``fp32``, ``fp16`` or ``bf16``. What they are
-        computed in costs no conversion at every load. None leaves them as they are.
+        What the encoders' weights are stored in: ``fp32``, ``fp16`` or ``bf16``; that which they
+        are computed in loads fastest. None leaves them as they are.
 
     Raises
     ------
     UsageError
-        If ``out`` exists.
+        If ``out`` exists, or another import makes it meanwhile.
     ModelSetError
         If a checkpoint is missing, damaged, refused, or does not fit the others.
     """
     with writing(out):
         out = out.resolve()
-        scratch, lock = (out.parent / f".{out.name}.{kind}" for kind in ("import", "lock"))
-        _refuse_existing(out, scratch, lock)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()
-    with locked(lock, f"{out}: another import is writing here.", timeout_s=-1):
-        try:
-            _refuse_existing(out, scratch, lock)  # another import may have made it meanwhile
-            shutil.rmtree(scratch, ignore_errors=True)  # left by an import that was killed
-            scratch.mkdir()
-            info = _import_into(scratch, name, tuple(chunk_lengths), checkpoints, weights)
+        if out.exists():
+            raise UsageError(f"{out}: exists already. Remove it or choose another folder.")
+        scratch = out.parent / f".{out.name}.{uuid4().hex[:12]}.import"
+        scratch.mkdir(parents=True)
+    try:
+        info = _import_into(scratch, name, tuple(chunk_lengths), checkpoints, weights)
+        with writing(out):  # which holds something if another import made it meanwhile
             scratch.rename(out)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-            lock.unlink(missing_ok=True)  # those who wait see it and take a new one
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return info
-
-
-def _refuse_existing(out: Path, scratch: Path, lock: Path) -> None:
-    """Nothing that is there is ever replaced but what an import left that was killed."""
-    if out.exists():
-        raise UsageError(f"{out}: exists already. Remove it or choose another folder.")
-    others = [path for path in scratch.glob("*") if path.name not in _FILES]
-    if lock.exists() and lock.stat().st_size:
-        others.append(lock)
-    if others:
-        raise UsageError(f"{others[0]}: was left by no import; move it away.")
 
 
 def _import_into(
@@ -175,10 +143,7 @@ def _import_into(
 def import_classifier(source: Path, folder: Path, inputs: int) -> ClassifierSpec:
     """Write ``classifier.safetensors`` from a module, a state dictionary or safetensors.
 
-    Raises
-    ------
-    ModelSetError
-        If ``source`` is not the published classifier or does not take ``inputs`` values.
+    Raises `ModelSetError` if ``source`` is no such classifier or does not take ``inputs`` values.
     """
     published = _read_classifier(source)
     weight = published["hidden.weight"]
@@ -189,10 +154,9 @@ def import_classifier(source: Path, folder: Path, inputs: int) -> ClassifierSpec
             "It was trained on other encoders; import those."
         )
     tensors = {"norm.num_batches_tracked": torch.tensor(0)} | published
-    write_tensors(
-        source, folder / "classifier.safetensors", tensors, lambda: Classifier(inputs, hidden)
-    )
-    return ClassifierSpec(file="classifier.safetensors", hidden=hidden)
+    target = folder / "classifier.safetensors"
+    write_tensors(source, target, tensors, lambda: Classifier(inputs, hidden))
+    return ClassifierSpec(target.name, hidden)
 
 
 def _read_classifier(source: Path) -> Published:
@@ -205,7 +169,7 @@ def _read_classifier(source: Path) -> Published:
     ours = {}
     for name, tensor in published.items():
         layer, _, part = name.partition(".")
-        ours[f"{CLASSIFIER_LAYERS.get(layer, layer)}.{part}"] = tensor
+        ours[f"{_CLASSIFIER_LAYERS.get(layer, layer)}.{part}"] = tensor
     return Published(source, ours)
 
 
@@ -226,7 +190,7 @@ def _card(info: ModelSetInfo, checkpoints: Checkpoints, weights: str | None) -> 
         for path in (checkpoints.dnabert_s, checkpoints.esm2, checkpoints.classifier)
         for file in (weight_files(path) if path.is_dir() else [path])
     ]
-    return CARD.format(
+    return _CARD.format(
         name=info.name,
         rounded="" if weights is None else f"; the encoders' are stored as {weights}",
         nucleotide=_sizes_text(info.nucleotide),
