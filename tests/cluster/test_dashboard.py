@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -362,8 +362,15 @@ async def chromium(program: str, profile: Path) -> AsyncIterator[Browser]:
         pages = json.loads((await asyncio.to_thread(get, f"http://{host}/json"))[1])
         (page,) = (page for page in pages if page["type"] == "page")
         socket = await websocket_connect(page["webSocketDebuggerUrl"])
-        yield Browser(socket)
-        socket.close()
+        try:
+            yield Browser(socket)
+        finally:
+            process.terminate()
+            socket.close()
+            with suppress(TimeoutError):  # until the other side has closed, too
+                async with asyncio.timeout(5):
+                    while await socket.read_message() is not None:
+                        pass
     finally:
         process.terminate()
         process.wait()
