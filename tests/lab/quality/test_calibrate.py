@@ -3,7 +3,7 @@ import pytest
 
 from virnuc_dask.lab.quality.calibrate import UNSEEN, fit
 from virnuc_dask.lab.quality.figures import calibration_error, discoveries
-from virnuc_dask.modelsets.calibration import Calibration, probability
+from virnuc_dask.modelsets.calibration import Calibration, interpolate, probability
 
 LENGTHS = (1, 2, 5, 10, 30, 100)
 Contigs = tuple[list[np.ndarray], np.ndarray]
@@ -27,7 +27,7 @@ def contigs_of(viral: int, others: int, seed: int, chunks: int | None = None, ta
 
 
 def evidence_of(calibration: Calibration, contigs: list[np.ndarray]) -> np.ndarray:
-    totals = [calibration.evidence_of_margins(margins).sum() for margins in contigs]
+    totals = [interpolate(margins, calibration.chunk_knots).sum() for margins in contigs]
     return calibration.contig_evidence(np.array(totals), np.array([len(c) for c in contigs]))
 
 
@@ -46,7 +46,7 @@ def test_contig_probabilities_hold_at_every_length(calibration, chunks):
 def test_a_sum_would_be_overconfident_and_a_mean_underconfident(calibration):
     """What the pooling is for: the same chunks, as if they were independent, or one."""
     contigs, is_virus = contigs_of(5_000, 5_000, seed=3, chunks=30)
-    chunk_evidence = [calibration.evidence_of_margins(margins) for margins in contigs]
+    chunk_evidence = [interpolate(margins, calibration.chunk_knots) for margins in contigs]
     for pooled in (np.sum, np.mean):
         naive = probability(np.array([pooled(values) for values in chunk_evidence]))
         found = probability(evidence_of(calibration, contigs))
@@ -56,7 +56,7 @@ def test_a_sum_would_be_overconfident_and_a_mean_underconfident(calibration):
 
 def test_chunk_probabilities_hold(calibration):
     contigs, is_virus = contigs_of(4_000, 4_000, seed=5)
-    found = probability(calibration.evidence_of_margins(np.concatenate(contigs)))
+    found = probability(interpolate(np.concatenate(contigs), calibration.chunk_knots))
     label = np.repeat(is_virus, [len(margins) for margins in contigs])
     assert calibration_error(found, label) <= 0.02
 
@@ -94,6 +94,6 @@ def test_numbers_of_contigs_do_not_make_a_class_likelier():
     fewer = fit([viral[index] for index in kept], label[kept])
     even = fit(viral, label)
     margin = np.linspace(-6, 6, 50)
-    apart = fewer.evidence_of_margins(margin) - even.evidence_of_margins(margin)
+    apart = interpolate(margin, fewer.chunk_knots) - interpolate(margin, even.chunk_knots)
     assert np.abs(apart).max() < 0.5, "log 5 if the fewer viruses counted for less"
     assert fit(viral, label) == even
