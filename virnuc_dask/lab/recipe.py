@@ -218,7 +218,7 @@ class CalibrationSettings(Section):
 
     lengths_nt: _Lengths = (300, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000)
     shares: Annotated[_Shares, _IN_METAGENOMES] = _DEFAULT
-    others_called: _Share = setting(0.006, "Of prokaryote contigs, in each class of length.")
+    others_called: _Share = setting(0.004, "Of prokaryote contigs, in each class of length.")
     # Between two neighbours is a class.
     called_bounds_nt: _Lengths = (300, 700, 1_500, 3_000, 4_500, 7_000, 12_000, 16_000, 20_001)
 
