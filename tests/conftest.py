@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
     if item.get_closest_marker("avx512") and this_processor().instructions != AVX512:
         pytest.skip("this processor has no AVX-512, or is held back from it")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_report() -> Iterator[None]:
+    """Runs in this process write no page, which takes longer than they do; its tests ask for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(import_module("virnuc_dask.run"), "write_report", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -172,6 +172,7 @@ class Settings(Section):
     fdr: float | None = setting(
         None, "Call records up to this q-value; default: by their probability.", gt=0, lt=1
     )
+    report: bool = setting(True, "Write report.html, a page of the finished run.")
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
 

@@ -26,9 +26,10 @@ from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.submit import executing
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadTableError, PlanChangedError
-from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info
+from virnuc_dask.modelsets.manifest import ModelSetInfo, card_of, find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.outputs.finished_run import Run
+from virnuc_dask.outputs.report.page import REPORT, write_report
 from virnuc_dask.outputs.results import write_results
 from virnuc_dask.outputs.run_json import record_run, summary_of
 from virnuc_dask.planning import (
@@ -41,6 +42,7 @@ from virnuc_dask.planning import (
     warnings_of,
     warnings_of_speed,
 )
+from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.stages.crash_marks import tidy_marks
 from virnuc_dask.stages.receipt import Receipt, Tally
 from virnuc_dask.tables.folder import RunFolder
@@ -269,7 +271,16 @@ def finish(plan: Plan, tally: Tally, context: _Context) -> Run:
     summary = summary_of(plan, tally, totals, context.settings.fdr, loads)
     summary["elapsed_s"] = elapsed_s
     context.record(plan, summary)
+    _report(plan, rule, context)
+    context.record(plan, summary)  # once more, with the size of the report
     return Run(plan.folder.path, summary, tuple(tally.failures))
+
+
+def _report(plan: Plan, rule: CallRule, context: _Context) -> None:
+    if context.settings.report:
+        write_report(plan.folder, rule, card_of(context.settings.model))
+    else:
+        plan.folder.output(REPORT).unlink(missing_ok=True)  # of an earlier run
 
 
 def _tell_plan(plan: Plan, to_do: Sequence[PartitionTask], context: _Context) -> None:

@@ -26,6 +26,7 @@ from virnuc_dask.cli.terminal import say
 from virnuc_dask.cluster.job_scripts import job_script
 from virnuc_dask.config import GENE_CALLERS
 from virnuc_dask.modelsets.manifest import find, read_info
+from virnuc_dask.outputs.report.page import REPORT
 from virnuc_dask.planning import dry_run
 from virnuc_dask.run import Run, predict, run
 from virnuc_dask.tables.folder import RunFolder
@@ -52,6 +53,11 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
     "--features/--no-features",
     default=None,
     help="Keep the feature tables (default), or only the predictions.",
+)
+@click.option(
+    "--report/--no-report",
+    default=None,
+    help="Write report.html, a page of the finished run (default).",
 )
 @click.option(
     "--features-dtype",
@@ -153,7 +159,8 @@ def summary_text(done: Run) -> str:
             f"outputs         {done.folder}/",
             "                contigs.tsv  virus.fasta  "
             + ("virus_regions.tsv  genes.parquet  " if "genes" in found else "")
-            + "chunks.parquet  prediction_results.txt",
+            + "chunks.parquet  prediction_results.txt"
+            + ("  report.html" if (done.folder / REPORT).exists() else ""),
         ]
     )
 

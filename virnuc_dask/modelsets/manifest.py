@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
@@ -204,6 +204,13 @@ def find(name: str) -> Path:
         f"no model set {name!r}: neither an embedded one ({', '.join(EMBEDDED)}) nor a folder "
         f"with a {MANIFEST}. `virnuc-dask models import` makes one from published checkpoints."
     )
+
+
+def card_of(name: str) -> str:
+    """The card of a model set, in Markdown; nothing where it has none."""
+    with suppress(OSError, UnicodeDecodeError):
+        return (find(name) / "README.md").read_text(encoding="utf-8")
+    return ""
 
 
 def read_info(folder: Path) -> ModelSetInfo:

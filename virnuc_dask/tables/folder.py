@@ -30,6 +30,7 @@ _OUTPUTS = (
     "prediction_results.txt",
     "prediction_results_highestscore.csv",
     "failed.tsv",
+    "report.html",
 )
 _OF_JOBS = ("virnuc*", "worker-*", ".dask-jobqueue*")  # logs, certificates
 _LOCK = ".lock"

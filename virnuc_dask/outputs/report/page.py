@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -64,22 +65,26 @@ def write_report(
     }
     of_genes = run["modelset"].get("reading") == "genes"
     shown = {int(row): int(contigs.length_nt[row]) for rows in lists.values() for row in rows}
-    page = _environment().get_template("report.html.j2").render(
-        run=run,
-        found=run["summary"],
-        inputs=[Path(name).name for name in run["inputs"]],
-        unit="genes" if of_genes else "chunks",
-        contigs=contigs,
-        lists={title: _rows(contigs, rows) for title, rows in lists.items()},
-        strips=strips(folder.path, shown, reads_genes=of_genes),
-        plots=draw(contigs, rule),
-        q_values=_expected(contigs) if rule.has_probability else [],
-        failed=_failed(folder.output("failed.tsv")),
-        fails=_where_it_fails(card),
-        compared=[
-            _compared(contigs, other, Contigs.read(other / "contigs.tsv", by))
-            for other, by in others
-        ],
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            found=run["summary"],
+            inputs=[Path(name).name for name in run["inputs"]],
+            unit="genes" if of_genes else "chunks",
+            contigs=contigs,
+            lists={title: _rows(contigs, rows) for title, rows in lists.items()},
+            strips=strips(folder.path, shown, reads_genes=of_genes),
+            plots=draw(contigs, rule),
+            q_values=_expected(contigs) if rule.has_probability else [],
+            failed=_failed(folder.output("failed.tsv")),
+            fails=_where_it_fails(card),
+            compared=[
+                _compared(contigs, other, Contigs.read(other / "contigs.tsv", by))
+                for other, by in others
+            ],
+        )
     )
     with written_whole(folder.output(REPORT)) as stream:
         stream.write(page.encode())
@@ -115,8 +120,8 @@ def _failed(path: Path) -> list[list[str]]:
     if not path.exists():
         return []
     with path.open(encoding="utf-8") as stream:
-        lines = [line.rstrip("\n").split("\t") for _, line in zip(range(_FAILED_LISTED + 1), stream)]  # noqa: B905
-    return lines[1:]
+        lines = islice(stream, 1, 1 + _FAILED_LISTED)
+        return [line.rstrip("\n").split("\t") for line in lines]
 
 
 def _where_it_fails(card: str) -> list[tuple[str, str]]:

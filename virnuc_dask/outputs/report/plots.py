@@ -39,9 +39,9 @@ def draw(contigs: Contigs, rule: CallRule) -> Plots:
     figures = {"values": _histogram(contigs), "lengths": _scatter(contigs, rows, rule)}
     script, places = components(figures, wrap_script=False)
     # Nothing of this comes from a file but ids, which Bokeh escapes.
-    code = Markup("\n".join(INLINE.js_raw[:1]))  # noqa: S704
-    marked = {name: Markup(place) for name, place in places.items()}  # noqa: S704
-    return Plots(code, Markup(script), marked, len(rows))  # noqa: S704
+    code = Markup("\n".join(INLINE.js_raw[:1]))
+    marked = {name: Markup(place) for name, place in places.items()}
+    return Plots(code, Markup(script), marked, len(rows))
 
 
 def _figure(label: str, **options: Any) -> Any:

@@ -1,0 +1,139 @@
+"""The page of a finished run, as a person and as a browser reads it."""
+
+import gzip
+import json
+import re
+import shutil
+import subprocess
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from virnuc_dask.config import load_settings
+from virnuc_dask.outputs.report.contigs import Contigs
+from virnuc_dask.outputs.report.page import write_report
+from virnuc_dask.outputs.report.plots import draw
+from virnuc_dask.run import run
+from virnuc_dask.stages.calls import CallRule
+
+DEMO = Path(__file__).parents[1] / "data" / "demo.fasta.gz"
+HOSTILE = "<img/src=x/onerror=document.title='owned'>"
+IN_SCRIPT = "</script><script>document.title='owned'</script>"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of phage lambda, of two contigs with hostile names, and of a record without a gene."""
+    folder = tmp_path_factory.mktemp("report")
+    lambda_, *others = gzip.decompress(DEMO.read_bytes()).decode().split(">")[1:4]
+    records = [lambda_, HOSTILE + others[0][others[0].index("\n") :]]
+    records += [IN_SCRIPT + others[1][others[1].index("\n") :], "nothing\nNNNNNNNN\n"]
+    fasta = folder / "<b>in.fasta"
+    fasta.write_text("".join(f">{record}" for record in records))
+    settings = load_settings(flags={"cluster.kind": "none"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(import_module("virnuc_dask.run"), "write_report", write_report)
+        return run(fasta, folder / "out", settings=settings).folder
+
+
+@pytest.fixture(scope="module")
+def page(finished: Path) -> str:
+    return (finished / "report.html").read_text()
+
+
+def words(page: str) -> str:
+    """What a person reads of it."""
+    shown = re.sub(r"<(script|style|title)\b.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", shown)
+
+
+def test_it_says_what_was_found_how_sure_it_is_and_where_the_set_fails(page, finished):
+    told = words(page)
+    assert "1 of 4 records called virus" in told
+    assert "1 hold nothing that could be scored" in told
+    assert "Short contigs of viruses of eukaryotes" in told
+    run_json = json.loads((finished / "run.json").read_text())
+    assert run_json["modelset"]["checksum"] in told
+    assert run_json["plan"]["decisions"]["input_digest"] in told
+
+
+def test_every_scored_record_has_a_strip_of_its_genes(page):
+    rows = re.findall(r'<th scope="row" class="text id".*?</tr>', page, re.DOTALL)
+    assert len(rows) == 2 * 3, "the most viral, and those nearest to the threshold"
+    assert "Escherichia_phage_lambda" in rows[0]
+    viral, genes = map(int, re.search(r'aria-label="(\d+) of (\d+) viral"', rows[0]).groups())
+    assert 10 < viral < genes
+    assert rows[0].count('class="v"') == viral
+
+
+def test_names_are_text_and_nothing_is_fetched(page):
+    assert HOSTILE not in page
+    assert IN_SCRIPT not in page
+    assert "<b>in" not in page
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", words_and_tags(page))
+    assert "default-src 'none'" in page
+
+
+def words_and_tags(page: str) -> str:
+    return re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_a_browser_draws_it_and_runs_nothing_of_a_name(finished, tmp_path):
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}")
+    url = (finished / "report.html").as_uri()
+    call = [program, *options, "--virtual-time-budget=20000", "--dump-dom", url]
+    drawn = subprocess.run(call, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert re.search(r"<title>Viruses in &lt;b&gt;in.fasta</title>", drawn)
+    assert "bk-Canvas" in drawn or "<canvas" in drawn, "the plots"
+
+
+def test_another_run_is_compared_and_the_page_is_still_the_runs_own(finished, tmp_path, command):
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(finished, here)
+    shutil.copytree(finished, there)
+    contigs = (there / "contigs.tsv").read_text()
+    (there / "contigs.tsv").write_text(contigs.replace("\tvirus\t", "\tothers\t", 1))
+    code, said, _ = command("report", here, "--compare", there)
+    assert code == 0
+    assert said.strip() == str(here / "report.html")
+    told = words((here / "report.html").read_text())
+    assert "4 records have an id that both runs hold once" in told
+    assert (
+        "record called otherwise here there here there Escherichia_phage_lambda virus others"
+        in told
+    )
+    code, _, said = command("run", finished.parent / "<b>in.fasta", "-o", here, "--force")
+    assert code == 0, said
+    assert not (here / "report.html").exists(), "not of another run"
+
+
+def test_what_is_no_finished_run_is_refused(tmp_path, command):
+    (tmp_path / "empty").mkdir()
+    code, _, said = command("report", tmp_path / "empty")
+    assert code == 3
+    assert "no finished run here; make one with `run`" in said
+
+
+def test_a_page_of_a_million_records_is_small():
+    count = 1_000_000
+    rng = np.random.default_rng(1)
+    value = rng.random(count)
+    contigs = Contigs(
+        record_id=pa.chunked_array([[f"a_rather_long_name_of_record_{n}" for n in range(count)]]),
+        call=np.where(value > 0.5, "virus", "others"),
+        length_nt=rng.integers(300, 100_000, count),
+        score=value,
+        probability=value,
+        q_value=1 - value,
+        margin=value - 0.5,
+        by="score",
+    )
+    plots = draw(contigs, CallRule())
+    assert plots.points == 4_000
+    assert len(plots.code) + len(plots.script) < 2_500_000
