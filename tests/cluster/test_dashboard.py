@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -376,15 +377,13 @@ async def chromium(program: str, profile: Path) -> AsyncIterator[Browser]:
         process.wait()
 
 
-async def _watch_a_run(browser: Browser, client: Client, start: Callable[[], None]) -> None:
-    await browser.call("Page.navigate", url=client.dashboard_link)
-    await browser.until("Workers")
-    start()
+async def _watch_a_run(browser: Browser, client: Client, let_it_end: Callable[[], None]) -> None:
     page = client.dashboard_link.replace("status", "virnuc")
     await asyncio.to_thread(eventually, lambda: get(page)[0] == 200)
-    await browser.call("Page.reload")
+    await browser.call("Page.navigate", url=client.dashboard_link)
     await browser.until("Virnuc")
-    await browser.evaluate("document.querySelector('a[href=virnuc]').click()")
+    assert await browser.evaluate("document.querySelector('a[href=virnuc]').href") == page
+    await browser.call("Page.navigate", url=page)
     await browser.until("<video>.fasta.gz → ")
     await browser.until("persistent, both encoders in memory")
     await browser.until("model set mini loaded on worker")
@@ -392,16 +391,25 @@ async def _watch_a_run(browser: Browser, client: Client, start: Callable[[], Non
     tags = (await browser.evaluate(TAGS)).split()
     assert tags.count("CANVAS") >= 2, "the charts"
     assert "VIDEO" not in tags, "names are escaped"
-    await browser.until("partitions done")
+    await browser.until("1 of 1 partitions done")
+    let_it_end()
     await browser.until("ended at")
 
 
-def test_a_person_sees_a_run_in_a_browser(client, tmp_path):
+def test_a_person_sees_a_run_in_a_browser(client, tmp_path, monkeypatch):
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium here: apt-get install chromium")
     demo = tmp_path / "<video>.fasta.gz"
-    demo.write_bytes(DEMO.read_bytes() * 5)  # a run that is long enough to look at
+    shutil.copy(DEMO, demo)
+    seen, module = threading.Event(), import_module("virnuc_dask.run")
+    tell = module._tell_receipt
+
+    def tell_and_wait(*of_a_partition: Any) -> None:
+        tell(*of_a_partition)
+        seen.wait(200)
+
+    monkeypatch.setattr(module, "_tell_receipt", tell_and_wait)
     settings = load_settings(flags={"cluster.threads": 1})
     thread = threading.Thread(
         target=run, args=(demo, tmp_path / "out"), kwargs={"client": client, "settings": settings}
@@ -409,8 +417,12 @@ def test_a_person_sees_a_run_in_a_browser(client, tmp_path):
 
     async def visit() -> None:
         async with chromium(program, tmp_path / "profile") as browser:
-            await _watch_a_run(browser, client, thread.start)
+            await _watch_a_run(browser, client, seen.set)
 
-    asyncio.run(visit())
-    thread.join()
+    thread.start()
+    try:
+        asyncio.run(visit())
+    finally:
+        seen.set()
+        thread.join()
     assert (tmp_path / "out/run.json").is_file()
