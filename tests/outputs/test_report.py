@@ -9,15 +9,19 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from virnuc_dask.config import load_settings
-from virnuc_dask.outputs.report.contigs import Contigs
+from virnuc_dask.errors import BadTableError
+from virnuc_dask.modelsets.manifest import read_info
+from virnuc_dask.outputs.contigs import CONTIGS_HEADER
+from virnuc_dask.outputs.report.contigs import Digest
 from virnuc_dask.outputs.report.page import write_report
 from virnuc_dask.outputs.report.plots import draw
+from virnuc_dask.planning import call_rule
 from virnuc_dask.run import run
 from virnuc_dask.stages.calls import CallRule
+from virnuc_dask.tables.folder import RunFolder
 
 DEMO = Path(__file__).parents[1] / "data" / "demo.fasta.gz"
 HOSTILE = "<img/src=x/onerror=document.title='owned'>"
@@ -113,6 +117,23 @@ def test_another_run_is_compared_and_the_page_is_still_the_runs_own(finished, tm
     assert not (here / "report.html").exists(), "not of another run"
 
 
+@pytest.mark.parametrize("modelset", ["frames_modelset", "parity_modelset"])
+def test_a_set_that_reads_frames_has_strips_of_chunks(modelset, request, tmp_path):
+    settings = load_settings(
+        flags={"cluster.kind": "none", "model": str(request.getfixturevalue(modelset))}
+    )
+    fasta = tmp_path / "in.fasta"
+    fasta.write_text(">one\n" + "ATGGCCAAAGTTCTG" * 200 + "\n>none\nNNNN\n")
+    folder = run(fasta, tmp_path / "out", settings=settings).folder
+    info = read_info(Path(settings.model))
+    page = write_report(RunFolder(folder), call_rule(settings, info, info.chunk_lengths[0]))
+    told = words(page.read_text())
+    assert "of 2 records called virus" in told
+    assert "chunks along the record" in told
+    assert re.search(r'aria-label="\d+ of [1-9]\d* viral"', page.read_text())
+    assert ("q-value up to" in told) == (modelset == "frames_modelset")
+
+
 def test_what_is_no_finished_run_is_refused(tmp_path, command):
     (tmp_path / "empty").mkdir()
     code, _, said = command("report", tmp_path / "empty")
@@ -120,20 +141,35 @@ def test_what_is_no_finished_run_is_refused(tmp_path, command):
     assert "no finished run here; make one with `run`" in said
 
 
-def test_a_page_of_a_million_records_is_small():
-    count = 1_000_000
-    rng = np.random.default_rng(1)
-    value = rng.random(count)
-    contigs = Contigs(
-        record_id=pa.chunked_array([[f"a_rather_long_name_of_record_{n}" for n in range(count)]]),
-        call=np.where(value > 0.5, "virus", "others"),
-        length_nt=rng.integers(300, 100_000, count),
-        score=value,
-        probability=value,
-        q_value=1 - value,
-        margin=value - 0.5,
-        by="score",
+def test_a_page_of_many_records_is_small_and_shows_the_first_and_the_nearest(tmp_path):
+    rng, count = np.random.default_rng(1), 100_000
+    value = rng.random(count).round(6)
+    lines = (
+        f"a_rather_long_name_of_record_{n}\t{n + 300}\t1\t1\t{one}\t\t\t"
+        f"{'virus' if one >= 0.5 else 'others'}\n"
+        for n, one in enumerate(value.tolist())
     )
-    plots = draw(contigs, CallRule())
+    path = tmp_path / "contigs.tsv"
+    path.write_text(CONTIGS_HEADER + "".join(lines))
+    digest = Digest.read(path, CallRule())
+    assert digest.highest.row.tolist() == np.argsort(-value, kind="stable")[:20].tolist()
+    assert digest.nearest.row.tolist() == np.argsort(abs(value - 0.5), kind="stable")[:20].tolist()
+    assert sum(counts.sum() for counts in digest.histogram.values()) == count
+    assert digest.histogram["virus"].sum() == (value >= 0.5).sum()
+    plots = draw(digest, CallRule())
     assert plots.points == 4_000
     assert len(plots.code) + len(plots.script) < 2_500_000
+    drawn = np.concatenate([some.value for some in digest.drawn])
+    assert abs(drawn.mean() - 0.5) < 0.02, "drawn at random"
+
+
+def test_records_without_a_score_and_files_without_records_are_no_fault(tmp_path):
+    path = tmp_path / "contigs.tsv"
+    path.write_text(CONTIGS_HEADER + '"quo""ted"\t0\t0\t0\t\t\t\tunscored\n')
+    digest = Digest.read(path, CallRule())
+    assert (digest.records, len(digest.highest), digest.drawn) == (1, 0, [])
+    path.write_text(CONTIGS_HEADER)
+    assert Digest.read(path, CallRule()).records == 0
+    assert draw(Digest.read(path, CallRule()), CallRule()).points == 0
+    with pytest.raises(BadTableError, match="cannot be read"):
+        Digest.read(tmp_path / "missing.tsv", CallRule())

@@ -1,9 +1,11 @@
-"""``contigs.tsv`` as columns, and which of its records a page shows."""
+"""``contigs.tsv``, read piece by piece, and what a page shows of its records."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,91 +14,152 @@ from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadTableError
 from virnuc_dask.modelsets.calibration import Floats
-from virnuc_dask.stages.calls import OTHERS, VIRUS, CallRule
+from virnuc_dask.stages.calls import OTHERS, UNSURE, VIRUS, CallRule
 from virnuc_dask.tables.parquet import local
 
 _TEXTS = ("record_id", "call", "topology", "reading")
 _NUMBERS = ("score", "probability", "q_value", "coding_density", "reliability")
+_LISTED = 20
+_DRAWN = 2_000  # viruses, and as many of the rest
+_BINS = 40
 _SEED = 0
+Q_VALUES = (0.01, 0.05, 0.1, 0.2)
+CALLS = (VIRUS, OTHERS, UNSURE)
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Contigs:
-    """Records of a run, column by column, in the order of the input: a row's place is its index.
+    """Some records of a run, column by column.
 
     ``margin`` is how far a record lies above what makes it a virus, below 0 if it is none; NaN
     where nothing was scored.
     """
 
-    record_id: pa.ChunkedArray
-    call: NDArray[np.str_]
+    row: Rows  # index of the record in the input
+    record_id: NDArray[Any]
+    call: NDArray[Any]
     length_nt: Rows
-    score: Floats
-    probability: Floats  # NaN without a calibration
-    q_value: Floats
+    value: Floats  # what the call goes by, a probability or a score
+    q_value: Floats  # NaN without a calibration
     margin: Floats
-    by: str  # what the call goes by: "probability" or "score"
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, rows: NDArray[Any]) -> Contigs:
+        """Some of them."""
+        return Contigs(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    def joined(self, other: Contigs) -> Contigs:
+        """These, then the other ones."""
+        pairs = ((getattr(self, c.name), getattr(other, c.name)) for c in fields(self))
+        return Contigs(*(np.concatenate(pair) for pair in pairs))
+
+
+def read_contigs(path: Path, rule: CallRule) -> Iterator[Contigs]:
+    """The records of a ``contigs.tsv`` that was written by ``rule``, some at a time.
+
+    Raises
+    ------
+    BadTableError
+        If the file is missing or damaged.
+    """
+    types = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
+    first = 0
+    try:
+        with csv.open_csv(
+            local(path),
+            parse_options=csv.ParseOptions(delimiter="\t", newlines_in_values=True),
+            convert_options=csv.ConvertOptions(column_types=types, null_values=[""]),
+        ) as reader:
+            for batch in reader:
+                yield _contigs(batch, first, rule)
+                first += len(batch)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise BadTableError(f"{path}: cannot be read ({error}).") from error
+
+
+def _contigs(batch: pa.RecordBatch, first: int, rule: CallRule) -> Contigs:
+    length = batch["length_nt"].to_numpy().astype(np.int64)
+    score, chance, q_value = (batch[name].to_numpy(zero_copy_only=False) for name in _NUMBERS[:3])
+    ids, call = (batch[name].to_numpy(zero_copy_only=False) for name in ("record_id", "call"))
+    value = chance if rule.has_probability else score
+    if rule.fdr is not None:
+        margin = rule.fdr - q_value
+    else:
+        margin = value - (rule.threshold(length) if rule.contig_model is not None else 0.5)
+    return Contigs(np.arange(len(batch)) + first, ids, call, length, value, q_value, margin)
+
+
+@dataclass
+class Digest:
+    """What a page shows of all records: its size does not depend on their number."""
+
+    by: str  # what the calls go by: "probability" or "score"
+    records: int = 0
+    shortest_nt: int = 1 << 62
+    longest_nt: int = 1
+    histogram: dict[str, Rows] = field(
+        default_factory=lambda: {call: np.zeros(_BINS, np.int64) for call in CALLS}
+    )
+    # q-value up to: how many records, and the highest of theirs
+    q_values: dict[float, tuple[int, float]] = field(
+        default_factory=lambda: dict.fromkeys(Q_VALUES, (0, 0.0))
+    )
+    highest: Contigs | None = None
+    nearest: Contigs | None = None
+    viruses: Contigs | None = None  # drawn at random, for the plot
+    rest: Contigs | None = None
 
     @classmethod
-    def read(cls, path: Path, rule: CallRule) -> Contigs:
-        """Read ``contigs.tsv``, which was written by ``rule``.
-
-        Raises
-        ------
-        BadTableError
-            If the file is missing or damaged.
-        """
-        types = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
-        try:
-            table = csv.read_csv(
-                local(path),
-                parse_options=csv.ParseOptions(delimiter="\t", newlines_in_values=True),
-                convert_options=csv.ConvertOptions(column_types=types, null_values=[""]),
-            )
-            length = table["length_nt"].to_numpy().astype(np.int64)
-            score, chance, q_value = (table[name].to_numpy() for name in _NUMBERS[:3])
-            margin = _margin(rule, length, score, chance, q_value)
-            call = np.array(table["call"].to_pylist(), np.str_)
-            by = "probability" if rule.has_probability else "score"
-            return cls(table["record_id"], call, length, score, chance, q_value, margin, by)
-        except (OSError, pa.ArrowException, KeyError) as error:
-            raise BadTableError(f"{path}: cannot be read ({error}).") from error
+    def read(cls, path: Path, rule: CallRule) -> Digest:
+        """Of a ``contigs.tsv``; see `read_contigs`."""
+        digest = cls("probability" if rule.has_probability else "score")
+        rng = np.random.default_rng(_SEED)
+        keys: dict[bool, Floats] = {True: np.zeros(0), False: np.zeros(0)}
+        for contigs in read_contigs(path, rule):
+            digest.add(contigs)
+            digest._draw(contigs, keys, rng)
+        return digest
 
     @property
-    def value(self) -> Floats:
-        """What the calls go by, between 0 and 1."""
-        return self.probability if self.by == "probability" else self.score
+    def drawn(self) -> list[Contigs]:
+        """Records for the plot: all, or some of the viruses and as many of the rest."""
+        return [some for some in (self.rest, self.viruses) if some is not None and len(some)]
 
-    def most_viral(self, count: int) -> Rows:
-        """So many records, by falling value."""
-        order = np.argsort(-self.value, kind="stable")  # NaN comes last
-        return order[: min(count, int((~np.isnan(self.value)).sum()))]
+    def add(self, contigs: Contigs) -> None:
+        """Take in some records."""
+        self.records += len(contigs)
+        self.shortest_nt = min(self.shortest_nt, int(contigs.length_nt.min(initial=1 << 62)))
+        self.longest_nt = max(self.longest_nt, int(contigs.length_nt.max(initial=1)))
+        for call, counts in self.histogram.items():
+            value = contigs.value[contigs.call == call]
+            counts += np.histogram(value[~np.isnan(value)], _BINS, (0, 1))[0]
+        for most, (count, highest) in self.q_values.items():
+            here = contigs.q_value[contigs.q_value <= most]
+            self.q_values[most] = count + len(here), max(highest, float(here.max(initial=0)))
+        scored = contigs.take(~np.isnan(contigs.value))
+        self.highest = _first(self.highest, scored, lambda found: -found.value)
+        sure = scored.take(np.isin(scored.call, (VIRUS, OTHERS)) & ~np.isnan(scored.margin))
+        self.nearest = _first(self.nearest, sure, lambda found: np.abs(found.margin))
 
-    def nearest(self, count: int) -> Rows:
-        """Those whose call would change first, nearest first."""
-        sure = np.flatnonzero(np.isin(self.call, (VIRUS, OTHERS)) & ~np.isnan(self.margin))
-        return sure[np.argsort(np.abs(self.margin[sure]), kind="stable")[:count]]
-
-    def drawn(self, most: int) -> Rows:
-        """Scored records for a plot: all, or as many of the viruses as of the rest, at random."""
-        scored = np.flatnonzero(~np.isnan(self.value))
-        if len(scored) <= most:
-            return scored
-        rng = np.random.default_rng(_SEED)
-        is_virus = self.call[scored] == VIRUS
-        viruses, rest = scored[is_virus], scored[~is_virus]
-        share = min(len(viruses), max(most // 2, most - len(rest)))
-        parts = rng.choice(viruses, share, False), rng.choice(rest, most - share, False)
-        return np.sort(np.concatenate(parts))
+    def _draw(self, contigs: Contigs, keys: dict[bool, Floats], rng: np.random.Generator) -> None:
+        """Keep the records with the smallest of random keys: each is as likely as another."""
+        key = rng.random(len(contigs))
+        scored = ~np.isnan(contigs.value)
+        for is_virus, name in ((True, "viruses"), (False, "rest")):
+            chosen = scored & ((contigs.call == VIRUS) == is_virus)
+            kept, new = getattr(self, name), contigs.take(chosen)
+            both = new if kept is None else kept.joined(new)
+            keys[is_virus] = np.append(keys[is_virus], key[chosen])
+            order = np.argsort(keys[is_virus], kind="stable")[:_DRAWN]
+            keys[is_virus] = keys[is_virus][order]
+            setattr(self, name, both.take(order))
 
 
-def _margin(
-    rule: CallRule, length_nt: Rows, score: Floats, chance: Floats, q_value: Floats
-) -> Floats:
-    if rule.fdr is not None:
-        return rule.fdr - q_value
-    if rule.contig_model is not None:
-        return chance - rule.threshold(length_nt)
-    return (chance if rule.has_probability else score) - 0.5
+def _first(kept: Contigs | None, new: Contigs, key: Any) -> Contigs:
+    """Those with the smallest keys; of equal ones the earlier."""
+    both = new if kept is None else kept.joined(new)
+    return both.take(np.argsort(key(both), kind="stable")[:_LISTED])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from virnuc_dask.outputs.report.contigs import Contigs, Rows
+from virnuc_dask.outputs.report.contigs import Contigs, Digest, read_contigs
 from virnuc_dask.outputs.report.plots import draw
 from virnuc_dask.outputs.report.strips import strips
 from virnuc_dask.stages.calls import VIRUS, CallRule
@@ -24,7 +25,6 @@ from virnuc_dask.tables.plan import read_run_json
 REPORT = "report.html"
 _LISTED = 20
 _FAILED_LISTED = 50
-_Q_VALUES = (0.01, 0.05, 0.1, 0.2)
 _NONE = "\u2013"
 _WHERE_IT_FAILS = re.compile(r"^## Where it fails\s*\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
@@ -58,13 +58,13 @@ def write_report(
     BadTableError
         If a table is missing or damaged, or the run is not finished.
     """
-    run, contigs = read_run_json(folder), Contigs.read(folder.output("contigs.tsv"), rule)
-    lists = {
-        "The most viral records": contigs.most_viral(_LISTED),
-        "The records nearest to the threshold": contigs.nearest(_LISTED),
+    run, digest = read_run_json(folder), Digest.read(folder.output("contigs.tsv"), rule)
+    listed = {
+        "The most viral records": _rows(digest.highest),
+        "The records nearest to the threshold": _rows(digest.nearest),
     }
     of_genes = run["modelset"].get("reading") == "genes"
-    shown = {int(row): int(contigs.length_nt[row]) for rows in lists.values() for row in rows}
+    lengths = {row["index"]: row["length_nt"] for rows in listed.values() for row in rows}
     page = (
         _environment()
         .get_template("report.html.j2")
@@ -73,16 +73,15 @@ def write_report(
             found=run["summary"],
             inputs=[Path(name).name for name in run["inputs"]],
             unit="genes" if of_genes else "chunks",
-            contigs=contigs,
-            lists={title: _rows(contigs, rows) for title, rows in lists.items()},
-            strips=strips(folder.path, shown, reads_genes=of_genes),
-            plots=draw(contigs, rule),
-            q_values=_expected(contigs) if rule.has_probability else [],
+            by=digest.by,
+            lists=listed,
+            strips=strips(folder.path, lengths, reads_genes=of_genes),
+            plots=draw(digest, rule),
+            q_values=_expected(digest) if rule.has_probability else [],
             failed=_failed(folder.output("failed.tsv")),
             fails=_where_it_fails(card),
             compared=[
-                _compared(contigs, other, Contigs.read(other / "contigs.tsv", by))
-                for other, by in others
+                _compared(folder.output("contigs.tsv"), rule, other, by) for other, by in others
             ],
         )
     )
@@ -91,29 +90,20 @@ def write_report(
     return folder.output(REPORT)
 
 
-def _rows(contigs: Contigs, rows: Rows) -> list[dict[str, Any]]:
-    ids = contigs.record_id.take(rows).to_pylist()
+def _rows(contigs: Contigs | None) -> list[dict[str, Any]]:
+    if contigs is None:
+        return []
+    columns = (contigs.row, contigs.record_id, contigs.length_nt, contigs.value, contigs.q_value)
+    names = ("index", "id", "length_nt", "value", "q_value")
     return [
-        {
-            "index": int(row),
-            "id": record_id,
-            "length_nt": int(contigs.length_nt[row]),
-            "value": float(contigs.value[row]),
-            "q_value": float(contigs.q_value[row]),
-            "call": str(contigs.call[row]),
-        }
-        for row, record_id in zip(rows, ids, strict=True)
+        dict(zip(names, row, strict=True), call=str(call))
+        for *row, call in zip(*(column.tolist() for column in columns), contigs.call, strict=True)
     ]
 
 
-def _expected(contigs: Contigs) -> list[tuple[float, int, float]]:
+def _expected(digest: Digest) -> list[tuple[float, int, float]]:
     """q-values, how many records are at most there, and how many of those are no virus."""
-    q_value = contigs.q_value
-    counts = [(most, int((q_value <= most).sum())) for most in _Q_VALUES]
-    return [
-        (most, count, count * float(q_value[q_value <= most].max(initial=0)))
-        for most, count in counts
-    ]
+    return [(most, n, n * highest) for most, (n, highest) in digest.q_values.items()]
 
 
 def _failed(path: Path) -> list[list[str]]:
@@ -132,43 +122,35 @@ def _where_it_fails(card: str) -> list[tuple[str, str]]:
     return [(p[1], "".join(p[2:])) if len(p) > 2 else ("", "".join(p)) for p in parts]
 
 
-def _compared(contigs: Contigs, folder: Path, other: Contigs) -> Compared:
-    mine, theirs = (_unique(of) for of in (contigs, other))
-    shared = [record_id for record_id in mine if record_id in theirs]
-    a = np.array([mine[i] for i in shared], np.int64)
-    b = np.array([theirs[i] for i in shared], np.int64)
-    pairs, count = np.unique(
-        np.stack([contigs.call[a], other.call[b]], axis=1), axis=0, return_counts=True
-    )
-    change = np.abs(np.nan_to_num(contigs.value[a]) - np.nan_to_num(other.value[b]))
-    change[contigs.call[a] == other.call[b]] = -1
-    largest = [row for row in np.argsort(-change, kind="stable")[:_LISTED] if change[row] >= 0]
+def _compared(path: Path, rule: CallRule, folder: Path, by: CallRule) -> Compared:
+    """Holds all records of both runs in memory."""
+    mine, theirs = _unique(path, rule), _unique(folder / "contigs.tsv", by)
+    shared = mine.keys() & theirs.keys()
+    differing = [
+        (record_id, *mine[record_id], *theirs[record_id])
+        for record_id in shared
+        if mine[record_id][0] != theirs[record_id][0]
+    ]
+    differing.sort(key=lambda row: (-abs(row[2] - row[4]), row[0]))
     return Compared(
         str(folder),
         len(shared),
-        {(str(one), str(two)): int(n) for (one, two), n in zip(pairs, count, strict=True)},
-        [
-            (
-                shared[row],
-                str(contigs.call[a[row]]),
-                str(other.call[b[row]]),
-                float(contigs.value[a[row]]),
-                float(other.value[b[row]]),
-            )
-            for row in largest
-        ],
+        Counter((mine[record_id][0], theirs[record_id][0]) for record_id in shared),
+        [(name, here, there, one, two) for name, here, one, there, two in differing[:_LISTED]],
     )
 
 
-def _unique(contigs: Contigs) -> dict[str, int]:
-    """Rows by id, of ids that occur once."""
-    rows: dict[str, int] = {}
+def _unique(path: Path, rule: CallRule) -> dict[str, tuple[str, float]]:
+    """Call and value by id, of ids that occur once."""
+    found: dict[str, tuple[str, float]] = {}
     repeated = set()
-    for row, record_id in enumerate(contigs.record_id.to_pylist()):
-        if record_id in rows:
-            repeated.add(record_id)
-        rows[record_id] = row
-    return {record_id: row for record_id, row in rows.items() if record_id not in repeated}
+    for contigs in read_contigs(path, rule):
+        value = np.nan_to_num(contigs.value).tolist()
+        for record_id, call, one in zip(contigs.record_id, contigs.call, value, strict=True):
+            if record_id in found:
+                repeated.add(record_id)
+            found[record_id] = call, one
+    return {record_id: told for record_id, told in found.items() if record_id not in repeated}
 
 
 @cache

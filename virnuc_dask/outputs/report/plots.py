@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from markupsafe import Markup
 
-from virnuc_dask.outputs.report.contigs import Contigs
+from virnuc_dask.outputs.report.contigs import Contigs, Digest
 from virnuc_dask.stages.calls import OTHERS, UNSURE, VIRUS, CallRule
 
 # Of Okabe and Ito's palette, which people with colour blindness tell apart.
 COLOURS = {VIRUS: "#d55e00", OTHERS: "#0072b2", UNSURE: "#8a8f98"}
-_BINS = 40
-_POINTS = 4_000
 _LONGEST_ID = 80
 _GREY = "#7b8794"  # readable on white and on black
 
@@ -30,18 +27,17 @@ class Plots:
     points: int
 
 
-def draw(contigs: Contigs, rule: CallRule) -> Plots:
+def draw(digest: Digest, rule: CallRule) -> Plots:
     """Draw how the calls are distributed, and length against what they go by."""
     from bokeh.embed import components
     from bokeh.resources import INLINE
 
-    rows = contigs.drawn(_POINTS)
-    figures = {"values": _histogram(contigs), "lengths": _scatter(contigs, rows, rule)}
+    figures = {"values": _histogram(digest), "lengths": _scatter(digest, rule)}
     script, places = components(figures, wrap_script=False)
     # Nothing of this comes from a file but ids, which Bokeh escapes.
     code = Markup("\n".join(INLINE.js_raw[:1]))
     marked = {name: Markup(place) for name, place in places.items()}
-    return Plots(code, Markup(script), marked, len(rows))
+    return Plots(code, Markup(script), marked, sum(map(len, digest.drawn)))
 
 
 def _figure(label: str, **options: Any) -> Any:
@@ -66,65 +62,56 @@ def _figure(label: str, **options: Any) -> Any:
     return drawn
 
 
-def _histogram(contigs: Contigs) -> Any:
-    borders = np.linspace(0, 1, _BINS + 1)
-    counts = {call: _counts(contigs, call, borders) for call in COLOURS}
-    shown = {call: count for call, count in counts.items() if count.any()}
-    drawn = _figure(contigs.by, y_axis_label="records")
-    top = np.zeros(_BINS, np.int64)
-    for call, count in shown.items():
-        drawn.quad(
-            left=borders[:-1],
-            right=borders[1:],
-            bottom=top,
-            top=top + count,
-            color=COLOURS[call],
-            line_color=None,
-            legend_label=call,
-        )
-        top = top + count
+def _histogram(digest: Digest) -> Any:
+    drawn = _figure(digest.by, y_axis_label="records")
+    top = np.zeros_like(digest.histogram[VIRUS])
+    borders = np.linspace(0, 1, len(top) + 1)
+    for call, count in digest.histogram.items():
+        if count.any():
+            drawn.quad(
+                left=borders[:-1],
+                right=borders[1:],
+                bottom=top,
+                top=top + count,
+                color=COLOURS[call],
+                line_color=None,
+                legend_label=call,
+            )
+            top = top + count
     _legend(drawn)
     return drawn
 
 
-def _counts(contigs: Contigs, call: str, borders: Any) -> Any:
-    value = contigs.value[contigs.call == call]
-    return np.histogram(value[~np.isnan(value)], borders)[0]
+def _scatter(digest: Digest, rule: CallRule) -> Any:
+    from bokeh.models import HoverTool
 
-
-def _scatter(contigs: Contigs, rows: Any, rule: CallRule) -> Any:
-    from bokeh.models import ColumnDataSource, HoverTool
-
-    drawn = _figure(
-        "length (nt)", y_axis_label=contigs.by, x_axis_type="log", y_range=(-0.03, 1.03)
-    )
-    ids = contigs.record_id.take(pa.array(rows)).to_pylist()
-    for call, colour in COLOURS.items():
-        chosen = np.flatnonzero(contigs.call[rows] == call)
-        if not len(chosen):
-            continue
-        at = rows[chosen]
-        source = ColumnDataSource(
-            {
-                "id": [ids[row][:_LONGEST_ID] for row in chosen],
-                "length": contigs.length_nt[at],
-                "value": np.round(contigs.value[at], 4),
-            }
-        )
-        dots = {"size": 6, "fill_alpha": 0.55, "line_color": None, "color": colour}
-        drawn.scatter("length", "value", source=source, legend_label=call, **dots)
-    if rule.fdr is None and len(rows):
-        _threshold(drawn, contigs, rule)
-    tips = [("record", "@id"), ("length", "@length{0,0} nt"), (contigs.by, "@value{0.000}")]
+    drawn = _figure("length (nt)", y_axis_label=digest.by, x_axis_type="log", y_range=(-0.03, 1.03))
+    for contigs in digest.drawn:
+        for call in np.unique(contigs.call):
+            _dots(drawn, contigs.take(contigs.call == call), str(call))
+    if rule.fdr is None and digest.drawn:
+        _threshold(drawn, digest, rule)
+    tips = [("record", "@id"), ("length", "@length{0,0} nt"), (digest.by, "@value{0.000}")]
     drawn.add_tools(HoverTool(tooltips=tips))
     _legend(drawn)
     return drawn
 
 
-def _threshold(drawn: Any, contigs: Contigs, rule: CallRule) -> None:
+def _dots(drawn: Any, contigs: Contigs, call: str) -> None:
+    from bokeh.models import ColumnDataSource
+
+    columns = {
+        "id": [record_id[:_LONGEST_ID] for record_id in contigs.record_id],
+        "length": contigs.length_nt,
+        "value": np.round(contigs.value, 4),
+    }
+    dots = {"size": 6, "fill_alpha": 0.55, "line_color": None, "color": COLOURS[call]}
+    drawn.scatter("length", "value", source=ColumnDataSource(columns), legend_label=call, **dots)
+
+
+def _threshold(drawn: Any, digest: Digest, rule: CallRule) -> None:
     """A line from which on records are called virus."""
-    ends = np.maximum(contigs.length_nt.min(), 1), max(contigs.length_nt.max(), 2)
-    length = np.geomspace(*ends, 60)
+    length = np.geomspace(max(digest.shortest_nt, 1), max(digest.longest_nt, 2), 60)
     height = rule.threshold(length) if rule.contig_model else np.full(len(length), 0.5)
     drawn.line(length, height, color=_GREY, line_dash="dashed", legend_label="called virus above")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow.dataset as ds
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from virnuc_dask.tables.parquet import local
 
@@ -32,11 +33,11 @@ def strips(folder: Path, lengths_nt: dict[int, int], *, reads_genes: bool) -> di
         ("genes.parquet", "viral_probability") if reads_genes else ("chunks.parquet", "score_virus")
     )
     columns = ["record_index", "start", "end", score]
-    table = ds.dataset(local(folder / name)).to_table(
-        columns, filter=ds.field("record_index").isin(list(found))
-    )
-    rows: Sequence[Sequence[float]] = [table[column].to_pylist() for column in columns]
-    for index, start, end, chance in zip(*rows, strict=True):
-        if chance is not None:
-            found[int(index)].parts.append((int(start), int(end), chance))
+    with pq.ParquetFile(local(folder / name)) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns)
+            is_shown = np.isin(table["record_index"].to_numpy(), list(found))
+            rows = table.filter(pa.array(is_shown)).drop_null()
+            for index, *part in zip(*(column.to_pylist() for column in rows), strict=True):
+                found[index].parts.append(tuple(part))
     return found
