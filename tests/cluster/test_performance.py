@@ -60,6 +60,7 @@ def test_a_report_that_cannot_be_made_fails_no_run(client, fasta, tmp_path, monk
         ("in.html", OutputExistsError, "in.html: is no performance report"),
         ("folder.html", OutputExistsError, "is a folder"),
         ("out/contigs.tsv", BadOutputError, "ends in .html"),
+        ("out/report.html", BadOutputError, "is the run's own page"),
         ("none/report.html", BadOutputError, "No such file"),
     ],
 )

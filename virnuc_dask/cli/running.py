@@ -75,7 +75,6 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
 )
 @click.option(
     "--performance-report",
-    "report",
     type=OutputPath(),
     help="Page (.html) for Dask's report on its workers: tasks over time, profiles.",
 )
@@ -84,7 +83,11 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
 @model_option
 @computing_options
 def run_command(
-    inputs: tuple[str, ...], out: Path, dry: bool, report: Path | None, **options: Any
+    inputs: tuple[str, ...],
+    out: Path,
+    dry: bool,
+    performance_report: Path | None,
+    **options: Any,
 ) -> None:
     """Find the viral records of INPUTS (FASTA or FASTQ, plain or compressed; - is stdin)."""
     resume, force = take_restart(options)
@@ -108,7 +111,7 @@ def run_command(
         resume=resume,
         force=force,
         keep=read_besides(options),
-        performance_report=report,
+        performance_report=performance_report,
     )
     _report(done, quiet=quiet)
 

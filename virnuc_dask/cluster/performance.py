@@ -28,7 +28,7 @@ def refuse_report(file: Path, settings: ClusterSettings, out: Path) -> None:
     Parameters
     ----------
     out
-        The run folder; its own files have other names, so that the report may lie in it.
+        The run folder; the report may lie in it, under another name than its own files have.
 
     Raises
     ------
@@ -45,6 +45,8 @@ def refuse_report(file: Path, settings: ClusterSettings, out: Path) -> None:
     if file.suffix != ".html":
         raise BadOutputError(f"{file}: the report is a page; choose a name that ends in .html.")
     with writing(file):
+        if file.resolve() == (out / "report.html").resolve():
+            raise BadOutputError(f"{file}: is the run's own page; choose another name.")
         if file.parent.resolve() != out.resolve():
             file.parent.stat()
         if file.is_dir():
