@@ -277,10 +277,12 @@ def finish(plan: Plan, tally: Tally, context: _Context) -> Run:
 
 
 def _report(plan: Plan, rule: CallRule, context: _Context) -> None:
+    plan.folder.output(REPORT).unlink(missing_ok=True)  # of an earlier run
     if context.settings.report:
-        write_report(plan.folder, rule, card_of(context.settings.model))
-    else:
-        plan.folder.output(REPORT).unlink(missing_ok=True)  # of an earlier run
+        try:
+            write_report(plan.folder, rule, card_of(context.settings.model))
+        except BadTableError as error:  # the results are there, and fit for all else
+            context.tell("warning", message=f"{REPORT} could not be made: {error}")
 
 
 def _tell_plan(plan: Plan, to_do: Sequence[PartitionTask], context: _Context) -> None:
@@ -307,19 +309,6 @@ def _compute(
     tally: Tally,
 ) -> None:
     """Compute partitions where ``connection`` says, and count what comes of them."""
-    with watched(connection, _about(plan, tasks, context), context.journal) as connection:
-        _tell_cluster(connection, context, tally)
-        _compute_on(plan, tasks, connection, context, tally)
-
-
-def _compute_on(
-    plan: Plan,
-    tasks: Sequence[PartitionTask],
-    connection: Connection,
-    context: _Context,
-    tally: Tally,
-) -> None:
-    """Compute on a connection that is watched."""
     settings = replace(context.settings, cluster=connection.settings)
     source = source_of(settings, context.info, context.hardware, encoders=context.encoders)
     mode = LifetimeSettings.of(settings)
@@ -333,16 +322,18 @@ def _compute_on(
         workers=lambda: journal.workers,
     )
     control = _computed_before(plan, tasks)
-    with (
-        executing(tasks, connection, source, mode, journal, control) as receipts,
-        progress,
-        journal.telling_end(),
-    ):
-        for receipt in receipts:
-            tally.add(receipt)
-            failed = sum(failure.chunks for failure in receipt.failures)
-            progress.advance(receipt.chunks + failed, receipt.frames)
-            _tell_receipt(receipt, mode, context)
+    with watched(connection, _about(plan, tasks, context), journal) as connection:
+        _tell_cluster(connection, context, tally)
+        with (
+            executing(tasks, connection, source, mode, journal, control) as receipts,
+            progress,
+            journal.telling_end(),
+        ):
+            for receipt in receipts:
+                tally.add(receipt)
+                failed = sum(failure.chunks for failure in receipt.failures)
+                progress.advance(receipt.chunks + failed, receipt.frames)
+                _tell_receipt(receipt, mode, context)
 
 
 def _about(plan: Plan, tasks: Sequence[PartitionTask], context: _Context) -> About:

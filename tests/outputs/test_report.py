@@ -134,11 +134,37 @@ def test_a_set_that_reads_frames_has_strips_of_chunks(modelset, request, tmp_pat
     assert ("q-value up to" in told) == (modelset == "frames_modelset")
 
 
-def test_what_is_no_finished_run_is_refused(tmp_path, command):
-    (tmp_path / "empty").mkdir()
-    code, _, said = command("report", tmp_path / "empty")
+@pytest.mark.parametrize("content", [None, "{", '{"plan": 1}', '{"virnuc_dask": "0", "plan": {}}'])
+def test_what_is_no_finished_run_is_refused(content, tmp_path, command):
+    if content:
+        (tmp_path / "run.json").write_text(content)
+    code, _, said = command("report", tmp_path)
     assert code == 3
     assert "no finished run here; make one with `run`" in said
+
+
+def test_a_page_that_somebody_put_there_is_kept(finished, tmp_path, command):
+    shutil.copytree(finished, tmp_path / "out")
+    theirs = tmp_path / "out" / "report.html"
+    theirs.write_text("mine")
+    code, _, said = command("report", tmp_path / "out")
+    assert code == 2
+    assert "report.html: is not as the run left it" in said
+    assert theirs.read_text() == "mine"
+
+
+def test_a_page_that_cannot_be_made_fails_no_run(finished, tmp_path, monkeypatch):
+    def fails(*_: object) -> None:
+        raise BadTableError("contigs.tsv: cannot be read")
+
+    monkeypatch.setattr(import_module("virnuc_dask.run"), "write_report", fails)
+    settings = load_settings(flags={"cluster.kind": "none"})
+    shutil.copytree(finished, tmp_path / "out")
+    done = run(finished.parent / "<b>in.fasta", tmp_path / "out", settings=settings, resume=True)
+    assert done.summary["contigs"]["virus"] == 1
+    assert not (done.folder / "report.html").exists(), "not of the earlier run"
+    log = (done.folder / "run.log.jsonl").read_text()
+    assert "report.html could not be made: contigs.tsv: cannot be read" in log
 
 
 def test_a_page_of_many_records_is_small_and_shows_the_first_and_the_nearest(tmp_path):
@@ -168,6 +194,9 @@ def test_records_without_a_score_and_files_without_records_are_no_fault(tmp_path
     path.write_text(CONTIGS_HEADER + '"quo""ted"\t0\t0\t0\t\t\t\tunscored\n')
     digest = Digest.read(path, CallRule())
     assert (digest.records, len(digest.highest), digest.drawn) == (1, 0, [])
+    long = "x" * 3_000_000
+    path.write_text(CONTIGS_HEADER + f'"{long}\n"\t9\t1\t1\t0.9\t\t\tvirus\n')
+    assert len(Digest.read(path, CallRule()).highest.record_id[0]) == 3_000_001
     path.write_text(CONTIGS_HEADER)
     assert Digest.read(path, CallRule()).records == 0
     assert draw(Digest.read(path, CallRule()), CallRule()).points == 0

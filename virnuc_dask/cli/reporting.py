@@ -16,7 +16,7 @@ from virnuc_dask.outputs.report.page import write_report
 from virnuc_dask.planning import call_rule
 from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.plan import read_run_json, write_run_json
+from virnuc_dask.tables.plan import read_plan, read_run_json, write_run_json
 
 
 @click.command("report")
@@ -31,8 +31,10 @@ def report_command(out: Path, compare: tuple[Path, ...]) -> None:
     """Write report.html of the finished run in OUT again."""
     rule, model = _rule(out)
     others = [(other, _rule(other)[0]) for other in compare]
+    read = (find(model), *(RunFolder(other).output("contigs.tsv") for other in compare))
     folder = RunFolder(out)
     with folder.held():
+        folder.refuse_loss(read)
         page = write_report(folder, rule, card_of(model), others)
         write_run_json(folder, read_run_json(folder) | {"outputs": folder.output_sizes()})
     say(str(page))
@@ -44,12 +46,12 @@ def _rule(out: Path) -> tuple[CallRule, str]:
     `BadTableError` if there is no finished run.
     """
     folder = RunFolder(out)
-    run = read_run_json(folder) if folder.run_json.exists() else {}
-    if not run.get("summary"):
+    plan = read_plan(folder)
+    run = read_run_json(folder) if plan is not None else {}
+    if plan is None or not run.get("summary"):
         raise BadTableError(
             f"{out}: no finished run here; make one with `run`, or go on with `run --resume`."
         )
     model = run["settings"]["model"]
     settings = replace(Settings(), model=model, fdr=run["settings"]["fdr"])
-    length = run["plan"]["decisions"]["chunk_length"]
-    return call_rule(settings, read_info(find(model)), length), model
+    return call_rule(settings, read_info(find(model)), plan.decisions.chunk_length), model

@@ -19,6 +19,7 @@ from virnuc_dask.tables.parquet import local
 
 _TEXTS = ("record_id", "call", "topology", "reading")
 _NUMBERS = ("score", "probability", "q_value", "coding_density", "reliability")
+_BLOCK = 1 << 24  # bytes read at a time; more than a line has
 _LISTED = 20
 _DRAWN = 2_000  # viruses, and as many of the rest
 _BINS = 40
@@ -71,6 +72,7 @@ def read_contigs(path: Path, rule: CallRule) -> Iterator[Contigs]:
     try:
         with csv.open_csv(
             local(path),
+            read_options=csv.ReadOptions(block_size=_BLOCK),
             parse_options=csv.ParseOptions(delimiter="\t", newlines_in_values=True),
             convert_options=csv.ConvertOptions(column_types=types, null_values=[""]),
         ) as reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from virnuc_dask.outputs.report.contigs import Contigs, Digest, read_contigs
 from virnuc_dask.outputs.report.plots import draw
 from virnuc_dask.outputs.report.strips import strips
-from virnuc_dask.stages.calls import VIRUS, CallRule
+from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import written_whole
 from virnuc_dask.tables.plan import read_run_json
@@ -25,6 +26,7 @@ from virnuc_dask.tables.plan import read_run_json
 REPORT = "report.html"
 _LISTED = 20
 _FAILED_LISTED = 50
+_WIDEST = 200  # letters of an id, or of a reason
 _NONE = "\u2013"
 _WHERE_IT_FAILS = re.compile(r"^## Where it fails\s*\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
@@ -65,25 +67,20 @@ def write_report(
     }
     of_genes = run["modelset"].get("reading") == "genes"
     lengths = {row["index"]: row["length_nt"] for rows in listed.values() for row in rows}
-    page = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            run=run,
-            found=run["summary"],
-            inputs=[Path(name).name for name in run["inputs"]],
-            unit="genes" if of_genes else "chunks",
-            by=digest.by,
-            lists=listed,
-            strips=strips(folder.path, lengths, reads_genes=of_genes),
-            plots=draw(digest, rule),
-            q_values=_expected(digest) if rule.has_probability else [],
-            failed=_failed(folder.output("failed.tsv")),
-            fails=_where_it_fails(card),
-            compared=[
-                _compared(folder.output("contigs.tsv"), rule, other, by) for other, by in others
-            ],
-        )
+    template = _environment().get_template("report.html.j2")
+    page = template.render(
+        run=run,
+        found=run["summary"],
+        inputs=[Path(name).name for name in run["inputs"]],
+        unit="genes" if of_genes else "chunks",
+        by=digest.by,
+        lists=listed,
+        strips=strips(folder.path, lengths, reads_genes=of_genes),
+        plots=draw(digest, rule),
+        q_values=_expected(digest) if rule.has_probability else [],
+        failed=_failed(folder.output("failed.tsv")),
+        fails=_where_it_fails(card),
+        compared=[_compared(folder.output("contigs.tsv"), rule, other, by) for other, by in others],
     )
     with written_whole(folder.output(REPORT)) as stream:
         stream.write(page.encode())
@@ -93,11 +90,16 @@ def write_report(
 def _rows(contigs: Contigs | None) -> list[dict[str, Any]]:
     if contigs is None:
         return []
-    columns = (contigs.row, contigs.record_id, contigs.length_nt, contigs.value, contigs.q_value)
-    names = ("index", "id", "length_nt", "value", "q_value")
     return [
-        dict(zip(names, row, strict=True), call=str(call))
-        for *row, call in zip(*(column.tolist() for column in columns), contigs.call, strict=True)
+        {
+            "index": int(contigs.row[place]),
+            "id": contigs.record_id[place][:_WIDEST],
+            "call": contigs.call[place],
+            "value": contigs.value[place],
+            "q_value": contigs.q_value[place],
+            "length_nt": int(contigs.length_nt[place]),
+        }
+        for place in range(len(contigs))
     ]
 
 
@@ -109,9 +111,9 @@ def _expected(digest: Digest) -> list[tuple[float, int, float]]:
 def _failed(path: Path) -> list[list[str]]:
     if not path.exists():
         return []
-    with path.open(encoding="utf-8") as stream:
-        lines = islice(stream, 1, 1 + _FAILED_LISTED)
-        return [line.rstrip("\n").split("\t") for line in lines]
+    with path.open(encoding="utf-8", newline="") as stream:
+        lines = islice(csv.reader(stream, delimiter="\t"), 1, 1 + _FAILED_LISTED)
+        return [[text[:_WIDEST] for text in line] for line in lines]
 
 
 def _where_it_fails(card: str) -> list[tuple[str, str]]:
@@ -123,7 +125,7 @@ def _where_it_fails(card: str) -> list[tuple[str, str]]:
 
 
 def _compared(path: Path, rule: CallRule, folder: Path, by: CallRule) -> Compared:
-    """Holds all records of both runs in memory."""
+    # Both runs' ids are in memory for this.
     mine, theirs = _unique(path, rule), _unique(folder / "contigs.tsv", by)
     shared = mine.keys() & theirs.keys()
     differing = [
@@ -136,7 +138,10 @@ def _compared(path: Path, rule: CallRule, folder: Path, by: CallRule) -> Compare
         str(folder),
         len(shared),
         Counter((mine[record_id][0], theirs[record_id][0]) for record_id in shared),
-        [(name, here, there, one, two) for name, here, one, there, two in differing[:_LISTED]],
+        [
+            (name[:_WIDEST], here, there, one, two)
+            for name, here, one, there, two in differing[:_LISTED]
+        ],
     )
 
 
@@ -163,7 +168,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
-    environment.globals["VIRUS"] = VIRUS
     return environment
 
 
