@@ -15,13 +15,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room imports from itself and from those before it.
 FLOORS = (
     *("errors", "checks", "config", "tables", "sequences", "encoders", "modelsets", "stages"),
-    *("cluster", "outputs", "planning", "run", "doctor", "lab", "cli"),
+    *("cluster", "outputs", "planning", "run_context", "run", "doctor", "lab", "cli"),
 )
 ENTRANCES = {"__init__", "__main__"}
 DASK_ROOMS = {"cluster"}
 TORCH_ROOMS = {"encoders", "modelsets", "lab"}
 # run() takes a client that its caller already has, and names its type.
-DISTRIBUTED_TYPES = {("run.py", "Client")}
+DISTRIBUTED_TYPES = {("run.py", "Client"), ("run_context.py", "Client")}
 RUNNING_BUILTINS = {"eval", "exec", "compile", "__import__"}
 PICKLE_ERROR = "pickle.UnpicklingError"  # what torch.load raises: caught, so it must be named
 SLOW = {"torch", "esm", "sklearn", "scipy", "matplotlib", "Bio", "pyrodigal"}  # to import

@@ -6,9 +6,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from distributed import Client
 from rich.console import Console
@@ -16,8 +15,7 @@ from rich.console import Console
 from virnuc_dask.cluster.batch_systems import submitted
 from virnuc_dask.cluster.connect import Connection, connect, reached, refuse_impossible
 from virnuc_dask.cluster.dashboard.monitor import watched
-from virnuc_dask.cluster.dashboard.run_state import About
-from virnuc_dask.cluster.hardware import Hardware, describe, hardware_of
+from virnuc_dask.cluster.hardware import hardware_of
 from virnuc_dask.cluster.job_scripts import with_workers
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.performance import refuse_report, reporting
@@ -26,12 +24,12 @@ from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.submit import executing
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadTableError, PlanChangedError
-from virnuc_dask.modelsets.manifest import ModelSetInfo, card_of, find, read_info
+from virnuc_dask.modelsets.manifest import card_of, find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.outputs.finished_run import Run
 from virnuc_dask.outputs.report.page import REPORT, write_report
 from virnuc_dask.outputs.results import write_results
-from virnuc_dask.outputs.run_json import record_run, summary_of
+from virnuc_dask.outputs.run_json import summary_of
 from virnuc_dask.planning import (
     call_rule,
     chunk_length,
@@ -39,48 +37,17 @@ from virnuc_dask.planning import (
     make_plan,
     plan_again,
     source_of,
-    warnings_of,
-    warnings_of_speed,
 )
+from virnuc_dask.run_context import RunContext, shown
 from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.stages.crash_marks import tidy_marks
-from virnuc_dask.stages.receipt import Receipt, Tally
+from virnuc_dask.stages.receipt import Tally
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import count_rows
-from virnuc_dask.tables.paths import STDIN, Inputs, given_inputs, given_output
+from virnuc_dask.tables.paths import Inputs, given_inputs, given_output
 from virnuc_dask.tables.plan import PartitionTask, Plan, read_plan, read_run_json
 
 __all__ = ["Run", "predict", "run"]
-
-
-@dataclass(frozen=True)
-class _Context:
-    """What all steps of one run share."""
-
-    inputs: tuple[str, ...]
-    folder: RunFolder
-    settings: Settings
-    info: ModelSetInfo
-    journal: Journal
-    hardware: Hardware
-    console: Console | None = None
-    client: Client | None = None
-    encoders: bool = True  # false: score what is stored
-    report: Path | None = None  # file for Dask's report
-    start: float = field(default_factory=time.perf_counter)
-
-    def tell(self, event: str, **details: Any) -> None:
-        """Write an event into the log."""
-        self.journal.write({"event": event, **details})
-
-    def warn(self, messages: Iterator[str]) -> None:
-        """Write warnings into the log."""
-        for message in messages:
-            self.tell("warning", message=message)
-
-    def record(self, plan: Plan, summary: dict[str, Any] | None = None) -> None:
-        """Write ``run.json``."""
-        record_run(plan, self.inputs, self.settings, self.info, summary)
 
 
 def run(
@@ -136,8 +103,8 @@ def run(
         decided(settings, info, hardware)
         with folder.held():
             folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
-            with Journal.opened(folder.log, info.units, _shown(names)) as journal:
-                context = _Context(
+            with Journal.opened(folder.log, info.units, shown(names)) as journal:
+                context = RunContext(
                     names, folder, settings, info, journal, hardware, console, client
                 )
                 return _run(replace(context, report=report), resume=resume)
@@ -153,11 +120,7 @@ def _report_file(
     return given_output(name)
 
 
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join("standard input" if name == STDIN else name for name in names)
-
-
-def _run(context: _Context, *, resume: bool) -> Run:
+def _run(context: RunContext, *, resume: bool) -> Run:
     with _on_jobs(context) as context:
         folder, info = context.folder, context.info
         earlier = read_plan(folder) if resume else None
@@ -206,7 +169,7 @@ def predict(
             raise PlanChangedError(f"{folder.path}: another run took its place just now.")
         folder.refuse_loss((*names, find(settings.model), *keep))
         hardware = hardware_of(settings.cluster, client)
-        context = _Context(
+        context = RunContext(
             names, folder, settings, info, journal, hardware, console, client, encoders=False
         )
         with _on_jobs(context) as context:
@@ -215,7 +178,7 @@ def predict(
 
 
 @contextmanager
-def _on_jobs(context: _Context) -> Iterator[_Context]:
+def _on_jobs(context: RunContext) -> Iterator[RunContext]:
     """On the workers of a batch system's jobs, where one is to compute; else as given."""
     if context.client is not None or context.settings.cluster.batch_system is None:
         yield context
@@ -234,11 +197,11 @@ def _on_jobs(context: _Context) -> Iterator[_Context]:
         )
 
 
-def execute(plan: Plan, context: _Context) -> Tally:
+def execute(plan: Plan, context: RunContext) -> Tally:
     """Compute every partition that is not done, here or on a cluster."""
     context.record(plan)
     tasks = [task for task in plan.tasks() if not task.is_done]
-    _tell_plan(plan, tasks, context)
+    context.tell_plan(plan, tasks)
     tally = Tally()
     plan.folder.sweep()
     tidy_marks(plan.folder, {task.name for task in tasks})
@@ -256,7 +219,7 @@ def execute(plan: Plan, context: _Context) -> Tally:
     return tally
 
 
-def finish(plan: Plan, tally: Tally, context: _Context) -> Run:
+def finish(plan: Plan, tally: Tally, context: RunContext) -> Run:
     """Write the result files and the summary into ``run.json``.
 
     `LostRowsError` if anything planned did not come out.
@@ -276,7 +239,7 @@ def finish(plan: Plan, tally: Tally, context: _Context) -> Run:
     return Run(plan.folder.path, summary, tuple(tally.failures))
 
 
-def _report(plan: Plan, rule: CallRule, context: _Context) -> None:
+def _report(plan: Plan, rule: CallRule, context: RunContext) -> None:
     plan.folder.output(REPORT).unlink(missing_ok=True)  # of an earlier run
     if context.settings.report:
         try:
@@ -285,27 +248,11 @@ def _report(plan: Plan, rule: CallRule, context: _Context) -> None:
             context.tell("warning", message=f"{REPORT} could not be made: {error}")
 
 
-def _tell_plan(plan: Plan, to_do: Sequence[PartitionTask], context: _Context) -> None:
-    """Log what is to be computed, and what the user should know about it."""
-    decisions = plan.decisions
-    context.tell(
-        "planned",
-        **asdict(plan.counts),
-        chunk_length=decisions.piece_nt or decisions.chunk_length,
-        partitions=len(plan.partitions),
-        partitions_done=len(plan.partitions) - len(to_do),
-        chunks_done=plan.counts.chunks - sum(task.chunks for task in to_do),
-    )
-    context.warn(warnings_of(plan.counts, context.info, decisions.chunk_length))
-    if to_do and context.encoders:
-        context.warn(warnings_of_speed(context.settings, context.info, context.hardware))
-
-
 def _compute(
     plan: Plan,
     tasks: Sequence[PartitionTask],
     connection: Connection,
-    context: _Context,
+    context: RunContext,
     tally: Tally,
 ) -> None:
     """Compute partitions where ``connection`` says, and count what comes of them."""
@@ -322,8 +269,8 @@ def _compute(
         workers=lambda: journal.workers,
     )
     control = _computed_before(plan, tasks)
-    with watched(connection, _about(plan, tasks, context), journal) as connection:
-        _tell_cluster(connection, context, tally)
+    with watched(connection, context.about(plan, tasks), journal) as connection:
+        context.tell_cluster(connection, tally)
         with (
             executing(tasks, connection, source, mode, journal, control) as receipts,
             progress,
@@ -333,45 +280,7 @@ def _compute(
                 tally.add(receipt)
                 failed = sum(failure.chunks for failure in receipt.failures)
                 progress.advance(receipt.chunks + failed, receipt.frames)
-                _tell_receipt(receipt, mode, context)
-
-
-def _about(plan: Plan, tasks: Sequence[PartitionTask], context: _Context) -> About:
-    """What the dashboard shows of a run besides its progress."""
-    first, *more = context.inputs
-    name = _shown([first])
-    chunks, info = plan.counts.chunks, context.info
-    return About(
-        inputs=f"{name} and {len(more)} more" if more else name,
-        out=str(plan.folder.path),
-        modelset=info.name,
-        precision=context.settings.precision,
-        mode=LifetimeSettings.of(context.settings).name,
-        parts=info.units.parts,
-        scored=info.units.scored,
-        partitions=len(plan.partitions),
-        partitions_before=len(plan.partitions) - len(tasks),
-        chunks=chunks,
-        chunks_before=chunks - sum(task.chunks for task in tasks),
-    )
-
-
-def _tell_cluster(connection: Connection, context: _Context, tally: Tally) -> None:
-    tally.cluster = describe(connection, context.hardware)
-    if connection.note:
-        context.tell("note", message=connection.note)
-    context.tell("cluster", text=str(connection), **tally.cluster)
-    settings = context.settings
-    context.tell("modelset_loading", modelset=context.info.name, precision=settings.precision)
-
-
-def _tell_receipt(receipt: Receipt, mode: LifetimeSettings, context: _Context) -> None:
-    for failure in receipt.failures:
-        context.tell("partition_failed", **asdict(failure), chunks=failure.chunks)
-    if receipt.chunks:
-        told = {key: value for key, value in asdict(receipt).items() if key != "failures"}
-        total_s = round(sum(receipt.elapsed_s.values()), 3)
-        context.tell("partition_done", **told, total_s=total_s, mode=mode.name)
+                context.tell_receipt(receipt, mode)
 
 
 def _computed_before(plan: Plan, tasks: Sequence[PartitionTask]) -> PartitionTask | None:

@@ -40,7 +40,7 @@ def status_command(out: Path, watch: bool, as_json: bool) -> None:
     """
     status = RunStatus(RunFolder(out))
     looks = _looks(status) if watch else islice(_looks(status), 1)
-    with suppress(KeyboardInterrupt):  # nobody watches any more
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends watching
         if as_json:
             for found in looks:
                 say(json.dumps(found, indent=None if watch else 2))

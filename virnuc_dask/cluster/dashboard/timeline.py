@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SLOTS = 240
-_MOST_WORKERS = 64  # with a line of their own
+_MOST_WORKERS = 64  # drawn one by one
 OTHERS = "others"
 
 Rates = NDArray[np.floating[Any]]
