@@ -186,6 +186,7 @@ def local_cluster(workers: int) -> LocalCluster:
             n_workers=workers,
             threads_per_worker=1,
             processes=False,
+            memory_limit=0,  # each would hold the memory of all against its own limit
             dashboard_address="127.0.0.1:0",
         )
 
