@@ -236,6 +236,11 @@ def _require_fit(model: ContigModel, info: ModelSetInfo, path: Path) -> None:
 
 def warnings_of(counts: Counts, info: ModelSetInfo, length: int) -> Iterator[str]:
     """What the user should know about an input that is cut into chunks of ``length`` nt."""
+    if not info.is_trained:
+        yield (
+            f"model set {info.name!r} has no trained classifier: its scores and calls mean nothing "
+            "until `virnuc-dask train` has made one for its encoders."
+        )
     if not counts.records:
         yield "the input holds no records; the result files hold their headers only."
     if counts.duplicate_ids:

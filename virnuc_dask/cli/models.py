@@ -1,30 +1,57 @@
-"""``models``: list, show, verify and import model sets."""
+"""``models``: fetch, list, show, verify, compare, import, export and add model sets."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as RichProgress
 
-from virnuc_dask.cli.options import InputPath, InputText, OutputPath
+from virnuc_dask.cli.options import InputPath, InputText, OutputPath, console
 from virnuc_dask.cli.terminal import say
+from virnuc_dask.encoders.cost import operations_a_frame
 from virnuc_dask.modelsets import manifest
+from virnuc_dask.modelsets.archive import add, export
+from virnuc_dask.modelsets.comparison import compare, comparison_lines
+from virnuc_dask.modelsets.fetching.download import Progress
+from virnuc_dask.modelsets.fetching.fetch import downloads, fetch, plan_lines
+from virnuc_dask.modelsets.fetching.published import SETS, PublishedFile
+from virnuc_dask.modelsets.sizes import weight_values
+
+_UNTRAINED = "  (classifier not trained)"
+_weights = click.option(
+    "--weights",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    help="What to store the encoders' weights in; the precision of your runs loads fastest. "
+    "Default: as published.",
+)
 
 
 @click.group()
 def models() -> None:
-    """List, show, verify and import model sets."""
+    """Fetch, list, compare, import and pass on model sets."""
 
 
 @models.command("list")
 def models_list() -> None:
-    """Name the embedded model sets."""
-    for name in manifest.EMBEDDED:
+    """Name the embedded model sets, and those that were fetched or added."""
+    for name in manifest.names():
         info = manifest.read_info(manifest.find(name))
         lengths = ", ".join(map(str, info.chunk_lengths))
         reads = "genes" if info.reads_genes else f"chunks of {lengths} nt"
-        encoders = f"{info.nucleotide.architecture} + {info.peptide.architecture}"
-        say(f"{name}\t{info.version}\t{reads}\t{encoders}")
+        encoders = f"{info.nucleotide.title} + {info.peptide.title}"
+        say(f"{name}\t{info.version}\t{reads}\t{encoders}{'' if info.is_trained else _UNTRAINED}")
 
 
 @models.command("show")
@@ -33,10 +60,13 @@ def models_show(name: str) -> None:
     """Print the model card and the checksums of a model set."""
     folder = manifest.find(name)
     info = manifest.read_info(folder)
-    card = folder / "README.md"
-    if card.is_file():
-        say(card.read_text(encoding="utf-8"))
-    say(f"folder    {folder}\nchecksum  {info.checksum}")
+    if card := manifest.card_of(name):
+        say(card)
+    for spec in (info.nucleotide, info.peptide):
+        flops = operations_a_frame(spec, info.chunk_lengths[0])
+        cost = f", {flops / 1e9:,.1f} GFLOP a frame of {info.chunk_lengths[0]} nt" if flops else ""
+        say(f"encoder   {spec.title}: {weight_values(folder / spec.file):,} values{cost}")
+    say(f"folder    {folder}\nchecksum  {info.checksum}{'' if info.is_trained else _UNTRAINED}")
     for file, digest in info.files.items():
         say(f"  {digest}  {file}")
 
@@ -49,6 +79,69 @@ def models_verify(name: str) -> None:
     info = manifest.read_info(folder)
     manifest.verify(folder, info)
     say(f"{info.name} {info.version}: {len(info.files)} files are what they should be.")
+
+
+@models.command("diff")
+@click.argument("ours", metavar="A", type=InputText())
+@click.argument("theirs", metavar="B", type=InputText())
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def models_diff(ours: str, theirs: str, as_json: bool) -> None:
+    """Tell what differs between two model sets: encoders, sizes, checksums, thresholds, quality."""
+    found = compare(manifest.find(ours), manifest.find(theirs))
+    say(json.dumps(found, indent=1) if as_json else "\n".join(comparison_lines(found)))
+
+
+@models.command("export")
+@click.argument("name", type=InputText())
+@click.argument("archive", metavar="FILE.tar", type=OutputPath())
+def models_export(name: str, archive: Path) -> None:
+    """Write a model set into one file, which `models add` takes on another machine."""
+    info = export(manifest.find(name), archive)
+    say(f"{archive}: model set {info.name!r}, {archive.stat().st_size:,} bytes")
+
+
+@models.command("add")
+@click.argument("archive", metavar="FILE.tar", type=InputPath())
+@click.option("--name", help="What to call it here; default: its own name.")
+def models_add(archive: Path, name: str | None) -> None:
+    """Take a model set from the file that `models export` wrote; --model knows its name then."""
+    folder, info = add(archive, name)
+    say(f"{folder}: model set {info.name!r}, {info.checksum[:12]}; --model {folder.name} uses it.")
+
+
+@models.command("fetch")
+@click.argument("name", type=click.Choice(list(SETS)))
+@_weights
+@click.option("--plan", is_flag=True, help="Tell what would be fetched, from where, and end.")
+def models_fetch(name: str, weights: str | None, plan: bool) -> None:
+    """Fetch a published model set from its authors' places; --model knows its name then.
+
+    What was cut goes on where it stopped; every file is compared with its checksum. VIRNUC_HOME
+    says where to (~/.cache/virnuc), HF_ENDPOINT a mirror of the hub, https_proxy a proxy;
+    VIRNUC_OFFLINE or HF_HUB_OFFLINE forbids to ask.
+    """
+    if plan:
+        say("\n".join(plan_lines(name)))
+        return
+    with _bar() as seen:
+        folder, info = fetch(name, weights, lambda line: say(line, err=True), seen)
+    say(f"{folder}: model set {info.name!r}, {info.checksum[:12]}; --model {name} uses it.")
+    say(f"{downloads()}: no longer needed, can be deleted.", err=True)
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """A bar for each file that comes, on standard error."""
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with RichProgress(TextColumn("{task.description}"), *columns, console=console) as shown:
+        bars: dict[str, TaskID] = {}
+
+        def seen(file: PublishedFile, done: int, total: int | None) -> None:
+            if file.name not in bars:
+                bars[file.name] = shown.add_task(file.name)
+            shown.update(bars[file.name], completed=done, total=total)
+
+        yield seen
 
 
 @models.command("import")
@@ -76,23 +169,17 @@ def models_verify(name: str) -> None:
 )
 @click.option(
     "--classifier",
-    required=True,
     type=InputPath(),
-    help="The published .pth, or safetensors.",
+    help="The published .pth, or safetensors. Left out: encoders alone, for `train`.",
 )
-@click.option(
-    "--weights",
-    type=click.Choice(["fp32", "fp16", "bf16"]),
-    help="What to store the encoders' weights in; the precision of your runs loads fastest. "
-    "Default: as published.",
-)
+@_weights
 def models_import(
     name: str,
     out: Path,
     lengths: tuple[int, ...],
     dnabert_s: Path,
     esm2: Path,
-    classifier: Path,
+    classifier: Path | None,
     weights: str | None,
 ) -> None:
     """Make a model set from published checkpoints; no pickle in them is executed."""

@@ -17,7 +17,8 @@ from rich.console import Console
 from virnuc_dask.cluster.log_setup import show_log
 from virnuc_dask.config import BATCH_SYSTEMS, ClusterSettings, Settings, load_settings
 from virnuc_dask.encoders.precision import AUTO, PRECISIONS
-from virnuc_dask.modelsets.manifest import EMBEDDED, MANIFEST
+from virnuc_dask.errors import ModelSetError
+from virnuc_dask.modelsets.manifest import find
 from virnuc_dask.tables.paths import STDIN, given_output, reading, writing
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -84,7 +85,7 @@ def _jobs(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     return int(click.INT(value, param, ctx))
 
 
-model_option = click.option("--model", help="Model set: mini (embedded), or a folder.")
+model_option = click.option("--model", help="Model set: mini, one that was fetched, or a folder.")
 fdr_option = click.option(
     "--fdr", type=float, help="Call by q-value, so that at most this share of the calls is false."
 )
@@ -198,11 +199,9 @@ class ManyFiles(ManyValues):
 
     def ends_values(self, arg: str) -> bool:
         """Model sets are known from files: `evaluate` takes them after these options, too."""
-        if arg in EMBEDDED:
-            return True
-        with suppress(OSError):
-            return (Path(arg) / MANIFEST).is_file()
-        return False  # who reads it will tell
+        with suppress(ModelSetError):  # who reads it will tell
+            return bool(find(arg))
+        return False
 
 
 def take_restart(options: dict[str, Any]) -> tuple[bool, bool]:

@@ -43,7 +43,7 @@ _COMMANDS = {
     "evaluate": ("training", "evaluate_command", "Measure how good model sets are."),
     "train": ("training", "train_command", "Train a classifier of your own."),
     "pretrain": ("training", "pretrain_command", "Train encoders of your own, with a classifier."),
-    "models": ("models", "models", "List, show, verify and import model sets."),
+    "models": ("models", "models", "Fetch, list, compare, import and pass on model sets."),
     "bench": ("measuring", "bench_command", "Measure this machine; recommend settings."),
 }
 

@@ -7,6 +7,30 @@ from dataclasses import dataclass
 from virnuc_dask.encoders.encoder import EncoderSpec
 
 _BASES_A_TOKEN = 5  # of DNABERT-S, with the published vocabulary
+_ESM2_TOKENS = 33
+# The published ESM-2: layers, width, heads. https://github.com/facebookresearch/esm
+ESM2 = {
+    "8M": (6, 320, 20),
+    "35M": (12, 480, 20),
+    "150M": (30, 640, 20),
+    "650M": (33, 1280, 20),
+    "3B": (36, 2560, 40),
+}
+
+
+def esm2_name(layers: int, dim: int, heads: int) -> str | None:
+    """What the ESM-2 of these sizes is called; None for sizes that were not published."""
+    names = {sizes: f"ESM-2 {name}" for name, sizes in ESM2.items()}
+    return names.get((layers, dim, heads))
+
+
+def esm2_parameters(layers: int, dim: int) -> int:
+    """Weights of an ESM-2 without its heads, which an embedding does not need.
+
+    A layer has four products of ``dim`` by ``dim`` for its attention and eight for what follows,
+    with their biases, and two norms.
+    """
+    return layers * (12 * dim**2 + 13 * dim) + (_ESM2_TOKENS + 2) * dim
 
 
 @dataclass(frozen=True, slots=True)

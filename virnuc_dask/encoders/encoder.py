@@ -43,7 +43,8 @@ class EncoderSpec:
     """One encoder as ``modelset.json`` describes it.
 
     ``file`` and ``tokenizer`` are paths relative to the model set's folder; ``config`` holds the
-    sizes that the architecture needs, and nothing that the weights do not depend on.
+    sizes that the architecture needs, and nothing that the weights do not depend on. ``name`` is
+    for people, such as ``ESM-2 650M``, and no part of any checksum.
     """
 
     architecture: str
@@ -51,6 +52,12 @@ class EncoderSpec:
     file: str
     config: Mapping[str, Any] = Field(default_factory=dict)
     tokenizer: str | None = None
+    name: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.name or self.architecture
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from virnuc_dask.modelsets.calibration import Calibration
 
 FORMAT = 1
 MANIFEST = "modelset.json"
+CARD = "README.md"
 EMBEDDED = ("mini",)
 _HERE = Path(__file__).parent
 _HASHING_THREADS = 4
@@ -39,11 +41,14 @@ _Share = Annotated[int | float, Field(ge=0, le=1), _SHARE]
 
 @checked
 class ClassifierSpec:
-    """The classifier's file and the width of its hidden layer."""
+    """The classifier's file and the width of its hidden layer.
+
+    An ``untrained`` one is of zeros: its model set is there for its encoders.
+    """
 
     file: str
     hidden: Size
-    architecture: Annotated[str, one_of("mlp")] = "mlp"
+    architecture: Annotated[str, one_of("mlp", "untrained")] = "mlp"
 
 
 @checked
@@ -137,6 +142,11 @@ class ModelSetInfo:
         return self.genes is not None
 
     @property
+    def is_trained(self) -> bool:
+        """Whether its scores mean anything."""
+        return self.classifier.architecture != "untrained"
+
+    @property
     def units(self) -> Units:
         """What people are told that its runs have done."""
         return UNITS_OF_GENES if self.reads_genes else Units()
@@ -174,7 +184,7 @@ class ModelSetInfo:
 
     def _checksum(self, *parts: Any) -> str:
         """SHA-256 over what describes ``parts``, those that are there, and over their files."""
-        described = [p if isinstance(p, dict) else asdict(p) for p in parts if p is not None]
+        described = [p if isinstance(p, dict) else _described(p) for p in parts if p is not None]
         names = {part[key] for part in described for key in ("file", "tokenizer") if part.get(key)}
         files = {name: self.files[name] for name in names}
         text = json.dumps([described, files], sort_keys=True)
@@ -190,26 +200,48 @@ class ModelSetInfo:
         return self.nucleotide.dim + self.peptide.dim
 
 
+def home() -> Path:
+    """Where fetched and added model sets are kept: ``VIRNUC_HOME``, or ``~/.cache/virnuc``."""
+    # Not Path.expanduser, which raises where nobody has a home.
+    return Path(os.environ.get("VIRNUC_HOME") or os.path.expanduser("~/.cache/virnuc"))  # noqa: PTH111
+
+
+def kept() -> Path:
+    """The folder in `home` that has a folder for each model set."""
+    return home() / "modelsets"
+
+
+def names() -> list[str]:
+    """Model sets that have a name here: embedded ones, then those that are kept."""
+    found = (path.parent.name for path in kept().glob(f"*/{MANIFEST}"))
+    return [*EMBEDDED, *sorted(name for name in found if name[0] != ".")]
+
+
 def find(name: str) -> Path:
-    """The folder of a model set: an embedded one's name, or a path; `ModelSetError` if neither."""
+    """The folder of a model set, called by an embedded one's name, its path, or a kept one's name.
+
+    `ModelSetError` if it is none of these.
+    """
     if name in EMBEDDED:
         return _HERE / name
-    folder = Path(name)
+    folders = [Path(name)] + ([kept() / name] if name and Path(name).name == name else [])
     try:
-        if (folder / MANIFEST).is_file():
-            return folder.resolve()
+        for folder in folders:
+            if (folder / MANIFEST).is_file():
+                return folder.resolve()
     except OSError as error:
         raise ModelSetError(f"{name}: cannot be read: {error.strerror}.") from error
     raise ModelSetError(
-        f"no model set {name!r}: neither an embedded one ({', '.join(EMBEDDED)}) nor a folder "
-        f"with a {MANIFEST}. `virnuc-dask models import` makes one from published checkpoints."
+        f"no model set {name!r}: neither an embedded one ({', '.join(EMBEDDED)}), nor one in "
+        f"{kept()}, nor a folder with a {MANIFEST}. `virnuc-dask models fetch` brings the "
+        "published ones, `virnuc-dask models import` makes one from checkpoints."
     )
 
 
 def card_of(name: str) -> str:
     """The card of a model set, in Markdown; nothing where it has none."""
     with suppress(OSError, UnicodeDecodeError):
-        return (find(name) / "README.md").read_text(encoding="utf-8")
+        return (find(name) / CARD).read_text(encoding="utf-8")
     return ""
 
 
@@ -268,6 +300,8 @@ def write_info(folder: Path, info: ModelSetInfo) -> ModelSetInfo:
     for key in ("reading", "genes", "contig_model"):
         if content[key] in (FRAMES, None):  # as sets were written that knew no other reading
             del content[key]
+    for key in ("nucleotide", "peptide"):
+        content[key] = {k: v for k, v in content[key].items() if (k, v) != ("name", None)}
     content["files"] = {name: sha256(folder / name) for name in sorted(info.needed_files)}
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return read_info(folder)
@@ -277,6 +311,11 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _described(part: Any) -> dict[str, Any]:
+    """What a checksum is made of; names for people are none of it."""
+    return {key: value for key, value in asdict(part).items() if key != "name"}
 
 
 def _verify_file(folder: Path, info: ModelSetInfo, name: str) -> None:

@@ -14,17 +14,21 @@ from virnuc_dask.modelsets.manifest import ModelSetInfo
 _VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
 
 
-def weight_bytes(path: Path, precision: str) -> int:
-    """Memory that the weights of a safetensors file take; `ModelSetError` if it is damaged."""
+def weight_values(path: Path) -> int:
+    """Values that a safetensors file holds; `ModelSetError` if it is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
             names = file.keys()
-            values: int = sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
     except (SafetensorError, OSError) as error:
         raise ModelSetError(
             f"{path}: missing or damaged ({error}). Import or download the model set again."
         ) from error
-    return values * _VALUE_BYTES[precision]
+
+
+def weight_bytes(path: Path, precision: str) -> int:
+    """Memory that the weights of a safetensors file take; errors as of `weight_values`."""
+    return weight_values(path) * _VALUE_BYTES[precision]
 
 
 def encoder_bytes(folder: Path, info: ModelSetInfo, precision: str) -> int:

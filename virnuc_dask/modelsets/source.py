@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from virnuc_dask.config import Settings
-from virnuc_dask.modelsets.manifest import EMBEDDED, ModelSetInfo
+from virnuc_dask.modelsets.manifest import EMBEDDED, ModelSetInfo, find
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +54,4 @@ class ModelSource:
 
 
 def _absolute(name: str) -> str:
-    return name if name in EMBEDDED else str(Path(name).resolve())
+    return name if name in EMBEDDED else str(find(name))

@@ -17,6 +17,7 @@ from tokenizers.trainers import BpeTrainer
 from torch import nn
 
 from virnuc_dask.encoders.attention import inverse_frequencies
+from virnuc_dask.encoders.cost import ESM2
 from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
@@ -24,14 +25,7 @@ from virnuc_dask.lab.speed.metagenome import draw_frames
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.manifest import ClassifierSpec, ModelSetInfo, write_info
 
-# The published sizes: https://github.com/facebookresearch/esm
-ESM2_SIZES = {
-    "8M": Esm2Sizes(6, 320, 20),
-    "35M": Esm2Sizes(12, 480, 20),
-    "150M": Esm2Sizes(30, 640, 20),
-    "650M": Esm2Sizes(33, 1280, 20),
-    "3B": Esm2Sizes(36, 2560, 40),
-}
+ESM2_SIZES = {name: Esm2Sizes(*sizes) for name, sizes in ESM2.items()}
 # The published DNABERT-S, and one that is to it what ESM-2 8M is to 3B.
 DNABERT_S_SIZES = {
     "117M": DnabertSSizes(12, 768, 12, 3072, 4096),

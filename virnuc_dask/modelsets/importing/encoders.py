@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from virnuc_dask.checks import build
 from virnuc_dask.encoders.attention import inverse_frequencies
+from virnuc_dask.encoders.cost import esm2_name
 from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes, read_tokenizer
 from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.encoders.esm2 import TOKENS, Esm2Module, Esm2Sizes
 from virnuc_dask.encoders.weights import EncoderSizes
-from virnuc_dask.errors import ModelSetError
+from virnuc_dask.errors import CannotWriteError, ModelSetError
 from virnuc_dask.modelsets.importing.checkpoints import (
     Inert,
     Published,
@@ -108,7 +110,10 @@ def import_dnabert_s(source: Path, folder: Path, weights: str | None = None) -> 
     target = folder / "nucleotide.safetensors"
     write_tensors(source, target, tensors, lambda: DnabertSModule(sizes), weights)
     _import_tokenizer(source / "tokenizer.json", folder / "tokenizer.json", sizes.vocabulary)
-    return EncoderSpec("dnabert_s", sizes.embed_dim, target.name, asdict(sizes), "tokenizer.json")
+    dim = sizes.embed_dim
+    return EncoderSpec(
+        "dnabert_s", dim, target.name, asdict(sizes), "tokenizer.json", name="DNABERT-S"
+    )
 
 
 def import_esm2(source: Path, folder: Path, weights: str | None = None) -> EncoderSpec:
@@ -125,7 +130,8 @@ def import_esm2(source: Path, folder: Path, weights: str | None = None) -> Encod
         tensors = _esm2_tensors(published, sizes, _FAIR_ESM)
     target = folder / "peptide.safetensors"
     write_tensors(source, target, tensors, lambda: Esm2Module(sizes), weights)
-    return EncoderSpec("esm2", sizes.embed_dim, target.name, asdict(sizes))
+    name = esm2_name(sizes.layers, sizes.embed_dim, sizes.heads)
+    return EncoderSpec("esm2", sizes.embed_dim, target.name, asdict(sizes), name=name)
 
 
 def _dnabert_s_sizes(path: Path) -> DnabertSSizes:
@@ -271,6 +277,9 @@ def write_tensors(
                 f"{source}: tensor {name!r} should be {expected.get(name, 'absent')}, "
                 f"but is {found.get(name, 'absent')}. Is it the right file?"
             )
-    save_file(stored, target)
+    try:
+        save_file(stored, target)
+    except SafetensorError as error:  # what it reads was checked: it cannot write
+        raise CannotWriteError(f"{target}: cannot be written: {error}.") from error
     # save_file leaves it to its owner alone; a model set is for everyone on the machine.
     target.chmod(0o644)

@@ -23,7 +23,7 @@ from virnuc_dask.modelsets.importing.checkpoints import (
     weight_files,
 )
 from virnuc_dask.modelsets.importing.encoders import import_dnabert_s, import_esm2, write_tensors
-from virnuc_dask.modelsets.manifest import ClassifierSpec, ModelSetInfo, sha256, write_info
+from virnuc_dask.modelsets.manifest import CARD, ClassifierSpec, ModelSetInfo, sha256, write_info
 from virnuc_dask.tables.paths import writing
 
 # The classes that the published classifier's file names besides tensors.
@@ -38,6 +38,7 @@ CLASSIFIER_CLASSES = (
 # Published name → ours, for the classifier's layers.
 _CLASSIFIER_LAYERS = {"hidden_layer": "hidden", "bn1": "norm", "output_layer": "output"}
 
+_LICENCE = "that of each checkpoint, see README.md"
 _CARD = """# {name}
 
 A model set for virnuc_dask, imported from published checkpoints. Nothing was trained:
@@ -46,11 +47,11 @@ the tensors are those of the files below, renamed and regrouped{rounded}.
 | part | architecture | sizes |
 |---|---|---|
 | nucleotide encoder | DNABERT-S | {nucleotide} |
-| peptide encoder | ESM-2 | {peptide} |
-| classifier | multi-layer perceptron | {inputs} to {hidden} to 2 |
+| peptide encoder | {esm2} | {peptide} |
+| classifier | multi-layer perceptron{untrained} | {inputs} to {hidden} to 2 |
 
-Chunk lengths: {lengths}. Licences, training data and quality are those of the checkpoints; ask
-their authors before passing them on.
+Chunk lengths: {lengths}. Training data and quality are those of the checkpoints. Licences:
+{licence}. Ask the authors before passing them on.
 
 ## Imported from
 
@@ -65,12 +66,13 @@ class Checkpoints:
     """Where the published files are.
 
     ``dnabert_s`` is a Hugging Face folder; ``esm2`` such a folder or fair-esm's ``.pt``;
-    ``classifier`` a ``.pth`` (a module or a state dictionary) or a ``.safetensors``.
+    ``classifier`` a ``.pth`` (a module or a state dictionary) or a ``.safetensors``; None for the
+    encoders alone, to train one.
     """
 
     dnabert_s: Path
     esm2: Path
-    classifier: Path
+    classifier: Path | None
 
 
 def import_modelset(
@@ -79,6 +81,7 @@ def import_modelset(
     chunk_lengths: Sequence[int],
     checkpoints: Checkpoints,
     weights: str | None = None,
+    licence: str = _LICENCE,
 ) -> ModelSetInfo:
     """Make the model set ``name`` in the folder ``out``, which appears complete or not at all.
 
@@ -91,6 +94,8 @@ def import_modelset(
     weights
         What the encoders' weights are stored in: ``fp32``, ``fp16`` or ``bf16``; that which they
         are computed in loads fastest. None leaves them as they are.
+    licence
+        Those of the parts, in words.
 
     Raises
     ------
@@ -106,7 +111,7 @@ def import_modelset(
         scratch = out.parent / f".{out.name}.{uuid4().hex[:12]}.import"
         scratch.mkdir(parents=True)
     try:
-        info = _import_into(scratch, name, tuple(chunk_lengths), checkpoints, weights)
+        info = _import_into(scratch, name, tuple(chunk_lengths), checkpoints, weights, licence)
         with writing(out):  # which holds something if another import made it meanwhile
             scratch.rename(out)
     finally:
@@ -120,12 +125,11 @@ def _import_into(
     chunk_lengths: tuple[int, ...],
     checkpoints: Checkpoints,
     weights: str | None,
+    licence: str,
 ) -> ModelSetInfo:
     nucleotide = import_dnabert_s(checkpoints.dnabert_s, folder, weights)
     peptide = import_esm2(checkpoints.esm2, folder, weights)
-    classifier = import_classifier(
-        checkpoints.classifier, folder, inputs=nucleotide.dim + peptide.dim
-    )
+    classifier = import_classifier(checkpoints.classifier, folder, nucleotide.dim + peptide.dim)
     info = ModelSetInfo(
         name=name,
         version="imported",
@@ -133,18 +137,26 @@ def _import_into(
         nucleotide=nucleotide,
         peptide=peptide,
         classifier=classifier,
-        licence="that of each checkpoint, see README.md",
+        licence=licence,
         training_data="that of each checkpoint, see README.md",
     )
-    (folder / "README.md").write_text(_card(info, checkpoints, weights), encoding="utf-8")
-    return write_info(folder, info)
+    card = _card(info, checkpoints, weights)
+    with writing(folder):
+        (folder / CARD).write_text(card, encoding="utf-8")
+        return write_info(folder, info)
 
 
-def import_classifier(source: Path, folder: Path, inputs: int) -> ClassifierSpec:
+def import_classifier(source: Path | None, folder: Path, inputs: int) -> ClassifierSpec:
     """Write ``classifier.safetensors`` from a module, a state dictionary or safetensors.
 
-    Raises `ModelSetError` if ``source`` is no such classifier or does not take ``inputs`` values.
+    Without a ``source`` it is of zeros, and marked so. Raises `ModelSetError` if ``source`` is no
+    such classifier or does not take ``inputs`` values.
     """
+    target = folder / "classifier.safetensors"
+    if source is None:
+        zeros = {k: torch.zeros_like(v) for k, v in Classifier(inputs, 1).state_dict().items()}
+        write_tensors(folder, target, zeros, lambda: Classifier(inputs, 1))
+        return ClassifierSpec(target.name, 1, "untrained")
     published = _read_classifier(source)
     weight = published["hidden.weight"]
     hidden, takes = weight.shape if weight.ndim == 2 else (0, 0)
@@ -154,7 +166,6 @@ def import_classifier(source: Path, folder: Path, inputs: int) -> ClassifierSpec
             "It was trained on other encoders; import those."
         )
     tensors = {"norm.num_batches_tracked": torch.tensor(0)} | published
-    target = folder / "classifier.safetensors"
     write_tensors(source, target, tensors, lambda: Classifier(inputs, hidden))
     return ClassifierSpec(target.name, hidden)
 
@@ -188,15 +199,19 @@ def _card(info: ModelSetInfo, checkpoints: Checkpoints, weights: str | None) -> 
     sources = [
         file
         for path in (checkpoints.dnabert_s, checkpoints.esm2, checkpoints.classifier)
+        if path is not None
         for file in (weight_files(path) if path.is_dir() else [path])
     ]
     return _CARD.format(
         name=info.name,
+        licence=info.licence.removesuffix(", see README.md"),
         rounded="" if weights is None else f"; the encoders' are stored as {weights}",
         nucleotide=_sizes_text(info.nucleotide),
         peptide=_sizes_text(info.peptide),
         inputs=info.feature_dim,
         hidden=info.classifier.hidden,
+        esm2=info.peptide.name or "ESM-2",
+        untrained="" if info.is_trained else ", not trained",
         lengths=", ".join(f"{length} nt" for length in info.chunk_lengths),
         sources="\n".join(f"| `{file.name}` | `{sha256(file)}` |" for file in sources),
     )
