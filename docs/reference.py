@@ -19,9 +19,12 @@ from pydantic import TypeAdapter
 import virnuc_dask
 from virnuc_dask.cli import cli
 from virnuc_dask.config import Settings
+from virnuc_dask.encoders.cost import ESM2, esm2_parameters, layer_of, operations_a_frame
+from virnuc_dask.encoders.encoder import EncoderSpec
 from virnuc_dask.outputs import contigs, published, regions
 from virnuc_dask.tables import schemas
 
+_TOKENS = 168  # of the peptide of a 500 nt chunk's open frame, begin and end too
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 _MARK = re.compile(r"^\{\{ (\w+)(?:: (\S+))? \}\}$", re.MULTILINE)
@@ -185,6 +188,26 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def esm2() -> str:
+    """The published sizes of ESM-2, and what each costs."""
+    header = (
+        *("ESM-2", "layers", "width", "weights", "fp32", "fp16 or bf16"),
+        *("GFLOP a token", "GFLOP a frame of 300 nt", "of 500 nt"),
+    )
+    return _table(header, (_esm2_row(name, *sizes) for name, sizes in ESM2.items()))
+
+
+def _esm2_row(name: str, layers: int, dim: int, heads: int) -> Iterator[str]:
+    spec = EncoderSpec("esm2", dim, "", {"layers": layers, "embed_dim": dim, "heads": heads})
+    weights = esm2_parameters(layers, dim)
+    yield from (name, f"{layers}", f"{dim:,}", f"{weights:,}")
+    yield from (f"{weights * size / 1e9:.2f} GB" for size in (4, 2))
+    layer = layer_of(spec)
+    assert layer is not None
+    yield f"{layer.flops_per_token(_TOKENS) / 1e9:.3f}"
+    yield from (f"{operations_a_frame(spec, length) / 1e9:,.1f}" for length in (300, 500))
+
+
 def python() -> str:
     """The public names of the package, `run` first, from their docstrings."""
     homes = {"run": "run"} | virnuc_dask._HOMES
@@ -222,6 +245,7 @@ MAKERS: Mapping[str, Callable[..., str]] = {
     "columns": columns,
     "commands": commands,
     "errors": errors,
+    "esm2": esm2,
     "python": python,
     "root": root,
     "settings": settings,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import types
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from virnuc_dask.encoders import cost
 from virnuc_dask.errors import ModelSetError, UsageError
 from virnuc_dask.modelsets.classifier import load_classifier
 from virnuc_dask.modelsets.importing import modelset
@@ -140,6 +142,36 @@ def test_weights_too_large_for_the_precision_are_refused(dnabert_s, tmp_path):
     torch.save(tensors, dnabert_s / "pytorch_model.bin")
     with pytest.raises(ModelSetError, match="does not fit into fp16; store it as bf16 or fp32"):
         import_dnabert_s(dnabert_s, tmp_path, "fp16")
+
+
+def test_encoders_are_called_by_their_names(checkpoints, tmp_path, monkeypatch, command):
+    """Names are for people: a set that has none is the same set."""
+    unnamed = import_modelset("x", tmp_path / "unnamed", (500,), checkpoints)
+    monkeypatch.setitem(cost.ESM2, "tiny", (4, 80, 4))
+    info = import_modelset("x", tmp_path / "named", (500,), checkpoints)
+    assert (info.nucleotide.name, info.peptide.name) == ("DNABERT-S", "ESM-2 tiny")
+    assert (unnamed.peptide.name, unnamed.peptide.title) == (None, "esm2")
+    assert "ESM-2 tiny" in (tmp_path / "named/modelset.json").read_text()
+    assert '"name": null' not in (tmp_path / "unnamed/modelset.json").read_text()
+    assert unnamed.checksum == info.checksum
+    _, out, _ = command("models", "show", tmp_path / "named")
+    assert re.search(
+        r"encoder   ESM-2 tiny: 3\d\d,\d{3} values, 0\.\d GFLOP a frame of 500 nt", out
+    )
+
+
+def test_encoders_alone_are_marked_and_warned_of(checkpoints, tmp_path, command):
+    out, fasta = tmp_path / "encoders", tmp_path / "in.fa"
+    info = import_modelset("e", out, (500,), replace(checkpoints, classifier=None))
+    assert (info.is_trained, read_info(out).is_trained) == (False, False)
+    fasta.write_text(f">a\n{'ACGGTAC' * 90}\n")
+    assert "(classifier not trained)" in command("models", "show", out)[1]
+    code, _, err = command("run", fasta, "-o", tmp_path / "o", "--model", out, "--cluster", "none")
+    told = re.sub(r"\s+", " ", err)
+    assert (code, "has no trained classifier: its scores and calls mean nothing" in told) == (
+        0,
+        True,
+    )
 
 
 # All or nothing

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.fetching.published import PublishedFile
@@ -132,7 +132,8 @@ def _append(file: PublishedFile, part: Path, seen: Progress) -> None:
     if file.size is not None and done >= file.size:
         return  # its checksum tells whether it is right
     headers = {"User-Agent": "virnuc-dask"} | ({"Range": f"bytes={done}-"} if done else {})
-    with urlopen(Request(file.url, headers=headers), timeout=_TIMEOUT_S) as response:
+    request = Request(file.url, headers=headers)
+    with build_opener().open(request, timeout=_TIMEOUT_S) as response:  # by the proxies of now
         done = done if response.status == 206 else 0
         length = response.headers.get("Content-Length")
         total = None if length is None else done + int(length)
