@@ -48,7 +48,7 @@ def test_what_differs_is_told_by_its_place(command, frames_modelset, other):
     code, out, _ = command("models", "diff", frames_modelset, other)
     assert "features    the same" in out
     assert "predictions others" in out
-    assert "quality.test.auroc\n  < -\n  > 0.9" in out
+    assert "quality.test.auroc\n  < null\n  > 0.9" in out
 
 
 def test_encoders_of_other_sizes_differ(command, parity_modelset, frames_modelset):

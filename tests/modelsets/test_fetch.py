@@ -4,19 +4,23 @@ import hashlib
 import re
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from local_hub import Hub, serving
 
-from virnuc_dask.modelsets.fetching import download, fetch, published
-from virnuc_dask.modelsets.fetching.published import PublishedFile, PublishedSet
+from virnuc_dask.modelsets import download, fetch, published
+from virnuc_dask.modelsets.download import Watch
 from virnuc_dask.modelsets.manifest import find, read_info, verify
 
-NAME, REVISION = "virnucpro-500", "5" * 40
+NAME, REVISION = "virnucpro-500", published._REVISION
 DNABERT_S = ("config.json", "tokenizer.json", "pytorch_model.bin")
-ESM2, CLASSIFIER = "esm2_tiny.pt", "classifier.pth"
+ESM2, CLASSIFIER = "esm2_t36_3B_UR50D.pt", "500_model.pth"
+NAMES = (*DNABERT_S, ESM2, CLASSIFIER)
 REPOSITORY = f"/zhihan1996/DNABERT-S/resolve/{REVISION}"
+ESM2_PATH = f"/fair-esm/models/{ESM2}"
+CLASSIFIER_PATH = f"/Li-Jing-1997/VirNucPro/{published._COMMIT}/{CLASSIFIER}"
 DISK_BYTES = 4 << 20
 
 
@@ -24,23 +28,29 @@ DISK_BYTES = 4 << 20
 def hub(parity_dir, monkeypatch, tmp_path):
     """Tiny checkpoints of the published formats, where the published ones are looked for."""
     with serving() as hub:
-        contents = {name: (parity_dir / "dnabert_s_tiny" / name).read_bytes() for name in DNABERT_S}
-        hub.files = {f"{REPOSITORY}/{name}": content for name, content in contents.items()}
-        for folder, name in (("/models", ESM2), ("/commit", CLASSIFIER)):
-            contents[name] = hub.files[f"{folder}/{name}"] = (parity_dir / name).read_bytes()
+        tiny = [
+            *(parity_dir / "dnabert_s_tiny" / name for name in DNABERT_S),
+            *(parity_dir / name for name in ("esm2_tiny.pt", "classifier.pth")),
+        ]
+        contents = {name: path.read_bytes() for name, path in zip(NAMES, tiny, strict=True)}
+        real = published.files_of
 
-        def file(part: str, name: str, place: str, shared: str | None) -> PublishedFile:
-            content = contents[name]
-            digest = hashlib.sha256(content).hexdigest()
-            return PublishedFile(part, name, place, len(content), digest, shared)
+        def files_of(name: str) -> list[published.PublishedFile]:
+            """Those that are published, of other contents, and all but the hub's from here."""
+            return [
+                replace(
+                    file,
+                    url=re.sub(r"https://\w+\.\w+\.com", hub.url, file.url),
+                    size=file.size and len(contents[file.name]),
+                    sha256=file.sha256 and hashlib.sha256(contents[file.name]).hexdigest(),
+                )
+                for file in real(name)
+            ]
 
-        snapshot = f"{{huggingface}}/hub/models--zhihan1996--DNABERT-S/snapshots/{REVISION}"
-        files = (
-            *(file("DNABERT-S", name, f"{{hub}}{REPOSITORY}", snapshot) for name in DNABERT_S),
-            file("ESM-2", ESM2, f"{hub.url}/models", "{torch}/hub/checkpoints"),
-            PublishedFile("VirNucPro", CLASSIFIER, f"{hub.url}/commit"),
-        )
-        monkeypatch.setitem(published.SETS, NAME, PublishedSet(500, files))
+        hub.files = {
+            re.sub("^https://[^/]+", "", file.url): contents[file.name] for file in real(NAME)
+        }
+        monkeypatch.setattr(fetch, "files_of", files_of)
         monkeypatch.setattr(download, "_PAUSE_S", 0.0)
         for variable in ("VIRNUC_OFFLINE", "HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY"):
             monkeypatch.delenv(variable, raising=False)
@@ -101,7 +111,7 @@ def test_a_plan_tells_and_asks_nothing(command, hub, home):
     assert code == 0
     assert f"from {hub.url}{REPOSITORY}/pytorch_model.bin" in out
     assert "licence: MIT" in out
-    assert "checksum not published: trusted once" in out
+    assert "checksum not published: trusted the first time" in out
     assert str(home / "modelsets" / NAME) in out
     assert (hub.asked, home.exists()) == ([], False)
 
@@ -162,12 +172,12 @@ def changed(content: bytes) -> bytes:
     [(changed, "refused, its SHA-256 is"), (lambda content: content + b"x", "bytes now")],
 )
 def test_another_file_is_refused(command, hub, home, parity_modelset, change, message):
-    right = hub.files[f"/models/{ESM2}"]
-    hub.files[f"/models/{ESM2}"] = change(right)
+    right = hub.files[ESM2_PATH]
+    hub.files[ESM2_PATH] = change(right)
     code, _, err = command("models", "fetch", NAME)
     assert (code, message in err, ESM2 in err) == (4, True, True)
     assert [path.name for path in (home / "downloads/ESM-2").iterdir()] == []
-    hub.files[f"/models/{ESM2}"] = right
+    hub.files[ESM2_PATH] = right
     assert command("models", "fetch", NAME)[0] == 0
     assert_right(parity_modelset)
 
@@ -176,7 +186,7 @@ def test_what_was_trusted_once_must_stay_the_same(command, hub, home):
     assert command("models", "fetch", NAME)[0] == 0
     (home / "downloads/VirNucPro" / CLASSIFIER).unlink()
     (home / "modelsets" / NAME).rename(home / "aside")
-    hub.files[f"/commit/{CLASSIFIER}"] = changed(hub.files[f"/commit/{CLASSIFIER}"])
+    hub.files[CLASSIFIER_PATH] = changed(hub.files[CLASSIFIER_PATH])
     code, _, err = command("models", "fetch", NAME)
     assert (code, "refused, its SHA-256 is" in err) == (4, True)
 
@@ -194,7 +204,7 @@ def test_a_damaged_download_is_fetched_again(command, hub, home, parity_modelset
 def test_a_file_that_is_gone_can_be_put_there_by_hand(
     command, hub, home, parity_dir, parity_modelset
 ):
-    content = hub.files.pop(f"/commit/{CLASSIFIER}")
+    content = hub.files.pop(CLASSIFIER_PATH)
     code, _, err = command("models", "fetch", NAME)
     folder = home / "downloads/VirNucPro"
     assert (code, "answers 404" in err, f"put it into {folder}" in err) == (4, True, True)
@@ -284,7 +294,7 @@ def test_of_two_fetches_at_once_one_waits(hub, home, parity_modelset):
     found = []
 
     def one() -> None:
-        found.append(fetch.fetch(NAME, None, told.append, lambda *_: None)[0])
+        found.append(fetch.fetch(NAME, None, Watch(told.append, lambda *_: None))[0])
 
     threads = [threading.Thread(target=one) for _ in range(2)]
     for thread in threads:
@@ -334,13 +344,12 @@ def test_a_full_disk_is_told_and_room_lets_the_fetch_go_on(
     assert_right(parity_modelset)
 
 
-def test_what_is_pinned_is_whole():
+@pytest.mark.parametrize(("name", "length"), published.LENGTHS.items())
+def test_what_is_pinned_is_whole(name, length):
     """Forty digits name a commit, sixty-four a content; a branch could move."""
-    for name, known in published.SETS.items():
-        *encoders, classifier = known.files
-        assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) and file.size for file in encoders)
-        assert classifier.name == f"{known.length}_model.pth"
-        assert name == f"virnucpro-{known.length}"
-        moving = [f.url for f in known.files if not re.search("[0-9a-f]{40}|/fair-esm/", f.url)]
-        assert moving == []
-        assert {file.part for file in known.files} == set(published.LICENCES)
+    files = published.files_of(name)
+    *encoders, classifier = files
+    assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) and file.size for file in encoders)
+    assert (name, classifier.name) == (f"virnucpro-{length}", f"{length}_model.pth")
+    assert [f.url for f in files if not re.search("/[0-9a-f]{40}/|/fair-esm/", f.url)] == []
+    assert {file.part for file in files} == set(published.LICENCES)

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 
 import click
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import Progress as RichProgress
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from virnuc_dask.cli.options import InputPath, InputText, OutputPath, console
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.encoders.cost import operations_a_frame
+from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets import manifest
 from virnuc_dask.modelsets.archive import add, export
-from virnuc_dask.modelsets.comparison import compare, comparison_lines
-from virnuc_dask.modelsets.fetching.download import Progress
-from virnuc_dask.modelsets.fetching.fetch import downloads, fetch, plan_lines
-from virnuc_dask.modelsets.fetching.published import SETS, PublishedFile
+from virnuc_dask.modelsets.comparison import compare
+from virnuc_dask.modelsets.download import Watch
+from virnuc_dask.modelsets.fetch import downloads, fetch, plan_lines
+from virnuc_dask.modelsets.published import LENGTHS
 from virnuc_dask.modelsets.sizes import weight_values
 
 _UNTRAINED = "  (classifier not trained)"
@@ -47,7 +39,11 @@ def models() -> None:
 def models_list() -> None:
     """Name the embedded model sets, and those that were fetched or added."""
     for name in manifest.names():
-        info = manifest.read_info(manifest.find(name))
+        try:
+            info = manifest.read_info(manifest.find(name))
+        except ModelSetError as error:
+            say(f"{name}\t{error}")
+            continue
         lengths = ", ".join(map(str, info.chunk_lengths))
         reads = "genes" if info.reads_genes else f"chunks of {lengths} nt"
         encoders = f"{info.nucleotide.title} + {info.peptide.title}"
@@ -88,7 +84,14 @@ def models_verify(name: str) -> None:
 def models_diff(ours: str, theirs: str, as_json: bool) -> None:
     """Tell what differs between two model sets: encoders, sizes, checksums, thresholds, quality."""
     found = compare(manifest.find(ours), manifest.find(theirs))
-    say(json.dumps(found, indent=1) if as_json else "\n".join(comparison_lines(found)))
+    if as_json:
+        say(json.dumps(found, indent=1))
+        return
+    for what, same in found["same"].items():
+        say(f"{what:<12}{'the same' if same else 'others'}")
+    for place, values in found["differences"].items():
+        shown = (shorten(json.dumps(value), 60, placeholder=" ...") for value in values)
+        say("{}\n  < {}\n  > {}".format(place, *shown))
 
 
 @models.command("export")
@@ -110,7 +113,7 @@ def models_add(archive: Path, name: str | None) -> None:
 
 
 @models.command("fetch")
-@click.argument("name", type=click.Choice(list(SETS)))
+@click.argument("name", type=click.Choice(list(LENGTHS)))
 @_weights
 @click.option("--plan", is_flag=True, help="Tell what would be fetched, from where, and end.")
 def models_fetch(name: str, weights: str | None, plan: bool) -> None:
@@ -123,25 +126,18 @@ def models_fetch(name: str, weights: str | None, plan: bool) -> None:
     if plan:
         say("\n".join(plan_lines(name)))
         return
-    with _bar() as seen:
-        folder, info = fetch(name, weights, lambda line: say(line, err=True), seen)
+    columns = *Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=None)
+        watch = Watch(
+            lambda line: say(line, err=True),
+            lambda f, done, total: bar.update(
+                task, description=f.name, completed=done, total=total
+            ),
+        )
+        folder, info = fetch(name, weights, watch)
     say(f"{folder}: model set {info.name!r}, {info.checksum[:12]}; --model {name} uses it.")
     say(f"{downloads()}: no longer needed, can be deleted.", err=True)
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """A bar for each file that comes, on standard error."""
-    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    with RichProgress(TextColumn("{task.description}"), *columns, console=console) as shown:
-        bars: dict[str, TaskID] = {}
-
-        def seen(file: PublishedFile, done: int, total: int | None) -> None:
-            if file.name not in bars:
-                bars[file.name] = shown.add_task(file.name)
-            shown.update(bars[file.name], completed=done, total=total)
-
-        yield seen
 
 
 @models.command("import")

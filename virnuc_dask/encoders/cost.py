@@ -25,11 +25,7 @@ def esm2_name(layers: int, dim: int, heads: int) -> str | None:
 
 
 def esm2_parameters(layers: int, dim: int) -> int:
-    """Weights of an ESM-2 without its heads, which an embedding does not need.
-
-    A layer has four products of ``dim`` by ``dim`` for its attention and eight for what follows,
-    with their biases, and two norms.
-    """
+    """Weights of an ESM-2 without its language-model head, which an embedding does not need."""
     return layers * (12 * dim**2 + 13 * dim) + (_ESM2_TOKENS + 2) * dim
 
 

@@ -29,15 +29,16 @@ def export(folder: Path, target: Path) -> ModelSetInfo:
     It holds the manifest, the card and the files that are loaded, checked; its bytes depend on
     theirs alone. `UsageError` if ``target`` is there, `ModelSetError` if a file is damaged.
     """
-    info = read_info(folder)
-    card = [CARD] if (folder / CARD).is_file() and not (folder / CARD).is_symlink() else []
+    info, card = read_info(folder), folder / CARD
+    names = [MANIFEST, *sorted(info.files)]
+    names += [CARD] if card.is_file() and not card.is_symlink() else []
     part = target.with_name(f".{target.name}.{uuid4().hex[:12]}.part")
     with writing(target):
         if target.exists():
             raise UsageError(f"{target}: exists already. Remove it or choose another name.")
         try:
             with tarfile.open(part, "w") as packed, verified(folder, info):
-                for name in [MANIFEST, *card, *sorted(info.files)]:
+                for name in names:
                     member = tarfile.TarInfo(name)  # owned by nobody, of no date, for all to read
                     member.size = (folder / name).stat().st_size
                     with (folder / name).open("rb") as stream:
@@ -62,8 +63,8 @@ def add(archive: Path, name: str | None = None) -> tuple[Path, ModelSetInfo]:
         _unpack(archive, scratch)
         info = read_info(scratch)
         found = {path.name for path in scratch.iterdir()}
-        if others := sorted(found - {MANIFEST, CARD, *info.files}):
-            raise ModelSetError(f"{archive}: refused, no part of a model set: {', '.join(others)}.")
+        if others := ", ".join(sorted(found - {MANIFEST, CARD, *info.files})):
+            raise ModelSetError(f"{archive}: refused, no part of a model set: {others}.")
         verify(scratch, info)
         folder = kept() / _plain(name or info.name)
         with writing(folder):

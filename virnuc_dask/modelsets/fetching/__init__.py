@@ -1,1 +1,0 @@
-"""The published model sets: from their authors' places into the folder of kept ones."""
