@@ -264,6 +264,7 @@ def test_everything_but_fetching_works_without_a_network(tmp_path, parity_dir):
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
         "NO_NETWORK_LOG": str(attempts),
+        "VIRNUC_HOME": str(tmp_path / "home"),
         "HF_HUB_OFFLINE": "1",
     }
 
@@ -284,6 +285,10 @@ def test_everything_but_fetching_works_without_a_network(tmp_path, parity_dir):
         ("models", "list"),
         ("models", "verify", "mini"),
         ("models", "import", "--name", "tiny", "--out", "tiny", "--length", 500, *options),
+        ("models", "export", "tiny", "tiny.tar"),
+        ("models", "add", "tiny.tar"),
+        ("models", "diff", "tiny", "mini"),
+        ("models", "fetch", "virnucpro-500", "--plan"),
         ("run", "in.fa", "-o", "out", "--model", "tiny", "--cluster", "cpu", "--workers", 1),
         ("predict", "out", "--cluster", "none"),
     )

@@ -11,6 +11,7 @@ import pytest
 from virnuc_dask.errors import ModelSetError, UsageError
 from virnuc_dask.modelsets.archive import add, export
 from virnuc_dask.modelsets.manifest import find, kept, names, read_info, verify
+from virnuc_dask.modelsets.source import ModelSource
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +143,7 @@ def test_a_set_of_a_name_is_found_after_a_folder_of_it(archive, parity_modelset,
     verify(folder, read_info(folder))
     monkeypatch.chdir(folder.parent.parent)
     assert find("parity") == folder
+    assert ModelSource.of("parity", info).name == str(folder), "for workers, who have other homes"
     shutil.copytree(parity_modelset, "parity")
     assert find("parity") == Path("parity").resolve()
     assert info.checksum == read_info(find("parity")).checksum

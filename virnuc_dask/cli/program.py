@@ -29,6 +29,7 @@ _EXIT_CODES = (
     (errors.NoClusterError, 6),
 )
 _INTERRUPTED, _TERMINATED = 130, 143
+_CONTINUE = "continue with --resume (pretrain, models fetch: the same command)."
 _UNABLE = "out of memory (ulimit -v?), or a part of this program is not installed"
 
 
@@ -142,12 +143,9 @@ def main() -> NoReturn:
             error.show()
         sys.exit(error.exit_code)
     except _Terminated:
-        _fail("terminated; continue with --resume (pretrain: the same command).", _TERMINATED)
+        _fail(f"terminated; {_CONTINUE}", _TERMINATED)
     except (KeyboardInterrupt, click.Abort):
-        _fail(
-            "interrupted; continue with --resume (pretrain: the same command).",
-            _INTERRUPTED,
-        )
+        _fail(f"interrupted; {_CONTINUE}", _INTERRUPTED)
     sys.exit(0)
 
 

@@ -25,6 +25,7 @@ from virnuc_dask.encoders.precision import AUTO, fastest_precision
 from virnuc_dask.errors import ModelSetError, VirnucError
 from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.sizes import weight_bytes
+from virnuc_dask.modelsets.source import located
 from virnuc_dask.tables.paths import reason
 
 _PROBE_BYTES = 1 << 25  # written to see how fast a disk is
@@ -71,7 +72,8 @@ def examine(settings: Settings, out: Path, tell: Tell) -> Examination:
         refuse_impossible(cluster)
         tell("Asking the workers; those that have to be started take a moment.")
         with connected(cluster, folder, tell) as connection:
-            findings += look_at_workers(connection, need, folder, settings.model, found.machines)
+            model = located(settings.model) if info else settings.model
+            findings += look_at_workers(connection, need, folder, model, found.machines)
     except (VirnucError, OSError) as error:
         findings.append(_as_finding(error, "cluster"))
     return found

@@ -31,7 +31,7 @@ class ModelSource:
         cls, name: str, info: ModelSetInfo, *, device: str = "auto", precision: str = "fp32"
     ) -> Self:
         """The model set called ``name`` with everything else at its default."""
-        return cls(_absolute(name), info.checksum, device=device, precision=precision)
+        return cls(located(name), info.checksum, device=device, precision=precision)
 
     @classmethod
     def from_settings(
@@ -39,7 +39,7 @@ class ModelSource:
     ) -> Self:
         """The model set that ``settings`` ask for."""
         return cls(
-            name=_absolute(settings.model),
+            name=located(settings.model),
             checksum=info.checksum,
             device=settings.cluster.device,
             precision=settings.precision,
@@ -53,5 +53,6 @@ class ModelSource:
         )
 
 
-def _absolute(name: str) -> str:
+def located(name: str) -> str:
+    """An embedded set's name, or the folder of any other, for whoever works elsewhere."""
     return name if name in EMBEDDED else str(find(name))
