@@ -191,6 +191,16 @@ def test_what_was_trusted_once_must_stay_the_same(command, hub, home):
     assert (code, "refused, its SHA-256 is" in err) == (4, True)
 
 
+def test_a_record_that_is_empty_says_nothing(command, hub, home, parity_modelset):
+    """A disk that was full leaves one."""
+    record = home / "downloads/VirNucPro" / f"{CLASSIFIER}.sha256"
+    record.parent.mkdir(parents=True)
+    record.touch()
+    assert command("models", "fetch", NAME)[0] == 0
+    assert record.read_text().split()[1] == CLASSIFIER
+    assert_right(parity_modelset)
+
+
 def test_a_damaged_download_is_fetched_again(command, hub, home, parity_modelset):
     assert command("models", "fetch", NAME)[0] == 0
     path = home / "downloads/ESM-2" / ESM2

@@ -48,7 +48,8 @@ def bring(file: PublishedFile, folder: Path, watch: Watch) -> Path:
     other = file.elsewhere
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        known = file.sha256 or (record.read_text().split()[0] if record.exists() else None)
+        recorded = record.read_text().split() if record.exists() else []
+        known = file.sha256 or next(iter(recorded), None)  # empty where the disk was full
         if target.exists() and (known is None or sha256(target) == known):
             pass
         elif known and other is not None and other.is_file() and sha256(other) == known:
