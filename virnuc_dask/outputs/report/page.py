@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,16 +18,18 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from virnuc_dask.outputs.report.contigs import Contigs, Digest, read_contigs
-from virnuc_dask.outputs.report.plots import draw
+from virnuc_dask.outputs.report.plots import called_from, scatter
 from virnuc_dask.outputs.report.strips import strips
-from virnuc_dask.stages.calls import CallRule
+from virnuc_dask.stages.calls import OTHERS, UNSCORED, UNSURE, VIRUS, CallRule
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import written_whole
 from virnuc_dask.tables.plan import read_run_json
 
 REPORT = "report.html"
 _LISTED = 20
-_FAILED_LISTED = 50
+_FAILED_LISTED = 20
+_SAMPLES_LISTED = 100
+_ORDER = (VIRUS, "virus_region", OTHERS, UNSURE, UNSCORED)  # of calls; others are named last
 _WIDEST = 200  # letters of an id, or of a reason
 _NONE = "\u2013"
 _WHERE_IT_FAILS = re.compile(r"^## Where it fails\s*\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -36,6 +40,7 @@ class Compared:
     """How the calls of another run of the same records differ."""
 
     folder: str
+    by: str  # what its calls go by: "probability" or "score"
     records: int  # ids that both have, once each
     crossed: Mapping[tuple[str, str], int]  # this run's call and the other's
     differing: Sequence[tuple[str, str, str, float, float]]  # id, calls, values
@@ -73,11 +78,14 @@ def write_report(
         found=run["summary"],
         inputs=[Path(name).name for name in run["inputs"]],
         unit="genes" if of_genes else "chunks",
-        by=digest.by,
+        digest=digest,
+        calls=_calls(run["summary"]["contigs"], digest),
         lists=listed,
         strips=strips(folder.path, lengths, reads_genes=of_genes),
-        plots=draw(digest, rule),
+        scatter=scatter(digest, rule),
+        called_from=called_from(digest, rule),
         q_values=_expected(digest) if rule.has_probability else [],
+        samples=_samples(digest),
         failed=_failed(folder.output("failed.tsv")),
         fails=_where_it_fails(card),
         compared=[_compared(folder.output("contigs.tsv"), rule, other, by) for other, by in others],
@@ -103,9 +111,24 @@ def _rows(contigs: Contigs | None) -> list[dict[str, Any]]:
     ]
 
 
+def _calls(told: Mapping[str, int], digest: Digest) -> dict[str, tuple[int, int]]:
+    """Records and nt by call: of every call that there can be, and any other that there is."""
+    names = [*_ORDER, *sorted({*told, *digest.calls} - {*_ORDER})]
+    there = [name for name in names if name in told or name in digest.calls]
+    return {name: (digest.calls[name], digest.nt[name]) for name in there}
+
+
+def _samples(digest: Digest) -> dict[str, Counter[str]]:
+    """Records by call of each sample, in the order of the input; not of all if they are many."""
+    found: dict[str, Counter[str]] = {}
+    for (sample, call), records in digest.samples.items():
+        found.setdefault(sample, Counter())[call] += records
+    return dict(islice(found.items(), _SAMPLES_LISTED))
+
+
 def _expected(digest: Digest) -> list[tuple[float, int, float]]:
-    """q-values, how many records are at most there, and how many of those are no virus."""
-    return [(most, n, n * highest) for most, (n, highest) in digest.q_values.items()]
+    """q-values, how many records are at most there, and the share of those that is no virus."""
+    return [(most, n, highest) for most, (n, highest) in digest.q_values.items()]
 
 
 def _failed(path: Path) -> list[list[str]]:
@@ -136,6 +159,7 @@ def _compared(path: Path, rule: CallRule, folder: Path, by: CallRule) -> Compare
     differing.sort(key=lambda row: (-abs(row[2] - row[4]), row[0]))
     return Compared(
         str(folder),
+        "probability" if by.has_probability else "score",
         len(shared),
         Counter((mine[record_id][0], theirs[record_id][0]) for record_id in shared),
         [
@@ -168,7 +192,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["percent"] = lambda share: _number(100 * share, ".1f") + "\u00a0%"
+    environment.filters["sha256"] = _sha256
     return environment
+
+
+def _sha256(script: str) -> str:
+    """By which the page lets this script run, and no other."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _number(value: float | None, form: str = ".3f") -> str:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from virnuc_dask.tables.parquet import local
 
 _VIRAL = 0.5
+_MOST = 200  # parts that are drawn of a record
 
 
 @dataclass
@@ -20,6 +21,16 @@ class Strip:
 
     length_nt: int
     parts: list[tuple[int, int, float]] = field(default_factory=list)
+
+    @property
+    def drawn(self) -> list[tuple[int, int, float]]:
+        """The parts; where there are many, the means of some that follow one another."""
+        size = max(1, -(-len(self.parts) // _MOST))
+        pools = (self.parts[n : n + size] for n in range(0, len(self.parts), size))
+        return [
+            (pool[0][0], max(end for _, end, _ in pool), sum(s for *_, s in pool) / len(pool))
+            for pool in pools
+        ]
 
     def __str__(self) -> str:
         viral = sum(score >= _VIRAL for *_, score in self.parts)
