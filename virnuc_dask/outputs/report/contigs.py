@@ -21,6 +21,7 @@ from virnuc_dask.tables.parquet import local
 _TEXTS = ("record_id", "call", "topology", "reading", "sample")
 _NUMBERS = ("score", "probability", "q_value", "coding_density", "reliability")
 _BLOCK = 1 << 24  # bytes read at a time; more than a line has
+_ROWS = 1 << 16  # records taken in at a time
 _LISTED = 20
 _DRAWN = 2_000  # viruses, and as many of the rest
 _BINS = 40
@@ -79,8 +80,10 @@ def read_contigs(path: Path, rule: CallRule) -> Iterator[Contigs]:
             convert_options=csv.ConvertOptions(column_types=types, null_values=[""]),
         ) as reader:
             for batch in reader:
-                yield _contigs(batch, first, rule)
-                first += len(batch)
+                for at in range(0, len(batch), _ROWS):
+                    some = batch.slice(at, _ROWS)
+                    yield _contigs(some, first, rule)
+                    first += len(some)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise BadTableError(f"{path}: cannot be read ({error}).") from error
 
@@ -150,7 +153,7 @@ class Digest:
         self.longest_nt = max(self.longest_nt, int(contigs.length_nt.max(initial=1)))
         virus = contigs.value[contigs.call == VIRUS]
         self.lowest_virus = float(np.fmin(self.lowest_virus, virus.min(initial=np.inf)))
-        for call in np.unique(contigs.call).tolist():
+        for call in sorted(set(contigs.call.tolist())):
             self._count(call, contigs.take(contigs.call == call))
         if len(contigs) and contigs.sample[0] is not None:
             self.samples.update(zip(contigs.sample.tolist(), contigs.call.tolist(), strict=True))

@@ -92,5 +92,5 @@ def _ticks(lengths: Floats) -> list[tuple[float, str]]:
 def _length(nt: float) -> str:
     for size, unit in ((1_000_000, "Mb"), (1_000, "kb")):
         if nt >= size and nt % (size // 10) == 0:
-            return f"{nt / size:g} {unit}"
+            return f"{nt / size:,g} {unit}"
     return f"{nt:,} nt"
