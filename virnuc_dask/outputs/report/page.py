@@ -65,6 +65,23 @@ def write_report(
     BadTableError
         If a table is missing or damaged, or the run is not finished.
     """
+    contigs = folder.output("contigs.tsv")
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            _content(folder, rule),
+            fails=_where_it_fails(card),
+            compared=[_compared(contigs, rule, other, by) for other, by in others],
+        )
+    )
+    with written_whole(folder.output(REPORT)) as stream:
+        stream.write(page.encode())
+    return folder.output(REPORT)
+
+
+def _content(folder: RunFolder, rule: CallRule) -> dict[str, Any]:
+    """What the page shows of the run alone, by its name in the template."""
     run, digest = read_run_json(folder), Digest.read(folder.output("contigs.tsv"), rule)
     listed = {
         "The most viral records": _rows(digest.highest),
@@ -72,27 +89,21 @@ def write_report(
     }
     of_genes = run["modelset"].get("reading") == "genes"
     lengths = {row["index"]: row["length_nt"] for rows in listed.values() for row in rows}
-    template = _environment().get_template("report.html.j2")
-    page = template.render(
-        run=run,
-        found=run["summary"],
-        inputs=[Path(name).name for name in run["inputs"]],
-        unit="genes" if of_genes else "chunks",
-        digest=digest,
-        calls=_calls(run["summary"]["contigs"], digest),
-        lists=listed,
-        strips=strips(folder.path, lengths, reads_genes=of_genes),
-        scatter=scatter(digest, rule),
-        called_from=called_from(digest, rule),
-        q_values=_expected(digest) if rule.has_probability else [],
-        samples=_samples(digest),
-        failed=_failed(folder.output("failed.tsv")),
-        fails=_where_it_fails(card),
-        compared=[_compared(folder.output("contigs.tsv"), rule, other, by) for other, by in others],
-    )
-    with written_whole(folder.output(REPORT)) as stream:
-        stream.write(page.encode())
-    return folder.output(REPORT)
+    return {
+        "run": run,
+        "found": run["summary"],
+        "inputs": [Path(name).name for name in run["inputs"]],
+        "unit": "genes" if of_genes else "chunks",
+        "digest": digest,
+        "calls": _calls(run["summary"]["contigs"], digest),
+        "lists": listed,
+        "strips": strips(folder.path, lengths, reads_genes=of_genes),
+        "scatter": scatter(digest, rule),
+        "called_from": called_from(digest, rule),
+        "q_values": _expected(digest) if rule.has_probability else [],
+        "samples": _samples(digest),
+        "failed": _failed(folder.output("failed.tsv")),
+    }
 
 
 def _rows(contigs: Contigs | None) -> list[dict[str, Any]]:

@@ -46,8 +46,8 @@ def scatter(digest: Digest, rule: CallRule) -> Scatter:
         (round(x, 2), round(100 - 100 * y, 2), call, text)
         for x, y, call, text in zip(left, some.value, some.call, _texts(some, digest), strict=True)
     ]
-    curve = [] if rule.fdr is not None else 100 - 100 * _heights(digest, rule)
-    threshold = list(zip(_left(lengths, lengths).round(2), np.round(curve, 2), strict=False))
+    curve = np.stack([_left(lengths, lengths), 100 - 100 * _heights(digest, rule)], axis=1)
+    threshold = [] if rule.fdr is not None else [(x, y) for x, y in curve.round(2).tolist()]
     return Scatter(dots, _ticks(lengths), threshold)
 
 
