@@ -70,13 +70,22 @@ def test_it_says_what_was_found_how_sure_it_is_and_where_the_set_fails(page, fin
     assert run_json["plan"]["decisions"]["input_digest"] in told
 
 
-def test_every_scored_record_has_a_strip_of_its_genes(page):
+def viral_genes_of(finished: Path, record_id: str) -> tuple[int, int]:
+    with (finished / "contigs.tsv").open(newline="") as stream:
+        (row,) = (r for r in csv.DictReader(stream, delimiter="\t") if r["record_id"] == record_id)
+    return int(row["viral_genes"]), int(row["genes"])
+
+
+def test_every_scored_record_has_a_strip_of_its_genes(page, finished):
     rows = re.findall(r'<th role="rowheader".*?</tr>', page, re.DOTALL)
     assert len(rows) == 2 * 3, "the most viral, and those nearest to the threshold"
     assert "Escherichia_phage_lambda" in rows[0]
     viral, genes = map(int, re.search(r'aria-label="(\d+) of (\d+) viral"', rows[0]).groups())
+    assert (viral, genes) == viral_genes_of(finished, "Escherichia_phage_lambda")
     assert 10 < viral < genes
     assert rows[0].count('class="v"') == viral
+    regions = (finished / "virus_regions.tsv").read_text().count("Escherichia_phage_lambda")
+    assert rows[0].count('class="region"') == regions > 0
 
 
 def test_names_are_text_and_nothing_is_fetched(page):

@@ -17,10 +17,14 @@ _MOST = 200  # parts that are drawn of a record
 
 @dataclass
 class Strip:
-    """The scored parts of a record: start and end in nt, and how viral, from 0 to 1."""
+    """The scored parts of a record: start and end in nt, and how viral, from 0 to 1.
+
+    ``regions`` has the start and the end of each viral region.
+    """
 
     length_nt: int
     parts: list[tuple[int, int, float]] = field(default_factory=list)
+    regions: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def drawn(self) -> list[tuple[int, int, float]]:
@@ -32,7 +36,17 @@ class Strip:
             for pool in pools
         ]
 
+    def add(self, start: int, end: int, score: float | None, region: int | None) -> None:
+        """Take in a gene or a chunk, in the order of their places."""
+        if score is not None:
+            self.parts.append((start, end, score))
+        if region is not None:
+            first, last = self.regions.get(region, (start, end))
+            self.regions[region] = first, max(last, end)
+
     def __str__(self) -> str:
+        if not self.parts:
+            return "nothing to show"
         viral = sum(score >= _VIRAL for *_, score in self.parts)
         return f"{viral} of {len(self.parts)} viral"
 
@@ -40,15 +54,14 @@ class Strip:
 def strips(folder: Path, lengths_nt: dict[int, int], *, reads_genes: bool) -> dict[int, Strip]:
     """Strips of the records with these indices and lengths."""
     found = {index: Strip(length) for index, length in lengths_nt.items()}
-    name, score = (
-        ("genes.parquet", "viral_probability") if reads_genes else ("chunks.parquet", "score_virus")
-    )
-    columns = ["record_index", "start", "end", score]
+    name = "genes.parquet" if reads_genes else "chunks.parquet"
+    columns = ["record_index", "start", "end", "score_virus", *(["region"] if reads_genes else [])]
     with pq.ParquetFile(local(folder / name)) as file:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns)
             is_shown = np.isin(table["record_index"].to_numpy(), list(found))
-            rows = table.filter(pa.array(is_shown)).drop_null()
-            for index, *part in zip(*(column.to_pylist() for column in rows), strict=True):
-                found[index].parts.append(tuple(part))
+            rows = table.filter(pa.array(is_shown)).to_pylist()
+            for row in rows:
+                part = row["start"], row["end"], row["score_virus"], row.get("region")
+                found[row["record_index"]].add(*part)
     return found
