@@ -114,7 +114,8 @@ def full(finished, mini_rule, tmp_path_factory) -> Path:
     with (folder / "contigs.tsv").open(newline="") as stream:
         head, *rows = csv.reader(stream, delimiter="\t")
     rows[1][head.index("call")] = "virus_region"
-    samples = ["gut", "gut", "<i>soil</i>", ""]
+    rows.append(["again", *rows[2][1:]])
+    samples = ["gut", "gut", "<i>soil</i>", "", "<i>soil</i>"]
     with (folder / "contigs.tsv").open("w", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow([*head, "sample"])
@@ -131,8 +132,8 @@ def full(finished, mini_rule, tmp_path_factory) -> Path:
 def test_samples_regions_and_what_failed_are_told(full):
     told = words(full.read_text()).replace("\u00a0", " ")
     assert "1 record more is no virus as a whole but holds a viral region" in told
-    assert "virus_region 1 25.0" in told
-    assert "gut 2 1 1 0 0 0 50.0 % &lt;i&gt;soil&lt;/i&gt; 1 0 0 1 0 0 0.0 % \u2013 1 0" in told
+    assert "virus_region 1 20.0 %" in told
+    assert "gut 2 1 1 0 0 0 50.0 % &lt;i&gt;soil&lt;/i&gt; 2 0 0 2 0 0 0.0 % \u2013 1 0" in told
     assert "30 parts could not be computed" in told
     assert "The first 20 of 30 lines of failed.tsv" in told
     assert "one_chunk_19 0 &lt;b&gt;out of memory" in told
@@ -322,6 +323,14 @@ def test_a_strip_of_very_many_parts_is_a_strip_of_their_means():
     assert strip.drawn[0] == (0, 5, 0.4)
     assert strip.drawn[-1][1] == 1000
     assert Strip(1000, parts[:100]).drawn == parts[:100]
+
+
+def test_a_region_reaches_from_the_start_of_its_first_gene_to_the_last_end():
+    strip = Strip(100)
+    for gene in ((0, 9, 0.1, None), (10, 60, 0.9, 1), (20, 40, 0.9, 1), (70, 80, None, None)):
+        strip.add(*gene)
+    assert strip.regions == {1: (10, 60)}
+    assert str(strip) == "2 of 3 viral"
 
 
 def test_the_threshold_is_where_records_become_viruses(tmp_path, mini_rule):
