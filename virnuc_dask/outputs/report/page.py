@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from virnuc_dask.outputs.report.contigs import Contigs, Digest, read_contigs
@@ -43,7 +45,7 @@ class Compared:
     by: str  # what its calls go by: "probability" or "score"
     records: int  # ids that both have, once each
     crossed: Mapping[tuple[str, str], int]  # this run's call and the other's
-    differing: Sequence[tuple[str, str, str, float, float]]  # id, calls, values
+    differing: Sequence[Mapping[str, Any]]  # rows of what is called otherwise
 
 
 def write_report(
@@ -161,36 +163,31 @@ def _where_it_fails(card: str) -> list[tuple[str, str]]:
 def _compared(path: Path, rule: CallRule, folder: Path, by: CallRule) -> Compared:
     # Both runs' ids are in memory for this.
     mine, theirs = _unique(path, rule), _unique(folder / "contigs.tsv", by)
-    shared = mine.keys() & theirs.keys()
-    differing = [
-        (record_id, *mine[record_id], *theirs[record_id])
-        for record_id in shared
-        if mine[record_id][0] != theirs[record_id][0]
-    ]
-    differing.sort(key=lambda row: (-abs(row[2] - row[4]), row[0]))
+    both = mine.join(theirs, "id", join_type="inner", right_suffix="_there")
+    counts = both.group_by(["call", "call_there"]).aggregate([([], "count_all")])
+    differing = both.filter(pc.not_equal(both["call"], both["call_there"]))
+    apart = pc.abs(pc.subtract(differing["value"], differing["value_there"]))
+    order = [("apart", "descending"), ("id", "ascending")]
+    first = differing.append_column("apart", apart).sort_by(order).slice(0, _LISTED)
     return Compared(
         str(folder),
         "probability" if by.has_probability else "score",
-        len(shared),
-        Counter((mine[record_id][0], theirs[record_id][0]) for record_id in shared),
-        [
-            (name[:_WIDEST], here, there, one, two)
-            for name, here, one, there, two in differing[:_LISTED]
-        ],
+        len(both),
+        {(here, there): n for here, there, n in zip(*counts.to_pydict().values(), strict=True)},
+        [row | {"id": row["id"][:_WIDEST]} for row in first.to_pylist()],
     )
 
 
-def _unique(path: Path, rule: CallRule) -> dict[str, tuple[str, float]]:
-    """Call and value by id, of ids that occur once."""
-    found: dict[str, tuple[str, float]] = {}
-    repeated = set()
-    for contigs in read_contigs(path, rule):
-        value = np.nan_to_num(contigs.value).tolist()
-        for record_id, call, one in zip(contigs.record_id, contigs.call, value, strict=True):
-            if record_id in found:
-                repeated.add(record_id)
-            found[record_id] = call, one
-    return {record_id: told for record_id, told in found.items() if record_id not in repeated}
+def _unique(path: Path, rule: CallRule) -> pa.Table:
+    """Id, call and value of the records whose ids occur once."""
+    types = pa.schema({"id": pa.string(), "call": pa.string(), "value": pa.float64()})
+    pieces = (
+        pa.table([some.record_id, some.call, np.nan_to_num(some.value)], schema=types)
+        for some in read_contigs(path, rule)
+    )
+    table = pa.concat_tables([types.empty_table(), *pieces])
+    ids = table.group_by("id").aggregate([("call", "one"), ("value", "one"), ([], "count_all")])
+    return ids.filter(pc.equal(ids["count_all"], 1)).drop("count_all").rename_columns(types.names)
 
 
 @cache
