@@ -227,7 +227,7 @@ def test_another_run_is_compared_and_the_page_is_still_the_runs_own(finished, tm
     told = words((here / "report.html").read_text())
     assert "4 records have an id that both runs hold once" in told
     assert (
-        "record call here call there probability here probability there "
+        "record call here call there probability here value there "
         "Escherichia_phage_lambda virus others" in told
     )
     assert "records others there unscored there others here 2 0 unscored here 0 1" in told
@@ -252,7 +252,8 @@ def test_a_set_that_reads_frames_has_strips_of_chunks(modelset, request, tmp_pat
     assert "Records by score" in told
     assert ("Records by probability" in told) == (modelset == "frames_modelset")
     assert "No card of it says" in told
-    assert re.search(r'aria-label="\d+ of [1-9]\d* viral"', page.read_text())
+    (viral,) = re.findall(r"viral chunks (\d+) of", told)
+    assert re.search(rf'aria-label="{viral} of [1-9]\d* viral"', page.read_text())
     assert ("q-value up to" in told) == (modelset == "frames_modelset")
 
 

@@ -42,10 +42,9 @@ class Compared:
     """How the calls of another run of the same records differ."""
 
     folder: str
-    by: str  # what its calls go by: "probability" or "score"
     records: int  # ids that both have, once each
     crossed: Mapping[tuple[str, str], int]  # this run's call and the other's
-    differing: Sequence[Mapping[str, Any]]  # rows of what is called otherwise
+    differing: Sequence[tuple[str, str, str, float, float]]  # id, calls, values
 
 
 def write_report(
@@ -169,12 +168,13 @@ def _compared(path: Path, rule: CallRule, folder: Path, by: CallRule) -> Compare
     apart = pc.abs(pc.subtract(differing["value"], differing["value_there"]))
     order = [("apart", "descending"), ("id", "ascending")]
     first = differing.append_column("apart", apart).sort_by(order).slice(0, _LISTED)
+    names = ("id", "call", "call_there", "value", "value_there")
+    columns = (first[name].to_pylist() for name in names)
     return Compared(
         str(folder),
-        "probability" if by.has_probability else "score",
         len(both),
         {(here, there): n for here, there, n in zip(*counts.to_pydict().values(), strict=True)},
-        [row | {"id": row["id"][:_WIDEST]} for row in first.to_pylist()],
+        [(name[:_WIDEST], *told) for name, *told in zip(*columns, strict=True)],
     )
 
 

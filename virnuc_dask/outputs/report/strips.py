@@ -55,13 +55,15 @@ def strips(folder: Path, lengths_nt: dict[int, int], *, reads_genes: bool) -> di
     """Strips of the records with these indices and lengths."""
     found = {index: Strip(length) for index, length in lengths_nt.items()}
     name = "genes.parquet" if reads_genes else "chunks.parquet"
-    columns = ["record_index", "start", "end", "score_virus", *(["region"] if reads_genes else [])]
+    # Chunks have no region.
+    columns = ["record_index", "start", "end", "score_virus", "score_others", "region"]
     with pq.ParquetFile(local(folder / name)) as file:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns)
             is_shown = np.isin(table["record_index"].to_numpy(), list(found))
             rows = table.filter(pa.array(is_shown)).to_pylist()
             for row in rows:
-                part = row["start"], row["end"], row["score_virus"], row.get("region")
-                found[row["record_index"]].add(*part)
+                virus, others = row["score_virus"], row["score_others"]
+                score = None if virus is None else (1 + virus - others) / 2  # as records have it
+                found[row["record_index"]].add(row["start"], row["end"], score, row.get("region"))
     return found
