@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,19 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from virnuc_dask.outputs.report.contigs import Contigs, Digest, read_contigs
-from virnuc_dask.outputs.report.plots import draw
+from virnuc_dask.outputs.report.plots import called_from, scatter
 from virnuc_dask.outputs.report.strips import strips
-from virnuc_dask.stages.calls import CallRule
+from virnuc_dask.stages.calls import OTHERS, UNSCORED, UNSURE, VIRUS, CallRule
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import written_whole
 from virnuc_dask.tables.plan import read_run_json
 
 REPORT = "report.html"
 _LISTED = 20
-_FAILED_LISTED = 50
+_FAILED_LISTED = 20
+_SAMPLES_LISTED = 100
+_ORDER = (VIRUS, "virus_region", OTHERS, UNSURE, UNSCORED)  # of calls; others are named last
 _WIDEST = 200  # letters of an id, or of a reason
 _NONE = "\u2013"
 _WHERE_IT_FAILS = re.compile(r"^## Where it fails\s*\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -60,6 +66,23 @@ def write_report(
     BadTableError
         If a table is missing or damaged, or the run is not finished.
     """
+    contigs = folder.output("contigs.tsv")
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            _content(folder, rule),
+            fails=_where_it_fails(card),
+            compared=[_compared(contigs, rule, other, by) for other, by in others],
+        )
+    )
+    with written_whole(folder.output(REPORT)) as stream:
+        stream.write(page.encode())
+    return folder.output(REPORT)
+
+
+def _content(folder: RunFolder, rule: CallRule) -> dict[str, Any]:
+    """What the page shows of the run alone, by its name in the template."""
     run, digest = read_run_json(folder), Digest.read(folder.output("contigs.tsv"), rule)
     listed = {
         "The most viral records": _rows(digest.highest),
@@ -67,24 +90,21 @@ def write_report(
     }
     of_genes = run["modelset"].get("reading") == "genes"
     lengths = {row["index"]: row["length_nt"] for rows in listed.values() for row in rows}
-    template = _environment().get_template("report.html.j2")
-    page = template.render(
-        run=run,
-        found=run["summary"],
-        inputs=[Path(name).name for name in run["inputs"]],
-        unit="genes" if of_genes else "chunks",
-        by=digest.by,
-        lists=listed,
-        strips=strips(folder.path, lengths, reads_genes=of_genes),
-        plots=draw(digest, rule),
-        q_values=_expected(digest) if rule.has_probability else [],
-        failed=_failed(folder.output("failed.tsv")),
-        fails=_where_it_fails(card),
-        compared=[_compared(folder.output("contigs.tsv"), rule, other, by) for other, by in others],
-    )
-    with written_whole(folder.output(REPORT)) as stream:
-        stream.write(page.encode())
-    return folder.output(REPORT)
+    return {
+        "run": run,
+        "found": run["summary"],
+        "inputs": [Path(name).name for name in run["inputs"]],
+        "unit": "genes" if of_genes else "chunks",
+        "digest": digest,
+        "calls": _calls(run["summary"]["contigs"], digest),
+        "lists": listed,
+        "strips": strips(folder.path, lengths, reads_genes=of_genes),
+        "scatter": scatter(digest, rule),
+        "called_from": called_from(digest, rule),
+        "q_values": _expected(digest) if rule.has_probability else [],
+        "samples": _samples(digest),
+        "failed": _failed(folder.output("failed.tsv")),
+    }
 
 
 def _rows(contigs: Contigs | None) -> list[dict[str, Any]]:
@@ -103,9 +123,24 @@ def _rows(contigs: Contigs | None) -> list[dict[str, Any]]:
     ]
 
 
+def _calls(told: Mapping[str, int], digest: Digest) -> dict[str, tuple[int, int]]:
+    """Records and nt by call: of every call that there can be, and any other that there is."""
+    names = [*_ORDER, *sorted({*told, *digest.calls} - {*_ORDER})]
+    there = [name for name in names if name in told or name in digest.calls]
+    return {name: (digest.calls[name], digest.nt[name]) for name in there}
+
+
+def _samples(digest: Digest) -> dict[str, Counter[str]]:
+    """Records by call of each sample, in the order of the input; not of all if they are many."""
+    found: dict[str, Counter[str]] = {}
+    for (sample, call), records in digest.samples.items():
+        found.setdefault(sample, Counter())[call] += records
+    return dict(islice(found.items(), _SAMPLES_LISTED))
+
+
 def _expected(digest: Digest) -> list[tuple[float, int, float]]:
-    """q-values, how many records are at most there, and how many of those are no virus."""
-    return [(most, n, n * highest) for most, (n, highest) in digest.q_values.items()]
+    """q-values, how many records are at most there, and the share of those that is no virus."""
+    return [(most, n, highest) for most, (n, highest) in digest.q_values.items()]
 
 
 def _failed(path: Path) -> list[list[str]]:
@@ -127,35 +162,32 @@ def _where_it_fails(card: str) -> list[tuple[str, str]]:
 def _compared(path: Path, rule: CallRule, folder: Path, by: CallRule) -> Compared:
     # Both runs' ids are in memory for this.
     mine, theirs = _unique(path, rule), _unique(folder / "contigs.tsv", by)
-    shared = mine.keys() & theirs.keys()
-    differing = [
-        (record_id, *mine[record_id], *theirs[record_id])
-        for record_id in shared
-        if mine[record_id][0] != theirs[record_id][0]
-    ]
-    differing.sort(key=lambda row: (-abs(row[2] - row[4]), row[0]))
+    both = mine.join(theirs, "id", join_type="inner", right_suffix="_there")
+    counts = both.group_by(["call", "call_there"]).aggregate([([], "count_all")])
+    differing = both.filter(pc.not_equal(both["call"], both["call_there"]))
+    apart = pc.abs(pc.subtract(differing["value"], differing["value_there"]))
+    order = [("apart", "descending"), ("id", "ascending")]
+    first = differing.append_column("apart", apart).sort_by(order).slice(0, _LISTED)
+    names = ("id", "call", "call_there", "value", "value_there")
+    columns = (first[name].to_pylist() for name in names)
     return Compared(
         str(folder),
-        len(shared),
-        Counter((mine[record_id][0], theirs[record_id][0]) for record_id in shared),
-        [
-            (name[:_WIDEST], here, there, one, two)
-            for name, here, one, there, two in differing[:_LISTED]
-        ],
+        len(both),
+        {(here, there): n for here, there, n in zip(*counts.to_pydict().values(), strict=True)},
+        [(name[:_WIDEST], *told) for name, *told in zip(*columns, strict=True)],
     )
 
 
-def _unique(path: Path, rule: CallRule) -> dict[str, tuple[str, float]]:
-    """Call and value by id, of ids that occur once."""
-    found: dict[str, tuple[str, float]] = {}
-    repeated = set()
-    for contigs in read_contigs(path, rule):
-        value = np.nan_to_num(contigs.value).tolist()
-        for record_id, call, one in zip(contigs.record_id, contigs.call, value, strict=True):
-            if record_id in found:
-                repeated.add(record_id)
-            found[record_id] = call, one
-    return {record_id: told for record_id, told in found.items() if record_id not in repeated}
+def _unique(path: Path, rule: CallRule) -> pa.Table:
+    """Id, call and value of the records whose ids occur once."""
+    types = pa.schema({"id": pa.string(), "call": pa.string(), "value": pa.float64()})
+    pieces = (
+        pa.table([some.record_id, some.call, np.nan_to_num(some.value)], schema=types)
+        for some in read_contigs(path, rule)
+    )
+    table = pa.concat_tables([types.empty_table(), *pieces])
+    ids = table.group_by("id").aggregate([("call", "one"), ("value", "one"), ([], "count_all")])
+    return ids.filter(pc.equal(ids["count_all"], 1)).drop("count_all").rename_columns(types.names)
 
 
 @cache
@@ -168,7 +200,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["percent"] = lambda share: _number(100 * share, ".1f") + "\u00a0%"
+    environment.filters["sha256"] = _sha256
     return environment
+
+
+def _sha256(script: str) -> str:
+    """By which the page lets this script run, and no other."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _number(value: float | None, form: str = ".3f") -> str:
