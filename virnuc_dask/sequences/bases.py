@@ -21,7 +21,7 @@ STOPS = ("TAA", "TAG", "TGA")
 _COMPLEMENT = str.maketrans("ACGTRYKMBVDH", "TGCAYRMKVBHD")
 _NUMBER = bytes(BASES.find(chr(byte).upper()) % 5 for byte in range(256))  # none: -1, so 4
 _OTHER_STRAND = bytes.maketrans(b"\0\1\2\3", b"\3\2\1\0")
-_BATCH_NT = 1 << 20  # that are counted together
+_BATCH_NT = 1 << 18  # that are counted together
 # With this mask G and C of either case are one letter; A and T stay what no other nucleotide is.
 _ALIKE = 0xDB
 _STRONG, _A, _T = (ord(base) & _ALIKE for base in "GAT")
