@@ -35,7 +35,8 @@ RESULTS = (
     "virus.fasta",
     "chunks.parquet",
     "genes.parquet",
-    "virus_regions.tsv",
+    *(f"virus_regions.{kind}" for kind in ("tsv", "bed", "gff3", "fasta")),
+    "contigs.parquet",
 )
 
 
@@ -275,6 +276,7 @@ def test_the_tables_tell_of_genes_and_of_what_the_contig_model_saw(plain_run):
 def test_regions_stand_in_a_table(plain_run):
     regions = table_of(plain_run.folder / "virus_regions.tsv")
     assert regions
+    assert list(regions[0])[4:] == ["genes", "score", "probability", "q_value"]
     rows = plain_run.dataset("genes").to_table().to_pylist()
     for region in regions:
         genes = [

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.modelsets.manifest import FRAMES, GENES
-from virnuc_dask.stages.calls import ContigCalls
+from virnuc_dask.stages.calls import VIRUS, VIRUS_REGION, ContigCalls
 from virnuc_dask.tables import schemas
+from virnuc_dask.tables.parquet import read_pieces
+
+SHOWN = 5  # records in a summary
 
 _OF_CALLS = (
     *("chunks_scored", "score", "probability", "q_value"),
@@ -82,3 +88,39 @@ def side_by_side(
             done + sum(map(len, [p or (), *more])) for p, more in ((call, called), (table, tables))
         )
         raise LostRowsError(f"{read} records were read, {out} came out.")
+
+
+class Listed(NamedTuple):
+    """Records to show, and how many shorter ones were left out."""
+
+    records: Sequence[Mapping[str, Any]]  # as in `run.json`
+    shorter: int = 0
+    shorter_viral: int = 0  # of them those called virus, or virus_region
+
+
+def most_viral(path: Path, top: int | None, least_nt: int) -> Listed:
+    """The ``top`` records of a ``contigs.parquet`` of at least ``least_nt``, the most viral first.
+
+    By probability, or by score where there is none; among equals the earlier. `BadTableError` if
+    the table is missing or damaged.
+    """
+    names = ["record_id", "score", "probability", "call", "length_nt"]
+    kept, shorter, shorter_viral = None, 0, 0
+    for piece in read_pieces(path, None, names):
+        is_short = piece["length_nt"].to_numpy() < least_nt
+        is_viral = pc.is_in(piece["call"], pa.array([VIRUS, VIRUS_REGION])).to_numpy()
+        shorter += int(is_short.sum())
+        shorter_viral += int((is_short & is_viral).sum())
+        piece = piece.filter(~is_short)
+        both = piece if kept is None else pa.concat_tables([kept, piece])
+        kept = both.take(_order(both)[: SHOWN if top is None else top])
+    records = [] if kept is None else kept.drop_columns("length_nt").to_pylist()
+    return Listed(records, shorter, shorter_viral)
+
+
+def _order(contigs: pa.Table) -> NDArray[np.int64]:
+    """Rows with a score, the most viral first."""
+    score = contigs["score"].to_numpy()
+    judged = pc.coalesce(contigs["probability"], contigs["score"]).to_numpy()
+    order = np.lexsort((-score, -judged))
+    return order[: int(np.count_nonzero(~np.isnan(score)))]

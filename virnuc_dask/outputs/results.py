@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.modelsets.region_model import RegionModel
-from virnuc_dask.outputs.contigs import contig_table, contigs_schema, side_by_side
+from virnuc_dask.outputs.contigs import SHOWN, contig_table, contigs_schema, side_by_side
 from virnuc_dask.outputs.fasta import COLUMNS, write_records, write_regions
 from virnuc_dask.outputs.fields import fields, header, lines
 from virnuc_dask.outputs.published import (
@@ -58,7 +58,6 @@ from virnuc_dask.tables.parquet import (
 )
 from virnuc_dask.tables.plan import Plan, PlannedPartition, Rows
 
-_SHOWN = 5  # records in the summary
 _UNSEQUENCED = [name for name in schemas.PARTITION.names if name != "sequence"]
 
 
@@ -321,11 +320,11 @@ class _Called:
         if self._genes is not None and calls.basis is not None:
             self._genes[0] += int(calls.basis.genes.sum())
             self._genes[1] += int(calls.basis.viral_genes.sum())
-        order = calls.order[:_SHOWN]
+        order = calls.order[:SHOWN]
         ids = [*self._ids, *records["record_id"].take(order).to_pylist()]
         both = ContigCalls.joined([self._highest, calls.take(order)])
-        self._highest = both.take(both.order[:_SHOWN])
-        self._ids = [ids[row] for row in both.order[:_SHOWN]]
+        self._highest = both.take(both.order[:SHOWN])
+        self._ids = [ids[row] for row in both.order[:SHOWN]]
 
     def count(self, totals: Totals) -> None:
         """Put it into the totals of a run."""

@@ -9,10 +9,10 @@ import numpy as np
 from markupsafe import Markup
 
 from virnuc_dask.outputs.report.contigs import Contigs, Digest
-from virnuc_dask.stages.calls import OTHERS, UNSURE, VIRUS, CallRule
+from virnuc_dask.stages.calls import OTHERS, UNSURE, VIRUS, VIRUS_REGION, CallRule
 
 # Of Okabe and Ito's palette, which people with colour blindness tell apart.
-COLOURS = {VIRUS: "#d55e00", OTHERS: "#0072b2", UNSURE: "#8a8f98"}
+COLOURS = {VIRUS: "#d55e00", VIRUS_REGION: "#e69f00", OTHERS: "#0072b2", UNSURE: "#8a8f98"}
 _LONGEST_ID = 80
 _GREY = "#7b8794"  # readable on white and on black
 
