@@ -207,10 +207,9 @@ def _hidden_line(listed: Listed, min_length: int | None) -> list[str]:
     """How many records the list leaves out for their length, and how many of them matter."""
     if not min_length:
         return []
+    shorter = f"{listed.shorter:,} below {min_length:,} nt"
     viral = f"{listed.shorter_viral:,} {VIRUS} or {VIRUS_REGION}"
-    return [
-        f"not listed      {listed.shorter:,} below {min_length:,} nt, of them {viral}; files hold all"
-    ]
+    return [f"not listed      {shorter}, of them {viral}; the files hold all"]
 
 
 def _scores(contig: Mapping[str, Any]) -> str:
