@@ -160,7 +160,8 @@ def summary_text(done: Run, top: int | None = None, min_length: int | None = Non
         [
             f"records         {found['records']:,}",
             *_chunk_lines(found),
-            f"virus contigs   {contigs['virus']:,}  (virus_region {contigs['virus_region']:,}, "
+            f"virus contigs   {contigs['virus']:,}  ("
+            + (f"{VIRUS_REGION} {held:,}, " if (held := contigs.get(VIRUS_REGION)) else "")
             + f"others {contigs['others']:,}, "
             + (f"unsure {contigs['unsure']:,}, " if "unsure" in contigs else "")
             + f"unscored {contigs['unscored']:,})",
