@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.modelsets.region_model import RegionModel
-from virnuc_dask.outputs.contigs import SHOWN, contig_table, contigs_schema, side_by_side
+from virnuc_dask.outputs.contigs import contig_table, contigs_schema, side_by_side
 from virnuc_dask.outputs.fasta import COLUMNS, write_records, write_regions
 from virnuc_dask.outputs.fields import fields, header, lines
 from virnuc_dask.outputs.published import (
@@ -28,11 +27,9 @@ from virnuc_dask.outputs.published import (
     frame_lines,
 )
 from virnuc_dask.outputs.regions import GFF3_HEADER, bed_lines, gff3_lines
+from virnuc_dask.outputs.totals import WRITTEN, Called, Totals
 from virnuc_dask.stages.calls import (
     FAILED,
-    OTHERS,
-    UNSCORED,
-    UNSURE,
     VIRUS,
     VIRUS_REGION,
     CallRule,
@@ -59,22 +56,6 @@ from virnuc_dask.tables.parquet import (
 from virnuc_dask.tables.plan import Plan, PlannedPartition, Rows
 
 _UNSEQUENCED = [name for name in schemas.PARTITION.names if name != "sequence"]
-
-
-@dataclass
-class Totals:
-    """What came out of a run, counted from its tables."""
-
-    chunks: int = 0
-    chunks_scored: int = 0
-    chunks_virus: int = 0
-    frames: int = 0
-    contigs: Mapping[str, int] = field(default_factory=dict)  # by call
-    called_by: str = ""  # what makes a record a virus
-    prevalence: float | None = None  # estimated share of viruses among the scored records
-    highest: Sequence[Mapping[str, Any]] = ()  # the most viral records
-    genes: int | None = None  # and those called virus; None of a set that reads frames
-    genes_virus: int | None = None
 
 
 def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None = None) -> Totals:
@@ -229,10 +210,10 @@ def _count(totals: Totals, called: pa.Table) -> None:
 def _write_contigs(
     plan: Plan, calls: Iterator[ContigCalls], regions: Regions, totals: Totals
 ) -> NDArray[np.uint8]:
-    """Write the tables of records and of regions; returns each record's place in `_WRITTEN`."""
+    """Write the tables of records and of regions; returns each record's place in `WRITTEN`."""
     first = next(calls)  # there is one even without records
     records = read_pieces(plan.folder.records, plan.records_fingerprint)
-    called = _Called(plan.counts.records, first)
+    called = Called(plan.counts.records, first)
     with _contig_writer(plan, first) as write_contigs, _region_writer(plan) as write_regions:
         everything = side_by_side(records, itertools.chain([first], calls))
         for table, here, found in beside(everything, regions):
@@ -282,77 +263,18 @@ def _region_writer(plan: Plan) -> Iterator[Callable[[pa.Table], None]]:
         yield write
 
 
-_WRITTEN = ("", VIRUS, VIRUS_REGION)  # calls of records whose DNA is written, in part or whole
-
-
 def _write_sequences(plan: Plan, regions: Regions, written: NDArray[np.uint8]) -> None:
     """Write ``virus.fasta``, and the regions that other records are called by."""
     with written_whole(plan.folder.output("virus.fasta")) as stream:
-        is_virus = written == _WRITTEN.index(VIRUS)
+        is_virus = written == WRITTEN.index(VIRUS)
         write_records(stream, _sequences(plan, is_virus), is_virus)
     with written_whole(plan.folder.output("virus_regions.fasta")) as stream:
-        holds_one = written == _WRITTEN.index(VIRUS_REGION)
+        holds_one = written == WRITTEN.index(VIRUS_REGION)
         sure = (
             piece.filter(holds_one[piece["record_index"]] & is_sure(piece))
             for piece in regions.pieces()
         )
         write_regions(stream, _sequences(plan, holds_one), holds_one, sure)
-
-
-class _Called:
-    """What the calls of all records add up to."""
-
-    def __init__(self, records: int, first: ContigCalls) -> None:
-        unsure = [UNSURE] if first.rule.contig_model else []
-        kinds = (VIRUS, VIRUS_REGION, OTHERS, UNSCORED, *unsure)
-        self._counts = dict.fromkeys(kinds, 0)
-        self._genes = None if first.basis is None else [0, 0]
-        self._highest, self._ids = first.take(slice(0)), list[str]()
-        self.written = np.zeros(records, np.uint8)  # by record index, a place in `_WRITTEN`
-
-    def add(self, records: pa.Table, calls: ContigCalls) -> None:
-        """Take in the calls of some records."""
-        for kind in self._counts:
-            is_called = calls.call == kind
-            self._counts[kind] += int(np.count_nonzero(is_called))
-            if kind in _WRITTEN:
-                self.written[records["record_index"].to_numpy()[is_called]] = _WRITTEN.index(kind)
-        if self._genes is not None and calls.basis is not None:
-            self._genes[0] += int(calls.basis.genes.sum())
-            self._genes[1] += int(calls.basis.viral_genes.sum())
-        order = calls.order[:SHOWN]
-        ids = [*self._ids, *records["record_id"].take(order).to_pylist()]
-        both = ContigCalls.joined([self._highest, calls.take(order)])
-        self._highest = both.take(both.order[:SHOWN])
-        self._ids = [ids[row] for row in both.order[:SHOWN]]
-
-    def count(self, totals: Totals) -> None:
-        """Put it into the totals of a run."""
-        calls = self._highest
-        totals.contigs, totals.highest = self._counts, _highest(self._ids, calls)
-        if self._genes is not None:
-            totals.genes, totals.genes_virus = self._genes
-        totals.called_by = str(calls.rule)
-        totals.prevalence = None if calls.prevalence is None else round(calls.prevalence, 6)
-
-
-def _highest(record_ids: Sequence[str], calls: ContigCalls) -> list[dict[str, Any]]:
-    columns = {"score": calls.score}
-    if calls.rule.has_probability:
-        columns["probability"] = calls.probability
-    return [
-        {
-            "record_id": record_id,
-            **{name: _rounded(values[row]) for name, values in columns.items()},
-            "call": str(calls.call[row]),
-        }
-        for row, record_id in enumerate(record_ids)
-    ]
-
-
-def _rounded(value: float) -> float | None:
-    """As `contigs.tsv` has it; JSON knows no number that is none."""
-    return None if np.isnan(value) else round(float(value), 6)
 
 
 def _sequences(plan: Plan, wanted: NDArray[np.bool_]) -> Iterator[pa.Table]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from virnuc_dask.config import Settings
 from virnuc_dask.modelsets.manifest import ModelSetInfo
-from virnuc_dask.outputs.results import Totals
+from virnuc_dask.outputs.totals import Totals
 from virnuc_dask.stages.receipt import Tally
 from virnuc_dask.tables.plan import Plan, write_run_json
 from virnuc_dask.tables.schemas import RESULTS_VERSION

@@ -61,7 +61,7 @@ def with_regions(genes: pa.Table, model: RegionModel | None) -> tuple[pa.Table, 
     if model is not None:
         neighbours = structure(record, start, end, pc.equal(genes["strand"], "+").to_numpy())
         log_ratio = model.log_ratio(from_column(genes, "evidence"), neighbours)
-        found, number = _find(log_ratio, record, model)
+        found, number = find(log_ratio, record, model)
         chance, regions = found.viral, _regions(genes, number, found)
     columns = [
         *genes.select(schemas.GENES.names[:-2]).columns,
@@ -93,7 +93,7 @@ def chunk_regions(chunks: pa.Table, calibration: Calibration | None) -> pa.Table
         evidence = calibration.chunk_evidence(virus, others)
     alone = np.zeros((len(chunks), len(CHUNKS.structure)))
     log_ratio = CHUNKS.log_ratio(np.nan_to_num(evidence)[:, None], alone)
-    found, number = _find(log_ratio, chunks["record_index"].to_numpy(), CHUNKS)
+    found, number = find(log_ratio, chunks["record_index"].to_numpy(), CHUNKS)
     return _regions(chunks, number, found)
 
 
@@ -106,18 +106,8 @@ def _in_long_records(record: IntArray) -> Flags:
     return long
 
 
-def find(
-    evidence: NDArray[np.float32], neighbours: Floats, record: IntArray, model: RegionModel
-) -> tuple[Floats, IntArray]:
-    """Each gene's probability to be viral, and its region's number, as `number_runs`.
-
-    ``neighbours`` are `region_model.structure` of the genes.
-    """
-    found, number = _find(model.log_ratio(evidence, neighbours), record, model)
-    return found.viral, number
-
-
-def _find(log_ratio: Floats, record: IntArray, model: RegionModel) -> tuple[Posterior, IntArray]:
+def find(log_ratio: Floats, record: IntArray, model: RegionModel) -> tuple[Posterior, IntArray]:
+    """What is known of each gene, and its region's number, as `number_runs`."""
     found = posterior(log_ratio, record, model)
     return found, number_runs(found.viral >= 0.5, record, model.least_genes)
 
