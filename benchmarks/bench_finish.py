@@ -118,7 +118,7 @@ def write_records(plan: Plan, share: int) -> None:
         for first in range(0, total, ROWS):
             record = np.arange(first, min(first + ROWS, total))
             counts = np.minimum(share, chunks - record * share)
-            columns = [record, ids_of(record), counts * CHUNK_NT, counts]
+            columns = [record, ids_of(record), counts * CHUNK_NT, counts, np.full(len(record), 0.5)]
             writer.write(pa.table(list(map(pa.array, columns)), schema=schemas.RECORDS))
 
 

@@ -19,7 +19,6 @@ import pytest
 from virnuc_dask.config import load_settings
 from virnuc_dask.errors import BadTableError
 from virnuc_dask.modelsets.manifest import card_of, find, read_info
-from virnuc_dask.outputs.contigs import CONTIGS_HEADER
 from virnuc_dask.outputs.report.contigs import Digest
 from virnuc_dask.outputs.report.page import write_report
 from virnuc_dask.outputs.report.plots import called_from, scatter
@@ -27,8 +26,10 @@ from virnuc_dask.outputs.report.strips import Strip
 from virnuc_dask.planning import call_rule
 from virnuc_dask.run import run
 from virnuc_dask.stages.calls import CallRule
+from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 
+CONTIGS_HEADER = "\t".join(schemas.CONTIGS.names[:8]) + "\n"
 DEMO = Path(__file__).parents[1] / "data" / "demo.fasta.gz"
 HOSTILE = "<img/src=x/onerror=document.title='owned'>"
 IN_SCRIPT = "</script><script>document.title='owned'</script>"

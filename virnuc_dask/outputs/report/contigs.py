@@ -17,9 +17,9 @@ from virnuc_dask.errors import BadTableError
 from virnuc_dask.modelsets.calibration import Floats
 from virnuc_dask.stages.calls import UNSCORED, UNSURE, VIRUS, CallRule
 from virnuc_dask.tables.parquet import local
+from virnuc_dask.tables.schemas import CONTIGS, CONTIGS_OF_GENES
 
-_TEXTS = ("record_id", "call", "topology", "reading", "sample")
-_NUMBERS = ("score", "probability", "q_value", "coding_density", "reliability")
+_NUMBERS = ("score", "probability", "q_value")
 _BLOCK = 1 << 24  # bytes read at a time; more than a line has
 _ROWS = 1 << 16  # records taken in at a time
 _LISTED = 20
@@ -70,7 +70,7 @@ def read_contigs(path: Path, rule: CallRule) -> Iterator[Contigs]:
     BadTableError
         If the file is missing or damaged.
     """
-    types = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
+    types = {f.name: f.type for of in (CONTIGS, CONTIGS_OF_GENES) for f in of}
     first = 0
     try:
         with csv.open_csv(
@@ -90,7 +90,7 @@ def read_contigs(path: Path, rule: CallRule) -> Iterator[Contigs]:
 
 def _contigs(batch: pa.RecordBatch, first: int, rule: CallRule) -> Contigs:
     length = batch["length_nt"].to_numpy().astype(np.int64)
-    score, chance, q_value = (batch[name].to_numpy(zero_copy_only=False) for name in _NUMBERS[:3])
+    score, chance, q_value = (batch[name].to_numpy(zero_copy_only=False) for name in _NUMBERS)
     ids, call = (batch[name].to_numpy(zero_copy_only=False) for name in ("record_id", "call"))
     value = chance if rule.has_probability else score
     if rule.fdr is not None:

@@ -22,7 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from virnuc_dask.outputs.report.contigs import Contigs, Digest, read_contigs
 from virnuc_dask.outputs.report.plots import called_from, scatter
 from virnuc_dask.outputs.report.strips import strips
-from virnuc_dask.stages.calls import OTHERS, UNSCORED, UNSURE, VIRUS, CallRule
+from virnuc_dask.stages.calls import OTHERS, UNSCORED, UNSURE, VIRUS, VIRUS_REGION, CallRule
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import written_whole
 from virnuc_dask.tables.plan import read_run_json
@@ -31,7 +31,7 @@ REPORT = "report.html"
 _LISTED = 20
 _FAILED_LISTED = 20
 _SAMPLES_LISTED = 100
-_ORDER = (VIRUS, "virus_region", OTHERS, UNSURE, UNSCORED)  # of calls; others are named last
+_ORDER = (VIRUS, VIRUS_REGION, OTHERS, UNSURE, UNSCORED)  # of calls; others are named last
 _WIDEST = 200  # letters of an id, or of a reason
 _NONE = "\u2013"
 _WHERE_IT_FAILS = re.compile(r"^## Where it fails\s*\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
