@@ -259,27 +259,17 @@ def _compute(
     settings = replace(context.settings, cluster=connection.settings)
     source = source_of(settings, context.info, context.hardware, encoders=context.encoders)
     mode = LifetimeSettings.of(settings)
-    total, journal = plan.counts.chunks, context.journal
-    progress = ProgressBar(
-        context.console,
-        total,
-        total - sum(task.chunks for task in tasks),
-        context.info.units,
-        tell=journal.write,
-        workers=lambda: journal.workers,
-    )
+    journal = context.journal
     control = _computed_before(plan, tasks)
-    with watched(connection, context.about(plan, tasks), journal) as connection:
+    with watched(connection, journal) as connection:
         context.tell_cluster(connection, tally)
         with (
             executing(tasks, connection, source, mode, journal, control) as receipts,
-            progress,
+            ProgressBar(context.console, journal),
             journal.telling_end(),
         ):
             for receipt in receipts:
                 tally.add(receipt)
-                failed = sum(failure.chunks for failure in receipt.failures)
-                progress.advance(receipt.chunks + failed, receipt.frames)
                 context.tell_receipt(receipt, mode)
 
 

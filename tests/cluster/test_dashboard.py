@@ -11,7 +11,6 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,27 +23,27 @@ from tornado.websocket import websocket_connect
 
 from virnuc_dask import run
 from virnuc_dask.cluster.connect import Connection
+from virnuc_dask.cluster.dashboard.history import OTHERS, RunHistory, Timeline
 from virnuc_dask.cluster.dashboard.monitor import RunMonitor, watched
 from virnuc_dask.cluster.dashboard.page import PARTS
-from virnuc_dask.cluster.dashboard.run_state import About, RunState
-from virnuc_dask.cluster.dashboard.timeline import OTHERS, Timeline
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.config import ClusterSettings, load_settings
 
 DEMO = Path(__file__).parents[1] / "data/demo.fasta.gz"
-ABOUT = About(
-    inputs="<b>a.fasta</b>",
-    out="out",
-    modelset="mini",
-    precision="fp32",
-    mode="persistent",
-    parts="chunks",
-    scored="frames",
-    partitions=10,
-    partitions_before=2,
-    chunks=100,
-    chunks_before=20,
-)
+PLANNED = {
+    "event": "planned",
+    "modelset": "mini",
+    "precision": "fp32",
+    "mode": "persistent",
+    "parts": "chunks",
+    "scored": "frames",
+    "records": 1,
+    "chunk_length": 500,
+    "partitions": 10,
+    "partitions_done": 2,
+    "chunks": 100,
+    "chunks_done": 20,
+}
 LOADED = {
     "event": "modelset_loaded",
     "worker": "0",
@@ -65,7 +64,7 @@ DONE = {
     "device_idle_s": 0.5,
     "memory_after_bytes": 1,
 }
-FAILED = {"event": "partition_failed", "partition": 4, "chunks": 1}
+FAILED = {"event": "partition_failed", "partition": 4, "chunks": 1, "reason": "poison"}
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +84,16 @@ def client() -> Iterator[Client]:
         yield client
 
 
+def begun(inputs: str) -> dict[str, str]:
+    return {"event": "run_started", "inputs": inputs, "out": "out"}
+
+
 @pytest.fixture
 def journal(tmp_path) -> Iterator[Journal]:
+    """Of a run that is planned."""
     with Journal.opened(tmp_path / "run.log.jsonl") as opened:
+        opened.write(begun("first"))
+        opened.write(PLANNED)
         yield opened
 
 
@@ -112,17 +118,14 @@ def eventually(holds: Callable[[], bool], timeout_s: float = 60) -> None:
 
 
 def events_on(client: Client) -> dict[str, list[tuple[float, str, str]]]:
-    """The events that a scheduler has, by the folders of its runs."""
+    """The events that a scheduler has, by the inputs of its runs."""
     return client.run_on_scheduler(_events)
 
 
 def _events(dask_scheduler: Any = None) -> dict[str, list[tuple[float, str, str]]]:
-    return {state.about.out: list(state.events) for state in _states(dask_scheduler)}
-
-
-def _states(dask_scheduler: Any = None) -> list[RunState]:
     plugins = dask_scheduler.plugins.values()
-    return [plugin.state for plugin in plugins if isinstance(plugin, RunMonitor)]
+    states = [plugin.state for plugin in plugins if isinstance(plugin, RunMonitor)]
+    return {state.last["run_started"]["inputs"]: list(state.events) for state in states}
 
 
 # Counts and rates
@@ -135,9 +138,6 @@ def test_amounts_are_spread_over_the_time_in_which_they_were_made():
     times, rates = line.rates(until_s=10)
     assert list(times[:2]) == [0.5, 1.5]
     assert list(rates["0"]) == [0, 0, 10, 10, 10, 10, 0, 0, 0, 0]
-    assert line.mean(None, 2, 6) == pytest.approx(11)
-    assert line.mean("1", 0, 10) == pytest.approx(1)
-    assert line.mean("nobody", 0, 10) == line.mean(None, 5, 5) == 0
 
 
 def test_a_long_run_of_many_workers_takes_no_more_memory():
@@ -151,44 +151,44 @@ def test_a_long_run_of_many_workers_takes_no_more_memory():
     assert sum(rate.sum() for rate in rates.values()) * line.width_s == pytest.approx(7000)
 
 
-def test_a_run_is_counted_and_its_end_estimated():
-    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=1000.0)
-    state.take(LOADED, "model set mini loaded", 1000.0)
-    assert state.remaining_s(1001.0) is state.viral_share is None
+@pytest.fixture
+def state() -> RunHistory:
+    """Of a run that is planned, and begins to compute at 1000."""
+    state = RunHistory("run", 1000.0, in_work=lambda worker=None: 1)
+    for event in (begun("<b>a.fasta</b>"), PLANNED):
+        state.take(event, 1000.0)
+    return state
+
+
+def test_a_run_is_counted_and_its_end_estimated(state):
+    state.take(LOADED, 1000.0, "model set mini loaded")
+    assert state.left_s(1001.0) is state.viral_share is None
     for n in range(6):
-        state.take({**DONE, "partition": 3 + n}, "", 1010.0 + 5 * n)
-    assert (state.partitions_done, state.chunks_done, state.scored) == (6, 60, 360)
+        state.take({**DONE, "partition": 3 + n}, 1010.0 + 5 * n)
+    assert (state.partitions, state.chunks, state.frames) == (8, 80, 360)
     assert state.viral_share == 0.25
-    assert state.recent_rate(state.frames, 1035.0) == pytest.approx(12, rel=0.1)
-    assert state.remaining_s(1035.0) == pytest.approx(10, rel=0.1)
-    assert (state.told("0").loads, state.told("0").idle_s) == (1, 3)
+    assert state.pace.rates(1030.0) == pytest.approx((2, 12))
+    assert state.left_s(1030.0) == pytest.approx(10)
+    told = state.told("0")
+    assert (told.loads, told.idle_s, told.pace.rates(1030.0)[1]) == (1, 3, 12)
 
 
-def test_the_time_before_the_first_partition_is_no_part_of_the_rate():
-    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
-    state.take({**DONE, "total_s": 20.0}, "", 140.0)
-    state.take({**DONE, "total_s": 1.0}, "", 150.0)
-    assert state.recent_rate(state.frames, 150.0) == pytest.approx(60 / 40)
+def test_a_table_that_was_there_is_not_judged(state):
+    state.take({**DONE, "elapsed_s": {}, "viral": 0}, 1001.0)
+    assert (state.frames, state.viral_share) == (60, None)
 
 
-def test_a_table_that_was_there_is_not_judged():
-    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
-    state.take({**DONE, "elapsed_s": {}, "viral": 0}, "", 1.0)
-    assert (state.scored, state.viral_share) == (60, None)
-
-
-def test_what_fails_is_counted_once_a_partition_and_told():
-    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
-    state.take(FAILED, "partition 4: 1 chunks failed", 1.0)
-    state.take(FAILED, "partition 4: 1 chunks failed", 2.0)
-    state.take({**DONE, "partition": 4, "chunks": 8}, "", 3.0)
-    assert (state.partitions_failed, state.chunks_failed, state.partitions_done) == (1, 2, 0)
+def test_what_fails_is_counted_once_a_partition_and_told(state):
+    state.take(FAILED, 1001.0, "partition 4: 1 chunks failed")
+    state.take(FAILED, 1002.0, "partition 4: 1 chunks failed")
+    state.take({**DONE, "partition": 4, "chunks": 8}, 1003.0)
+    assert (state.partitions_failed, state.chunks_failed, state.partitions) == (1, 2, 2)
     assert [what for _, what, _ in state.events] == ["halved", "failed", "failed"]
     assert state.events[0][2] == (
         "partition 4: halved until what failed stood alone; 8 chunks of it are done"
     )
     for n in range(1000):
-        state.take({"event": "warning"}, f"line {n}", n)
+        state.take({"event": "warning"}, n, f"line {n}")
     assert len(state.events) == 200
     assert state.events[0] == (999, "warning", "line 999"), "the newest first"
 
@@ -198,7 +198,7 @@ def test_what_fails_is_counted_once_a_partition_and_told():
 
 def test_a_given_scheduler_shows_a_run_while_it_lasts(client, journal):
     status = client.dashboard_link
-    with watched(connection(client), ABOUT, journal) as seen:
+    with watched(connection(client), journal) as seen:
         assert seen.dashboard == status.removesuffix("status") + "virnuc"
         assert f"dashboard {seen.dashboard}" in str(seen)
         code, page = get(seen.dashboard)
@@ -212,33 +212,34 @@ def test_a_given_scheduler_shows_a_run_while_it_lasts(client, journal):
 
 def test_a_second_run_shows_itself_and_the_first_again_after_it(client, journal, tmp_path):
     first, second = connection(client), connection(client)
-    with watched(first, ABOUT, journal) as seen, Journal.opened(tmp_path / "other.jsonl") as other:
-        with watched(second, replace(ABOUT, out="second"), other):
-            assert list(events_on(client)) == ["out", "second"]
+    with watched(first, journal) as seen, Journal.opened(tmp_path / "other.jsonl") as other:
+        other.write(begun("second"))
+        with watched(second, other):
+            assert list(events_on(client)) == ["first", "second"]
             other.write({"event": "warning", "message": "of the second"})
             eventually(lambda: events_on(client)["second"])
         assert get(seen.dashboard)[0] == 200
-        assert events_on(client) == {"out": []}
+        assert events_on(client) == {"first": []}
 
 
 def test_events_of_the_log_reach_the_scheduler(client, journal):
-    with watched(connection(client), ABOUT, journal):
+    with watched(connection(client), journal):
         journal.write({"event": "warning", "message": "a <script>warning</script>"})
-        eventually(lambda: events_on(client)["out"])
-        assert events_on(client)["out"][0][1] == "warning"
+        eventually(lambda: events_on(client)["first"])
+        assert events_on(client)["first"][0][1] == "warning"
     journal.write({"event": "warning", "message": "after it"})
 
 
 def test_a_run_whose_client_is_gone_leaves_nothing(client):
     link = client.dashboard_link.replace("status", "virnuc")
     with Client(client.cluster) as other:
-        other.register_plugin(RunMonitor(ABOUT, "virnuc-1", other.id))
+        other.register_plugin(RunMonitor([PLANNED], "virnuc-1", other.id))
         assert get(link)[0] == 200
     eventually(lambda: events_on(client) == {})
     assert get(link)[0] == 404
 
 
-def test_a_scheduler_without_a_dashboard_is_one_line_of_the_log(journal, tmp_path):
+def test_a_scheduler_without_a_dashboard_is_one_line_of_the_log(journal):
     with (
         LocalCluster(
             n_workers=0,
@@ -247,49 +248,45 @@ def test_a_scheduler_without_a_dashboard_is_one_line_of_the_log(journal, tmp_pat
             scheduler_kwargs={"dashboard": False},
         ) as cluster,
         Client(cluster) as client,
-        watched(connection(client), ABOUT, journal) as seen,
+        watched(connection(client), journal) as seen,
     ):
         assert seen.page == "status"
         journal.write({"event": "warning", "message": "it goes on"})
-        eventually(lambda: events_on(client)["out"])
-    lines = (tmp_path / "run.log.jsonl").read_text().splitlines()
-    assert "The dashboard has no page of this run: the scheduler was started without" in lines[0]
-    assert len(lines) == 2
+        eventually(lambda: events_on(client)["first"])
+    told = journal.state.last["note"]["message"]
+    assert "The dashboard has no page of this run: the scheduler was started without" in told
 
 
-def test_a_page_that_cannot_be_built_is_one_line_of_the_log(client, journal, tmp_path, monkeypatch):
+def test_a_page_that_cannot_be_built_is_one_line_of_the_log(client, journal, monkeypatch):
     monkeypatch.setattr("virnuc_dask.cluster.dashboard.page.BokehApplication", None)
-    with watched(connection(client), ABOUT, journal) as seen:
+    with watched(connection(client), journal) as seen:
         assert seen.dashboard.endswith("/status")
-    (line,) = (tmp_path / "run.log.jsonl").read_text().splitlines()
-    assert "TypeError" in line
+    assert "TypeError" in journal.state.last["note"]["message"]
 
 
 def test_the_link_follows_the_proxy(client, journal):
     hub = {"distributed.dashboard.link": "https://hub/user/me/proxy/{port}/status"}
-    with dask.config.set(hub), watched(connection(client), ABOUT, journal) as seen:
+    with dask.config.set(hub), watched(connection(client), journal) as seen:
         assert re.fullmatch(r"https://hub/user/me/proxy/\d+/virnuc", seen.dashboard)
 
 
-def test_names_are_escaped_and_a_run_that_ended_says_so():
-    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
-    shown = str(PARTS.head(state, 1, 61.0))
+def test_names_are_escaped_and_a_run_that_ended_says_so(state):
+    shown = str(PARTS.head(state, 1, 1061.0))
     assert "&lt;b&gt;a.fasta&lt;/b&gt;" in shown
     assert "<b>" not in shown
     assert "2 of 10" in shown
     assert "0:01:01" in shown
     assert "1 more run" in shown
     assert "the model set loads" in shown
-    state.ended = 62.0
-    assert "ended at 00:01:02 UTC" in str(PARTS.head(state, 0, 99.0))
+    state.ended = 1062.0
+    assert "ended at 00:17:42 UTC" in str(PARTS.head(state, 0, 1062.0))
     state.tell(3.0, "warning", "<b>")
     assert '<td class="wide">&lt;b&gt;</tr>' in str(PARTS.events(state))
 
 
-def test_a_row_of_a_gpu_worker_tells_what_the_driver_does():
-    state = RunState(ABOUT, "run", in_work=lambda worker=None: 1, started=0.0)
-    state.take({**LOADED, "device": "NVIDIA H200 0123"}, "", 1.0)
-    state.take(DONE, "", 5.0)
+def test_a_row_of_a_gpu_worker_tells_what_the_driver_does(state):
+    state.take({**LOADED, "device": "NVIDIA H200 0123"}, 1001.0)
+    state.take(DONE, 1005.0)
     metrics = {
         "cpu": 3.4,
         "memory": 10**9,
@@ -297,9 +294,9 @@ def test_a_row_of_a_gpu_worker_tells_what_the_driver_does():
         "gpu_memory_used": 5 * 10**9,
         "gpu_celsius": 61.0,
     }
-    shown = str(PARTS.workers(state, [SimpleNamespace(name=0, metrics=metrics)], True, 5.0))
+    shown = str(PARTS.workers(state, [SimpleNamespace(name=0, metrics=metrics)], True, 1005.0))
     cells = [re.sub(r"(?s).*>", "", cell).strip() for cell in re.split(r"<td", shown)[1:-1]]
-    assert cells[:7] == ["0", "NVIDIA H200 0123", "87 %", "-", "1", "1", "1,000 MB"]
+    assert cells[:7] == ["0", "NVIDIA H200 0123", "87 %", "15", "1", "1", "1,000 MB"]
     assert cells[7:] == ["5,000 MB", "0.5 s", "61.0", "5 MB", "1"]
     assert "persistent, both encoders in memory" in shown
 
