@@ -55,7 +55,7 @@ def executing(
         return
     plugin = ModelPlugin(source, lifetime, topic=connection.topic)
     with (
-        Sight.of(tasks[0].folder) if tasks else nullcontext() as plugin.sight,
+        Sight.at(tasks[0].folder.token) if tasks else nullcontext() as plugin.sight,
         models_on(connection.client, plugin, journal),
         # Closed here, so that an interrupted run cancels its tasks before it takes their model
         # set away.
