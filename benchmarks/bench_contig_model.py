@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from measured import options_of, report, write_fasta
+from ngrams import DNA_TABLES, PEPTIDE_TABLES
 from safetensors.torch import save_file
 
 from virnuc_dask.config import load_settings
 from virnuc_dask.encoders.encoder import EncoderSpec
-from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
 from virnuc_dask.lab.evaluate import evaluate
 from virnuc_dask.lab.fitting.fit_classifier import ClassifierRecipe
 from virnuc_dask.lab.fitting.training_options import TrainingOptions

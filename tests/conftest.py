@@ -199,7 +199,7 @@ def _draw_words(folder: Path) -> Any:
     words = sum(pattern.words for pattern in PATTERNS)
     peptide = {
         "weights": torch.randint(-127, 128, (words, len(CLASSES)), dtype=torch.int8),
-        "scale": torch.full((len(CLASSES),), 0.05),
+        "scale": torch.full((len(CLASSES),), 0.3),
         "bias": torch.zeros(len(CLASSES)),
         "known": known_peptide,
     }

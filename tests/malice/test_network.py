@@ -14,8 +14,8 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster, Security
 
-from virnuc_dask.cluster.start_up import note_on_access
 from virnuc_dask.cluster.connect import connect
+from virnuc_dask.cluster.start_up import note_on_access
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
 

@@ -9,6 +9,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import pynvml
@@ -50,25 +51,14 @@ def count_gpus() -> tuple[int, str]:
         return 0, "the driver finds no GPU"
     if visible is None:
         return count, ""
-    shown = _visible([name.strip() for name in visible.split(",")], count)
+    shown = sum(1 for _ in itertools.takewhile(partial(_is_gpu, count), visible.split(",")))
     return shown, "" if shown else f"CUDA_VISIBLE_DEVICES={visible} shows none of the {count} GPUs"
 
 
-def _visible(names: list[str], count: int) -> int:
-    """How many of ``names`` CUDA takes: those before the first that is no GPU; none if one repeats.
-
-    All are numbers, or all begin as those of a GPU or of a part of one; a GPU's can be cut short.
-    """
-    kind = next((kind for kind in ("GPU-", "MIG-") if names[0].startswith(kind)), "")
-    uuids: list[str] = ask_gpus(pynvml.nvmlDeviceGetUUID) if kind == "GPU-" else []
-
-    def is_gpu(name: str) -> bool:
-        if kind == "GPU-":
-            return sum(uuid.startswith(name) for uuid in uuids) == 1
-        return name.startswith(kind) if kind else name.isdecimal() and int(name) < count
-
-    good = list(itertools.takewhile(is_gpu, names))
-    return len(good) if len(set(good)) == len(good) else 0
+def _is_gpu(count: int, name: str) -> bool:
+    """Whether CUDA takes a name for a GPU, or a part of one; it stops at the first that is none."""
+    name = name.strip()
+    return name.startswith(("GPU-", "MIG-")) or (name.isdecimal() and int(name) < count)
 
 
 def gpu_memory_bytes() -> int:

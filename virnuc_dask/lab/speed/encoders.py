@@ -42,7 +42,7 @@ _COMPARED = 16  # texts on which precisions are compared
 DNA, PEPTIDE = "dna", "peptide"
 # GFLOP/s of matrix products and nothing else, by encoder and precision.
 Ceilings = Mapping[str, Mapping[str, float]]
-_OF_DNA = {"dnabert_s", "dna_ngrams", "dna_words"}
+_OF_DNA = {"dnabert_s", "dna_words"}
 
 
 @dataclass(frozen=True, slots=True)

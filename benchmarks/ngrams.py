@@ -1,4 +1,4 @@
-"""A frame's DNA and its peptide as mean-pooled embeddings of their n-grams."""
+"""A frame's DNA and its peptide as mean-pooled embeddings of their n-grams: encoders to draw."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from virnuc_dask.encoders.lookup import LookedUp
-from virnuc_dask.encoders.words import BASES, TWENTY, Pattern, Texts, means
+from virnuc_dask.encoders.encoder import ARCHITECTURES
+from virnuc_dask.encoders.words import TWENTY, LookedUp, Pattern, Texts, means
+from virnuc_dask.sequences.bases import BASES
+
+ARCHITECTURES |= {"dna_ngrams": "ngrams:DnaNgrams", "peptide_ngrams": "ngrams:PeptideNgrams"}
 
 # Codons and their pairs in the text's own phase, 6-mers and residues at every place: table by
 # table the n-grams and their step.
 _DNA = {
-    "codons": (Pattern(BASES, (0, 1, 2)), 3),
-    "codon_pairs": (Pattern(BASES, (0, 1, 2, 3, 4, 5)), 3),
-    "six_mers": (Pattern(BASES, (0, 1, 2, 3, 4, 5)), 1),
+    "codons": (Pattern(tuple(BASES), (0, 1, 2)), 3),
+    "codon_pairs": (Pattern(tuple(BASES), (0, 1, 2, 3, 4, 5)), 3),
+    "six_mers": (Pattern(tuple(BASES), (0, 1, 2, 3, 4, 5)), 1),
 }
 _PEPTIDE = {"residue_triples": (Pattern(TWENTY, (0, 1, 2)), 1)}
 
@@ -36,11 +38,11 @@ class _Ngrams(LookedUp):
 
     kinds: ClassVar[Mapping[str, tuple[Pattern, int]]]
 
-    def __init__(self, tables: Mapping[str, Tensor], device: str = "cpu") -> None:
+    def __init__(self, tables: Mapping[str, Tensor]) -> None:
         expected = {name: pattern.words for name, (pattern, _) in self.kinds.items()}
         if (found := {name: len(table) for name, table in tables.items()}) != expected:
             raise ValueError(f"has tables of {found} rows, expected {expected}")
-        self.tables = {name: tables[name].to(device, torch.float32) for name in self.kinds}
+        self.tables = {name: tables[name].float() for name in self.kinds}
         self.dim = sum(table.shape[1] for table in self.tables.values())
         self.weight_bytes = sum(table.nbytes for table in self.tables.values())
 
