@@ -2,10 +2,9 @@
 
 import re
 import shutil
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +14,12 @@ import pytest
 from bokeh.client import pull_session
 from distributed import Client, LocalCluster
 
-from virnuc_dask import run
 from virnuc_dask.cluster.connect import Connection
-from virnuc_dask.cluster.dashboard import monitor
 from virnuc_dask.cluster.dashboard.history import OTHERS, RunHistory, Timeline
 from virnuc_dask.cluster.dashboard.monitor import RunMonitor, watched
 from virnuc_dask.cluster.dashboard.page import PARTS
 from virnuc_dask.cluster.journal import Journal
-from virnuc_dask.config import ClusterSettings, load_settings
+from virnuc_dask.config import ClusterSettings
 
 DEMO = Path(__file__).parents[1] / "data/demo.fasta.gz"
 PLANNED = {
@@ -105,25 +102,15 @@ def get(link: str) -> tuple[int, str]:
             return error.code, ""
 
 
-def eventually(holds: Callable[[], bool], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def events_on(client: Client) -> dict[str, list[tuple[float, str, str]]]:
     """The events that a scheduler has, by the inputs of its runs."""
     return client.run_on_scheduler(_events)
 
 
 def _events(dask_scheduler: Any = None) -> dict[str, list[tuple[float, str, str]]]:
-    states = [each.state for each in dask_scheduler.plugins.values() if _is_monitor(each)]
+    plugins = dask_scheduler.plugins.values()
+    states = [each.state for each in plugins if isinstance(each, RunMonitor)]
     return {state.last["run_started"]["inputs"]: list(state.events) for state in states}
-
-
-def _is_monitor(plugin: Any) -> bool:
-    return isinstance(plugin, RunMonitor)
 
 
 # Counts and rates
@@ -208,7 +195,9 @@ def test_a_given_scheduler_shows_a_run_while_it_lasts(client, journal):
     assert events_on(client) == {}
 
 
-def test_a_second_run_shows_itself_and_the_first_again_after_it(client, journal, tmp_path):
+def test_a_second_run_shows_itself_and_the_first_again_after_it(
+    client, journal, tmp_path, eventually
+):
     first, second = connection(client), connection(client)
     with watched(first, journal) as seen, Journal.opened(tmp_path / "other.jsonl") as other:
         other.write(begun("second"))
@@ -220,7 +209,7 @@ def test_a_second_run_shows_itself_and_the_first_again_after_it(client, journal,
         assert events_on(client) == {"first": []}
 
 
-def test_events_of_the_log_reach_the_scheduler(client, journal):
+def test_events_of_the_log_reach_the_scheduler(client, journal, eventually):
     with watched(connection(client), journal):
         journal.write({"event": "warning", "message": "a <script>warning</script>"})
         eventually(lambda: events_on(client)["first"])
@@ -228,7 +217,7 @@ def test_events_of_the_log_reach_the_scheduler(client, journal):
     journal.write({"event": "warning", "message": "after it"})
 
 
-def test_a_run_whose_client_is_gone_leaves_nothing(client):
+def test_a_run_whose_client_is_gone_leaves_nothing(client, eventually):
     link = client.dashboard_link.replace("status", "virnuc")
     with Client(client.cluster) as other:
         other.register_plugin(RunMonitor([PLANNED], "virnuc-1", other.id))
@@ -237,7 +226,7 @@ def test_a_run_whose_client_is_gone_leaves_nothing(client):
     assert get(link)[0] == 404
 
 
-def test_a_scheduler_without_a_dashboard_is_one_line_of_the_log(journal):
+def test_a_scheduler_without_a_dashboard_is_one_line_of_the_log(journal, eventually):
     with (
         LocalCluster(
             n_workers=0,
@@ -308,21 +297,11 @@ def shown(link: str) -> str:
         session.close()
 
 
-def _leave(dask_scheduler: Any = None) -> None:
-    for plugin in [each for each in dask_scheduler.plugins.values() if _is_monitor(each)]:
-        plugin.leave()
-
-
-def test_a_page_shows_what_a_real_run_did(client, tmp_path, monkeypatch):
+def test_a_page_shows_what_a_real_run_did(client, run_that_stays, tmp_path):
     demo = tmp_path / "<video>.fasta.gz"
     shutil.copy(DEMO, demo)
-    monkeypatch.setattr(monitor, "_forget", lambda name, dask_scheduler=None: None)  # it stays
-    settings = load_settings(flags={"cluster.threads": 1})
-    try:
-        run(demo, tmp_path / "out", client=client, settings=settings)
-        found = shown(client.dashboard_link.replace("status", "virnuc"))
-    finally:
-        client.run_on_scheduler(_leave)
+    run_that_stays(demo)
+    found = shown(client.dashboard_link.replace("status", "virnuc"))
     assert "<video>" not in found
     for each in (
         "&lt;video&gt;.fasta.gz → ",
