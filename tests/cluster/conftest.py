@@ -10,6 +10,7 @@ from distributed import Client, LocalCluster
 
 from virnuc_dask.cluster.dashboard.monitor import RunMonitor
 from virnuc_dask.cluster.dashboard.run_metrics import SHOWN
+from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.config import load_settings
 from virnuc_dask.run import run
 
@@ -24,6 +25,13 @@ def client() -> Iterator[Client]:
         Client(cluster) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """An empty one."""
+    with Journal.opened(tmp_path / "log") as journal:
+        yield journal
 
 
 @pytest.fixture

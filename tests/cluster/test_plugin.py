@@ -9,7 +9,6 @@ import pytest
 from distributed import Client
 
 from virnuc_dask.cluster import plugin as plugin_module
-from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.plugin import (
     LifetimeSettings,
     ModelPlugin,
@@ -89,12 +88,6 @@ def test_every_worker_has_the_model_set_once_and_stages_get_it(
 def test_a_task_where_no_model_set_was_registered_names_the_worker(client, task):
     with pytest.raises(ModelSetError, match=r"worker 0 \(inproc://.*\) has no virnuc-models-x"):
         client.submit(run_stage, count_values, "virnuc-models-x", task, workers=0).result()
-
-
-@pytest.fixture
-def journal(tmp_path: Path):
-    with Journal.opened(tmp_path / "log") as journal:
-        yield journal
 
 
 def test_refused_workers_are_named_and_two_on_one_gpu_end_the_run(journal):

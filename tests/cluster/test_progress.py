@@ -89,6 +89,10 @@ def test_the_pace_is_that_of_the_last_minutes():
     for minute in range(60, 75):
         pace.add(minute * 60, 600, 6000)  # then ten, for a quarter
     assert pace.rates(74 * 60) == pytest.approx((10, 100), rel=0.01)
+    for n in range(100_000):
+        pace.add(5000 + n / 100, 1, 10)  # a hundred workers
+    assert pace.rates(6000) == pytest.approx((100, 1000), rel=0.01)
+    assert len(pace._steps) <= 602, "of a second one is kept"
 
 
 @pytest.mark.parametrize(

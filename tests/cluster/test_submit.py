@@ -33,12 +33,6 @@ from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import PartitionTask
 
 
-@pytest.fixture
-def journal(tmp_path):
-    with Journal.opened(tmp_path / "log") as journal:
-        yield journal
-
-
 def cluster_of(workers: int, *, processes: bool = True) -> LocalCluster:
     place = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     return LocalCluster(n_workers=workers, processes=processes, **place)

@@ -229,17 +229,6 @@ def test_a_run_folder_that_a_worker_does_not_see_is_red_and_the_worker_named(
     assert "→ Choose one that every machine has under the same path (--out)" in out
 
 
-def test_a_model_set_that_workers_do_not_see_is_red(asked, monkeypatch, frames_modelset):
-    def refusal(_: sight.Sight, name: str) -> str:
-        return f"does not see the model set {name}. Copy it there."
-
-    monkeypatch.setattr(sight.Sight, "refusal", refusal)
-    code, out = asked("--model", frames_modelset)
-    assert code == 1
-    assert f"  red     shared files  does not see the model set {frames_modelset}\n" in out
-    assert "→ Copy it there.\n" in out
-
-
 def test_a_worker_whose_clock_or_memory_is_off_is_told(asked, monkeypatch):
     there = replace(PLAIN_MACHINE, clock=1.0, memory_bytes=1)
     monkeypatch.setattr(examination, "this_machine", lambda: there)

@@ -6,6 +6,7 @@ A CUDA call in the client before the workers start would put every model on the 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,24 +67,24 @@ def gpu_memory_bytes() -> int:
     return min(ask_gpus(lambda gpu: int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total)), default=0)
 
 
-def gpu_celsius(device: str) -> float | None:
-    """Temperature of the GPU of that name and UUID; None where NVML does not tell."""
+def gpu_celsius(device: str) -> float:
+    """Temperature of the GPU of that name and UUID; not a number where NVML does not tell."""
     return _ask_gpu(device, lambda gpu: float(pynvml.nvmlDeviceGetTemperature(gpu, 0)))
 
 
-def gpu_use(device: str) -> float | None:
-    """Share of the last moment in which that GPU computed; None where NVML does not tell."""
+def gpu_use(device: str) -> float:
+    """Share of the last moment in which that GPU computed; not a number likewise."""
     return _ask_gpu(device, lambda gpu: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100)
 
 
-def _ask_gpu(device: str, question: Callable[[Any], float]) -> float | None:
+def _ask_gpu(device: str, question: Callable[[Any], float]) -> float:
     """Asks NVML of a GPU, called by its name and torch's UUID."""
     uuid = device.rpartition(" ")[2].removeprefix("GPU-")
     try:
         with driver():
             return question(pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
     except pynvml.NVMLError:
-        return None
+        return math.nan
 
 
 def why_no_dask_cuda() -> str:

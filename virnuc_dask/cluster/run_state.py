@@ -28,7 +28,10 @@ class Pace:
         self._steps: deque[tuple[float, int, int]] = deque()
 
     def add(self, now: float, chunks: int, frames: int) -> None:
-        """A partition is done."""
+        """A partition is done; those of one second are kept as one."""
+        if self._steps and int(self._steps[-1][0]) == int(now):
+            _, more_chunks, more_frames = self._steps.pop()
+            chunks, frames = chunks + more_chunks, frames + more_frames
         self._steps.append((now, chunks, frames))
         while len(self._steps) > 1 and self._steps[0][0] < now - _WINDOW_S:
             self._since = self._steps.popleft()[0]
