@@ -209,14 +209,6 @@ def test_a_second_run_shows_itself_and_the_first_again_after_it(
         assert events_on(client) == {"first": []}
 
 
-def test_events_of_the_log_reach_the_scheduler(client, journal, eventually):
-    with watched(connection(client), journal):
-        journal.write({"event": "warning", "message": "a <script>warning</script>"})
-        eventually(lambda: events_on(client)["first"])
-        assert events_on(client)["first"][0][1] == "warning"
-    journal.write({"event": "warning", "message": "after it"})
-
-
 def test_a_run_whose_client_is_gone_leaves_nothing(client, eventually):
     link = client.dashboard_link.replace("status", "virnuc")
     with Client(client.cluster) as other:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from distributed import Client
 
 from virnuc_dask.cluster.answers import answer
-from virnuc_dask.cluster.hardware import check_versions
 from virnuc_dask.cluster.journal import Journal, subscribed, wait_for_releases
 from virnuc_dask.cluster.plugin import LifetimeSettings, ModelPlugin, check_workers, count_loaded
 from virnuc_dask.errors import NoClusterError
@@ -47,7 +46,6 @@ def models_here(
 @contextmanager
 def models_on(client: Client, plugin: ModelPlugin, journal: Journal) -> Iterator[None]:
     """Load on every worker, and on those that come later; release on the way out, always."""
-    check_versions(client)
     with subscribed(client, plugin.topic, journal):
         try:
             # A worker that dies while it loads: those that come have the plugin all the same.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,8 +49,7 @@ class RunState:
     def __init__(self) -> None:
         self.last: dict[str, Mapping[str, Any]] = {}  # event of each kind
         self.partitions = self.chunks = 0  # done, by earlier runs too
-        self.partitions_failed = 0
-        self.failures: Counter[str] = Counter()  # chunks by reason
+        self.partitions_failed = self.chunks_failed = 0
         self.frames = self.viral = 0  # scored by this run, or genes; called virus
         self.judged = 0  # of those scored, the ones whose label is known
         self.phase = ""
@@ -74,11 +73,6 @@ class RunState:
         """Chunks of the whole run."""
         return int(self.planned.get("chunks", 0))
 
-    @property
-    def chunks_failed(self) -> int:
-        """Chunks that failed."""
-        return self.failures.total()
-
     def take(self, event: Mapping[str, Any], at: float) -> None:
         """Take in an event; `KeyError` if it is another version's."""
         kind = event["event"]
@@ -91,7 +85,7 @@ class RunState:
         elif kind == "partition_done":
             self._done(event)
         elif kind == "partition_failed":
-            self.failures[event["reason"]] += event["chunks"]
+            self.chunks_failed += event["chunks"]
             self.partitions_failed += event["partition"] != self.failing
             self.failing = event["partition"]
         if kind in ("partition_done", "partition_failed"):

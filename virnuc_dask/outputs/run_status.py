@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -41,6 +41,7 @@ class RunStatus:
         self._read_bytes = 0
         self._summary: tuple[int, Mapping[str, Any] | None] = (0, None)  # with its file's time
         self._run = RunState()
+        self._failures: Counter[str] = Counter()  # chunks by reason
         self._events: deque[Mapping[str, Any]] = deque(maxlen=_LAST_EVENTS)
 
     def read(self) -> None:
@@ -59,8 +60,11 @@ class RunStatus:
     def _take_in(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "run_started":
             self._run = RunState()
+            self._failures.clear()
             self._events.clear()
         self._run.take(event, datetime.fromisoformat(event["time"]).timestamp())
+        if event["event"] == "partition_failed":
+            self._failures[event["reason"]] += event["chunks"]
         if event["event"] != "progress":
             self._events.append(event)
 
@@ -92,7 +96,7 @@ class RunStatus:
             "frames_per_s": round(frames_per_s, 2) if run.worked else None,
             "left_s": run.left_s(now) if is_open and run.worked else None,
             "workers": at_work.get("workers"),
-            "failures": dict(run.failures.most_common()),
+            "failures": dict(self._failures.most_common()),
             **{kind: run.last.get(kind) for kind in ("run_started", "cluster", "run_failed")},
             "events": list(self._events),
             **run.units._asdict(),
