@@ -19,7 +19,6 @@ from virnuc_dask.cluster.hardware import hardware_of
 from virnuc_dask.cluster.job_scripts import with_workers
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.performance import refuse_report, reporting
-from virnuc_dask.cluster.plugin import LifetimeSettings
 from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.submit import executing
 from virnuc_dask.config import Settings
@@ -258,19 +257,18 @@ def _compute(
     """Compute partitions where ``connection`` says, and count what comes of them."""
     settings = replace(context.settings, cluster=connection.settings)
     source = source_of(settings, context.info, context.hardware, encoders=context.encoders)
-    mode = LifetimeSettings.of(settings)
     journal = context.journal
     control = _computed_before(plan, tasks)
     with watched(connection, journal) as connection:
         context.tell_cluster(connection, tally)
         with (
-            executing(tasks, connection, source, mode, journal, control) as receipts,
+            executing(tasks, connection, source, settings, journal, control) as receipts,
             ProgressBar(context.console, journal),
             journal.telling_end(),
         ):
             for receipt in receipts:
                 tally.add(receipt)
-                context.tell_receipt(receipt, mode)
+                context.tell_receipt(receipt)
 
 
 def _computed_before(plan: Plan, tasks: Sequence[PartitionTask]) -> PartitionTask | None:

@@ -14,7 +14,6 @@ from rich.console import Console
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.hardware import Hardware, describe
 from virnuc_dask.cluster.journal import Journal
-from virnuc_dask.cluster.plugin import LifetimeSettings
 from virnuc_dask.config import Settings
 from virnuc_dask.modelsets.manifest import ModelSetInfo
 from virnuc_dask.outputs.run_json import record_run
@@ -63,7 +62,7 @@ class RunContext:
             **self.info.units._asdict(),
             modelset=self.info.name,
             precision=self.settings.precision,
-            mode=LifetimeSettings.of(self.settings).name,
+            mode=self.settings.mode,
             chunk_length=decisions.piece_nt or decisions.chunk_length,
             partitions=len(plan.partitions),
             partitions_done=len(plan.partitions) - len(to_do),
@@ -81,14 +80,14 @@ class RunContext:
         self.tell("cluster", text=str(connection), **tally.cluster)
         self.tell("modelset_loading", modelset=self.info.name, precision=self.settings.precision)
 
-    def tell_receipt(self, receipt: Receipt, mode: LifetimeSettings) -> None:
+    def tell_receipt(self, receipt: Receipt) -> None:
         """Log what came of a partition."""
         for failure in receipt.failures:
             self.tell("partition_failed", **asdict(failure), chunks=failure.chunks)
         if receipt.chunks:
             told = {key: value for key, value in asdict(receipt).items() if key != "failures"}
             total_s = round(sum(receipt.elapsed_s.values()), 3)
-            self.tell("partition_done", **told, total_s=total_s, mode=mode.name)
+            self.tell("partition_done", **told, total_s=total_s, mode=self.settings.mode)
 
 
 def shown(inputs: Sequence[str]) -> str:

@@ -10,12 +10,12 @@ from distributed import Client
 
 from virnuc_dask.cluster import plugin as plugin_module
 from virnuc_dask.cluster.plugin import (
-    LifetimeSettings,
     ModelPlugin,
     check_workers,
     run_last_stage,
     run_stage,
 )
+from virnuc_dask.config import Settings
 from virnuc_dask.encoders.processor import AVX2, AVX512, PLAIN, Processor
 from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.lifetime import Lifetime
@@ -25,7 +25,7 @@ from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import PartitionTask
 
-PERSISTENT = LifetimeSettings(persistent=True, clear_cache_every=50)
+PERSISTENT = Settings()
 
 
 @pytest.fixture

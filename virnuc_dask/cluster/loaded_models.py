@@ -11,7 +11,8 @@ from distributed import Client
 
 from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.journal import Journal, subscribed, wait_for_releases
-from virnuc_dask.cluster.plugin import LifetimeSettings, ModelPlugin, check_workers, count_loaded
+from virnuc_dask.cluster.plugin import ModelPlugin, check_workers, count_loaded
+from virnuc_dask.config import Settings
 from virnuc_dask.errors import NoClusterError
 from virnuc_dask.modelsets.source import ModelSource
 
@@ -22,9 +23,7 @@ HERE = "client"  # what the log calls the worker where there is no cluster
 
 
 @contextmanager
-def models_here(
-    source: ModelSource, settings: LifetimeSettings, journal: Journal
-) -> Iterator[Lifetime]:
+def models_here(source: ModelSource, settings: Settings, journal: Journal) -> Iterator[Lifetime]:
     """Load in this process."""
     # Imported only here: a client with a cluster never needs torch.
     from virnuc_dask.modelsets.lifetime import Lifetime
@@ -32,8 +31,8 @@ def models_here(
     identity = {"worker": HERE, "pid": os.getpid()}
     lifetime = Lifetime(
         source,
-        persistent=settings.persistent,
-        clear_cache_every=settings.clear_cache_every,
+        persistent=settings.persistent_models,
+        clear_cache_every=settings.memory.clear_cache_every,
         emit=lambda event: journal.write({**event, **identity}),
     )
     try:
