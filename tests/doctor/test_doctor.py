@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -55,12 +56,7 @@ def doctor(command, monkeypatch, tmp_path):
 
 RED_ONES = [
     (GPU_MACHINE, {"versions": {}}, "GPUs", "dask-cuda is missing: install virnuc-dask[gpu-cu12]"),
-    (
-        GPU_MACHINE,
-        {"torch_cuda": "13.0"},
-        "GPUs",
-        "CUDA 13.0 is newer than the driver",
-    ),
+    (GPU_MACHINE, {"torch_cuda": "13.0"}, "GPUs", "CUDA 13.0 is newer than the driver"),
     (GPU_MACHINE, {"torch_cuda": None}, "GPUs", "This torch is for CPUs: install CUDA's"),
     (PLAIN_MACHINE, {"memory_bytes": GB // 2}, "memory", "Too little for mini: ask for more"),
 ]
@@ -240,15 +236,10 @@ def test_a_worker_whose_clock_or_memory_is_off_is_told(asked, monkeypatch):
 
 def test_a_cluster_that_is_not_there_is_red(command, tmp_path):
     way = ("--scheduler", "tcp://127.0.0.1:9", "--out", tmp_path)
-    code, out, _ = command("doctor", *way, "--config", _impatient(tmp_path))
+    with dask.config.set({"virnuc.cluster.scheduler_timeout_s": 0.5}):
+        code, out, _ = command("doctor", *way)
     assert code == 1
     assert "  red     cluster       no scheduler answers at tcp://127.0.0.1:9" in out
-
-
-def _impatient(folder: Path) -> Path:
-    file = folder / "preset.yaml"
-    file.write_text("virnuc: {cluster: {scheduler_timeout_s: 0.5}}")
-    return file
 
 
 def test_jobs_are_submitted_as_a_run_submits_them(command, tmp_path, monkeypatch, address):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -28,7 +28,7 @@ class RunMonitor(SchedulerPlugin):
 
     state: RunHistory
 
-    def __init__(self, before: Iterable[dict[str, Any]], topic: str, client_id: str) -> None:
+    def __init__(self, before: Iterable[Mapping[str, Any]], topic: str, client_id: str) -> None:
         self.name = f"virnuc-run-{topic}"
         self._topic = topic
         self.why_no_page = ""
