@@ -46,7 +46,9 @@ def test_the_bar_shows_rate_workers_and_end_of_what_the_model_set_reads(journal,
     journal.workers = 3
     with ProgressBar(console, journal, clock) as bar:
         clock.now += 10
-        work(journal, 3000, 50)
+        work(journal, 2900, 50)
+        failed = {"partition": 2, "chunks": 100, "reason": "poison"}
+        journal.write({"event": "partition_failed", **failed})
         bar.look()
         bar._bar.refresh()
     drawn = console.file.getvalue()
