@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from virnuc_dask.lab.fitting.fit_classifier import (
-    ClassifierRecipe,
-    chunk_auroc,
-    fit_classifier,
-    folded,
-)
+from virnuc_dask.lab.fitting.fit_classifier import chunk_auroc, fit_classifier, folded
 from virnuc_dask.lab.fitting.frame_features import FrameSet, Scaling
+from virnuc_dask.lab.fitting.options import ClassifierRecipe
 from virnuc_dask.modelsets.classifier import Classifier
 
 RECIPE = ClassifierRecipe(hidden=8, epochs=12, patience=3, batch=32, learning_rate=1e-2)

@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from virnuc_dask.errors import UsageError
-from virnuc_dask.lab.fitting.groups import TRAINING, UNUSED, similar_groups, split_groups
+from virnuc_dask.lab.fitting.groups import UNUSED, similar_groups, split_groups
+from virnuc_dask.lab.fitting.options import TRAINING
 
 K = 31
 COMPLEMENT = str.maketrans("ACGT", "TGCA")

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.lab.fitting.groups import PARTS, TRAINING, VALIDATION
+from virnuc_dask.lab.fitting.options import PARTS, TRAINING, VALIDATION
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import read_table
 from virnuc_dask.tables.plan import Plan

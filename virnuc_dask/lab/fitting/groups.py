@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import UsageError
+from virnuc_dask.lab.fitting.options import PARTS
 from virnuc_dask.lab.splits.kmers import Numbers, kmers_of
 
-PARTS = ("training", "validation", "test")
-TRAINING, VALIDATION, TEST = range(len(PARTS))
 UNUSED = -1
 K = 31
 

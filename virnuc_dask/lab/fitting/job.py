@@ -12,8 +12,7 @@ from rich.console import Console
 
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import OutputExistsError
-from virnuc_dask.lab.fitting.groups import PARTS
-from virnuc_dask.lab.fitting.training_options import TrainingOptions
+from virnuc_dask.lab.fitting.options import PARTS, TrainingOptions
 from virnuc_dask.lab.modelset_folders import own_files
 from virnuc_dask.modelsets.manifest import MANIFEST, ModelSetInfo
 from virnuc_dask.planning import chunk_length
@@ -70,17 +69,14 @@ class Job:
     @property
     def command(self) -> tuple[str, ...]:
         """The command that trains the same again, defaults spelt out."""
-        options, recipe = self.options, self.options.recipe
         given = {
             "--model": self.settings.model,
             "-o": self.out,
             "--length": self.chunk_length,
             "--precision": self.settings.precision,
-            "--split": "/".join(f"{100 * share:g}" for share in options.shares),
-            "--groups": options.groups,
-            "--name": options.name or None,
-            **{f"--{n}": getattr(recipe, n) for n in ("hidden", "epochs", "patience", "seed")},
         }
+        names = ("split", "groups", "name", "hidden", "epochs", "patience", "seed")
+        given |= {f"--{name}": getattr(self.options, name) for name in names}
         texts = (text for flag in given.items() if flag[1] is not None for text in map(str, flag))
         return ("virnuc-dask", "train", "--virus", *self.virus, "--other", *self.other, *texts)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from virnuc_dask.errors import BadInputError, UsageError
-from virnuc_dask.lab.labelled.files import group_names, read_labelled
+from virnuc_dask.lab.labelled import group_names, read_labelled
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from virnuc_dask.lab.quality.calibrate import UNSEEN, fit
+from virnuc_dask.lab.fitting.calibrate import UNSEEN, fit
 from virnuc_dask.lab.quality.figures import calibration_error, discoveries
 from virnuc_dask.modelsets.calibration import Calibration, interpolate, probability
 
