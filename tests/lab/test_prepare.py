@@ -40,8 +40,7 @@ def recipe(tmp_path_factory, request):
     data |= {"table": str(folder / "table.tsv"), "markers": str(folder / "markers.fa")}
     fragments = {"models": [20, 57], "noise_nt": 20_000}
     fragments["coverage"] = {"phage": 1.0, "eukaryote": 1.0}
-    tests = {"lengths_nt": [500, 3_000], "prophage_lengths_nt": [3_000]}
-    values = {"data": data, "fragments": fragments, "tests": tests, "threads": 1}
+    values = {"data": data, "fragments": fragments, "threads": 1}
     return settings_of(Recipe, values, "pretrain")
 
 
@@ -82,13 +81,12 @@ def test_a_phage_in_a_bacterium_is_found_and_what_shares_kmers_is_doubtful(prepa
     assert {of["record"] for of in fragments if of["prophage"]} == {"host"}
 
 
-def test_markers_and_test_contigs_are_there(prepared):
+def test_markers_are_there(prepared):
     assert columns(prepared.markers)["kind"] == ["virus"]
-    assert (prepared.tests / "contigs.tsv").read_text().startswith("contig\ttest\tclass\tlabel")
 
 
 def test_what_is_there_is_not_made_again(recipe, prepared, monkeypatch):
-    folder = prepared.tests.parent
+    folder = prepared.genes.parent
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}
     monkeypatch.setattr(preparing, "gene_table", None)
     assert prepare(recipe, folder) == prepared
@@ -109,7 +107,7 @@ def test_a_preparation_that_was_stopped_goes_on_and_ends_the_same(
     real = preparing.gene_table
     monkeypatch.setattr(preparing, "BATCH_NT", 30_000)
     monkeypatch.setattr(preparing, "gene_table", stopped)
-    found = pq.read_table(prepared.tests.parent / "hits.parquet")["gene"].to_numpy()
+    found = pq.read_table(prepared.genes.parent / "hits.parquet")["gene"].to_numpy()
     monkeypatch.setattr(preparing.prophages, "hits", lambda *_: found)  # seconds each time
     with pytest.raises(KeyboardInterrupt):
         prepare(recipe, tmp_path)

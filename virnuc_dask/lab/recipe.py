@@ -155,21 +155,6 @@ class MarkerSettings(Section):
 
 
 @checked
-class TestSettings(Section):
-    """The contigs to measure on."""
-
-    lengths_nt: _Lengths = (500, 1_000, 3_000, 5_000, 10_000, 20_000)
-    prophage_lengths_nt: _Lengths = (3_000, 10_000)
-    reads_nt: _Length = 300
-    most: _Count = setting(3_000, "Contigs of one class, length and kind of test.")
-    most_nt: int = setting(9_000_000, "Likewise.")
-
-    def __post_init__(self) -> None:
-        if not self.lengths_nt or min(*self.lengths_nt, *self.prophage_lengths_nt) < self.reads_nt:
-            raise ValueError("needs lengths_nt, none below reads_nt")
-
-
-@checked
 class WordSettings(Section):
     """How weighed words are learnt."""
 
@@ -259,7 +244,6 @@ class Recipe(Section):
     prophages: ProphageSettings = Field(default_factory=ProphageSettings)
     splits: SplitSettings = Field(default_factory=SplitSettings)
     markers: MarkerSettings = Field(default_factory=MarkerSettings)
-    tests: TestSettings = Field(default_factory=TestSettings)
     fit: FitSettings = Field(default_factory=FitSettings)
 
 
