@@ -42,9 +42,9 @@ def test_dna_in_both_classes_is_told_by_the_dna_not_by_its_spelling(tmp_path):
         (["x/phages.fa", "y/hosts.fna.gz"], ["phages", "hosts"]),
         (
             ["virus/test.fa", "other/test.fa.gz", "other/more.fa"],
-            ["virus/test", "other/test", "more"],
+            ["virus/test.fa", "other/test.fa.gz", "more"],
         ),
-        (["x/a.fa", "x/a.fa.gz"], ["a.fa", "a.fa.gz"]),
+        (["x/a.fa", "x/a.fa.gz"], ["x/a.fa", "x/a.fa.gz"]),
         (["x/v1.2.fasta", "x/plain"], ["v1.2", "plain"]),
         (["x/\x1b[31m.fa"], ["\ufffd[31m"]),
     ],

@@ -64,6 +64,12 @@ def evaluate(
     are written to ``evaluation.json``, ``evaluation.html`` and ``plots/`` and returned as they
     stand in the JSON file. What is measured are records: sets of either reading have them.
 
+    `UsageError` if scikit-learn or matplotlib is missing, a set or file is given twice, a set was
+    not made for a chunk length, or lengths are given and all sets read genes. `BadInputError` if a
+    file cannot be read or holds no records. `OutputExistsError` if ``out`` is not empty and neither
+    ``resume`` nor ``force`` is set, or a file would be lost that no evaluation made, or that is
+    read.
+
     Parameters
     ----------
     sets
@@ -77,17 +83,6 @@ def evaluate(
         Chunk lengths, each for one run of a set that reads frames; default: the first of each set.
     keep
         Files that must not be replaced, besides model sets and files of records.
-
-    Raises
-    ------
-    UsageError
-        If scikit-learn or matplotlib is missing, a set or file is given twice, a set was not made
-        for a chunk length, or lengths are given and all sets read genes.
-    BadInputError
-        If a file cannot be read or holds no records.
-    OutputExistsError
-        If ``out`` is not empty and neither ``resume`` nor ``force`` is set, or a file would be lost
-        that no evaluation made, or that is read.
     """
     require("evaluate", "scikit-learn", "matplotlib")
     trials = list(_trials([str(name) for name in sets], lengths, out, settings or Settings()))
@@ -150,26 +145,21 @@ def _prepare(out: Path, read: Sequence[str | Path], *, resume: bool, force: bool
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out}: is a file; choose another name.")
     out.mkdir(parents=True, exist_ok=True)
-    present = {entry.name for entry in out.iterdir()}
-    if strangers := present - {_RUNS, _PLOTS, _JSON, _HTML}:
+    if strangers := {entry.name for entry in out.iterdir()} - {_RUNS, _PLOTS, _JSON, _HTML}:
         raise OutputExistsError(
             f"{out}: holds {min(strangers)}, which is no part of an evaluation; choose another "
             "folder."
         )
     # Whether an evaluation of ours lies here, or the runs of one that did not end.
     earlier, runs = _earlier(out), [folder for folder in _run_folders(out) if folder.is_run]
+    files = [path for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
+    if (files and not (earlier or runs)) or (not earlier and (out / _JSON).exists()):
+        raise OutputExistsError(f"{out}: not empty, and no evaluation; choose another folder.")
     if (earlier or runs) and not (resume or force):
         raise OutputExistsError(
             f"{out}: there is an evaluation here already. Continue it with --resume, start anew "
             "with --force, or choose another folder."
         )
-    files = (path for path in out.rglob("*") if path.is_file() and path.name != ".lock")
-    if not (earlier or runs) and any(files):
-        raise OutputExistsError(
-            f"{out}: not empty ({min(present)} …) and no evaluation; choose another folder."
-        )
-    if (out / _JSON).exists() and not earlier:
-        raise OutputExistsError(f"{out / _JSON}: is no evaluation's; choose another folder.")
     refuse_others(out, _output_names(), earlier.get("outputs"), "the evaluation")
     refuse_loss((out / _JSON, *_made(out)), read)
     for folder in runs:

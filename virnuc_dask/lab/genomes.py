@@ -67,10 +67,7 @@ class Exclusions:
     def read(cls, settings: DataSettings) -> Exclusions:
         """Read the list of names and the FASTA files.
 
-        Raises
-        ------
-        BadInputError
-            If one cannot be read.
+        `BadInputError` if one cannot be read.
         """
         names: list[str] = []
         if settings.exclude_names:
@@ -96,10 +93,8 @@ class Exclusions:
 def read_genomes(settings: DataSettings, exclusions: Exclusions) -> list[Genome]:
     """Read all genomes that may be used; how many others there are is logged.
 
-    Raises
-    ------
-    BadInputError
-        If a file cannot be read, or a record is not in the table or of another class there.
+    `BadInputError` if a file cannot be read, or a record is not in the table or of another class
+    there.
     """
     table = _read_table(settings.table)
     genomes: list[Genome] = []

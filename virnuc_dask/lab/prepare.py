@@ -67,14 +67,9 @@ _HIDES = ("prokaryote", "plasmid")  # what may hide a phage
 def prepare(recipe: Recipe, work: Path) -> Prepared:
     """Make in ``work`` what is not there yet. The same recipe and files give the same tables.
 
-    Raises
-    ------
-    BadInputError
-        If an input file cannot be read, or has not the SHA-256 of the recipe.
-    UsageError
-        If MMseqs2 is not installed.
-    OutputExistsError
-        If ``work`` holds files and no training made it: some could be replaced.
+    `BadInputError` if an input file cannot be read, or has not the SHA-256 of the recipe.
+    `UsageError` if MMseqs2 is not installed. `OutputExistsError` if ``work`` holds files and no
+    training made it: some could be replaced.
     """
     _claim(work)
     making = _Making(recipe, work)

@@ -77,10 +77,8 @@ def train(recipe: Recipe, *, force: bool = False) -> Path:
     everything. What is made on the way is kept in the work folder, in folders for all that they
     were made from: a training that was stopped goes on from there.
 
-    Raises
-    ------
-    OutputExistsError
-        If the folder is there and shall not be replaced, or holds what is no model set's.
+    `OutputExistsError` if the folder is there and shall not be replaced, or holds what is no model
+    set's.
     """
     out = Path(recipe.out)
     if out.exists():

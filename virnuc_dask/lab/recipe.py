@@ -250,11 +250,7 @@ class Recipe(Section):
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
-    Raises
-    ------
-    BadInputError
-        If the file cannot be read.
-    BadSettingError
-        If it is no YAML file, holds unknown settings or settings that make no sense.
+    `BadInputError` if the file cannot be read. `BadSettingError` if it is no YAML file, holds
+    unknown settings or settings that make no sense.
     """
     return settings_of(Recipe, read_preset(path, "pretrain"), "pretrain")

@@ -61,14 +61,9 @@ def train(
     then. The model set of ``settings`` gives the encoders. Files to ``keep``, besides those of
     records and groups, are not replaced.
 
-    Raises
-    ------
-    UsageError
-        If a setting, a file or a folder cannot be used so, or there are too few groups to split.
-    BadInputError
-        If a file cannot be read, or a class is missing.
-    LostRowsError
-        If a partition failed.
+    `UsageError` if a setting, a file or a folder cannot be used so, or there are too few groups to
+    split. `BadInputError` if a file cannot be read, or a class is missing. `LostRowsError` if a
+    partition failed.
     """
     require("training", "scikit-learn", "lightgbm", "numba")
     settings = settings or Settings()

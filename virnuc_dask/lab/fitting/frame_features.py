@@ -112,10 +112,7 @@ def store_frames(run: LabelledRun, folder: Path) -> tuple[Scaling, FrameSet, Fra
 
     Means and deviations are those of the training frames.
 
-    Raises
-    ------
-    BadInputError
-        If a class has no frame in one of them.
+    `BadInputError` if a class has no frame in one of them.
     """
     scaling = _measure(run)
     training, validation = (_stored(run, part, scaling, folder) for part in (TRAINING, VALIDATION))

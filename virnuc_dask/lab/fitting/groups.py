@@ -136,10 +136,7 @@ def split_groups(
     shares
         Of three parts or more; they sum to 1.
 
-    Raises
-    ------
-    UsageError
-        If there are too few groups.
+    `UsageError` if there are too few groups.
     """
     used = np.flatnonzero(weight > 0)
     names, number = np.unique(group[used], return_inverse=True)

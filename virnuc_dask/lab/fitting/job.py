@@ -83,10 +83,8 @@ class Job:
     def refuse_loss(self, keep: Sequence[str | os.PathLike[str]]) -> None:
         """Check that only model sets and what trainings left are replaced, and only if asked to.
 
-        Raises
-        ------
-        OutputExistsError
-            Naming a file that would be lost, be it one that is read or one of ``keep``.
+        `OutputExistsError` naming a file that would be lost, be it one that is read or one of
+        ``keep``.
         """
         if self.out.exists() and not self.force:
             raise OutputExistsError(f"{self.out}: exists already; replace it with --force.")

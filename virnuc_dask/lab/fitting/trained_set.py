@@ -86,10 +86,7 @@ def write_trained(folder: Path, job: Job, dataset: Dataset, learned: Learned) ->
     What is calibrated and measured are the scores of the written files, made by the functions that
     a run uses.
 
-    Raises
-    ------
-    ModelSetError
-        If a file of the model set to start from is missing or damaged.
+    `ModelSetError` if a file of the model set to start from is missing or damaged.
     """
     shutil.rmtree(folder, ignore_errors=True)
     info = _write_weights(folder, job, learned)

@@ -39,13 +39,9 @@ def gather_records(
     A record that repeats another's DNA, on either strand, is left out; both are if their classes
     differ.
 
-    Raises
-    ------
-    UsageError
-        If a file is given twice or is standard input, if Biopython is needed and missing, or
-        ``groups`` lacks a record.
-    BadInputError
-        If a file cannot be read or has no records, or no record of a class is left.
+    `UsageError` if a file is given twice or is standard input, if Biopython is needed and missing,
+    or ``groups`` lacks a record. `BadInputError` if a file cannot be read or has no records, or no
+    record of a class is left.
     """
     group = array("q")
 
@@ -102,10 +98,7 @@ def _choose(labelled: LabelledFiles) -> tuple[NDArray[np.bool_], dict[str, int]]
 def read_groups(path: Path) -> dict[str, int]:
     """Numbers for the groups of a table: record id, tab, group; further columns are ignored.
 
-    Raises
-    ------
-    BadInputError
-        If it cannot be read, a line has no group, or a record has two.
+    `BadInputError` if it cannot be read, a line has no group, or a record has two.
     """
     group_of: dict[str, int] = {}
     numbers: dict[str, int] = {}

@@ -73,12 +73,8 @@ def read_scored(folder: Path, labelled: LabelledFiles) -> ScoredRun:
 
     Records are told apart by their place in the input, since ids may repeat.
 
-    Raises
-    ------
-    BadTableError
-        If the table is missing or damaged.
-    LostRowsError
-        If it has another number of records than the files.
+    `BadTableError` if the table is missing or damaged. `LostRowsError` if it has another number of
+    records than the files.
     """
     path, is_virus = folder / "contigs.tsv", labelled.is_virus
     # Ids may be such text as "nan", which would read as missing.

@@ -125,10 +125,7 @@ def precisions(device: str) -> tuple[str, ...]:
 def measure_encoders(tell: Tell, plan: EncoderPlan) -> EncoderFigures:
     """Measure the encoders of a model set, and ESM-2 of other sizes, with all threads of the plan.
 
-    Raises
-    ------
-    ModelSetError
-        If the model set is missing or damaged, or its device is not there.
+    `ModelSetError` if the model set is missing or damaged, or its device is not there.
     """
     device = resolve_device(plan.source)
     limit_threads(plan.source.threads)
