@@ -1,6 +1,4 @@
 import gzip
-import hashlib
-from pathlib import Path
 
 import pytest
 
@@ -15,17 +13,6 @@ def files(tmp_path):
     (tmp_path / "bacteria.fasta.gz").write_bytes(gzip.compress(b">a\nTTTTTA\n"))
     (tmp_path / "more.fna").write_text(">c\nGGGTT\n>d\naacccc\n")
     return [str(tmp_path / name) for name in ("phages.fa", "bacteria.fasta.gz", "more.fna")]
-
-
-def test_records_are_labelled_by_the_file_they_are_in(files):
-    labelled = read_labelled(files[:1], files[1:])
-    assert labelled.files == tuple(files)
-    assert labelled.group_of.tolist() == [0, 0, 1, 2, 2]
-    assert labelled.is_virus.tolist() == [True, True, False, False, False]
-    assert labelled.in_both.tolist() == [3]  # AACCC reversed; not aacccc
-    bacteria = labelled.groups[1]
-    assert (bacteria.name, bacteria.records, bacteria.length_nt) == ("bacteria", 1, 6)
-    assert bacteria.sha256 == hashlib.sha256(Path(files[1]).read_bytes()).hexdigest()
 
 
 def test_dna_in_both_classes_is_told_by_the_dna_not_by_its_spelling(tmp_path):

@@ -43,17 +43,6 @@ def test_contig_probabilities_hold_at_every_length(calibration, chunks):
     assert calibration_error(found, is_virus) <= 0.02
 
 
-def test_a_sum_would_be_overconfident_and_a_mean_underconfident(calibration):
-    """What the pooling is for: the same chunks, as if they were independent, or one."""
-    contigs, is_virus = contigs_of(5_000, 5_000, seed=3, chunks=30)
-    chunk_evidence = [interpolate(margins, calibration.chunk_knots) for margins in contigs]
-    for pooled in (np.sum, np.mean):
-        naive = probability(np.array([pooled(values) for values in chunk_evidence]))
-        found = probability(evidence_of(calibration, contigs))
-        error = calibration_error(found, is_virus)
-        assert calibration_error(naive, is_virus) > 1.5 * error
-
-
 def test_chunk_probabilities_hold(calibration):
     contigs, is_virus = contigs_of(4_000, 4_000, seed=5)
     found = probability(interpolate(np.concatenate(contigs), calibration.chunk_knots))
@@ -86,14 +75,3 @@ def test_no_more_is_claimed_than_so_many_contigs_support():
         least = evidence_of(calibration, [np.full(100, -12.0)])[0]
         assert 0 > least >= -np.log((others + UNSEEN) / others * 50 / UNSEEN) - 1e-5
         previous = most
-
-
-def test_numbers_of_contigs_do_not_make_a_class_likelier():
-    viral, label = contigs_of(2_000, 2_000, seed=7)
-    kept = np.flatnonzero(label)[:400].tolist() + np.flatnonzero(~label).tolist()
-    fewer = fit([viral[index] for index in kept], label[kept])
-    even = fit(viral, label)
-    margin = np.linspace(-6, 6, 50)
-    apart = interpolate(margin, fewer.chunk_knots) - interpolate(margin, even.chunk_knots)
-    assert np.abs(apart).max() < 0.5, "log 5 if the fewer viruses counted for less"
-    assert fit(viral, label) == even

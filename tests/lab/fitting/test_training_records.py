@@ -63,11 +63,6 @@ def test_repeats_and_contradictions_are_left_out_with_their_numbers(gather):
     assert records.left_out == {"empty": 1, "repeated": 2, "contradictory": 3}
 
 
-def test_a_class_of_contradictions_only_is_missing(gather):
-    with pytest.raises(BadInputError, match=r"no record of virus is left .* in both classes: 2"):
-        gather(fasta(v=A), fasta(o=A, p=B))
-
-
 def test_groups_follow_their_records(gather, tmp_path):
     table = tmp_path / "groups.tsv"
     table.write_text("o2\tx\nv1\ty\nv2\ty\nv3\tx\tmore\n\nunused\tz\n")

@@ -48,14 +48,6 @@ def test_figures_are_those_of_the_definitions():
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_recall_at_few_false_positives_calls_ties_together():
-    scores = np.concatenate([[0.95, 0.9, 0.9], np.linspace(0, 0.9, 100)])
-    is_virus = np.arange(103) < 3
-    assert quality(scores, is_virus, is_virus)["recall_at_fpr_0.01"] == 1  # one of a hundred
-    scores[-2] = 0.9
-    assert quality(scores, is_virus, is_virus)["recall_at_fpr_0.01"] == pytest.approx(1 / 3)
-
-
 def test_with_one_class_only_no_figure_is_made_up():
     scores, others = np.array([0.2, 0.8]), np.zeros(2, bool)
     found = quality(scores, scores > 0.5, others)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from virnuc_dask.lab.speed import machine
 from virnuc_dask.lab.speed.machine import PeakMemory
 
 
@@ -25,11 +24,3 @@ def test_the_peak_is_seen_even_when_it_is_over():
         wait_until(lambda: peak.ram_bytes - nothing.ram_bytes > 300e6)
         del block
     assert peak.ram_bytes - nothing.ram_bytes == pytest.approx(400e6, rel=0.25)
-
-
-def test_memory_of_gpus_is_looked_at_too(monkeypatch):
-    used = [5, 9, 3]
-    monkeypatch.setattr(machine, "gpu_used_bytes", lambda: used.pop() if used else 1)
-    with PeakMemory(interval_s=0.005) as peak:
-        wait_until(lambda: not used)
-    assert peak.gpu_bytes == 9

@@ -1,17 +1,9 @@
 from collections import Counter
 
 from virnuc_dask.lab.speed.metagenome import (
-    draw_frames,
     draw_metagenome,
 )
 from virnuc_dask.sequences.frames import find_frames
-
-
-def test_so_many_frames_are_drawn_and_all_differ():
-    frames = draw_frames(50, 300)
-    assert len({frame.peptide for frame in frames}) == 50
-    assert frames[:10] == draw_frames(50, 300)[:10]
-    assert frames != draw_frames(50, 300, seed=2)
 
 
 def test_about_half_of_the_chunks_have_a_frame_and_a_tenth_repeats():

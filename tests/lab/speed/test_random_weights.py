@@ -3,25 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from virnuc_dask import load_modelset
-from virnuc_dask.encoders.dnabert_s import DnabertSSizes
-from virnuc_dask.encoders.esm2 import Esm2Sizes
 from virnuc_dask.lab.speed.random_weights import (
     SPECIAL_TOKENS,
     learn_tokenizer,
-    write_modelset,
 )
-
-
-def test_a_model_set_of_random_weights_embeds_and_scores(tmp_path):
-    sizes = DnabertSSizes(layers=1, embed_dim=16, heads=2, mlp_dim=32, vocabulary=64)
-    write_modelset(tmp_path / "random", sizes, Esm2Sizes(layers=1, embed_dim=24, heads=2))
-    models = load_modelset(str(tmp_path / "random"), device="cpu")
-    dna, peptide = models.encoders
-    features = np.hstack([dna.embed(["ACGTACGT", "TTGCA"]), peptide.embed(["MKV", "MARND"])])
-    assert features.shape == (2, 16 + 24)
-    assert not np.allclose(features[0], features[1])
-    assert np.isfinite(models.classifier.score(features)).all()
 
 
 def dna(count=200, seed=0):
