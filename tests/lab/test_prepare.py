@@ -13,6 +13,7 @@ from virnuc_dask.lab.prepare import prepare
 from virnuc_dask.lab.recipe import Recipe, read_recipe
 from virnuc_dask.sequences.records import read_records
 
+DATA = {"table": "t", "phage": ["p"], "prokaryote": ["b"]}
 HEADER = "record\tclass\tgroup\ttitle\tsource\tlength_nt\tphage_24mers\n"
 
 
@@ -148,7 +149,8 @@ def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(recipe, tmp_
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"data": {"table": "t", "phages": []}}, r"pretrain\.data\.phages"),
+        ({"data": {**DATA, "phages": []}}, r"pretrain\.data\.phages"),
+        ({"data": DATA | {"phage": []}}, r"data\.phage must be a list of at least 1"),
         ({"data": None}, r"pretrain\.data must be"),
         ({"fragments": {"coverage": {"phages": 1}}}, "coverage knows no phages; known: phage, "),
         ({"fit": {"words": {"shares": {"phage": 2}}}}, r"shares\.phage must be .* at most 1"),
@@ -156,7 +158,6 @@ def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(recipe, tmp_
 )
 def test_unknown_settings_are_refused(tmp_path, values, told):
     path = tmp_path / "recipe.yaml"
-    data = {"table": "t", "phage": ["p"], "prokaryote": ["b"]}
-    path.write_text(json.dumps({"pretrain": {"data": data} | values}))
+    path.write_text(json.dumps({"pretrain": {"data": DATA} | values}))
     with pytest.raises(BadSettingError, match=told):
         read_recipe(path)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from virnuc_dask.lab.insertions import PLACED, Drawn
-from virnuc_dask.lab.region_figures import figures, match
+from virnuc_dask.lab.regions import figures, match
 from virnuc_dask.modelsets.region_model import RegionModel
 
 MODEL = RegionModel(np.array([1.0]), 0.0, 4.0, 0.5, 0.01, 0.01, 2)
