@@ -24,12 +24,6 @@ def test_a_word_counts_once_a_group_and_side(monkeypatch, most_letters):
     assert not log_odds(count(PATTERN, [], groups[:0], np.zeros(0, bool))).any()
 
 
-def test_log_odds_are_of_equally_many_words_and_0_of_what_is_unknown():
-    odds = log_odds(np.array([[0, 9, 1, 10], [0, 3, 1, 0]]))
-    even = np.log(20.5 / 4.5)
-    assert odds == pytest.approx([0, np.log(3.5 / 9.5) + even, even, np.log(0.5 / 10.5) + even])
-
-
 def test_the_encoder_reads_the_table():
     texts = ["ACDACDACD", "WWWYYYWWW"]
     counts = count(PATTERN, texts, np.arange(2), np.array([True, False]))

@@ -336,11 +336,3 @@ def test_mistakes_end_with_their_exit_code_and_leave_nothing(
     assert (found, message in err) == (code, True), err
     assert set(Path().iterdir()) == before
     assert not list(tmp_path.iterdir())
-
-
-def test_what_is_not_installed_is_named(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("virnuc_dask.lab.installed.find_spec", lambda _: None)
-    with pytest.raises(
-        UsageError, match=r"scikit-learn, lightgbm, numba: pip install 'virnuc-dask\[training\]'"
-    ):
-        call(tmp_path / "toy")
