@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from virnuc_dask.lab.insertions import PLACED, Drawn
-from virnuc_dask.lab.regions import false_a_megabase, fit_regions, matches
+from virnuc_dask.lab.regions import false_a_megabase, fit_regions, match, matches
 
 GENES, INSIDE = 40, slice(12, 28)
 WEIGHT = 2.0

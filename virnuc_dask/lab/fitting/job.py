@@ -104,12 +104,11 @@ class Job:
         """The working folder is used only if a training made it: its lock, and names of ours."""
         if not self.work.exists():
             return
-        locks = {_LOCK, _LOCK + SOFT}
-        own = {"run", "modelset", *locks, *(path.name for path in self.scratch)}
+        own = {"run", "modelset", _LOCK, _LOCK + SOFT, *(path.name for path in self.scratch)}
         present = {path.name for path in self.work.iterdir() if not is_half_written(path.name)}
         if (self.work / "modelset" / MANIFEST).exists():
             list(own_files(self.work / "modelset"))
-        if others := present - own if present & locks else present:
+        if others := present - own if _LOCK in present or _LOCK + SOFT in present else present:
             raise OutputExistsError(
                 f"{self.work / min(others)}: is no part of a training, which works in {self.work}. "
                 "Move it away, or choose another folder."
