@@ -1,9 +1,11 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from virnuc_dask.lab.genomes import Genome
 from virnuc_dask.lab.recipe import SplitSettings
-from virnuc_dask.lab.splits.folds import NEW_SPECIES, fold_of, folds_of, place_of
+from virnuc_dask.lab.splits.folds import NEW_GROUPS, NEW_SPECIES, fold_of, folds_of, place_of
 
 SETTINGS = SplitSettings()
 
@@ -48,3 +50,10 @@ def test_a_species_unlike_the_others_of_its_group_is_held_out_with_all_its_recor
     # None where all resemble each other, or are few.
     assert min(folds_of([genome(f"{n}.1", group, same) for n in "ABCD"], SETTINGS)) >= 0
     assert min(folds_of([alike[0], new[0]], SETTINGS)) >= 0
+
+
+def test_a_fifth_of_the_groups_is_the_test_and_the_rest_in_folds_alike():
+    counts = Counter(fold_of(f"group {number}", SETTINGS) for number in range(5_000))
+    assert set(counts) == {NEW_GROUPS, *range(SETTINGS.folds)}
+    assert 900 < counts.pop(NEW_GROUPS) < 1_100
+    assert all(330 < count < 470 for count in counts.values())

@@ -84,3 +84,11 @@ def test_a_gene_that_two_fragments_share_is_one(fragments, genes):
     ]
     assert host["end"][5] - host["start"][5] == 500 + 450
     assert host["start"][6] == 3_500
+
+
+def test_prokaryotes_alone_are_whole_but_for_what_is_doubtful(fragments, genes):
+    hosts = draw(fragments, genes, EVERY, 1, seed=1).hosts
+    assert len(each(hosts)) == 4
+    assert len(hosts) == len(set(hosts["gene"])) == 4 * (OF_ONE - 1) * GENES_OF_ONE
+    assert not hosts["is_viral"].any()
+    assert each(hosts)[1]["start"].tolist() == list(range(0, 15_000, 500))

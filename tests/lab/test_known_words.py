@@ -30,3 +30,9 @@ def test_the_encoder_reads_the_table():
     known = KnownWords(PATTERN, torch.from_numpy(pack_log_odds(log_odds(counts))))
     virus, other = known.values(Texts(texts))
     assert virus[0] > 0 > other[0]
+
+
+def test_log_odds_are_of_equally_many_words_and_0_of_what_is_unknown():
+    odds = log_odds(np.array([[0, 9, 1, 10], [0, 3, 1, 0]]))
+    even = np.log(20.5 / 4.5)
+    assert odds == pytest.approx([0, np.log(3.5 / 9.5) + even, even, np.log(0.5 / 10.5) + even])

@@ -1,8 +1,9 @@
 import lightgbm
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from virnuc_dask.lab.read_contigs import fit, trees_of
+from virnuc_dask.lab.read_contigs import fit, gene_columns, trees_of
 from virnuc_dask.lab.recipe import ContigSettings
 
 
@@ -35,3 +36,26 @@ def test_both_models_tell_viruses_and_a_feature_that_is_always_the_same_says_not
         assert score[truth].mean() > score[~truth].mean() + 0.5
     assert weighers.score(features) == pytest.approx(np.mean(scores, axis=0))
     assert weighers.logistic.weight[4] == 0
+
+
+def test_genes_of_a_training_are_as_those_of_predictions():
+    scores = ("coding", "start", "rbs", "upstream", "type")
+    genes = {
+        "start": [0, 90],
+        "end": [60, 150],
+        "strand": pa.array([1, -1], pa.int8()),
+        "partial_left": [True, False],
+        "partial_right": [False, False],
+        "start_type": pa.array([3, 0], pa.uint8()),
+        "rbs": [False, True],
+        "translation_table": pa.array([11, 15], pa.int8()),
+        "model": pa.array([20, 56], pa.int16()),
+        "confidence": [0.5, 1.0],
+        **{f"{name}_score": [1.0, 2.0] for name in scores},
+    }
+    columns = gene_columns(pa.table(genes), np.array([56]), np.zeros((2, 3), np.float32))
+    assert columns.strand.tolist() == [1, -1]
+    assert columns.start_type.tolist() == ["edge", "ATG"]
+    assert columns.is_partial.tolist() == [True, False]
+    assert columns.is_viral_model.tolist() == [False, True]
+    assert columns.evidence.shape == (2, 3)

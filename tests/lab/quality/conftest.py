@@ -11,7 +11,7 @@ from virnuc_dask.lab.quality.assessment import assess, side_by_side
 from virnuc_dask.lab.quality.scored import Scored, ScoredRun
 
 COUNTS = {"phages": 20, "eukaryotic": 15, "bacteria": 30, "shuffled": 12}
-LENGTHS = (400, 700, 2_000, 50_000)
+LENGTHS = (400, 500, 2_000, 50_000)
 
 
 def make_run(*, calibrated: bool, power: float = 1.0, genes: bool = False) -> ScoredRun:

@@ -43,6 +43,13 @@ def test_each_group_says_how_much_of_it_is_called_virus(run, figures):
     assert shares == pytest.approx([called / 12, called / 2], abs=1e-6)
 
 
+def test_lengths_are_kept_apart(figures):
+    spans = [(c["from_nt"], c["below_nt"]) for c in figures["by_length"]]
+    assert spans == [(0, 500), (500, 1_000), (1_000, 3_000), (10_000, None)]
+    for side in ("n_virus", "n_others"):
+        assert sum(c[side] for c in figures["by_length"]) == figures["contigs"][side]
+
+
 def test_mistakes_are_the_worst_ones_first(run, figures):
     contigs = run.contigs
     false = np.flatnonzero(~contigs.is_virus & contigs.called)
