@@ -319,6 +319,7 @@ def test_the_command_trains_and_ends_with_figures(command, files, base, tmp_path
         ("virus.fa", 2, "given twice"),
         ("other.fa --length 400", 2, "500 or 300 nt"),
         ("other.fa --split 80/20", 2, "80/10/10"),
+        ("other.fa --split 80/10/20", 2, "sum to 100"),
         ("other.fa --patience 0", 2, "patience"),
         ("few.fa", 2, "2 group(s) of others"),
         ("protein.fa", 3, "no nucleotide"),
