@@ -119,7 +119,8 @@ def match(insertions: IntArray, regions: IntArray) -> Matches:
 
 def regions_in(genes: Placed, model: RegionModel, evidence: Evidence) -> IntArray:
     """`stretches` that a model finds; ``evidence`` is of each gene of the training."""
-    _, number = find(evidence[genes["gene"]], _neighbours(genes), genes["record"], model)
+    log_ratio = model.log_ratio(evidence[genes["gene"]], _neighbours(genes))
+    _, number = find(log_ratio, genes["record"], model)
     return stretches(genes["record"], genes["start"], genes["end"], number)
 
 

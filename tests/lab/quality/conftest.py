@@ -35,6 +35,7 @@ def make_run(*, calibrated: bool, power: float = 1.0, genes: bool = False) -> Sc
         is_virus=is_virus,
         length_nt=np.array(LENGTHS)[records % len(LENGTHS)],
         unsure=unsure,
+        region=np.zeros(len(records), np.bool_),
         probability=score if calibrated else None,
     )
     return ScoredRun(labelled, pa.array([f"r{i}" for i in records]), contigs)

@@ -18,6 +18,7 @@ from virnuc_dask.modelsets.modelset import ModelSet
 from virnuc_dask.stages.calls import (
     UNSURE,
     VIRUS,
+    VIRUS_REGION,
     CallRule,
     ContigCalls,
     ContigScores,
@@ -53,6 +54,7 @@ class HeldOut:
             is_virus=self.run.is_virus[table["record_index"].to_numpy()],
             length_nt=end - start,
             unsure=np.zeros(len(table), np.bool_),
+            region=np.zeros(len(table), np.bool_),
         )
 
     def contigs(self, rule: CallRule) -> Scored:
@@ -72,6 +74,7 @@ class HeldOut:
             is_virus=run.is_virus[records],
             length_nt=run.length_nt[records],
             unsure=calls.call[records] == UNSURE,
+            region=calls.call[records] == VIRUS_REGION,
             probability=chance if rule.has_probability else None,
         )
 

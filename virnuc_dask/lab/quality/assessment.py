@@ -47,12 +47,13 @@ def assess(run: ScoredRun) -> Figures:
 
 
 def counted_quality(rows: Scored) -> Figures:
-    """Counts and quality over the rows with a score, and how many have none or are unsure.
+    """Counts and quality over the rows with a score; how many have none, are unsure, or a region.
 
-    What the run is unsure of is not called virus.
+    What the run is unsure of is not called virus, nor is a record that holds a viral region.
     """
     scored = rows.scored
-    kinds = {"n": rows.is_scored, "unscored": ~rows.is_scored, "unsure": rows.unsure}
+    kinds = {"n": rows.is_scored, "unscored": ~rows.is_scored}
+    kinds |= {"unsure": rows.unsure, "region": rows.region}
     sides = {"virus": rows.is_virus, "others": ~rows.is_virus}
     counts = {
         f"{kind}_{side}": int((is_kind & is_side).sum())
@@ -123,6 +124,7 @@ def _groups(run: ScoredRun) -> Iterator[Figures]:
             "total": total,
             "scored": scored,
             "unsure": int(rows.unsure.sum()),
+            "region": int(rows.region.sum()),
             "called_virus": called,
             "share": rounded(called / total),
             "share_of_scored": rounded(called / scored) if scored else None,

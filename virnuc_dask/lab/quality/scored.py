@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.lab.labelled import LabelledFiles
 from virnuc_dask.lab.quality.figures import Flags, Floats
-from virnuc_dask.stages.calls import UNSURE, VIRUS
+from virnuc_dask.stages.calls import UNSURE, VIRUS, VIRUS_REGION
 
 _COLUMNS = {
     "record_id": pa.string(),
@@ -35,6 +35,7 @@ class Scored:
     is_virus: Flags
     length_nt: NDArray[np.int64]
     unsure: Flags  # where the run does not say
+    region: Flags  # where a part is called virus, not the whole
     probability: Floats | None = None  # NaN where there is none; None without a calibration
 
     def where(self, rows: Flags) -> Scored:
@@ -102,6 +103,7 @@ def read_scored(folder: Path, labelled: LabelledFiles) -> ScoredRun:
         is_virus=is_virus,
         length_nt=table["length_nt"].to_numpy(),
         unsure=is_called(table["call"], UNSURE),
+        region=is_called(table["call"], VIRUS_REGION),
         probability=None if np.isnan(likely).all() else likely,
     )
     return ScoredRun(labelled, table["record_id"].combine_chunks(), contigs)
