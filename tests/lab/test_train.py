@@ -120,7 +120,7 @@ def test_the_model_set_is_whole_and_says_how_good_it_is(trained, base, files):
     assert info == trained.info
     assert (info.name, info.chunk_lengths, info.classifier.hidden) == ("toy", (500,), 16)
     assert info.encoders_checksum == read_info(base).encoders_checksum
-    assert info.quality["500"]["auroc"] > 0.95
+    assert info.quality["500"]["auroc"] > 0.9
     assert info.quality["500"] == {n: report["test"]["chunks"][n] for n in info.quality["500"]}
     assert "500" in info.calibration
     assert info.contig_model is None
