@@ -156,7 +156,8 @@ def test_partitions_of_dask_are_scored_with_one_model_set(loads, records, collec
     release_models()
     with Client(processes=False, dashboard_address="127.0.0.1:0", threads_per_worker=2):
         found = scored.compute()
-    pd.testing.assert_frame_equal(pd.DataFrame(found), expected)
+    # The last bit can depend on what a partition holds besides.
+    pd.testing.assert_frame_equal(pd.DataFrame(found).astype(expected.dtypes), expected)
     assert loads == ["mini"]
 
 

@@ -45,7 +45,7 @@ def test_only_planned_tables_are_read(done):
 
 
 def test_a_table_that_is_not_there_is_told(done, tmp_path):
-    with pytest.raises(UsageError, match=r"no table 'frames'; there are chunks, records,"):
+    with pytest.raises(UsageError, match=r"no table 'frames'; there are contigs, chunks, records,"):
         done.dataset("frames")
     without = run(
         done.folder.parent / "lane:1.fa",

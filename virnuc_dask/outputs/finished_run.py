@@ -38,7 +38,7 @@ class Run:
     rule: CallRule = field(default_factory=CallRule, repr=False, compare=False)
 
     def contigs(self, kind: FrameKind = "pandas") -> Any:
-        """``contigs.parquet`` as ``kind`` says; `UsageError` names a library that is not installed."""
+        """``contigs.parquet`` as ``kind`` says; `UsageError` if that is not installed."""
         return _as_frame(self.dataset("contigs").to_table(), kind)
 
     def chunks(self, kind: FrameKind = "pandas") -> Any:
@@ -63,9 +63,9 @@ class Run:
     def dataset(self, name: str) -> ds.Dataset:
         """A table as an Arrow dataset, which pandas, polars, DuckDB and Dask read.
 
-        ``name`` is ``contigs``, ``chunks``, ``records``, ``predictions``, ``features`` or ``partitions``;
-        ``genes`` of a run with a model set that reads genes. `UsageError` if there is no table of
-        this name, `BadTableError` if the run kept none.
+        ``name`` is ``contigs``, ``chunks``, ``records``, ``predictions``, ``features`` or
+        ``partitions``; ``genes`` of a run with a model set that reads genes. `UsageError` if there
+        is no table of this name, `BadTableError` if the run kept none.
         """
         # Imported here: it brings pandas along where that is installed.
         import pyarrow.dataset as ds
