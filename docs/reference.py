@@ -274,6 +274,21 @@ def errors() -> str:
     )
 
 
+def notebook(name: str) -> str:
+    """A notebook beside the page: its text, its code, and what that showed."""
+    cells = json.loads((HERE / "pages/notebooks" / name).read_text(encoding="utf-8"))["cells"]
+    first, *more = map(_cell, cells)
+    return "\n\n".join([first, f"[This page as a notebook]({name})", *more])
+
+
+def _cell(cell: Mapping[str, Any]) -> str:
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return source
+    shown = ("".join(output["data"]["text/plain"]) for output in cell["outputs"])
+    return "\n\n".join([f"```python\n{source}\n```", *(f"```text\n{text}\n```" for text in shown)])
+
+
 def root(name: str) -> str:
     """A page of the repository's root; links to what is not on the site become plain text."""
     text = (ROOT / name).read_text(encoding="utf-8")
@@ -295,6 +310,7 @@ MAKERS: Mapping[str, Callable[..., str]] = {
     "commands": commands,
     "errors": errors,
     "esm2": esm2,
+    "notebook": notebook,
     "python": python,
     "root": root,
     "settings": settings,

@@ -1,5 +1,7 @@
 """From Python: the words of the command line, and tables that are there or told to be missing."""
 
+import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -43,7 +45,7 @@ def test_only_planned_tables_are_read(done):
 
 
 def test_a_table_that_is_not_there_is_told(done, tmp_path):
-    with pytest.raises(UsageError, match=r"no table 'frames'; there are chunks, records,"):
+    with pytest.raises(UsageError, match=r"no table 'frames'; there are contigs, chunks, records,"):
         done.dataset("frames")
     without = run(
         done.folder.parent / "lane:1.fa",
@@ -60,6 +62,41 @@ def test_the_tables_of_an_empty_input_are_empty(tmp_path):
     for name in ("records", "chunks", "partitions", "predictions", "features"):
         assert empty.dataset(name).count_rows() == 0
     assert "label" in empty.dataset("predictions").schema.names
+
+
+@pytest.mark.parametrize("table", ["contigs", "chunks", "genes"])
+def test_tables_come_as_the_frames_that_are_asked_for(done, table):
+    arrow = getattr(done, table)("arrow")
+    pandas, polars = getattr(done, table)(), getattr(done, table)("polars")
+    assert type(pandas).__module__.startswith("pandas")
+    assert type(polars).__module__.startswith("polars")
+    assert arrow.column_names == list(pandas.columns) == polars.columns
+    assert len(arrow) == len(pandas) == len(polars) > 0
+    assert arrow["record_id"].to_pylist() == polars["record_id"].to_list()
+
+
+def test_what_is_not_known_of_a_record_is_null(done):
+    contigs = done.contigs("arrow")
+    assert contigs["score"].to_pylist()[2] is None, "nothing was scored of nothing"
+    assert contigs["record_id"].to_pylist() == ["a", "b", "c"]
+
+
+def test_a_library_that_is_missing_is_named(done, monkeypatch):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(UsageError, match="polars is not installed: `pip install polars`, or ask"):
+        done.contigs("polars")
+    with pytest.raises(UsageError, match="no frame of kind 'R'; there are pandas, polars, arrow"):
+        done.contigs("R")
+
+
+def test_the_report_is_made_where_there_is_none(done):
+    path = done.folder / "report.html"
+    assert not path.exists()
+    assert done.report() == path
+    written = path.stat()
+    assert b"</html>" in path.read_bytes()
+    assert json.loads((done.folder / "run.json").read_text())["outputs"]["report.html"]
+    assert done.report().stat().st_mtime_ns == written.st_mtime_ns, "it is not made again"
 
 
 @pytest.mark.parametrize("out", ["x" * 300, "a\0b", "\ud800", "s3://bucket/out"])

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room imports from itself and from those before it.
 FLOORS = (
     *("errors", "checks", "config", "tables", "sequences", "encoders", "modelsets", "stages"),
-    *("cluster", "outputs", "planning", "run_context", "run", "doctor", "lab", "cli"),
+    *("cluster", "outputs", "planning", "run_context", "run", "in_memory", "doctor", "lab", "cli"),
 )
 ENTRANCES = {"__init__", "__main__"}
 DASK_ROOMS = {"cluster"}

@@ -24,7 +24,7 @@ NAMESPACE = "virnuc"
 Group = TypeVar("Group")
 GENE_CALLERS = ("pyrodigal-gv", "fast")
 BATCH_SYSTEMS = ("slurm", "pbs", "sge", "lsf", "htcondor", "oar", "moab")
-_KINDS = ("auto", "none", "cpu", "cuda", *BATCH_SYSTEMS)
+CLUSTERS = ("auto", "none", "cpu", "cuda", *BATCH_SYSTEMS)
 _WORKER_TIMEOUT_S, _JOB_TIMEOUT_S = 120.0, 3600.0  # queues are long
 
 
@@ -41,9 +41,9 @@ def _address(host: str) -> str:
 
 
 def _kind(kind: str) -> str:
-    if kind in _KINDS or kind.partition(":")[0] in BATCH_SYSTEMS:
+    if kind in CLUSTERS or kind.partition(":")[0] in BATCH_SYSTEMS:
         return kind
-    raise ValueError(f"must be one of {', '.join(_KINDS)}, not {kind!r}")
+    raise ValueError(f"must be one of {', '.join(CLUSTERS)}, not {kind!r}")
 
 
 @checked
@@ -73,8 +73,8 @@ class ClusterSettings(Section):
 
     kind: Annotated[str, AfterValidator(_kind)] = setting(
         "auto",
-        f"Workers: {', '.join(_KINDS)}; none: no others. slurm:gpu takes the section gpu of Dask's "
-        "jobqueue.yaml.",
+        f"Workers: {', '.join(CLUSTERS)}; none: no others. slurm:gpu takes the section gpu of "
+        "Dask's jobqueue.yaml.",
     )
     scheduler: str | None = setting(None, "Address of a cluster that is already running.")
     scheduler_file: str | None = setting(None, "The file in which it wrote its address.")

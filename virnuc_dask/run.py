@@ -61,6 +61,7 @@ def run(
     console: Console | None = None,
     keep: Sequence[str | os.PathLike[str]] = (),
     performance_report: str | os.PathLike[str] | None = None,
+    keep_models: bool = False,
 ) -> Run:
     """Find the viral records of FASTA or FASTQ files.
 
@@ -82,6 +83,9 @@ def run(
         Files that must not be replaced, besides the inputs and the model set: what else was read.
     performance_report
         Where to write Dask's report on its workers: a page, whose name ends in ``.html``.
+    keep_models
+        Without a cluster (kind ``none``): keep the model set loaded in this process for the next
+        run that asks for it so; `virnuc_dask.release_models` gives it back.
 
     Raises
     ------
@@ -106,7 +110,8 @@ def run(
                 context = RunContext(
                     names, folder, settings, info, journal, hardware, console, client
                 )
-                return _run(replace(context, report=report), resume=resume)
+                context = replace(context, report=report, keep_models=keep_models)
+                return _run(context, resume=resume)
 
 
 def _report_file(
@@ -235,7 +240,7 @@ def finish(plan: Plan, tally: Tally, context: RunContext) -> Run:
     context.record(plan, summary)
     _report(plan, rule, context)
     context.record(plan, summary)  # once more, with the size of the report
-    return Run(plan.folder.path, summary, tuple(tally.failures))
+    return Run(plan.folder.path, summary, tuple(tally.failures), rule)
 
 
 def _report(plan: Plan, rule: CallRule, context: RunContext) -> None:
@@ -262,7 +267,10 @@ def _compute(
     with watched(connection, journal) as connection:
         context.tell_cluster(connection, tally)
         with (
-            executing(tasks, connection, source, settings, journal, control) as receipts,
+            executing(
+                *(tasks, connection, source, settings, journal, control),
+                lasting=context.keep_models,
+            ) as receipts,
             ProgressBar(context.console, journal),
             journal.telling_end(),
         ):

@@ -38,6 +38,7 @@ class RunContext:
     client: Client | None = None
     encoders: bool = True  # false: score what is stored
     report: Path | None = None  # file for Dask's report
+    keep_models: bool = False  # in this process, for the next run
     start: float = field(default_factory=time.perf_counter)
 
     def tell(self, event: str, **details: Any) -> None:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 
 from virnuc_dask.cluster.log_setup import show_log
-from virnuc_dask.config import BATCH_SYSTEMS, ClusterSettings, Settings, load_settings
+from virnuc_dask.config import CLUSTERS, ClusterSettings, Settings, load_settings
 from virnuc_dask.encoders.precision import AUTO, PRECISIONS
 from virnuc_dask.errors import ModelSetError
-from virnuc_dask.modelsets.manifest import find
+from virnuc_dask.modelsets.manifest import find, names
 from virnuc_dask.tables.paths import STDIN, given_output, reading, writing
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -85,7 +86,16 @@ def _jobs(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     return int(click.INT(value, param, ctx))
 
 
-model_option = click.option("--model", help="Model set: mini, one that was fetched, or a folder.")
+def _completing(words: Callable[[], Iterable[str]]) -> Callable[..., list[CompletionItem]]:
+    """What the Tab key offers: words that begin so, else folders."""
+    return lambda _context, _option, begun: (
+        [CompletionItem(word) for word in words() if word.startswith(begun)]
+        or [CompletionItem(begun, type="dir")]
+    )
+
+
+_SETS = "Model set: mini, one that was fetched, or a folder."
+model_option = click.option("--model", shell_complete=_completing(names), help=_SETS)
 fdr_option = click.option(
     "--fdr", type=float, help="Call by q-value, so that at most this share of the calls is false."
 )
@@ -148,7 +158,8 @@ computing_options = _with(
     click.option(
         "--cluster",
         "cluster_kind",
-        metavar=f"[auto|none|cpu|cuda|{'|'.join(BATCH_SYSTEMS)}]",
+        metavar=f"[{'|'.join(CLUSTERS)}]",
+        shell_complete=_completing(lambda: CLUSTERS),
         help="Where to compute; auto: CUDA workers when there is a GPU, else CPU workers. A batch "
         "system starts them as jobs; slurm:gpu takes the section gpu of Dask's jobqueue.yaml.",
     ),

@@ -18,6 +18,7 @@ from virnuc_dask.cluster.given import connect_given, refuse_missing_files
 from virnuc_dask.cluster.gpus import count_gpus, gpu_memory_bytes, why_no_dask_cuda
 from virnuc_dask.cluster.job_scripts import refuse_unsubmittable
 from virnuc_dask.cluster.start_up import (
+    ensure_home,
     note_on_access,
     refuse_small_address_space,
     refuse_unstartable,
@@ -238,6 +239,7 @@ def _started(
     kind: str, settings: ClusterSettings, weight_bytes: int, partitions: int | None
 ) -> Iterator[tuple[Client, ClusterSettings]]:
     prepare_torch()
+    ensure_home()
     start = {"cuda": _start_cuda, "cpu": _start_cpu}[kind]
     with starting(), dask.config.set(FOR_WORKERS):
         cluster, settings = start(settings, weight_bytes, partitions)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import math
+import os
 import re
 import shutil
 import signal
@@ -59,7 +59,7 @@ _DIRECTIVE, _RESOURCES = "job_extra_directives", "resource_spec"
 SYSTEMS = {
     "slurm": System(
         "SLURM",
-        ("squeue", "-h", "-u", getpass.getuser(), "-o", "%i %T,%r"),
+        ("squeue", "-h", "-u", str(os.getuid()), "-o", "%i %T,%r"),
         1,
         (_DIRECTIVE, "--gres=gpu:{gpus}"),
         short=((60,), (60, 1)),

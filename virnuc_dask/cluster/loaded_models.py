@@ -23,10 +23,16 @@ HERE = "client"  # what the log calls the worker where there is no cluster
 
 
 @contextmanager
-def models_here(source: ModelSource, settings: Settings, journal: Journal) -> Iterator[Lifetime]:
-    """Load in this process."""
+def models_here(
+    source: ModelSource, settings: Settings, journal: Journal, *, lasting: bool = False
+) -> Iterator[Lifetime]:
+    """Load in this process; if ``lasting``, beyond this run, unless an earlier one did."""
     # Imported only here: a client with a cluster never needs torch.
-    from virnuc_dask.modelsets.lifetime import Lifetime
+    from virnuc_dask.modelsets.lifetime import Lifetime, lasting_models
+
+    if lasting:
+        yield lasting_models(source, settings.memory.clear_cache_every)
+        return
 
     identity = {"worker": HERE, "pid": os.getpid()}
     lifetime = Lifetime(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import tempfile
@@ -63,6 +64,14 @@ def starting() -> Iterator[None]:
             f"call this without `{_GUARD}`, or from no file, or is memory short (ulimit -v)? Once "
             "that is done, continue with --resume."
         ) from None  # Dask's own errors on the way from there say no more
+
+
+def ensure_home() -> None:
+    """A home for a user who has none: Bokeh, and with it Dask's dashboard, cannot do without."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def _refuse_unwritable_directory() -> None:

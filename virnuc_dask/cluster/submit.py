@@ -44,14 +44,17 @@ def executing(
     settings: Settings,
     journal: Journal,
     control: PartitionTask | None = None,
+    *,
+    lasting: bool = False,
 ) -> Iterator[Iterator[Receipt]]:
     """The receipts of ``tasks`` as they come; model sets are loaded before and released after.
 
-    ``control`` is a partition that an earlier run computed, if there is one.
+    ``control`` is a partition that an earlier run computed, if there is one. ``lasting``: as of
+    `models_here`, where there is no cluster.
     """
     retries = Retries(tasks, journal.deadly, control)
     if connection.client is None:
-        with models_here(source, settings, journal) as models:
+        with models_here(source, settings, journal, lasting=lasting) as models:
             yield execute_here(retries, models)
         return
     plugin = ModelPlugin(source, settings, topic=connection.topic)

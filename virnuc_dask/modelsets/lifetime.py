@@ -1,11 +1,13 @@
-"""How long a model set stays loaded: for its process's life, or for one partition."""
+"""How long a model set stays loaded: for one partition, for a run, or beyond it."""
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from virnuc_dask.modelsets.device_lock import DeviceClock, ReleasedError
@@ -165,3 +167,26 @@ class Lifetime:
     def _tell_encoder(self, architecture: str, elapsed_s: float) -> None:
         told = {"encoder": architecture, "elapsed_s": round(elapsed_s, 3)}
         self._emit({"event": "encoder_loaded", **told})
+
+
+_keeping = threading.Lock()
+
+
+def lasting_models(source: ModelSource, clear_cache_every: int) -> Lifetime:
+    """What holds a model set in this process beyond a run, loaded by the first call."""
+    with _keeping:  # threads that come together load it once
+        return _loaded(source, clear_cache_every)
+
+
+@lru_cache(maxsize=2)  # what goes lives on until nothing uses it any more
+def _loaded(source: ModelSource, every: int) -> Lifetime:
+    lifetime = Lifetime(source, persistent=True, clear_cache_every=every, emit=lambda _: None)
+    lifetime.open()
+    return lifetime
+
+
+def release_models() -> None:
+    """Give back the model sets that `score`, `embed` and ``run(keep_models=True)`` keep here."""
+    _loaded.cache_clear()
+    gc.collect()
+    clear_cache(resolve_device(ModelSource("", "")))

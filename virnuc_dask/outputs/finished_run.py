@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import pyarrow as pa
 
 from virnuc_dask.errors import BadTableError, LostRowsError, UsageError
+from virnuc_dask.modelsets.manifest import card_of
+from virnuc_dask.outputs.report.page import REPORT, write_report
+from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.stages.receipt import Failure
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import local
-from virnuc_dask.tables.plan import read_plan
+from virnuc_dask.tables.plan import read_plan, read_run_json, write_run_json
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
+
+FrameKind = Literal["pandas", "polars", "arrow"]
 
 _COLUMNS = {"partitions": schemas.PARTITION, "predictions": schemas.PREDICTIONS}
 
@@ -27,13 +35,37 @@ class Run:
     folder: Path
     summary: Mapping[str, Any]
     failures: tuple[Failure, ...] = ()
+    rule: CallRule = field(default_factory=CallRule, repr=False, compare=False)
+
+    def contigs(self, kind: FrameKind = "pandas") -> Any:
+        """``contigs.parquet`` as ``kind`` says; `UsageError` if that is not installed."""
+        return _as_frame(self.dataset("contigs").to_table(), kind)
+
+    def chunks(self, kind: FrameKind = "pandas") -> Any:
+        """``chunks.parquet``, as `contigs`."""
+        return _as_frame(self.dataset("chunks").to_table(), kind)
+
+    def genes(self, kind: FrameKind = "pandas") -> Any:
+        """``genes.parquet``, as `contigs`; `UsageError` also if the model set reads none."""
+        return _as_frame(self.dataset("genes").to_table(), kind)
+
+    def report(self) -> Path:
+        """Path of ``report.html``, made where it is not there; `BadTableError` if it cannot be."""
+        folder = RunFolder(self.folder)
+        path = folder.output(REPORT)
+        if not path.exists():
+            with folder.held():
+                content = read_run_json(folder)
+                write_report(folder, self.rule, card_of(content["settings"]["model"]))
+                write_run_json(folder, content | {"outputs": folder.output_sizes()})
+        return path
 
     def dataset(self, name: str) -> ds.Dataset:
         """A table as an Arrow dataset, which pandas, polars, DuckDB and Dask read.
 
-        ``name`` is ``chunks``, ``records``, ``predictions``, ``features`` or ``partitions``;
-        ``genes`` of a run with a model set that reads genes. `UsageError` if there is no table of
-        this name, `BadTableError` if the run kept none.
+        ``name`` is ``contigs``, ``chunks``, ``records``, ``predictions``, ``features`` or
+        ``partitions``; ``genes`` of a run with a model set that reads genes. `UsageError` if there
+        is no table of this name, `BadTableError` if the run kept none.
         """
         # Imported here: it brings pandas along where that is installed.
         import pyarrow.dataset as ds
@@ -54,7 +86,8 @@ class Run:
             "features": folder.features,
             "predictions": folder.predictions,
         }
-        alone = {"chunks": folder.output("chunks.parquet"), "records": folder.records}
+        alone = {name: folder.output(f"{name}.parquet") for name in ("contigs", "chunks")}
+        alone["records"] = folder.records
         plan = read_plan(folder)
         if plan is not None and plan.decisions.reads_genes:
             alone["genes"] = folder.output("genes.parquet")
@@ -75,3 +108,18 @@ class Run:
                 f"{failed} {part}(s) failed; {self.folder / 'failed.tsv'} names them with the "
                 "reason. --resume tries them again."
             )
+
+
+def _as_frame(table: pa.Table, kind: FrameKind) -> Any:
+    """A table as ``kind`` says; `UsageError` if that is not installed, or not known."""
+    if kind not in get_args(FrameKind):
+        raise UsageError(f"no frame of kind {kind!r}; there are {', '.join(get_args(FrameKind))}.")
+    if kind == "arrow":
+        return table
+    try:
+        library = import_module(kind)
+    except ImportError as error:
+        raise UsageError(
+            f"{kind} is not installed: `pip install {kind}`, or ask for kind='arrow'."
+        ) from error
+    return table.to_pandas() if kind == "pandas" else library.from_arrow(table)
