@@ -102,6 +102,8 @@ def run(
         hardware = hardware_of(settings.cluster, client)
         decided(settings, info, hardware)
         with folder.held():
+            folder = folder.named(settings.prefix, resume=resume)
+            settings = replace(settings, prefix=folder.prefix or None)
             folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
             with Journal.opened(folder.log, info.units, shown(names)) as journal:
                 context = RunContext(
@@ -145,7 +147,7 @@ def predict(
     Raises `PlanChangedError` if ``model`` has other encoders than those that made the features,
     `BadTableError` if there is no planned run, or it kept no features.
     """
-    folder = RunFolder(given_output(out))
+    folder = RunFolder.of_run(given_output(out))
     earlier = read_plan(folder)
     if earlier is None:
         raise BadTableError(f"{folder.path}: no planned run here; make one with `run`.")
@@ -156,6 +158,7 @@ def predict(
         precision=earlier.decisions.precision,
         features_dtype=earlier.decisions.features_dtype,
         features=True,
+        prefix=folder.prefix or None,
     )
     info = read_info(find(settings.model))
     call_rule(settings, info, earlier.decisions.chunk_length)

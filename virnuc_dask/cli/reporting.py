@@ -31,8 +31,8 @@ def report_command(out: Path, compare: tuple[Path, ...]) -> None:
     """Write report.html of the finished run in OUT again."""
     rule, model = _rule(out)
     others = [(other, _rule(other)[0]) for other in compare]
-    read = (find(model), *(RunFolder(other).output("contigs.tsv") for other in compare))
-    folder = RunFolder(out)
+    read = (find(model), *(RunFolder.of_run(other).output("contigs.tsv") for other in compare))
+    folder = RunFolder.of_run(out)
     with folder.held():
         folder.refuse_loss(read)
         page = write_report(folder, rule, card_of(model), others)

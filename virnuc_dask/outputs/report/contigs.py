@@ -9,17 +9,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as csv
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadTableError
 from virnuc_dask.modelsets.calibration import Floats
+from virnuc_dask.outputs.contig_table import read_contig_table
 from virnuc_dask.stages.calls import OTHERS, UNSURE, VIRUS, CallRule
-from virnuc_dask.tables.parquet import local
 
-_TEXTS = ("record_id", "call", "topology", "reading")
-_NUMBERS = ("score", "probability", "q_value", "coding_density", "reliability")
-_BLOCK = 1 << 24  # bytes read at a time; more than a line has
+_VALUES = ("score", "probability", "q_value")
 _LISTED = 20
 _DRAWN = 2_000  # viruses, and as many of the rest
 _BINS = 40
@@ -67,25 +64,18 @@ def read_contigs(path: Path, rule: CallRule) -> Iterator[Contigs]:
     BadTableError
         If the file is missing or damaged.
     """
-    types = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
     first = 0
     try:
-        with csv.open_csv(
-            local(path),
-            read_options=csv.ReadOptions(block_size=_BLOCK),
-            parse_options=csv.ParseOptions(delimiter="\t", newlines_in_values=True),
-            convert_options=csv.ConvertOptions(column_types=types, null_values=[""]),
-        ) as reader:
-            for batch in reader:
-                yield _contigs(batch, first, rule)
-                first += len(batch)
-    except (OSError, pa.ArrowException, KeyError) as error:
+        for batch in read_contig_table(path):
+            yield _contigs(batch, first, rule)
+            first += len(batch)
+    except KeyError as error:
         raise BadTableError(f"{path}: cannot be read ({error}).") from error
 
 
 def _contigs(batch: pa.RecordBatch, first: int, rule: CallRule) -> Contigs:
     length = batch["length_nt"].to_numpy().astype(np.int64)
-    score, chance, q_value = (batch[name].to_numpy(zero_copy_only=False) for name in _NUMBERS[:3])
+    score, chance, q_value = (batch[name].to_numpy(zero_copy_only=False) for name in _VALUES)
     ids, call = (batch[name].to_numpy(zero_copy_only=False) for name in ("record_id", "call"))
     value = chance if rule.has_probability else score
     if rule.fdr is not None:

@@ -75,7 +75,7 @@ def write_report(
         unit="genes" if of_genes else "chunks",
         by=digest.by,
         lists=listed,
-        strips=strips(folder.path, lengths, reads_genes=of_genes),
+        strips=strips(folder, lengths, reads_genes=of_genes),
         plots=draw(digest, rule),
         q_values=_expected(digest) if rule.has_probability else [],
         failed=_failed(folder.output("failed.tsv")),

@@ -1,0 +1,37 @@
+"""``contigs.tsv`` of a finished run, read some records at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as csv
+
+from virnuc_dask.errors import BadTableError
+from virnuc_dask.tables.parquet import local
+
+_TEXTS = ("record_id", "sample", "call", "topology", "reading")
+_NUMBERS = ("score", "probability", "q_value", "coding_density", "reliability")
+_BLOCK = 1 << 24  # bytes read at a time; more than a line has
+
+
+def read_contig_table(path: Path) -> Iterator[pa.RecordBatch]:
+    """Rows of a ``contigs.tsv``; what a column leaves empty is null.
+
+    Raises
+    ------
+    BadTableError
+        If the file is missing or damaged.
+    """
+    types = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
+    try:
+        with csv.open_csv(
+            local(path),
+            read_options=csv.ReadOptions(block_size=_BLOCK),
+            parse_options=csv.ParseOptions(delimiter="\t", newlines_in_values=True),
+            convert_options=csv.ConvertOptions(column_types=types, null_values=[""]),
+        ) as reader:
+            yield from reader
+    except (OSError, pa.ArrowException) as error:
+        raise BadTableError(f"{path}: cannot be read ({error}).") from error
