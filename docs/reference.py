@@ -21,7 +21,7 @@ from virnuc_dask.cli import cli
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.cost import ESM2, esm2_parameters, layer_of, operations_a_frame
 from virnuc_dask.encoders.encoder import EncoderSpec
-from virnuc_dask.outputs import contigs, published, regions
+from virnuc_dask.outputs import contigs, genomad, published, regions
 from virnuc_dask.tables import schemas
 
 _TOKENS = 168  # of the peptide of a 500 nt chunk's open frame, begin and end too
@@ -46,7 +46,8 @@ TEXTS = {
     "contigs.tsv": contigs.CONTIGS_HEADER.rstrip() + contigs._BASIS,
     "virus_regions.tsv": regions.REGIONS_HEADER,
     "prediction_results.txt": published.FRAMES_HEADER,
-    "prediction_results_highestscore.csv": published.CHUNKS_HEADER,
+    "prediction_results_highestscore.csv": "\t".join(published.BY_ID_WITH_SCORES.names),
+    "virus_summary.tsv": genomad.SUMMARY_HEADER,
     "failed.tsv": "chunk_id\trecord_id\tpartition\treason\n",
 }
 

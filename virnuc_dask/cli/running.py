@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from virnuc_dask.cli.options import (
     computing_options,
     fdr_option,
     folder_option,
+    formats_option,
+    json_option,
     model_option,
     precision_option,
     prepare,
@@ -30,6 +33,7 @@ from virnuc_dask.outputs.report.page import REPORT
 from virnuc_dask.planning import dry_run
 from virnuc_dask.run import Run, predict, run
 from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.plan import read_run_json
 
 _WIDEST_ID = 60  # letters of a record's id in the summary
 
@@ -59,6 +63,7 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
     default=None,
     help="Write report.html, a page of the finished run (default).",
 )
+@click.option("--prefix", help="Of the result files' names: NAME.contigs.tsv and so on.")
 @click.option(
     "--features-dtype",
     type=click.Choice(["float32", "float16"]),
@@ -79,6 +84,8 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
     help="Page (.html) for Dask's report on its workers: tasks over time, profiles.",
 )
 @click.option("--dry-run", "dry", is_flag=True, help="Check the input and count; write nothing.")
+@json_option
+@formats_option
 @fdr_option
 @model_option
 @computing_options
@@ -86,6 +93,7 @@ def run_command(
     inputs: tuple[str, ...],
     out: Path,
     dry: bool,
+    as_json: bool,
     performance_report: Path | None,
     **options: Any,
 ) -> None:
@@ -113,15 +121,17 @@ def run_command(
         keep=read_besides(options),
         performance_report=performance_report,
     )
-    _report(done, quiet=quiet)
+    _report(done, quiet=quiet, as_json=as_json)
 
 
 @click.command("predict")
 @click.argument("out", type=OutputPath())
+@json_option
+@formats_option
 @fdr_option
 @model_option
 @computing_options
-def predict_command(out: Path, **options: Any) -> None:
+def predict_command(out: Path, as_json: bool, **options: Any) -> None:
     """Score the stored feature tables of the run in OUT again."""
     settings = prepare(options)
     quiet = options["quiet"]
@@ -132,19 +142,34 @@ def predict_command(out: Path, **options: Any) -> None:
         console=bar(quiet=quiet),
         keep=read_besides(options),
     )
-    _report(done, quiet=quiet)
+    _report(done, quiet=quiet, as_json=as_json)
 
 
-def _report(done: Run, *, quiet: bool) -> None:
+def _report(done: Run, *, quiet: bool, as_json: bool) -> None:
     """Print the summary; `LostRowsError` if something failed."""
-    if not quiet:
+    if as_json:
+        say(json.dumps(run_object(done), indent=2))
+    elif not quiet:
         say(summary_text(done))
     done.require_complete()
+
+
+def run_object(done: Run) -> dict[str, Any]:
+    """What ``--json`` prints: all of ``run.json`` but the plan, and where the files lie."""
+    folder = RunFolder.of_run(done.folder)
+    content = read_run_json(folder)
+    del content["plan"], content["outputs"]
+    files = {name: str(path) for name, path in folder.outputs().items()}
+    return {"folder": str(folder.path), "files": files, **content}
 
 
 def summary_text(done: Run) -> str:
     """What a run found, for people."""
     found, contigs = done.summary, done.summary["contigs"]
+    folder = RunFolder.of_run(done.folder)
+    genes = ("virus_regions.tsv", "genes.parquet") if "genes" in found else ()
+    files = ("contigs.tsv", "virus.fasta", *genes, "chunks.parquet", "prediction_results.txt")
+    shown = [folder.output(name) for name in (*files, REPORT)]
     return "\n".join(
         [
             f"records         {found['records']:,}",
@@ -160,10 +185,7 @@ def summary_text(done: Run) -> str:
             ),
             f"seconds         {found['elapsed_s']:,.1f}",
             f"outputs         {done.folder}/",
-            "                contigs.tsv  virus.fasta  "
-            + ("virus_regions.tsv  genes.parquet  " if "genes" in found else "")
-            + "chunks.parquet  prediction_results.txt"
-            + ("  report.html" if (done.folder / REPORT).exists() else ""),
+            f"{'':<16}{'  '.join(path.name for path in shown if path.exists())}",
         ]
     )
 

@@ -17,7 +17,7 @@ _BLOCK = 1 << 24  # bytes read at a time; more than a line has
 
 
 def read_contig_table(path: Path) -> Iterator[pa.RecordBatch]:
-    """Rows of a ``contigs.tsv``; what a column leaves empty is null.
+    """Rows of a ``contigs.tsv``; numbers that are not there are null.
 
     Raises
     ------

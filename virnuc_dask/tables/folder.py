@@ -68,7 +68,7 @@ class RunFolder:
         return cls(path, cls(path)._recorded_prefix())
 
     def named(self, prefix: str | None, *, resume: bool) -> Self:
-        """This folder for a run with this prefix; one that is resumed keeps its own.
+        """The folder for a run with this prefix; one that is resumed keeps its own.
 
         `PlanChangedError` if the run to be resumed has another.
         """
@@ -127,6 +127,10 @@ class RunFolder:
     def output(self, name: str) -> Path:
         """One of the files that a run leaves for its user."""
         return self.path / _prefixed(self.prefix, name)
+
+    def outputs(self) -> dict[str, Path]:
+        """Of these, the ones that are there, by their names without a prefix."""
+        return {name: self.output(name) for name in _OUTPUTS if self.output(name).is_file()}
 
     def output_sizes(self) -> dict[str, int]:
         """Bytes of the files that a finished run left for its user: ``outputs`` of ``run.json``."""

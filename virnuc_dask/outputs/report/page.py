@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from heapq import nlargest
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from virnuc_dask.outputs.report.contigs import Contigs, Digest, read_contigs
+from virnuc_dask.outputs.comparison import Comparison
+from virnuc_dask.outputs.report.contigs import Contigs, Digest
 from virnuc_dask.outputs.report.plots import draw
 from virnuc_dask.outputs.report.strips import strips
 from virnuc_dask.stages.calls import CallRule
@@ -36,13 +36,13 @@ class Compared:
     """How the calls of another run of the same records differ."""
 
     folder: str
-    records: int  # ids that both have, once each
+    records: int  # that both have
     crossed: Mapping[tuple[str, str], int]  # this run's call and the other's
     differing: Sequence[tuple[str, str, str, float, float]]  # id, calls, values
 
 
 def write_report(
-    folder: RunFolder, rule: CallRule, card: str = "", others: Sequence[tuple[Path, CallRule]] = ()
+    folder: RunFolder, rule: CallRule, card: str = "", others: Sequence[Path] = ()
 ) -> Path:
     """Write ``report.html`` of a finished run, and return its path.
 
@@ -53,7 +53,7 @@ def write_report(
     card
         The model set's card, in Markdown.
     others
-        Folders of runs to compare with, and their rules.
+        Folders of runs to compare with.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def write_report(
         q_values=_expected(digest) if rule.has_probability else [],
         failed=_failed(folder.output("failed.tsv")),
         fails=_where_it_fails(card),
-        compared=[_compared(folder.output("contigs.tsv"), rule, other, by) for other, by in others],
+        compared=[_compared(folder, other) for other in others],
     )
     with written_whole(folder.output(REPORT)) as stream:
         stream.write(page.encode())
@@ -124,38 +124,19 @@ def _where_it_fails(card: str) -> list[tuple[str, str]]:
     return [(p[1], "".join(p[2:])) if len(p) > 2 else ("", "".join(p)) for p in parts]
 
 
-def _compared(path: Path, rule: CallRule, folder: Path, by: CallRule) -> Compared:
-    # Both runs' ids are in memory for this.
-    mine, theirs = _unique(path, rule), _unique(folder / "contigs.tsv", by)
-    shared = mine.keys() & theirs.keys()
-    differing = [
-        (record_id, *mine[record_id], *theirs[record_id])
-        for record_id in shared
-        if mine[record_id][0] != theirs[record_id][0]
-    ]
-    differing.sort(key=lambda row: (-abs(row[2] - row[4]), row[0]))
+def _compared(folder: RunFolder, other: Path) -> Compared:
+    comparison = Comparison(folder, RunFolder.of_run(other))
+    both = ((here, there) for here, there in comparison.differing() if here and there)
+    changed = nlargest(_LISTED, both, key=lambda pair: abs(pair[0].value - pair[1].value))
     return Compared(
-        str(folder),
-        len(shared),
-        Counter((mine[record_id][0], theirs[record_id][0]) for record_id in shared),
+        str(other),
+        comparison.records,
+        comparison.calls,
         [
-            (name[:_WIDEST], here, there, one, two)
-            for name, here, one, there, two in differing[:_LISTED]
+            (here.record_id[:_WIDEST], here.call, there.call, here.value, there.value)
+            for here, there in changed
         ],
     )
-
-
-def _unique(path: Path, rule: CallRule) -> dict[str, tuple[str, float]]:
-    """Call and value by id, of ids that occur once."""
-    found: dict[str, tuple[str, float]] = {}
-    repeated = set()
-    for contigs in read_contigs(path, rule):
-        value = np.nan_to_num(contigs.value).tolist()
-        for record_id, call, one in zip(contigs.record_id, contigs.call, value, strict=True):
-            if record_id in found:
-                repeated.add(record_id)
-            found[record_id] = call, one
-    return {record_id: told for record_id, told in found.items() if record_id not in repeated}
 
 
 @cache

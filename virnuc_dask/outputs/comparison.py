@@ -1,0 +1,177 @@
+"""Two runs of the same records: which are called otherwise, and what differs between the runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from virnuc_dask.errors import BadTableError
+from virnuc_dask.outputs.contig_table import read_contig_table
+from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.on_disk import SortedRows
+from virnuc_dask.tables.plan import DECISION_NAMES, Plan, read_finished
+
+_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("record_id", pa.string()),
+        ("length_nt", pa.int64()),
+        ("call", pa.string()),
+        ("score", pa.float64()),
+        ("probability", pa.float64()),
+    ]
+)
+
+_OF_WORK = ("partition_chunks", "partition_nt")  # decisions that no call depends on
+
+
+class Called(NamedTuple):
+    """A record of a run; ``key`` is the same for the same record of two runs."""
+
+    key: str
+    record_id: str
+    length_nt: int
+    call: str
+    score: float | None
+    probability: float | None
+
+    @property
+    def value(self) -> float:
+        """What its call goes by, 0 where nothing was scored."""
+        return (self.score if self.probability is None else self.probability) or 0.0
+
+
+Pair = tuple[Called | None, Called | None]
+
+
+@dataclass
+class Comparison:
+    """How the calls of two finished runs differ; counts stand when `differing` has been read.
+
+    Records are joined by their place where both runs read the same input, else by id and length,
+    those that share both in their order; on disk, so that memory is bounded.
+
+    Raises
+    ------
+    BadTableError
+        If one is no finished run, or its ``contigs.tsv`` is damaged.
+    """
+
+    one: RunFolder
+    other: RunFolder
+    causes: Mapping[str, tuple[Any, Any]] = field(init=False)  # what decides calls, and differs
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # of records that both have
+    only_one: int = 0
+    only_other: int = 0
+    values_differ: int = 0  # scores or probabilities
+    largest_change: float = 0.0
+
+    def __post_init__(self) -> None:
+        mine, theirs = (_decided(*read_finished(folder)) for folder in (self.one, self.other))
+        self.causes = {
+            name: (mine.get(name), theirs.get(name))
+            for name in mine | theirs
+            if mine.get(name) != theirs.get(name)
+        }
+
+    def differing(self) -> Iterator[Pair]:
+        """Records that are called otherwise, or that one run alone has."""
+        for pair in self._pairs():
+            self._count(*pair)
+            if pair[0] is None or pair[1] is None or pair[0].call != pair[1].call:
+                yield pair
+
+    def _pairs(self) -> Iterator[Pair]:
+        if "input" not in self.causes:
+            return zip_longest(*map(_in_order, (self.one, self.other)))
+        return _joined(_by_key(self.one), _by_key(self.other))
+
+    def _count(self, one: Called | None, other: Called | None) -> None:
+        if one is None or other is None:
+            self.only_one += other is None
+            self.only_other += one is None
+            return
+        self.calls[one.call, other.call] += 1
+        if one[-2:] != other[-2:]:
+            self.values_differ += 1
+            self.largest_change = max(self.largest_change, abs(one.value - other.value))
+
+    @property
+    def records(self) -> int:
+        """Records that both have."""
+        return self.calls.total()
+
+    @property
+    def calls_differ(self) -> int:
+        """Of these, those that are called otherwise."""
+        return sum(count for (one, other), count in self.calls.items() if one != other)
+
+
+def why(one: Called | None, other: Called | None) -> str:
+    """Why a record is called otherwise: ``missing`` in a run, another ``score``, or ``threshold``.
+
+    Of the last the values are the same, and what makes of them a virus is not.
+    """
+    if one is None or other is None:
+        return "missing"
+    return "score" if one[-2:] != other[-2:] else "threshold"
+
+
+def _decided(plan: Plan, run: Mapping[str, Any]) -> dict[str, Any]:
+    """What decided a run's calls, by its name for people."""
+    decisions, modelset = asdict(plan.decisions), run["modelset"]
+    shown = {name: decisions[key] for key, name in DECISION_NAMES.items() if key not in _OF_WORK}
+    shown["model set"] = f"{modelset['name']} {modelset['version']} {modelset['checksum'][:12]}"
+    shown["contig model"] = modelset.get("contig_model")
+    shown["called by"] = run["summary"]["called_by"]
+    shown["virnuc_dask"] = run["virnuc_dask"]
+    return shown
+
+
+def _rows(tables: Iterator[pa.Table]) -> Iterator[Called]:
+    for table in tables:
+        yield from map(Called._make, zip(*(column.to_pylist() for column in table), strict=True))
+
+
+def _tables(folder: RunFolder) -> Iterator[pa.Table]:
+    path = folder.output("contigs.tsv")
+    for batch in read_contig_table(path):
+        try:
+            lengths = pc.cast(batch["length_nt"], pa.string())
+            key = pc.binary_join_element_wise(batch["record_id"], lengths, "\t")
+            columns = [key, *(batch[name] for name in _SCHEMA.names[1:])]
+            yield pa.table(columns, _SCHEMA.names).cast(_SCHEMA)
+        except (KeyError, pa.ArrowException) as error:
+            raise BadTableError(f"{path}: cannot be read ({error}).") from error
+
+
+def _in_order(folder: RunFolder) -> Iterator[Called]:
+    return _rows(_tables(folder))
+
+
+def _by_key(folder: RunFolder) -> Iterator[Called]:
+    rows = SortedRows(_SCHEMA)
+    for table in _tables(folder):
+        rows.add(table)
+    return _rows(rows.merged())
+
+
+def _joined(ones: Iterator[Called], others: Iterator[Called]) -> Iterator[Pair]:
+    """Rows of both, which are sorted by their keys, side by side."""
+    one, other = next(ones, None), next(others, None)
+    while one is not None or other is not None:
+        if other is None or (one is not None and one.key < other.key):
+            yield one, None
+            one = next(ones, None)
+        elif one is None or other.key < one.key:
+            yield None, other
+            other = next(others, None)
+        else:
+            yield one, other
+            one, other = next(ones, None), next(others, None)
