@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,9 @@ def run_command(
     settings = prepare(options)
     if dry:
         counts = dry_run(inputs, settings)
+        if as_json:
+            say(json.dumps(asdict(counts)))
+            return
         say(
             f"{counts.records} records, {counts.length_nt} nt, {counts.chunks} "
             f"{read_info(find(settings.model)).units.parts}; "

@@ -256,7 +256,9 @@ class RunFolder:
             return
         if not self.path.is_dir():
             raise OutputExistsError(f"{self.path}: is a file; choose another name.")
-        present = {entry.name for entry in self.path.iterdir()} - {_LOCK, _LOCK + SOFT}
+        # Workflow managers make the folders of the files that they expect.
+        ours = {_LOCK, _LOCK + SOFT, MULTIQC}
+        present = {entry.name for entry in self.path.iterdir()} - ours
         if present and not self.is_run:
             raise OutputExistsError(
                 f"{self.path}: not empty ({min(present)} …) and no earlier run; "
