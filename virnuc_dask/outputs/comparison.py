@@ -15,6 +15,7 @@ from virnuc_dask.errors import BadTableError
 from virnuc_dask.outputs.contig_table import read_contig_table
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.on_disk import SortedRows
+from virnuc_dask.tables.parquet import ROWS
 from virnuc_dask.tables.plan import DECISION_NAMES, Plan, read_finished
 
 _SCHEMA = pa.schema(
@@ -135,8 +136,8 @@ def _decided(plan: Plan, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(tables: Iterator[pa.Table]) -> Iterator[Called]:
-    for table in tables:
-        yield from map(Called._make, zip(*(column.to_pylist() for column in table), strict=True))
+    for batch in (batch for table in tables for batch in table.to_batches(ROWS)):
+        yield from map(Called._make, zip(*(column.to_pylist() for column in batch), strict=True))
 
 
 def _tables(folder: RunFolder) -> Iterator[pa.Table]:
