@@ -49,7 +49,7 @@ def test_multiqc_shows_every_sample_of_several_runs(programs, environment, tmp_p
     calls = (tmp_path / "page" / "multiqc_data" / "multiqc_virnuc_calls_plot.txt").read_text()
     assert re.findall(r"^(one|two)\t1\t12$", calls, re.MULTILINE) == ["one", "two"]
     page = (tmp_path / "page" / "multiqc_report.html").read_text()
-    for shown in ("virnuc_dask: calls", "virnuc_dask: how viral", "Virus nt", __version__):
+    for shown in ("Records by call.", "How viral", "Virus nt", __version__):
         assert shown in page
 
 

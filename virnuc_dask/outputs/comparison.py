@@ -90,7 +90,7 @@ class Comparison:
 
     def _pairs(self) -> Iterator[Pair]:
         if "input" not in self.causes:
-            return zip_longest(*map(_in_order, (self.one, self.other)))
+            return zip_longest(_in_order(self.one), _in_order(self.other))
         return _joined(_by_key(self.one), _by_key(self.other))
 
     def _count(self, one: Called | None, other: Called | None) -> None:

@@ -23,7 +23,7 @@ from virnuc_dask.tables.paths import writing
 _BINS = 20  # of the histogram
 _NAME = "virnuc_dask"
 _WHOLE = "{:,.0f}"
-_COLUMNS = {  # of MultiQC's general statistics
+_COLUMNS: Mapping[str, dict[str, object]] = {  # of MultiQC's general statistics
     "records": {"title": "Records", "format": _WHOLE, "hidden": True},
     "virus": {"title": "Virus", "description": "Records called virus", "format": _WHOLE},
     "virus_percent": {"title": "% virus", "description": "Of the records", "suffix": "%"},
