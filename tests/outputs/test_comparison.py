@@ -60,7 +60,8 @@ def test_records_of_one_input_are_joined_by_their_place(tmp_path):
         (("x", "others"), ("x", "virus"), "score"),
         (("y", "virus"), ("y", "others"), "threshold"),
     ]
-    assert (comparison.records, comparison.calls_differ, comparison.values_differ) == (3, 2, 2)
+    assert (comparison.calls.total(), comparison.values_differ) == (3, 2)
+    assert comparison.calls["others", "virus"] == comparison.calls["virus", "others"] == 1
     assert comparison.largest_change == pytest.approx(0.6)
 
 
@@ -98,7 +99,8 @@ def test_records_of_other_inputs_are_joined_by_id_and_length(tmp_path, monkeypat
         expected += [((*key, call), None) for call in mine[shared:]]
         expected += [(None, (*key, call)) for call in theirs[shared:]]
     assert sorted(found, key=str) == sorted(expected, key=str)
-    assert (comparison.records, comparison.only_one) == (both, 300 - both)
+    alone = [comparison.calls["virus", "missing"], comparison.calls["others", "missing"]]
+    assert (comparison.calls.total(), sum(alone)) == (600 - both, 300 - both)
 
 
 def test_what_decided_is_told_and_both_are_listed(tmp_path, command):
@@ -116,15 +118,14 @@ def test_what_decided_is_told_and_both_are_listed(tmp_path, command):
         "only\t8\tothers\t\t\t\t\t\tmissing",
         "x\t9\tvirus\tothers\t0.900000\t0.250000\t\t\tscore",
     ]
-    assert "1 of 1 records are called otherwise" in told
-    assert "1 records only in a, 0 only in b" in told
+    assert "2 of 2 records are called otherwise\n  a others, b missing: 1\n" in told
     assert "gene caller: a None; b fast" in told
     code, said, told = command("compare", a.path, b.path, "--json")
     found = json.loads(said)
     assert (code, told) == (0, "")
-    assert (found["records"], found["calls_differ"], found["only_a"]) == (1, 1, 1)
+    assert (found["records"], found["calls_differ"], found["largest_change"]) == (2, 2, 0.65)
     assert found["causes"]["input"] == {"a": "input", "b": "another"}
-    assert found["calls"] == [{"a": "virus", "b": "others", "records": 1}]
+    assert found["calls"][1] == {"a": "virus", "b": "others", "records": 1}
     assert command("compare", a.path, a.path)[2].endswith("settings and threshold\n")
 
 

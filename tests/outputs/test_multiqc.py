@@ -65,7 +65,9 @@ def test_without_samples_the_run_is_one(tmp_path, prefix, name):
     assert general == {name: {"records": 0, "virus": 0, "virus_percent": 0, "virus_nt": 0}}
 
 
-def test_every_call_that_there_is_has_a_colour():
+def test_every_call_has_a_colour(tmp_path):
     calls = import_module("virnuc_dask.stages.calls")
+    folder = RunFolder(tmp_path)
+    write_contigs(folder, samples=False)
     known = {calls.VIRUS, calls.OTHERS, calls.UNSURE, calls.UNSCORED}
-    assert known < import_module("virnuc_dask.outputs.multiqc")._COLOURS.keys()
+    assert known < shown(folder)["virnuc_calls"]["categories"].keys()

@@ -101,19 +101,15 @@ def _shown(called: Called | None) -> tuple[str, ...]:
 
 
 def _summary(comparison: Comparison) -> dict[str, Any]:
+    calls = comparison.calls
     return {
         "a": str(comparison.one.path),
         "b": str(comparison.other.path),
-        "records": comparison.records,
-        "only_a": comparison.only_one,
-        "only_b": comparison.only_other,
-        "calls_differ": comparison.calls_differ,
+        "records": calls.total(),
+        "calls_differ": sum(count for (a, b), count in calls.items() if a != b),
         "values_differ": comparison.values_differ,
         "largest_change": round(comparison.largest_change, 6),
-        "calls": [
-            {"a": one, "b": other, "records": count}
-            for (one, other), count in sorted(comparison.calls.items())
-        ],
+        "calls": [{"a": a, "b": b, "records": count} for (a, b), count in sorted(calls.items())],
         "causes": {name: {"a": a, "b": b} for name, (a, b) in comparison.causes.items()},
     }
 
@@ -126,7 +122,6 @@ def _told(found: dict[str, Any]) -> str:
         [
             f"{found['calls_differ']:,} of {found['records']:,} records are called otherwise",
             *(f"  a {each['a']}, b {each['b']}: {each['records']:,}" for each in changed),
-            f"{found['only_a']:,} records only in a, {found['only_b']:,} only in b",
             f"{found['values_differ']:,} have another score or probability, by "
             f"{found['largest_change']:g} at most",
             *(causes or ["the same input, model set, settings and threshold"]),

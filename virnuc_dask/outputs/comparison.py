@@ -11,23 +11,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virnuc_dask.errors import BadTableError
 from virnuc_dask.outputs.contig_table import read_contig_table
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.on_disk import SortedRows
 from virnuc_dask.tables.parquet import ROWS
 from virnuc_dask.tables.plan import DECISION_NAMES, Plan, read_finished
-
-_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("record_id", pa.string()),
-        ("length_nt", pa.int64()),
-        ("call", pa.string()),
-        ("score", pa.float64()),
-        ("probability", pa.float64()),
-    ]
-)
 
 _OF_WORK = ("partition_chunks", "partition_nt")  # decisions that no call depends on
 
@@ -49,6 +37,9 @@ class Called(NamedTuple):
 
 
 Pair = tuple[Called | None, Called | None]
+_TYPES = (pa.string(), pa.string(), pa.int64(), pa.string(), pa.float64(), pa.float64())
+_SCHEMA = pa.schema(zip(Called._fields, _TYPES, strict=True))
+MISSING = "missing"
 
 
 @dataclass
@@ -56,71 +47,43 @@ class Comparison:
     """How the calls of two finished runs differ; counts stand when `differing` has been read.
 
     Records are joined by their place where both runs read the same input, else by id and length,
-    those that share both in their order; on disk, so that memory is bounded.
-
-    Raises
-    ------
-    BadTableError
-        If one is no finished run, or its ``contigs.tsv`` is damaged.
+    those that share both in their order; on disk, so that memory is bounded. `BadTableError` if one
+    is no finished run, or its ``contigs.tsv`` is damaged.
     """
 
     one: RunFolder
     other: RunFolder
     causes: Mapping[str, tuple[Any, Any]] = field(init=False)  # what decides calls, and differs
-    calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # of records that both have
-    only_one: int = 0
-    only_other: int = 0
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # records; `MISSING` is a call
     values_differ: int = 0  # scores or probabilities
     largest_change: float = 0.0
 
     def __post_init__(self) -> None:
         mine, theirs = (_decided(*read_finished(folder)) for folder in (self.one, self.other))
-        self.causes = {
-            name: (mine.get(name), theirs.get(name))
-            for name in mine | theirs
-            if mine.get(name) != theirs.get(name)
-        }
+        pairs = {name: (mine.get(name), theirs.get(name)) for name in mine | theirs}
+        self.causes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def differing(self) -> Iterator[Pair]:
         """Records that are called otherwise, or that one run alone has."""
-        for pair in self._pairs():
-            self._count(*pair)
-            if pair[0] is None or pair[1] is None or pair[0].call != pair[1].call:
-                yield pair
+        for one, other in self._pairs():
+            calls = (one.call if one else MISSING, other.call if other else MISSING)
+            self.calls[calls] += 1
+            if one and other and one[-2:] != other[-2:]:
+                self.values_differ += 1
+                self.largest_change = max(self.largest_change, abs(one.value - other.value))
+            if calls[0] != calls[1]:
+                yield one, other
 
     def _pairs(self) -> Iterator[Pair]:
         if "input" not in self.causes:
-            return zip_longest(_in_order(self.one), _in_order(self.other))
-        return _joined(_by_key(self.one), _by_key(self.other))
-
-    def _count(self, one: Called | None, other: Called | None) -> None:
-        if one is None or other is None:
-            self.only_one += other is None
-            self.only_other += one is None
-            return
-        self.calls[one.call, other.call] += 1
-        if one[-2:] != other[-2:]:
-            self.values_differ += 1
-            self.largest_change = max(self.largest_change, abs(one.value - other.value))
-
-    @property
-    def records(self) -> int:
-        """Records that both have."""
-        return self.calls.total()
-
-    @property
-    def calls_differ(self) -> int:
-        """Of these, those that are called otherwise."""
-        return sum(count for (one, other), count in self.calls.items() if one != other)
+            return zip_longest(*(_rows(_tables(folder)) for folder in (self.one, self.other)))
+        return _joined(*(_rows(_sorted(folder)) for folder in (self.one, self.other)))
 
 
 def why(one: Called | None, other: Called | None) -> str:
-    """Why a record is called otherwise: ``missing`` in a run, another ``score``, or ``threshold``.
-
-    Of the last the values are the same, and what makes of them a virus is not.
-    """
+    """Why a record is called otherwise; ``threshold``: its values are the same."""
     if one is None or other is None:
-        return "missing"
+        return MISSING
     return "score" if one[-2:] != other[-2:] else "threshold"
 
 
@@ -141,26 +104,17 @@ def _rows(tables: Iterator[pa.Table]) -> Iterator[Called]:
 
 
 def _tables(folder: RunFolder) -> Iterator[pa.Table]:
-    path = folder.output("contigs.tsv")
-    for batch in read_contig_table(path):
-        try:
-            lengths = pc.cast(batch["length_nt"], pa.string())
-            key = pc.binary_join_element_wise(batch["record_id"], lengths, "\t")
-            columns = [key, *(batch[name] for name in _SCHEMA.names[1:])]
-            yield pa.table(columns, _SCHEMA.names).cast(_SCHEMA)
-        except (KeyError, pa.ArrowException) as error:
-            raise BadTableError(f"{path}: cannot be read ({error}).") from error
+    for batch in read_contig_table(folder.output("contigs.tsv"), Called._fields[1:]):
+        lengths = batch["length_nt"].cast(pa.string())
+        key = pc.binary_join_element_wise(batch["record_id"], lengths, "\t")
+        yield pa.table([key, *batch.columns], schema=_SCHEMA)
 
 
-def _in_order(folder: RunFolder) -> Iterator[Called]:
-    return _rows(_tables(folder))
-
-
-def _by_key(folder: RunFolder) -> Iterator[Called]:
+def _sorted(folder: RunFolder) -> Iterator[pa.Table]:
     rows = SortedRows(_SCHEMA)
     for table in _tables(folder):
         rows.add(table)
-    return _rows(rows.merged())
+    return rows.merged()
 
 
 def _joined(ones: Iterator[Called], others: Iterator[Called]) -> Iterator[Pair]:

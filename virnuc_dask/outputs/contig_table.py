@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +16,8 @@ _NUMBERS = ("score", "probability", "q_value", "coding_density", "reliability")
 _BLOCK = 1 << 24  # bytes read at a time; more than a line has
 
 
-def read_contig_table(path: Path) -> Iterator[pa.RecordBatch]:
-    """Rows of a ``contigs.tsv``; numbers that are not there are null.
+def read_contig_table(path: Path, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+    """Rows of a ``contigs.tsv``, of all or of these columns; numbers that are not there are null.
 
     Raises
     ------
@@ -30,7 +30,11 @@ def read_contig_table(path: Path) -> Iterator[pa.RecordBatch]:
             local(path),
             read_options=csv.ReadOptions(block_size=_BLOCK),
             parse_options=csv.ParseOptions(delimiter="\t", newlines_in_values=True),
-            convert_options=csv.ConvertOptions(column_types=types, null_values=[""]),
+            convert_options=csv.ConvertOptions(
+                column_types=types | {"length_nt": pa.int64()},
+                null_values=[""],
+                include_columns=columns,
+            ),
         ) as reader:
             yield from reader
     except (OSError, pa.ArrowException) as error:

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from virnuc_dask.errors import BadTableError
 from virnuc_dask.modelsets.calibration import Floats
 from virnuc_dask.outputs.contig_table import read_contig_table
 from virnuc_dask.stages.calls import OTHERS, UNSURE, VIRUS, CallRule
@@ -65,12 +64,9 @@ def read_contigs(path: Path, rule: CallRule) -> Iterator[Contigs]:
         If the file is missing or damaged.
     """
     first = 0
-    try:
-        for batch in read_contig_table(path):
-            yield _contigs(batch, first, rule)
-            first += len(batch)
-    except KeyError as error:
-        raise BadTableError(f"{path}: cannot be read ({error}).") from error
+    for batch in read_contig_table(path, ("record_id", "length_nt", "call", *_VALUES)):
+        yield _contigs(batch, first, rule)
+        first += len(batch)
 
 
 def _contigs(batch: pa.RecordBatch, first: int, rule: CallRule) -> Contigs:

@@ -36,7 +36,7 @@ class Compared:
     """How the calls of another run of the same records differ."""
 
     folder: str
-    records: int  # that both have
+    records: int
     crossed: Mapping[tuple[str, str], int]  # this run's call and the other's
     differing: Sequence[tuple[str, str, str, float, float]]  # id, calls, values
 
@@ -130,7 +130,7 @@ def _compared(folder: RunFolder, other: Path) -> Compared:
     changed = nlargest(_LISTED, both, key=lambda pair: abs(pair[0].value - pair[1].value))
     return Compared(
         str(other),
-        comparison.records,
+        comparison.calls.total(),
         comparison.calls,
         [
             (here.record_id[:_WIDEST], here.call, there.call, here.value, there.value)
