@@ -75,9 +75,11 @@ class Comparison:
                 yield one, other
 
     def _pairs(self) -> Iterator[Pair]:
-        if "input" not in self.causes:
-            return zip_longest(*(_rows(_tables(folder)) for folder in (self.one, self.other)))
-        return _joined(*(_rows(_sorted(folder)) for folder in (self.one, self.other)))
+        folders = (self.one, self.other)
+        if "input" in self.causes:
+            return _joined(*(_rows(_sorted(folder)) for folder in folders))
+        mine, theirs = (_rows(_tables(folder)) for folder in folders)
+        return zip_longest(mine, theirs)
 
 
 def why(one: Called | None, other: Called | None) -> str:
