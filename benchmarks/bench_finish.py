@@ -3,13 +3,15 @@
 Tables of a run are drawn, not computed: ids in no order, and scores of which hardly two records
 have the same evidence, so that all that is sorted is sorted in earnest. Sequences are short: they
 pass by a partition at a time. ``added_mb`` is the most memory beyond what the process held when the
-plan stood, ``plan_mb`` what the plan took. Each point has a process of its own. The last line is
-JSON.
+plan stood, ``plan_mb`` what the plan took; ``page_s``, ``page_added_mb`` and ``page_kb`` are of
+``report.html``. Each point has a process of its own. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +21,13 @@ from measured import Figures, options_of, peak_bytes, report, spent, tell
 
 from virnuc_dask.lab.speed.process import in_own_process
 from virnuc_dask.modelsets.calibration import Calibration
-from virnuc_dask.outputs.results import write_results
+from virnuc_dask.outputs.report.page import write_report
+from virnuc_dask.outputs.results import Totals, write_results
 from virnuc_dask.stages.calls import VIRUS, CallRule
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import ROWS, table_writer, write_table
-from virnuc_dask.tables.plan import Counts, Decisions, Plan, PlannedPartition
+from virnuc_dask.tables.plan import Counts, Decisions, Plan, PlannedPartition, write_run_json
 
 CHUNK_NT = 20
 FRAMES_A_CHUNK = 0.55  # as random DNA of 150 nt has
@@ -115,7 +118,7 @@ def write_records(plan: Plan, share: int) -> None:
         for first in range(0, total, ROWS):
             record = np.arange(first, min(first + ROWS, total))
             counts = np.minimum(share, chunks - record * share)
-            columns = [record, ids_of(record), counts * CHUNK_NT, counts]
+            columns = [record, ids_of(record), counts * CHUNK_NT, counts, np.full(len(record), 0.5)]
             writer.write(pa.table(list(map(pa.array, columns)), schema=schemas.RECORDS))
 
 
@@ -124,7 +127,8 @@ def measure(work: Path, chunks: int, share: int, partition_chunks: int) -> Figur
     before = peak_bytes(anew=True)
     plan = make_plan(work, chunks, share, partition_chunks)
     planned = peak_bytes(anew=True)
-    took = spent(lambda: write_results(plan, [], RULE))
+    totals: list[Totals] = []
+    took = spent(lambda: totals.append(write_results(plan, [], RULE)))
     point = {
         "chunks": chunks,
         "records": plan.counts.records,
@@ -133,9 +137,33 @@ def measure(work: Path, chunks: int, share: int, partition_chunks: int) -> Figur
         "added_mb": round((peak_bytes() - planned) / 1e6, 1),
         "peak_mb": round(peak_bytes() / 1e6, 1),
         "written_mb": round(sum(plan.folder.output_sizes().values()) / 1e6),
+        **measure_page(plan, totals[0]),
     }
     tell(f"finish: {point}")
     return point
+
+
+def measure_page(plan: Plan, totals: Totals) -> Figures:
+    """Write the page of a drawn run."""
+    told = {name: value for name, value in asdict(totals).items() if value is not None}
+    summary = told | {"finished": "now", "elapsed_s": 0, "chunks_failed": 0, "cluster": {}}
+    run = {
+        "virnuc_dask": "0",
+        "inputs": ["drawn"],
+        "settings": {},
+        "versions": {},
+        "modelset": {"name": "drawn", "version": "0", "checksum": "0" * 64, "files": {}},
+        "plan": plan.as_json(),
+        "summary": summary,
+    }
+    write_run_json(plan.folder, run)
+    before, start = peak_bytes(anew=True), time.perf_counter()
+    page = write_report(plan.folder, RULE)
+    return {
+        "page_s": round(time.perf_counter() - start, 1),
+        "page_added_mb": round((peak_bytes() - before) / 1e6, 1),
+        "page_kb": round(page.stat().st_size / 1e3),
+    }
 
 
 if __name__ == "__main__":

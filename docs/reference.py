@@ -6,6 +6,7 @@ name in `MAKERS` returns. Nothing here needs MkDocs or torch.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,8 @@ from virnuc_dask.cli import cli
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.cost import ESM2, esm2_parameters, layer_of, operations_a_frame
 from virnuc_dask.encoders.encoder import EncoderSpec
-from virnuc_dask.outputs import contigs, genomad, published, regions
+from virnuc_dask.outputs import genomad, published
+from virnuc_dask.outputs.fields import header
 from virnuc_dask.tables import schemas
 
 _TOKENS = 168  # of the peptide of a 500 nt chunk's open frame, begin and end too
@@ -30,6 +32,12 @@ ROOT = HERE.parent
 _MARK = re.compile(r"^\{\{ (\w+)(?:: (\S+))? \}\}$", re.MULTILINE)
 _FETCHED = re.compile(r"<(?:script|link|img)\b[^>]*(?:src|href)=\"?(?:https?:)?//[^>]*>")
 _LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)([^)#]+)(#[^)]*)?\)")
+
+
+def _merged(one: pa.Schema, other: pa.Schema) -> pa.Schema:
+    """The columns of both: those of one kind of model set, then what the other has besides."""
+    return pa.schema([*one, *(field for field in other if field.name not in one.names)])
+
 
 # Tables by the file that they are in. Sizes of embeddings are those of the published models.
 TABLES = {
@@ -43,8 +51,8 @@ TABLES = {
     "genes.parquet": schemas.GENES,
 }
 TEXTS = {
-    "contigs.tsv": contigs.CONTIGS_HEADER.rstrip() + contigs._BASIS,
-    "virus_regions.tsv": regions.REGIONS_HEADER,
+    "contigs.tsv": header(_merged(schemas.CONTIGS_OF_GENES, schemas.CONTIGS)),
+    "virus_regions.tsv": header(_merged(schemas.regions("genes"), schemas.regions("chunks"))),
     "prediction_results.txt": published.FRAMES_HEADER,
     "prediction_results_highestscore.csv": "\t".join(published.BY_ID_WITH_SCORES.names),
     "virus_summary.tsv": genomad.SUMMARY_HEADER,
@@ -177,6 +185,47 @@ def columns(name: str) -> str:
     return _table(("column", "type", "meaning"), rows)
 
 
+RESULTS = {  # tables of results as they are for each kind of model set
+    "contigs-frames": ("contigs.tsv", schemas.CONTIGS),
+    "contigs-genes": ("contigs.tsv", schemas.CONTIGS_OF_GENES),
+    "virus-regions-frames": ("virus_regions.tsv", schemas.regions("chunks")),
+    "virus-regions-genes": ("virus_regions.tsv", schemas.regions("genes")),
+    "chunks": ("chunks.parquet", schemas.CHUNKS),
+    "genes": ("genes.parquet", schemas.GENES),
+}
+_FRICTIONLESS = {"string": "string", "double": "number", "float": "number", "bool": "boolean"}
+
+
+def table_schemas() -> dict[str, Any]:
+    """The result tables as a Frictionless Data Package, each with its Table Schema."""
+    meanings = yaml.safe_load((HERE / "columns.yaml").read_text(encoding="utf-8"))
+    return {
+        "name": "virnuc-dask-results",
+        "version": str(schemas.RESULTS_VERSION),
+        "resources": [
+            _resource(name, path, schema, meanings["all"] | meanings.get(path, {}))
+            for name, (path, schema) in RESULTS.items()
+        ],
+    }
+
+
+def _resource(
+    name: str, path: str, schema: pa.Schema, meanings: Mapping[str, str]
+) -> dict[str, Any]:
+    fields = [
+        {
+            "name": field.name,
+            "type": _FRICTIONLESS.get(str(field.type), "integer"),
+            "description": meanings[field.name],
+        }
+        for field in schema
+    ]
+    form = path.rpartition(".")[2]
+    text = {"dialect": {"delimiter": "\t"}, "encoding": "utf-8"} if form == "tsv" else {}
+    table = {"fields": fields, "missingValues": [""]}
+    return {"name": name, "path": path, "format": form, **text, "schema": table}
+
+
 def _type(kind: pa.DataType) -> str:
     if isinstance(kind, pa.FixedSizeListType):
         return f"list of {kind.value_type}"
@@ -251,3 +300,7 @@ MAKERS: Mapping[str, Callable[..., str]] = {
     "root": root,
     "settings": settings,
 }
+
+if __name__ == "__main__":
+    text = json.dumps(table_schemas(), indent=2, ensure_ascii=False)
+    (HERE / "pages/reference/tables.schema.json").write_text(text + "\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """Runs of a model set that reads genes: the same results whatever the way, every row accounted."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -35,7 +36,8 @@ RESULTS = (
     "virus.fasta",
     "chunks.parquet",
     "genes.parquet",
-    "virus_regions.tsv",
+    *(f"virus_regions.{kind}" for kind in ("tsv", "bed", "gff3", "fasta")),
+    "contigs.parquet",
 )
 
 
@@ -275,6 +277,7 @@ def test_the_tables_tell_of_genes_and_of_what_the_contig_model_saw(plain_run):
 def test_regions_stand_in_a_table(plain_run):
     regions = table_of(plain_run.folder / "virus_regions.tsv")
     assert regions
+    assert list(regions[0])[4:] == ["genes", "score", "probability", "q_value"]
     rows = plain_run.dataset("genes").to_table().to_pylist()
     for region in regions:
         genes = [
@@ -308,6 +311,26 @@ def test_what_is_told_of_a_run_is_of_pieces_and_genes(fasta, settings, command, 
     assert re.search(r"partition 0 done on worker \S+: 14 pieces, \d+ genes or frames, ", stderr)
     assert "open frame" not in stdout
     assert "chunks" not in stderr
+
+
+def test_the_printed_list_is_as_long_as_asked_for_and_says_what_it_leaves_out(
+    settings, contigs, copied, command
+):
+    way = ("--cluster", "none", "--model", settings.model)
+    code, stdout, _ = command("predict", copied, "--top", 2, "--min-length", 4000, *way)
+    assert code == 0
+    long = [row for row in contigs.values() if int(row["length_nt"]) >= 4000]
+    long.sort(key=lambda row: -float(row["score"]))
+    lines = stdout.splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("most viral"))
+    assert [line.split()[-1] for line in lines[first : first + 2]] == [
+        row["record_id"] for row in long[:2]
+    ]
+    viral = sum(row["call"] == "virus" for row in contigs.values() if row not in long)
+    told = f"8 below 4,000 nt, of them {viral} virus or virus_region; the files hold all"
+    assert lines[first + 2] == f"not listed      {told}"
+    assert len(table_of(copied / "contigs.tsv")) == len(contigs)
+    assert len(json.loads((copied / "run.json").read_text())["summary"]["highest"]) == 5
 
 
 def test_a_chunk_length_of_other_sets_is_refused(fasta, settings, command, tmp_path):

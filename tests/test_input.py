@@ -241,6 +241,7 @@ IDS = (
 RUN_FOLDER = {
     ".lock",
     "chunks.parquet",
+    "contigs.parquet",
     "contigs.tsv",
     "features",
     "genes.parquet",
@@ -251,7 +252,7 @@ RUN_FOLDER = {
     "run.json",
     "run.log.jsonl",
     "virus.fasta",
-    "virus_regions.tsv",
+    *(f"virus_regions.{kind}" for kind in ("bed", "fasta", "gff3", "tsv")),
 }
 
 
@@ -276,7 +277,7 @@ def test_ids_are_data_and_stay_what_they_are(command, tmp_path, monkeypatch):
 
     rows = rows_of("out/contigs.tsv")
     assert [row[0] for row in rows] == list(IDS)
-    assert {len(row) for row in rows} == {14}
+    assert {len(row) for row in rows} == {16}
     assert {row[0] for row in rows_of("out/virus_regions.tsv")} <= set(IDS)
     assert set(pq.read_table("out/genes.parquet")["record_id"].to_pylist()) <= set(IDS)
     chunks = rows_of("out/prediction_results_highestscore.csv")

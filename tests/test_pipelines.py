@@ -126,8 +126,8 @@ def test_json_is_one_object_on_standard_output(tmp_path, fasta, way, command):
     found = json.loads(said)
     assert "done in" in told, "messages go to standard error"
     assert list(found) == [
-        *("folder", "files", "virnuc_dask", "versions", "inputs", "settings", "modelset"),
-        "summary",
+        *("folder", "files", "virnuc_dask", "versions", "result_tables", "inputs", "settings"),
+        *("modelset", "summary"),
     ]
     assert found["summary"]["records"] == 9
     assert all(Path(path).is_file() for path in found["files"].values())

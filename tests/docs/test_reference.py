@@ -1,5 +1,6 @@
 """The reference names every setting, every option and every column."""
 
+import json
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass
@@ -11,6 +12,7 @@ import pytest
 
 from virnuc_dask.cli import cli
 from virnuc_dask.config import Settings
+from virnuc_dask.tables import schemas
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs/pages/reference"
@@ -65,6 +67,16 @@ def test_every_table_has_its_columns_with_what_they_mean(reference):
     for name in [*reference.TABLES, *reference.TEXTS]:
         assert reference.columns(name) in text
     assert text.count("| float | the classifier's score for virus") == 4
+
+
+def test_the_schema_of_result_tables_is_that_of_the_code_and_says_what_columns_mean(reference):
+    written = json.loads((PAGES / "tables.schema.json").read_text(encoding="utf-8"))
+    assert written == reference.table_schemas(), "python docs/reference.py makes it"
+    assert written["version"] == str(schemas.RESULTS_VERSION)
+    tables = {table["name"]: table["schema"]["fields"] for table in written["resources"]}
+    kinds = {field["name"]: field["type"] for field in tables["contigs-genes"]}
+    assert [kinds[name] for name in ("call", "genes", "gc")] == ["string", "integer", "number"]
+    assert all(field["description"] for fields in tables.values() for field in fields)
 
 
 def test_pages_of_the_root_link_to_pages_of_the_site(reference):

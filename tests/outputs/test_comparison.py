@@ -9,12 +9,12 @@ import pytest
 
 from virnuc_dask.errors import BadTableError
 from virnuc_dask.outputs.comparison import Comparison, why
-from virnuc_dask.outputs.contigs import CONTIGS_HEADER
 from virnuc_dask.outputs.fields import fields
 from virnuc_dask.tables import on_disk
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import Counts, Decisions, Plan, write_run_json
 
+CONTIGS_HEADER = "record_id\tlength_nt\tchunks\tchunks_scored\tscore\tprobability\tq_value\tcall\n"
 Row = tuple[str, int, str, str]  # id, length, call, score
 
 

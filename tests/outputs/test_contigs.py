@@ -7,7 +7,9 @@ import pytest
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.modelsets.calibration import Calibration
-from virnuc_dask.outputs.contigs import CONTIGS_HEADER, contig_lines, side_by_side, write_fasta
+from virnuc_dask.outputs.contigs import contig_table, side_by_side
+from virnuc_dask.outputs.fasta import write_records, write_regions
+from virnuc_dask.outputs.fields import lines
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.stages.calls import CallRule, ContigCalls, ContigScores
@@ -45,7 +47,7 @@ def partitions_of(records: list[Record], size: int) -> list[pa.Table]:
 def fasta_of(records: list[Record], size: int, wanted: set[int]) -> str:
     picked = np.array([record.index in wanted for record in records])
     stream = io.BytesIO()
-    write_fasta(stream, iter(partitions_of(records, size)), picked)
+    write_records(stream, partitions_of(records, size), picked)
     return stream.getvalue().decode()
 
 
@@ -70,6 +72,21 @@ def test_only_the_wanted_records_are_written_in_lines_of_eighty_letters(records)
     assert fasta_of(records, 3, set()) == ""
 
 
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_regions_are_cut_out_of_their_records_across_chunks_and_partitions(records, size):
+    places = [(1, 3, 40), (2, 0, 50), (11, 0, 49), (11, 49, 120), (11, 130, 240), (12, 300, 333)]
+    columns = zip(*((index, records[index].id, *place) for index, *place in places), strict=True)
+    names = ["record_index", "record_id", "start", "end"]
+    table = pa.table(dict(zip(names, columns, strict=True)))
+    wanted = np.isin(np.arange(len(records)), [1, 2, 11, 12])
+    stream = io.BytesIO()
+    write_regions(stream, partitions_of(records, size), wanted, [table.slice(0, 4), table.slice(4)])
+    assert parsed(stream.getvalue().decode()) == [
+        (f"{records[index].id}|provirus_{start + 1}_{end}", records[index].dna[start:end])
+        for index, start, end in places
+    ]
+
+
 def calls_of(chunk_scores: list[list[float]], rule: CallRule | None = None) -> ContigCalls:
     """Contigs with chunks of these scores."""
     scores = ContigScores(len(chunk_scores), rule)
@@ -79,33 +96,45 @@ def calls_of(chunk_scores: list[list[float]], rule: CallRule | None = None) -> C
         "score_others": pa.array([1 - score for _, score in flat], pa.float32()),
         "score_virus": pa.array([score for _, score in flat], pa.float32()),
         "call": ["virus" if score >= 0.5 else "others" for _, score in flat],
+        "start": pa.array([0] * len(flat), pa.int64()),
+        "end": pa.array([500 - place for place in range(len(flat))], pa.int64()),
     }
     scores.add(pa.table(columns))
     return ContigCalls.joined(scores.calls())
 
 
 def rows_of(pieces: list[pa.Table], calls: ContigCalls) -> list[list[str]]:
-    text = "".join(contig_lines(*pair) for pair in side_by_side(pieces, [calls]))
+    text = "".join(lines(contig_table(*pair)) for pair in side_by_side(pieces, [calls]))
     return [line.split("\t") for line in text.splitlines()]
 
 
 def test_a_record_is_a_line_in_input_order():
     records = pa.table(
-        [[0, 1, 2, 3], ["b", "a", "a", "empty"], [900, 12, 700, 0], [2, 1, 2, 0]],
+        [
+            *([0, 1, 2, 3], ["b", "a", "a", "empty"], [900, 12, 700, 0], [2, 1, 2, 0]),
+            [0.25, 0.5, 1.0, None],
+        ],
         schema=schemas.RECORDS,
     )
-    rows = rows_of([records], calls_of([[0.75, 0.5], [], [0.25], []]))
+    rows = rows_of([records], calls_of([[0.75, 0.25], [], [0.25], []]))
     assert rows == [
-        ["b", "900", "2", "2", "0.625000", "", "", "virus"],
-        ["a", "12", "1", "0", "", "", "", "unscored"],
-        ["a", "700", "2", "1", "0.250000", "", "", "others"],
-        ["empty", "0", "0", "0", "", "", "", "unscored"],
+        ["b", "900", "2", "2", "0.500000", "", "", "virus", "1", "0.250000", "0.500501"],
+        ["a", "12", "1", "0", "", "", "", "unscored", "0", "0.500000", ""],
+        ["a", "700", "2", "1", "0.250000", "", "", "others", "0", "1.000000", "0.000000"],
+        ["empty", "0", "0", "0", "", "", "", "unscored", "0", "", ""],
     ]
-    assert all(len(row) == len(CONTIGS_HEADER.split("\t")) for row in rows)
+    assert all(len(row) == len(schemas.CONTIGS) for row in rows)
+
+
+def test_a_record_that_an_older_version_planned_has_no_gc():
+    records = pa.table({"record_id": ["a"], "length_nt": [9], "chunks": [1]})
+    (row,) = contig_table(records, calls_of([[0.5]])).to_pylist()
+    assert (row["gc"], row["call"]) == (None, "virus")
 
 
 def test_with_a_calibration_probability_and_q_value_are_filled_in():
-    records = pa.table([[0, 1, 2], ["a", "b", "c"], [9, 9, 0], [1, 1, 0]], schema=schemas.RECORDS)
+    columns = [[0, 1, 2], ["a", "b", "c"], [9, 9, 0], [1, 1, 0], [0.5, 0.5, None]]
+    records = pa.table(columns, schema=schemas.RECORDS)
     knots = ((-9.0, -9.0), (9.0, 9.0))
     calls = calls_of([[0.75], [0.25], []], CallRule(Calibration(knots, 0.0, 0.0, knots, "m")))
     rows = rows_of([records.slice(0, 2), records.slice(2)], calls)
@@ -116,6 +145,6 @@ def test_with_a_calibration_probability_and_q_value_are_filled_in():
 
 @pytest.mark.parametrize(("records", "calls"), [(1, 2), (2, 1)])
 def test_another_number_of_records_than_of_calls_is_an_error(records, calls):
-    table = pa.table([[0, 1], ["a", "b"], [9, 9], [1, 1]], schema=schemas.RECORDS)
+    table = pa.table([[0, 1], ["a", "b"], [9, 9], [1, 1], [0.5, 0.5]], schema=schemas.RECORDS)
     with pytest.raises(LostRowsError, match=f"{calls} records were read, {records} came out"):
         rows_of([table.slice(0, records)], calls_of([[0.5]] * calls))

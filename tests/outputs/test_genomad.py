@@ -1,9 +1,10 @@
 import pandas as pd
 
-from virnuc_dask.outputs.contigs import _BASIS, CONTIGS_HEADER
 from virnuc_dask.outputs.genomad import write_virus_summary
 from virnuc_dask.tables.folder import RunFolder
 
+CONTIGS_HEADER = "record_id\tlength_nt\tchunks\tchunks_scored\tscore\tprobability\tq_value\tcall\n"
+_BASIS = "\treading\tgenes\tviral_genes\tcoding_density\ttopology\treliability\n"
 COLUMNS = (
     "seq_name length topology coordinates n_genes genetic_code virus_score fdr n_hallmarks "
     "marker_enrichment taxonomy"

@@ -4,10 +4,10 @@ from importlib import import_module
 import pytest
 
 from virnuc_dask.modelsets.manifest import find, read_info
-from virnuc_dask.outputs.contigs import CONTIGS_HEADER
 from virnuc_dask.outputs.multiqc import write_for_pipelines
 from virnuc_dask.tables.folder import RunFolder
 
+CONTIGS_HEADER = "record_id\tlength_nt\tchunks\tchunks_scored\tscore\tprobability\tq_value\tcall\n"
 CALLED = [  # id, length, score, probability, call, sample
     ("a", 100, "0.9", "0.99", "virus", "one"),
     ("b", 50, "0.6", "0.525", "virus", "two"),
@@ -15,6 +15,7 @@ CALLED = [  # id, length, score, probability, call, sample
     ("d", 20, "0.7", "", "others", "one"),
     ("e", 10, "", "", "unscored", "two"),
     ("f", 40, "1.0", "1.0", "virus", "one"),
+    ("g", 60, "0.3", "0.3", "others", ""),
 ]
 
 
@@ -45,6 +46,7 @@ def test_a_sample_is_a_row_however_the_table_is_read(tmp_path, monkeypatch, rows
     assert found["virnuc_calls"]["data"] == {
         "one": {"virus": 2, "others": 2},
         "two": {"virus": 1, "unscored": 1},
+        tmp_path.name: {"others": 1},
     }
     # The score where there is no probability, and nothing where there is none of both.
     values = found["virnuc_values"]["data"]
@@ -59,7 +61,7 @@ def test_without_samples_the_run_is_one(tmp_path, prefix, name):
     folder.path.mkdir()
     write_contigs(folder, samples=False)
     found = shown(folder)
-    assert found["virnuc_calls"]["data"] == {name: {"virus": 3, "others": 2, "unscored": 1}}
+    assert found["virnuc_calls"]["data"] == {name: {"virus": 3, "others": 3, "unscored": 1}}
     folder.output("contigs.tsv").write_text(CONTIGS_HEADER)
     general = shown(folder)["virnuc_general"]["data"]
     assert general == {name: {"records": 0, "virus": 0, "virus_percent": 0, "virus_nt": 0}}

@@ -89,7 +89,7 @@ def test_what_came_out_is_counted_and_how_contigs_were_called_is_told(plan):
     totals = write_results(plan, [])
     assert (totals.chunks, totals.chunks_scored, totals.chunks_virus) == (10, 9, 6)
     assert totals.frames == sum(map(len, FRAMES))
-    assert totals.contigs == {"virus": 2, "others": 1, "unscored": 2}
+    assert totals.contigs == {"virus": 2, "virus_region": 0, "others": 1, "unscored": 2}
     assert (totals.called_by, totals.prevalence) == ("score >= 0.5", None)
 
 
@@ -114,10 +114,10 @@ def test_the_surest_records_are_named_first_as_the_table_has_them(plan, calibrat
 
 def test_the_viral_records_follow_the_false_discovery_rate(plan):
     strict = write_results(plan, [], CallRule(CALIBRATION, 1e-6))
-    assert strict.contigs == {"virus": 0, "others": 3, "unscored": 2}
+    assert strict.contigs == {"virus": 0, "virus_region": 0, "others": 3, "unscored": 2}
     assert plan.folder.output("virus.fasta").read_text() == ""
     lax = write_results(plan, [], CallRule(CALIBRATION, 0.99))
-    assert lax.contigs == {"virus": 3, "others": 0, "unscored": 2}
+    assert lax.contigs == {"virus": 3, "virus_region": 0, "others": 0, "unscored": 2}
     assert plan.folder.output("virus.fasta").read_text().count(">") == 3
     assert lax.called_by == "q_value <= 0.99"
     assert (lax.chunks_virus, lax.prevalence) == (strict.chunks_virus, strict.prevalence)
@@ -136,7 +136,7 @@ def test_every_chunk_stands_in_the_chunk_table(plan):
 def test_every_record_stands_in_the_contig_table(plan):
     write_results(plan, [])
     _, *rows = lines_of(plan, "contigs.tsv")
-    assert [(row[0], row[1], row[2], row[3], row[-1]) for row in rows] == [
+    assert [(row[0], row[1], row[2], row[3], row[7]) for row in rows] == [
         ("virus", "53", "6", "6", "virus"),
         ("empty", "0", "0", "0", "unscored"),
         ("twin", "20", "2", "2", "others"),
@@ -170,7 +170,7 @@ def test_the_chunks_of_failed_partitions_are_listed_with_the_reason(plan):
         ["twin_chunk_1", "twin", "2", "disk full on node 3"],
     ]
     assert (totals.chunks, totals.chunks_scored) == (10, 4)
-    assert totals.contigs == {"virus": 2, "others": 0, "unscored": 3}
+    assert totals.contigs == {"virus": 2, "virus_region": 0, "others": 0, "unscored": 3}
     chunks = read_table(plan.folder.output("chunks.parquet"), plan.records_fingerprint)
     assert chunks["reason"].to_pylist().count("failed") == 6
 
@@ -277,3 +277,115 @@ def test_what_is_sorted_leaves_nothing_in_the_folder_on_an_error(plan, monkeypat
     with pytest.raises(BadTableError):
         write_results(plan, [])
     assert {path.name for path in plan.folder.path.rglob("*")} == before
+
+
+MIXED = 'a;b=c%d,"é"'  # an id with what GFF3 escapes, and with what is quoted in tables
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Plan:
+    """A record with a viral stretch, one that is viral from end to end, and one that is not."""
+    sides = {MIXED: (60, 20, 61), "phage": (0, 30, 0), "host": (50, 0, 0), "edge": (0, 9, 31)}
+    bases = np.random.default_rng(2).choice(list("ACGT"), 2000).tolist()
+    records = [
+        Record(n, name, "".join(bases[n : n + CHUNK_LENGTH * sum(of)]))
+        for n, (name, of) in enumerate(sides.items())
+    ]
+    plan = make_plan(RunFolder(tmp_path / "mixed"), records)
+    virus = [
+        s
+        for left, inner, right in sides.values()
+        for s in [*[0.02] * left, *[0.98] * inner, *[0.02] * right]
+    ]
+    firsts = range(0, len(virus), PARTITION_CHUNKS)
+    parts = [virus[first : first + PARTITION_CHUNKS] for first in firsts]
+    write_predictions(plan, [[(row, 1 - s, s) for row, s in enumerate(part)] for part in parts])
+    return plan
+
+
+def test_a_record_with_a_sure_region_is_called_so_and_its_region_alone_is_in_the_fasta(mixed):
+    totals = write_results(mixed, [])
+    rows = {row["length_nt"]: row for row in rows_of(mixed, "contigs.tsv")}
+    assert {size: row["call"] for size, row in rows.items()} == {
+        "1410": "virus_region",
+        "300": "virus",
+        "500": "others",
+        "400": "virus_region",
+    }
+    assert totals.contigs["virus_region"] == 2
+    assert [row["chunks_virus"] for row in rows.values()] == ["20", "30", "0", "9"]
+    shares = [float(row["virus_fraction"]) for row in rows.values()]
+    assert shares == pytest.approx([20 / 141, 1, 0, 9 / 40], abs=1e-6)
+    fasta = text_of(mixed, "virus_regions.fasta").splitlines()
+    assert fasta[::4][0] == f">{MIXED}|provirus_601_800"
+    dna = whole_records(mixed)
+    assert "".join(fasta[1:4]) == dna[MIXED][600:800]
+    assert fasta[4:] == [">edge|provirus_1_90", dna["edge"][:80], dna["edge"][80:90]]
+    assert text_of(mixed, "virus.fasta").startswith(">phage\n")
+
+
+def whole_records(plan: Plan) -> dict[str, str]:
+    """Records by id, from partitions whose chunks do not overlap."""
+    dna: dict[str, str] = {}
+    for part in plan.partitions:
+        for row in read_table(plan.folder.partition(part.index), part.content).to_pylist():
+            dna[row["record_id"]] = dna.get(row["record_id"], "") + row["sequence"]
+    return dna
+
+
+def test_regions_are_the_same_wherever_pieces_of_tables_end(mixed, monkeypatch):
+    names = ["contigs.tsv", *(f"virus_regions.{kind}" for kind in ("tsv", "bed", "gff3", "fasta"))]
+    write_results(mixed, [])
+    whole = [text_of(mixed, name) for name in names]
+    for module in (on_disk, calls, parquet):
+        monkeypatch.setattr(module, "ROWS", 1)
+    write_results(mixed, [])
+    assert [text_of(mixed, name) for name in names] == whole
+
+
+def test_regions_stand_in_a_table_in_bed_and_in_gff3(mixed):
+    write_results(mixed, [])
+    rows = rows_of(mixed, "virus_regions.tsv")
+    assert list(rows[0]) == schemas.regions("chunks").names
+    assert [(row["start"], row["end"], row["chunks"]) for row in rows] == [
+        ("600", "800", "20"),
+        ("0", "300", "30"),
+        ("0", "90", "9"),
+    ]
+    bed = lines_of(mixed, "virus_regions.bed")
+    for row, line in zip(rows, bed, strict=True):
+        name = f"{line[0]}|provirus_{int(row['start']) + 1}_{row['end']}"
+        score = str(round(1000 * float(row["score"])))
+        assert line[1:] == [row["start"], row["end"], name, score, "."]
+    assert bed[0][0] == MIXED
+    first, *gff3 = lines_of(mixed, "virus_regions.gff3")
+    assert first == ["##gff-version 3"]
+    escaped = "a%3Bb%3Dc%25d%2C%22%C3%A9%22"
+    assert gff3[0][:8] == [
+        *(escaped, "virnuc_dask", "viral_sequence", "601", "800"),
+        *(rows[0]["score"], ".", "."),
+    ]
+    told = f"probability={rows[0]['probability']};q_value={rows[0]['q_value']}"
+    assert gff3[0][8] == f"ID={escaped}|provirus_601_800;{told}"
+
+
+def test_a_regions_q_value_is_the_mean_doubt_of_those_that_are_no_less_probable(mixed):
+    write_results(mixed, [])
+    rows = rows_of(mixed, "virus_regions.tsv")
+    chance = sorted((float(row["probability"]) for row in rows), reverse=True)
+    for row in rows:
+        above = [1 - p for p in chance if p >= float(row["probability"])]
+        assert float(row["q_value"]) == pytest.approx(np.mean(above), abs=2e-6)
+
+
+@pytest.mark.parametrize("rule", [CallRule(), CallRule(CALIBRATION)], ids=["plain", "calibrated"])
+def test_contigs_in_parquet_are_those_of_the_table_typed(mixed, rule):
+    write_results(mixed, [], rule)
+    table = read_table(mixed.folder.output("contigs.parquet"), mixed.records_fingerprint)
+    assert table.schema == schemas.CONTIGS
+    header, *rows = lines_of(mixed, "contigs.tsv")
+    assert header == table.column_names
+    for typed, row in zip(table.to_pylist(), rows, strict=True):
+        shown = [f"{v:.6f}" if isinstance(v, float) else v for v in typed.values()]
+        assert ["" if v is None else str(v) for v in shown[1:]] == row[1:]
+        assert fields([typed["record_id"]]) == [row[0]]

@@ -66,6 +66,11 @@ def write(folder) -> Callable[..., Written]:
     return written
 
 
+def share_of_gc(dna: str) -> float | None:
+    bases = [letter for letter in dna.upper() if letter in "ACGT"]
+    return sum(letter in "GC" for letter in bases) / len(bases) if bases else None
+
+
 def spans_of(record):
     return list(chunk_spans(len(record.dna), CHUNK_LENGTH))
 
@@ -101,6 +106,7 @@ def test_every_record_is_counted_and_in_the_record_table_an_empty_one_too(write)
             "record_id": record.id,
             "length_nt": len(record.dna),
             "chunks": len(spans_of(record)),
+            "gc": share_of_gc(record.dna),
         }
         for record in RECORDS
     ]

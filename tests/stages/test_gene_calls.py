@@ -97,6 +97,7 @@ def test_a_records_call_is_its_genes_alone():
     assert calls.call.tolist() == ["virus", "virus", "others", "unscored", "others"]
     assert calls.score[0] == calls.probability[0]
     assert calls.chunks_scored.tolist() == [1, 1, 1, 0, 1]
+    np.testing.assert_array_equal(calls.virus_fraction, [np.nan, 1, np.nan, np.nan, np.nan])
 
 
 def test_a_record_by_frames_has_its_best_frames_score_and_no_probability():
@@ -125,7 +126,7 @@ def test_with_a_calibration_records_by_frames_have_a_probability_too():
     rule = CallRule(CALIBRATION, None, MeanLogit())
     calls, _ = calls_of(rule, MeanLogit())
     frames = ContigScores(5, CallRule(CALIBRATION))
-    scores = {"score_virus": [0.9], "score_others": [0.4]}
+    scores = {"score_virus": [0.9], "score_others": [0.4], "start": [0], "end": [500]}
     frames.add(pa.table({"record_index": [1], "call": ["virus"], **scores}))
     (by_frames,) = frames.calls()
     assert calls.probability[1] == pytest.approx(by_frames.probability[1]) == calls.score[1]

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.region_model import RegionModel, structure
-from virnuc_dask.stages.regions import number_runs, viral_probability, with_regions
+from virnuc_dask.stages.regions import CHUNKS, chunk_regions, number_runs, posterior, with_regions
 from virnuc_dask.tables import schemas
 
 MODEL = RegionModel(
@@ -40,7 +41,7 @@ def probability_by_all_ways(log_ratio: np.ndarray) -> np.ndarray:
 @given(st.lists(st.lists(st.floats(-4, 4), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_a_genes_probability_is_that_of_all_ways_through_its_record(records):
     record = np.repeat(np.arange(len(records)) * 7, [len(r) for r in records])
-    found = viral_probability(np.concatenate(records), record, MODEL)
+    found = posterior(np.concatenate(records), record, MODEL).viral
     expected = np.concatenate([probability_by_all_ways(np.array(r)) for r in records])
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
@@ -48,8 +49,9 @@ def test_a_genes_probability_is_that_of_all_ways_through_its_record(records):
 def test_long_records_of_sure_genes_have_a_probability():
     sure = replace(MODEL, most=50.0)
     ratio = np.repeat([50.0, -50.0, 50.0], 20_000)
-    found = viral_probability(ratio, np.zeros(60_000, np.int64), sure)
-    np.testing.assert_allclose(found, ratio > 0, atol=1e-9)
+    found = posterior(ratio, np.zeros(60_000, np.int64), sure)
+    np.testing.assert_allclose(found.viral, ratio > 0, atol=1e-9)
+    assert np.isfinite(found.log_stays).all()
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,22 @@ def test_regions_are_runs_within_a_record_counted_from_one(viral, record, number
         np.array([int(letter) for letter in text], np.int64) for text in (record, number)
     )
     assert number_runs(flags, records, 3).tolist() == numbers.tolist()
+
+
+def probability_of_none(log_ratio: np.ndarray, first: int, end: int) -> float:
+    """That no gene from ``first`` to ``end`` is viral, from every sequence of states."""
+    total = none = 0.0
+    for states in product((0, 1), repeat=len(log_ratio)):
+        likelihood = (0.7, 0.3)[states[0]]
+        for left, right in pairwise(states):
+            likelihood *= MOVES[left, right]
+        likelihood *= np.exp(log_ratio @ np.array(states))
+        total += likelihood
+        none += likelihood * (not any(states[first:end]))
+    return none / total
+
+
+NO_VIRUS = probability_of_none(np.array([-4.0] * 4 + [3.5] * 5), 4, 9)
 
 
 def genes_of(logits: list[float], records: list[int]) -> pa.Table:
@@ -96,6 +114,7 @@ def test_a_region_goes_from_its_first_genes_start_to_its_last_ones_end():
     chance = genes["viral_probability"].to_numpy()
     assert regions.schema == schemas.REGIONS
     first, second = regions.to_pylist()
+    assert first.pop("probability") == pytest.approx(1 - NO_VIRUS, rel=1e-9)
     assert first == {
         "record_id": "r0",
         "record_index": 0,
@@ -155,3 +174,42 @@ def test_neighbours_on_the_same_strand_make_a_region():
         at = genes.column_names.index("strand")
         _, regions = with_regions(genes.set_column(at, "strand", pa.array(strand)), model)
         assert len(regions) == alike
+
+
+def chunks_of(scores: list[list[float | None]]) -> pa.Table:
+    """Chunks of 500 nt of records with these scores, one with a score that is None has none."""
+    flat = [(record, place, s) for record, of in enumerate(scores) for place, s in enumerate(of)]
+    ids, virus = [f"r{record}" for record, _, _ in flat], [s for *_, s in flat]
+    given = dict.fromkeys(("chunk_id", "call", "reason"), [""] * len(flat)) | {
+        "record_id": ids,
+        "record_index": [record for record, _, _ in flat],
+        "start": [450 * place for _, place, _ in flat],
+        "end": [450 * place + 500 for _, place, _ in flat],
+        "score_virus": pa.array(virus, pa.float32()),
+        "score_others": pa.array([None if s is None else 1 - s for s in virus], pa.float32()),
+    }
+    return schemas.filled(schemas.CHUNKS, given, len(flat))
+
+
+def test_chunks_make_a_region_where_many_are_viral_and_not_where_few_are():
+    host, virus = [0.05] * 30, [0.95] * 20
+    few = [*host, *[0.95] * 5, *host]
+    with_gap = [*host, *virus[:10], None, *virus[10:], *host]
+    read, whole = [0.99] * 2, [0.9] * 4
+    regions = chunk_regions(chunks_of([host, few, with_gap, read, whole]), None)
+    assert regions.schema == schemas.REGIONS
+    inner, all_of_it = regions.to_pylist()
+    assert (inner["record_id"], inner["start"], inner["end"]) == ("r2", 30 * 450, 50 * 450 + 500)
+    assert inner["genes"] == 21
+    assert inner["probability"] > 0.99
+    assert (all_of_it["record_id"], all_of_it["genes"]) == ("r4", 4)
+
+
+def test_a_chunks_evidence_is_its_calibrations():
+    chunks = chunks_of([[0.6] * 9])
+    at = float(np.log(0.6 / 0.4)) * 2
+    for height, found in ((3.0, 1), (-3.0, 0)):
+        knots = ((at - 0.01, height), (at + 0.01, height))
+        assert len(chunk_regions(chunks, Calibration(knots, 0.0, 0.0, knots, "m"))) == found
+    assert CHUNKS.least_genes == 3
+    assert len(chunk_regions(chunks.slice(0, 0), None)) == 0

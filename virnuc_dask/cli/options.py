@@ -129,6 +129,15 @@ def restart_options(resume: str, force: str) -> Callable[[Command], Command]:
     )
 
 
+# Of the summary; each command takes them by name.
+shown_options = _with(
+    click.option("--top", type=click.IntRange(0), help="Records in the printed list; default 5."),
+    click.option(
+        "--min-length",
+        type=click.IntRange(0),
+        help="Leave shorter records (nt) out of the printed list; files hold all.",
+    ),
+)
 loudness_options = _with(
     click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only."),
     click.option("-v", "--verbose", is_flag=True, help="Every event, debug messages too."),

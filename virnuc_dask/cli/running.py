@@ -24,18 +24,25 @@ from virnuc_dask.cli.options import (
     prepare,
     read_besides,
     restart_options,
+    shown_options,
     take_restart,
 )
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.cluster.job_scripts import job_script
 from virnuc_dask.config import GENE_CALLERS
 from virnuc_dask.modelsets.manifest import find, read_info
+from virnuc_dask.outputs.contigs import Listed, most_viral
 from virnuc_dask.outputs.report.page import REPORT
 from virnuc_dask.planning import dry_run
 from virnuc_dask.run import Run, predict, run
+from virnuc_dask.stages.calls import VIRUS, VIRUS_REGION
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import read_run_json
 
+_SHOWN = (  # files that are named at the end
+    *("contigs.tsv", "virus.fasta", "virus_regions.tsv", "genes.parquet", "chunks.parquet"),
+    *("prediction_results.txt", REPORT),
+)
 _WIDEST_ID = 60  # letters of a record's id in the summary
 
 
@@ -87,6 +94,7 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
 @click.option("--dry-run", "dry", is_flag=True, help="Check the input and count; write nothing.")
 @json_option
 @formats_option
+@shown_options
 @fdr_option
 @model_option
 @computing_options
@@ -96,6 +104,8 @@ def run_command(
     dry: bool,
     as_json: bool,
     performance_report: Path | None,
+    top: int | None,
+    min_length: int | None,
     **options: Any,
 ) -> None:
     """Find the viral records of INPUTS (FASTA or FASTQ, plain or compressed; - is stdin)."""
@@ -125,17 +135,20 @@ def run_command(
         keep=read_besides(options),
         performance_report=performance_report,
     )
-    _report(done, quiet=quiet, as_json=as_json)
+    _report(done, top, min_length, quiet=quiet, as_json=as_json)
 
 
 @click.command("predict")
 @click.argument("out", type=OutputPath())
 @json_option
 @formats_option
+@shown_options
 @fdr_option
 @model_option
 @computing_options
-def predict_command(out: Path, as_json: bool, **options: Any) -> None:
+def predict_command(
+    out: Path, as_json: bool, top: int | None, min_length: int | None, **options: Any
+) -> None:
     """Score the stored feature tables of the run in OUT again."""
     settings = prepare(options)
     quiet = options["quiet"]
@@ -146,15 +159,17 @@ def predict_command(out: Path, as_json: bool, **options: Any) -> None:
         console=bar(quiet=quiet),
         keep=read_besides(options),
     )
-    _report(done, quiet=quiet, as_json=as_json)
+    _report(done, top, min_length, quiet=quiet, as_json=as_json)
 
 
-def _report(done: Run, *, quiet: bool, as_json: bool) -> None:
+def _report(
+    done: Run, top: int | None, min_length: int | None, *, quiet: bool, as_json: bool
+) -> None:
     """Print the summary; `LostRowsError` if something failed."""
     if as_json:
         say(json.dumps(run_object(done), indent=2))
     elif not quiet:
-        say(summary_text(done))
+        say(summary_text(done, top, min_length))
     done.require_complete()
 
 
@@ -167,29 +182,34 @@ def run_object(done: Run) -> dict[str, Any]:
     return {"folder": str(folder.path), "files": files, **content}
 
 
-def summary_text(done: Run) -> str:
-    """What a run found, for people."""
+def summary_text(done: Run, top: int | None = None, min_length: int | None = None) -> str:
+    """What a run found, for people; of the most viral so many, of at least so many nt."""
     found, contigs = done.summary, done.summary["contigs"]
     folder = RunFolder.of_run(done.folder)
-    genes = ("virus_regions.tsv", "genes.parquet") if "genes" in found else ()
-    files = ("contigs.tsv", "virus.fasta", *genes, "chunks.parquet", "prediction_results.txt")
-    shown = [folder.output(name) for name in (*files, REPORT)]
+    shown = [path.name for name in _SHOWN if (path := folder.output(name)).exists()]
+    listed = Listed(found["highest"])
+    if top is not None or min_length:
+        listed = most_viral(folder.output("contigs.parquet"), top, min_length or 0)
+    width = max([6, *(len(contig["call"]) for contig in listed.records)])
     return "\n".join(
         [
             f"records         {found['records']:,}",
             *_chunk_lines(found),
-            f"virus contigs   {contigs['virus']:,}  (others {contigs['others']:,}, "
+            f"virus contigs   {contigs['virus']:,}  ("
+            + (f"{VIRUS_REGION} {held:,}, " if (held := contigs.get(VIRUS_REGION)) else "")
+            + f"others {contigs['others']:,}, "
             + (f"unsure {contigs['unsure']:,}, " if "unsure" in contigs else "")
             + f"unscored {contigs['unscored']:,})",
             *_fdr_line(found),
             *(
                 f"{'' if place else 'most viral':<16}{_scores(contig)}  "
-                f"{contig['call']:<6}  {contig['record_id'][:_WIDEST_ID]}"
-                for place, contig in enumerate(found["highest"])
+                f"{contig['call']:<{width}}  {contig['record_id'][:_WIDEST_ID]}"
+                for place, contig in enumerate(listed.records)
             ),
+            *_hidden_line(listed, min_length),
             f"seconds         {found['elapsed_s']:,.1f}",
             f"outputs         {done.folder}/",
-            f"{'':<16}{'  '.join(path.name for path in shown if path.exists())}",
+            f"{'':<16}{'  '.join(shown)}",
         ]
     )
 
@@ -214,6 +234,15 @@ def _fdr_line(found: Mapping[str, Any]) -> list[str]:
     share = found["prevalence"]
     estimated = "nothing was scored" if share is None else f"estimated share of viruses {share:.1%}"
     return [f"called by       {found['called_by']}  ({estimated})"]
+
+
+def _hidden_line(listed: Listed, min_length: int | None) -> list[str]:
+    """How many records the list leaves out for their length, and how many of them matter."""
+    if not min_length:
+        return []
+    shorter = f"{listed.shorter:,} below {min_length:,} nt"
+    viral = f"{listed.shorter_viral:,} {VIRUS} or {VIRUS_REGION}"
+    return [f"not listed      {shorter}, of them {viral}; the files hold all"]
 
 
 def _scores(contig: Mapping[str, Any]) -> str:

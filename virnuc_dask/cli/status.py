@@ -23,6 +23,7 @@ from virnuc_dask.cluster.progress import duration, end_text, rate_text
 from virnuc_dask.errors import harmless
 from virnuc_dask.modelsets.manifest import Units
 from virnuc_dask.outputs.run_status import RunStatus
+from virnuc_dask.stages.calls import VIRUS, VIRUS_REGION
 from virnuc_dask.tables.folder import RunFolder
 
 _REFRESH_S = 2.0
@@ -98,10 +99,12 @@ def status_text(found: Mapping[str, Any]) -> str:
         for reason, chunks in list(found["failures"].items())[:_REASONS]
     ]
     if summary := found["summary"]:
-        virus, records = summary["contigs"]["virus"], summary["records"]
+        records, contigs = summary["records"], summary["contigs"]
+        virus, partly = contigs[VIRUS], contigs.get(VIRUS_REGION, 0)
+        held = f", {partly:,} hold a viral region" if partly else ""
         earlier = "" if found["state"] == "finished" else ", of an earlier run"
         made = _moment(summary["finished"]) + earlier
-        lines.append(("results", f"{virus:,} of {records:,} records are virus; {made}"))
+        lines.append(("results", f"{virus:,} of {records:,} records are virus{held}; {made}"))
     return "\n".join(
         [f"{name:<12}{value}" for name, value in lines]
         + ["last events" for _ in found["events"][:1]]

@@ -61,7 +61,8 @@ def neighbours(genes: Placed) -> NDArray[np.float64]:
 
 def regions_in(genes: Placed, model: RegionModel, evidence: Evidence) -> IntArray:
     """`stretches` that a model finds; ``evidence`` is of each gene of the training."""
-    _, number = find(evidence[genes["gene"]], neighbours(genes), genes["record"], model)
+    log_ratio = model.log_ratio(evidence[genes["gene"]], neighbours(genes))
+    _, number = find(log_ratio, genes["record"], model)
     return stretches(genes["record"], genes["start"], genes["end"], number)
 
 

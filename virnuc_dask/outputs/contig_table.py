@@ -10,9 +10,11 @@ import pyarrow.csv as csv
 
 from virnuc_dask.errors import BadTableError
 from virnuc_dask.tables.parquet import local
+from virnuc_dask.tables.schemas import CONTIGS, CONTIGS_OF_GENES
 
-_TEXTS = ("record_id", "sample", "call", "topology", "reading")
-_NUMBERS = ("score", "probability", "q_value", "coding_density", "reliability")
+_TYPES = {"sample": pa.string()} | {
+    field.name: field.type for columns in (CONTIGS, CONTIGS_OF_GENES) for field in columns
+}
 _BLOCK = 1 << 24  # bytes read at a time; more than a line has
 
 
@@ -24,16 +26,13 @@ def read_contig_table(path: Path, columns: Sequence[str] = ()) -> Iterator[pa.Re
     BadTableError
         If the file is missing or damaged.
     """
-    types = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
     try:
         with csv.open_csv(
             local(path),
             read_options=csv.ReadOptions(block_size=_BLOCK),
             parse_options=csv.ParseOptions(delimiter="\t", newlines_in_values=True),
             convert_options=csv.ConvertOptions(
-                column_types=types | {"length_nt": pa.int64()},
-                null_values=[""],
-                include_columns=columns,
+                column_types=_TYPES, null_values=[""], include_columns=columns
             ),
         ) as reader:
             yield from reader

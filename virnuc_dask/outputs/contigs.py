@@ -1,59 +1,68 @@
-"""``contigs.tsv`` and ``virus.fasta``: a line a record, and the DNA of those called virus."""
+"""``contigs.tsv`` and ``contigs.parquet``: a row a record."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
-from typing import IO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.modelsets.manifest import FRAMES, GENES
-from virnuc_dask.outputs.fields import fields
-from virnuc_dask.stages.calls import ContigCalls
+from virnuc_dask.stages.calls import VIRUS, VIRUS_REGION, ContigCalls
+from virnuc_dask.tables import schemas
+from virnuc_dask.tables.parquet import read_pieces
 
-CONTIGS_HEADER = "record_id\tlength_nt\tchunks\tchunks_scored\tscore\tprobability\tq_value\tcall\n"
-_BASIS = "\treading\tgenes\tviral_genes\tcoding_density\ttopology\treliability\n"
-_LINE = 80
+SHOWN = 5  # records in a summary
+
+_OF_CALLS = (
+    *("chunks_scored", "score", "probability", "q_value"),
+    *("call", "chunks_virus", "virus_fraction"),
+)
 
 
-def contigs_header(calls: ContigCalls) -> str:
-    """The first line of ``contigs.tsv``."""
-    return CONTIGS_HEADER.replace("\n", _BASIS) if calls.basis else CONTIGS_HEADER
+def contigs_schema(calls: ContigCalls) -> pa.Schema:
+    """The columns of contigs that are called so."""
+    return schemas.CONTIGS_OF_GENES if calls.basis else schemas.CONTIGS
 
 
-def contig_lines(records: pa.Table, calls: ContigCalls) -> str:
-    """Lines of ``contigs.tsv``, a record each, in input order.
+def contig_table(records: pa.Table, calls: ContigCalls) -> pa.Table:
+    """Rows of `contigs_schema`, a record each, in input order.
 
     ``probability`` is that of a virus were viruses and others equally frequent: it does not depend
     on the other records. ``q_value`` does: it is the expected share of others among the records
-    that are no less viral, at the estimated prevalence. Both are empty for a model set without a
-    calibration; they and ``score`` are empty where no chunk was scored. Of a model set that reads
+    that are no less viral, at the estimated prevalence. Both are null for a model set without a
+    calibration; they and ``score`` are null where no chunk was scored. Of a model set that reads
     genes, ``score`` is the probability where there is one, and what a call rests on follows it.
 
     Parameters
     ----------
     records
-        Rows of `schemas.RECORDS`, or of `schemas.RECORDS_WITH_ENDS` for genes.
+        Rows of `schemas.RECORDS`, or of `schemas.RECORDS_WITH_ENDS` for genes; ``gc`` is null
+        where an older version planned the run.
     calls
         Of these records.
     """
-    rows = zip(
-        fields(records["record_id"].to_pylist()),
-        map(str, records["length_nt"].to_pylist()),
-        map(str, records["chunks"].to_pylist()),
-        map(str, calls.chunks_scored.tolist()),
-        map(_number, calls.score.tolist()),
-        map(_number, calls.probability.tolist()),
-        map(_number, calls.q_value.tolist()),
-        calls.call.tolist(),
-        *_basis(records, calls),
-        strict=True,
-    )
-    return "".join(["\t".join(row) + "\n" for row in rows])
+    schema = contigs_schema(calls)
+    columns: dict[str, Any] = {"gc": pa.nulls(len(records), pa.float64())}
+    columns |= {name: records[name].combine_chunks() for name in records.column_names}
+    columns |= {name: getattr(calls, name) for name in _OF_CALLS} | _basis(calls)
+    # What is not a number is null.
+    arrays = [pa.array(columns[f.name], f.type, from_pandas=True) for f in schema]
+    return pa.table(arrays, schema=schema)
+
+
+def _basis(calls: ContigCalls) -> dict[str, Any]:
+    """Columns of what calls rest on; none for a set that reads frames."""
+    if calls.basis is None:
+        return {}
+    by_frames = np.where(calls.chunks_scored > 0, FRAMES, "")
+    of = {name: getattr(calls.basis, name) for name in calls.basis.__slots__}
+    return of | {"reading": np.where(calls.basis.genes > 0, GENES, by_frames)}
 
 
 def side_by_side(
@@ -81,58 +90,37 @@ def side_by_side(
         raise LostRowsError(f"{read} records were read, {out} came out.")
 
 
-def _basis(records: pa.Table, calls: ContigCalls) -> list[Iterable[str]]:
-    """Columns of what the calls of ``records`` rest on; none for a set that reads frames."""
-    if calls.basis is None:
-        return []
-    genes = calls.basis.genes
-    readings = np.where(genes > 0, GENES, np.where(calls.chunks_scored > 0, FRAMES, ""))
-    return [
-        readings.tolist(),
-        map(str, genes.tolist()),
-        map(str, calls.basis.viral_genes.tolist()),
-        map(_number, calls.basis.coding_density.tolist()),
-        (ends or "" for ends in records["topology"].to_pylist()),
-        map(_number, calls.basis.reliability.tolist()),
-    ]
+class Listed(NamedTuple):
+    """Records to show, and how many shorter ones were left out."""
+
+    records: Sequence[Mapping[str, Any]]  # as in `run.json`
+    shorter: int = 0
+    shorter_viral: int = 0  # of them those called virus, or virus_region
 
 
-def _number(value: float) -> str:
-    return f"{value:.6f}" if value == value else ""  # not a number is nothing
+def most_viral(path: Path, top: int | None, least_nt: int) -> Listed:
+    """The ``top`` records of a ``contigs.parquet`` of at least ``least_nt``, the most viral first.
 
-
-def write_fasta(
-    stream: IO[bytes], partitions: Iterator[pa.Table], wanted: NDArray[np.bool_]
-) -> int:
-    """Write the records that ``wanted`` picks by index; returns how many.
-
-    The records are put together from their chunks, so that standard input serves as well.
-
-    Parameters
-    ----------
-    partitions
-        All partitions in order, with sequences: a record's chunks may cross from one to the next.
+    By probability, or by score where there is none; among equals the earlier. `BadTableError` if
+    the table is missing or damaged.
     """
-    rows = (row for table in partitions for row in _rows(table, wanted))
-    written = 0
-    for (_, record_id), chunks in groupby(rows, key=lambda row: row[:2]):
-        dna = _join((start, end, sequence) for *_, start, end, sequence in chunks)
-        lines = (dna[at : at + _LINE] for at in range(0, len(dna), _LINE))
-        stream.write("\n".join([f">{record_id}", *lines, ""]).encode())
-        written += 1
-    return written
+    names = ["record_id", "score", "probability", "call", "length_nt"]
+    kept, shorter, shorter_viral = None, 0, 0
+    for piece in read_pieces(path, None, names):
+        is_short = piece["length_nt"].to_numpy() < least_nt
+        is_viral = pc.is_in(piece["call"], pa.array([VIRUS, VIRUS_REGION])).to_numpy()
+        shorter += int(is_short.sum())
+        shorter_viral += int((is_short & is_viral).sum())
+        piece = piece.filter(~is_short)
+        both = piece if kept is None else pa.concat_tables([kept, piece])
+        kept = both.take(_order(both)[: SHOWN if top is None else top])
+    records = [] if kept is None else kept.drop_columns("length_nt").to_pylist()
+    return Listed(records, shorter, shorter_viral)
 
 
-def _join(chunks: Iterable[tuple[int, int, str]]) -> str:
-    """The DNA that overlapping chunks (start, end, sequence) were cut from."""
-    pieces, covered = [], 0
-    for start, end, sequence in chunks:
-        pieces.append(sequence[covered - start :])
-        covered = end
-    return "".join(pieces)
-
-
-def _rows(table: pa.Table, wanted: NDArray[np.bool_]) -> Iterator[tuple[int, str, int, int, str]]:
-    picked = table.filter(pa.array(wanted[table["record_index"].to_numpy()]))
-    names = ("record_index", "record_id", "start", "end", "sequence")
-    return zip(*(picked[name].to_pylist() for name in names), strict=True)
+def _order(contigs: pa.Table) -> NDArray[np.int64]:
+    """Rows with a score, the most viral first."""
+    score = contigs["score"].to_numpy()
+    judged = pc.coalesce(contigs["probability"], contigs["score"]).to_numpy()
+    order = np.lexsort((-score, -judged))
+    return order[: int(np.count_nonzero(~np.isnan(score)))]

@@ -64,8 +64,8 @@ def _samples(folder: RunFolder, name: str) -> Mapping[str, _Sample]:
     """By name; ``name`` is that of records without a sample."""
     samples: dict[str, _Sample] = defaultdict(_Sample)
     for batch in read_contig_table(folder.output("contigs.tsv")):
-        for row in _sums(batch, name).to_pylist():
-            sample, records = samples[row["sample"]], row["length_nt_count"]
+        for row in _sums(batch).to_pylist():
+            sample, records = samples[row["sample"] or name], row["length_nt_count"]
             sample.calls[row["call"]] += records
             if row["bin"] is not None:
                 sample.bins[row["bin"]] += records
@@ -74,14 +74,14 @@ def _samples(folder: RunFolder, name: str) -> Mapping[str, _Sample]:
     return samples or {name: _Sample()}
 
 
-def _sums(batch: pa.RecordBatch, name: str) -> pa.Table:
+def _sums(batch: pa.RecordBatch) -> pa.Table:
     """Records and nucleotides by sample, call, and bin of what the call goes by."""
     score, chance = (batch[c].to_numpy(zero_copy_only=False) for c in ("score", "probability"))
     value = np.where(np.isnan(chance), score, chance)
     bins = np.minimum(np.nan_to_num(value) * _BINS, _BINS - 1).astype(np.int64)
     has_samples = "sample" in batch.schema.names
     keys = {
-        "sample": batch["sample"] if has_samples else pa.array([name] * len(batch), pa.string()),
+        "sample": batch["sample"] if has_samples else pa.repeat("", len(batch)),
         "call": batch["call"],
         "bin": pa.array(bins, mask=np.isnan(value)),
     }

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.modelsets.region_model import RegionModel
-from virnuc_dask.outputs.contigs import contig_lines, contigs_header, side_by_side, write_fasta
-from virnuc_dask.outputs.fields import fields
+from virnuc_dask.outputs.contigs import contig_table, contigs_schema, side_by_side
+from virnuc_dask.outputs.fasta import COLUMNS, write_records, write_regions
+from virnuc_dask.outputs.fields import fields, header, lines
 from virnuc_dask.outputs.published import (
     BY_ID,
     BY_ID_WITH_SCORES,
@@ -25,13 +26,12 @@ from virnuc_dask.outputs.published import (
     chunk_lines,
     frame_lines,
 )
-from virnuc_dask.outputs.regions import REGIONS_HEADER, region_lines
+from virnuc_dask.outputs.regions import GFF3_HEADER, bed_lines, gff3_lines
+from virnuc_dask.outputs.totals import WRITTEN, Called, Totals
 from virnuc_dask.stages.calls import (
     FAILED,
-    OTHERS,
-    UNSCORED,
-    UNSURE,
     VIRUS,
+    VIRUS_REGION,
     CallRule,
     ContigCalls,
     ContigScores,
@@ -41,7 +41,9 @@ from virnuc_dask.stages.calls import (
 )
 from virnuc_dask.stages.gene_calls import GeneScores
 from virnuc_dask.stages.receipt import Failure
-from virnuc_dask.stages.regions import with_regions
+from virnuc_dask.stages.region_calls import Regions, beside, is_sure
+from virnuc_dask.stages.regions import chunk_regions, with_regions
+from virnuc_dask.stages.whole_records import WholeRecords
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.on_disk import SortedRows
 from virnuc_dask.tables.parquet import (
@@ -53,24 +55,7 @@ from virnuc_dask.tables.parquet import (
 )
 from virnuc_dask.tables.plan import Plan, PlannedPartition, Rows
 
-_SHOWN = 5  # records in the summary
 _UNSEQUENCED = [name for name in schemas.PARTITION.names if name != "sequence"]
-
-
-@dataclass
-class Totals:
-    """What came out of a run, counted from its tables."""
-
-    chunks: int = 0
-    chunks_scored: int = 0
-    chunks_virus: int = 0
-    frames: int = 0
-    contigs: Mapping[str, int] = field(default_factory=dict)  # by call
-    called_by: str = ""  # what makes a record a virus
-    prevalence: float | None = None  # estimated share of viruses among the scored records
-    highest: Sequence[Mapping[str, Any]] = ()  # the most viral records
-    genes: int | None = None  # and those called virus; None of a set that reads frames
-    genes_virus: int | None = None
 
 
 def write_results(
@@ -96,42 +81,61 @@ def write_results(
     failed: dict[int, list[Rows]] = {}
     for failure in failures:
         failed.setdefault(failure.partition, []).append(failure.rows)
-    with _scores(plan, rule or CallRule()) as scores:
+    regions = Regions(plan.folder.path)
+    with _scores(plan, rule or CallRule(), regions) as scores:
         _write_chunks(plan, failed, scores, totals, BY_ID_WITH_SCORES if legacy else BY_ID)
-        _write_contigs(plan, scores.calls(), totals)
+        found = _write_contigs(plan, scores.calls(), regions, totals)
+    _write_sequences(plan, regions, found)
     _write_failed(plan, failures)
     return totals
 
 
 @contextmanager
-def _scores(plan: Plan, rule: CallRule) -> Iterator[RecordScores]:
-    """What sums up records; of a set that reads genes it writes ``genes.parquet`` on the way."""
+def _scores(plan: Plan, rule: CallRule, regions: Regions) -> Iterator[RecordScores]:
+    """What sums up records, and finds their ``regions``; of genes it writes ``genes.parquet``."""
     folder, model = plan.folder.path, rule.contig_model
     if model is None:
-        yield ContigScores(plan.counts.records, rule, folder)
+        scores = ContigScores(plan.counts.records, rule, folder)
+        yield _WithRegions(scores, rule, regions)
         return
-    records = read_pieces(plan.folder.records, plan.records_fingerprint)
-    lengths = (piece["length_nt"].to_numpy() for piece in records)
     if not plan.decisions.reads_genes:
-        yield GeneScores(lengths, rule, model, reads_genes=False, folder=folder)
+        by_model = GeneScores(_lengths(plan), rule, model, reads_genes=False, folder=folder)
+        yield _WithRegions(by_model, rule, regions)
         return
-    path, regions = (plan.folder.output(n) for n in ("genes.parquet", "virus_regions.tsv"))
-    with (
-        table_writer(path, schemas.GENES, lambda: plan.records_fingerprint) as writer,
-        written_whole(regions) as lines,
-    ):
-        lines.write(REGIONS_HEADER.encode())
-        pass_on = partial(_write_genes, model.regions, writer, lines)
-        yield GeneScores(lengths, rule, model, pass_on, folder=folder)
+    path = plan.folder.output("genes.parquet")
+    with table_writer(path, schemas.GENES, lambda: plan.records_fingerprint) as writer:
+        pass_on = partial(_write_genes, model.regions, writer, regions)
+        yield GeneScores(_lengths(plan), rule, model, pass_on, folder=folder)
+
+
+class _WithRegions:
+    """Scores of records, by frames, whose chunks make regions on the way."""
+
+    def __init__(self, scores: RecordScores, rule: CallRule, regions: Regions) -> None:
+        self._scores = scores
+        self._whole = WholeRecords(lambda of: regions.add(chunk_regions(of, rule.calibration)))
+
+    def add(self, chunks: pa.Table, predictions: pa.Table | None) -> None:
+        self._scores.add(chunks, predictions)
+        self._whole.add(chunks)
+
+    def calls(self) -> Iterator[ContigCalls]:
+        self._whole.end()
+        return self._scores.calls()
+
+
+def _lengths(plan: Plan) -> Iterator[NDArray[np.int64]]:
+    records = read_pieces(plan.folder.records, plan.records_fingerprint)
+    return (piece["length_nt"].to_numpy() for piece in records)
 
 
 def _write_genes(
-    model: RegionModel | None, writer: TableWriter, lines: IO[bytes], genes: pa.Table
+    model: RegionModel | None, writer: TableWriter, regions: Regions, genes: pa.Table
 ) -> None:
-    """Write the genes of whole records, and the regions that they make."""
-    genes, regions = with_regions(genes, model)
+    """Write the genes of whole records, and keep the regions that they make."""
+    genes, found = with_regions(genes, model)
     writer.write(genes)
-    lines.write(region_lines(regions).encode())
+    regions.add(found)
 
 
 def _write_chunks(
@@ -214,78 +218,83 @@ def _count(totals: Totals, called: pa.Table) -> None:
     totals.chunks_virus += int(np.count_nonzero(call == VIRUS))
 
 
-def _write_contigs(plan: Plan, calls: Iterator[ContigCalls], totals: Totals) -> None:
-    """Write ``contigs.tsv`` and ``virus.fasta``."""
+def _write_contigs(
+    plan: Plan, calls: Iterator[ContigCalls], regions: Regions, totals: Totals
+) -> NDArray[np.uint8]:
+    """Write the tables of records and of regions; returns each record's place in `WRITTEN`."""
     first = next(calls)  # there is one even without records
     records = read_pieces(plan.folder.records, plan.records_fingerprint)
-    called = _Called(plan.counts.records, first)
-    with written_whole(plan.folder.output("contigs.tsv")) as stream:
-        stream.write(contigs_header(first).encode())
-        for table, here in side_by_side(records, itertools.chain([first], calls)):
-            stream.write(contig_lines(table, here).encode())
+    called = Called(plan.counts.records, first)
+    with _contig_writer(plan, first) as write_contigs, _region_writer(plan) as write_regions:
+        everything = side_by_side(records, itertools.chain([first], calls))
+        for table, here, found in beside(everything, regions):
+            write_contigs(contig_table(table, here))
+            write_regions(found)
             called.add(table, here)
     called.count(totals)
+    return called.written
+
+
+@contextmanager
+def _contig_writer(plan: Plan, calls: ContigCalls) -> Iterator[Callable[[pa.Table], None]]:
+    """Writes rows of both tables of records."""
+    schema, folder = contigs_schema(calls), plan.folder
+    with (
+        written_whole(folder.output("contigs.tsv")) as stream,
+        table_writer(
+            folder.output("contigs.parquet"), schema, lambda: plan.records_fingerprint
+        ) as writer,
+    ):
+
+        def write(table: pa.Table) -> None:
+            stream.write(lines(table).encode())
+            writer.write(table)
+
+        stream.write(header(schema).encode())
+        yield write
+
+
+@contextmanager
+def _region_writer(plan: Plan) -> Iterator[Callable[[pa.Table], None]]:
+    """Writes regions with their q-values into all their files but that of DNA."""
+    schema = schemas.regions("genes" if plan.decisions.reads_genes else "chunks")
+    with ExitStack() as stack:
+        tsv, bed, gff3 = (
+            stack.enter_context(written_whole(plan.folder.output(f"virus_regions.{kind}")))
+            for kind in ("tsv", "bed", "gff3")
+        )
+
+        def write(regions: pa.Table) -> None:
+            tsv.write(lines(regions.select(schemas.regions().names)).encode())
+            bed.write(bed_lines(regions).encode())
+            gff3.write(gff3_lines(regions).encode())
+
+        tsv.write(header(schema).encode())
+        gff3.write(GFF3_HEADER.encode())
+        yield write
+
+
+def _write_sequences(plan: Plan, regions: Regions, written: NDArray[np.uint8]) -> None:
+    """Write ``virus.fasta``, and the regions that other records are called by."""
     with written_whole(plan.folder.output("virus.fasta")) as stream:
-        write_fasta(stream, _sequences(plan), called.is_virus)
+        is_virus = written == WRITTEN.index(VIRUS)
+        write_records(stream, _sequences(plan, is_virus), is_virus)
+    with written_whole(plan.folder.output("virus_regions.fasta")) as stream:
+        holds_one = written == WRITTEN.index(VIRUS_REGION)
+        sure = (
+            piece.filter(holds_one[piece["record_index"]] & is_sure(piece))
+            for piece in regions.pieces()
+        )
+        write_regions(stream, _sequences(plan, holds_one), holds_one, sure)
 
 
-class _Called:
-    """What the calls of all records add up to."""
-
-    def __init__(self, records: int, first: ContigCalls) -> None:
-        kinds = (VIRUS, OTHERS, UNSCORED, *([UNSURE] if first.rule.contig_model else []))
-        self._counts = dict.fromkeys(kinds, 0)
-        self._genes = None if first.basis is None else [0, 0]
-        self._highest, self._ids = first.take(slice(0)), list[str]()
-        self.is_virus = np.zeros(records, bool)  # by record index
-
-    def add(self, records: pa.Table, calls: ContigCalls) -> None:
-        """Take in the calls of some records."""
-        for kind in self._counts:
-            self._counts[kind] += int(np.count_nonzero(calls.call == kind))
-        self.is_virus[records["record_index"].to_numpy()] = calls.call == VIRUS
-        if self._genes is not None and calls.basis is not None:
-            self._genes[0] += int(calls.basis.genes.sum())
-            self._genes[1] += int(calls.basis.viral_genes.sum())
-        order = calls.order[:_SHOWN]
-        ids = [*self._ids, *records["record_id"].take(order).to_pylist()]
-        both = ContigCalls.joined([self._highest, calls.take(order)])
-        self._highest = both.take(both.order[:_SHOWN])
-        self._ids = [ids[row] for row in both.order[:_SHOWN]]
-
-    def count(self, totals: Totals) -> None:
-        """Put it into the totals of a run."""
-        calls = self._highest
-        totals.contigs, totals.highest = self._counts, _highest(self._ids, calls)
-        if self._genes is not None:
-            totals.genes, totals.genes_virus = self._genes
-        totals.called_by = str(calls.rule)
-        totals.prevalence = None if calls.prevalence is None else round(calls.prevalence, 6)
-
-
-def _highest(record_ids: Sequence[str], calls: ContigCalls) -> list[dict[str, Any]]:
-    columns = {"score": calls.score}
-    if calls.rule.has_probability:
-        columns["probability"] = calls.probability
-    return [
-        {
-            "record_id": record_id,
-            **{name: _rounded(values[row]) for name, values in columns.items()},
-            "call": str(calls.call[row]),
-        }
-        for row, record_id in enumerate(record_ids)
-    ]
-
-
-def _rounded(value: float) -> float | None:
-    """As `contigs.tsv` has it; JSON knows no number that is none."""
-    return None if np.isnan(value) else round(float(value), 6)
-
-
-def _sequences(plan: Plan) -> Iterator[pa.Table]:
-    columns = ["record_index", "record_id", "start", "end", "sequence"]
+def _sequences(plan: Plan, wanted: NDArray[np.bool_]) -> Iterator[pa.Table]:
+    """The partitions that have a record which is wanted."""
     for part in plan.partitions:
-        yield read_table(plan.folder.partition(part.index), part.content, columns)
+        path = plan.folder.partition(part.index)
+        record = read_table(path, part.content, ["record_index"])["record_index"].to_numpy()
+        if wanted[record].any():
+            yield read_table(path, part.content, COLUMNS)
 
 
 def _write_failed(plan: Plan, failures: Sequence[Failure]) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 from virnuc_dask.config import Settings
 from virnuc_dask.modelsets.manifest import ModelSetInfo
-from virnuc_dask.outputs.results import Totals
+from virnuc_dask.outputs.totals import Totals
 from virnuc_dask.stages.receipt import Tally
 from virnuc_dask.tables.plan import Plan, write_run_json
+from virnuc_dask.tables.schemas import RESULTS_VERSION
 
 _PACKAGES = ("dask", "distributed", "torch", "numpy", "pyarrow", "tokenizers")
 
@@ -31,6 +32,7 @@ def record_run(
         {
             "virnuc_dask": version("virnuc-dask"),
             "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+            "result_tables": RESULTS_VERSION,
             "inputs": list(inputs),
             "settings": asdict(settings),
             "modelset": {

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from virnuc_dask.sequences.bases import Composition
 from virnuc_dask.sequences.chunks import Chunks, Pieces
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.sequences.topology import terminal_repeat
@@ -178,18 +179,24 @@ class _Tally:
     ) -> Iterator[Record]:
         """Pass records on; with a ``writer``, the record table is written on the way."""
         rows: list[tuple[int, str, int, str | None]] = []
+        composition = Composition()
         for record in records:
             ends = terminal_repeat(record.dna) if self._looks_at_ends and writer else None
             rows.append((record.index, record.id, len(record.dna), ends))
+            if writer:
+                composition.add(record.dna)
             self._rna += record.was_rna
             yield record
             if len(rows) == ROWS:
-                self._take_in(rows, writer)
+                self._take_in(rows, composition, writer)
                 rows.clear()
-        self._take_in(rows, writer)
+        self._take_in(rows, composition, writer)
 
     def _take_in(
-        self, rows: Sequence[tuple[int, str, int, str | None]], writer: TableWriter | None
+        self,
+        rows: Sequence[tuple[int, str, int, str | None]],
+        composition: Composition,
+        writer: TableWriter | None,
     ) -> None:
         index, ids, lengths, ends = zip(*rows, strict=True) if rows else ((), (), (), ())
         # Python's own hash: 64 bits, compared within this process only.
@@ -200,7 +207,8 @@ class _Tally:
         self._length_nt += int(length_nt.sum())
         self._shorter += int(np.count_nonzero(length_nt < self._cutting.shortest_nt))
         if writer is not None:
-            columns = [index, ids, length_nt, chunks, *([ends] if self._looks_at_ends else [])]
+            columns = [index, ids, length_nt, chunks, composition.shares()]
+            columns += [ends] if self._looks_at_ends else []
             writer.write(pa.table(columns, schema=self.schema))
 
     def counts(self) -> Counts:

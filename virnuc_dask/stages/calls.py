@@ -21,10 +21,11 @@ from virnuc_dask.tables.plan import Rows
 
 IntArray = NDArray[np.int64]
 
-_SCORES = ("record_index", "score_virus", "score_others")
+_SCORES = ("record_index", "score_virus", "score_others", "start", "end")
 NO_OPEN_FRAME = "no_open_frame"
 FAILED = "failed"
 VIRUS, OTHERS, UNSCORED, UNSURE = "virus", "others", "unscored", "unsure"
+VIRUS_REGION = "virus_region"  # no virus as a whole, and there is one in it
 
 
 def call_chunks(
@@ -144,16 +145,21 @@ class ContigCalls:
     """The calls of records that follow one another; arrays by record.
 
     ``score`` is NaN where no chunk was scored, ``probability`` and ``q_value`` also without a
-    calibration. ``prevalence`` is the estimated share of viruses among all records of the run; None
-    without a calibration or a score. ``basis`` is there for a model set that reads genes.
+    calibration. ``virus_fraction`` is the share of the scored chunks' length that lies in those
+    called virus, NaN without one; see `region_calls.regarded` for records that are read by genes.
+    ``prevalence`` is the estimated share of viruses among all records of the run; None without a
+    calibration or a score. ``basis`` is there for a model set that reads genes.
     """
 
     rule: CallRule
-    chunks_scored: NDArray[np.int64]
+    chunks_scored: IntArray
+    chunks_virus: IntArray
+    virus_fraction: Floats
     score: Floats
     probability: Floats
     q_value: Floats
-    call: NDArray[np.str_]  # `virus`, `others`, `unscored`; with a contig model also `unsure`
+    # `virus`, `others`, `unscored`; with a contig model also `unsure`; see `region_calls.regarded`
+    call: NDArray[np.str_]
     rank: Floats  # (records, keys): the larger, the more viral; the first key counts most
     prevalence: float | None
     basis: Basis | None = None
@@ -223,14 +229,28 @@ class RecordScores(Protocol):
 
 
 # What the scored chunks of a record add up to.
-SUMS = np.dtype([("chunks_scored", np.int64), ("score", np.float64), ("evidence", np.float64)])
+SUMS = np.dtype(
+    [
+        *((name, np.int64) for name in ("chunks_scored", "chunks_virus", "scored_nt", "virus_nt")),
+        *((name, np.float64) for name in ("score", "evidence")),
+    ]
+)
 Sums = NDArray[Any]
 
 
 def add_scores(
-    sums: Sums, at: IntArray, virus: Floats, others: Floats, calibration: Calibration | None
+    sums: Sums,
+    at: IntArray,
+    virus: Floats,
+    others: Floats,
+    length_nt: IntArray,
+    calibration: Calibration | None,
 ) -> None:
-    """Take both scores of chunks into the `SUMS` of their records, the rows ``at``."""
+    """Take both scores and lengths of chunks into their records' `SUMS`, the rows ``at``."""
+    is_virus = virus >= others  # as `call_chunks`
+    np.add.at(sums["chunks_virus"], at, is_virus)
+    np.add.at(sums["scored_nt"], at, length_nt)
+    np.add.at(sums["virus_nt"], at, length_nt * is_virus)
     virus, others = virus.astype(np.float64), others.astype(np.float64)
     np.add.at(sums["score"], at, (1 + virus - others) / 2)
     np.add.at(sums["chunks_scored"], at, 1)
@@ -242,6 +262,12 @@ def mean_score(sums: Sums) -> Floats:
     """Mean score of each record; NaN where no chunk was scored."""
     scored = sums["chunks_scored"]
     return np.where(scored > 0, sums["score"] / np.maximum(scored, 1), np.nan)
+
+
+def virus_fraction(sums: Sums) -> Floats:
+    """Share of each record's scored length that lies in chunks called virus; NaN without one."""
+    scored = sums["scored_nt"]
+    return np.where(scored > 0, sums["virus_nt"] / np.maximum(scored, 1), np.nan)
 
 
 def evidence_of(sums: Sums, calibration: Calibration | None) -> Floats:
@@ -275,10 +301,11 @@ class ContigScores:
     def add(self, chunks: pa.Table, predictions: pa.Table | None = None) -> None:
         """Take in the calls of a partition."""
         scored = chunks.filter(chunks["call"].is_valid())
-        record, virus, others = (scored[name].to_numpy() for name in _SCORES)
+        record, virus, others, start, end = (scored[name].to_numpy() for name in _SCORES)
         if len(record):
             sums = self._rows.within(record[0], record[-1])
-            add_scores(sums, record - record[0], virus, others, self._rule.calibration)
+            at, calibration = record - record[0], self._rule.calibration
+            add_scores(sums, at, virus, others, end - start, calibration)
             self._rows.end(record[-1])
 
     def calls(self) -> Iterator[ContigCalls]:
@@ -299,6 +326,8 @@ class ContigScores:
         return ContigCalls(
             rule=rule,
             chunks_scored=scored,
+            chunks_virus=sums["chunks_virus"],
+            virus_fraction=virus_fraction(sums),
             score=score,
             probability=chance,
             q_value=q_value,

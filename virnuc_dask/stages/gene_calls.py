@@ -28,9 +28,11 @@ from virnuc_dask.stages.calls import (
     add_scores,
     evidence_of,
     mean_score,
+    virus_fraction,
 )
 from virnuc_dask.stages.predict import viral_logit
 from virnuc_dask.stages.sample import Sample
+from virnuc_dask.stages.whole_records import WholeRecords
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.on_disk import RecordRows
 from virnuc_dask.tables.vectors import to_column
@@ -54,8 +56,7 @@ class GeneScores:
     """What the genes of each record say; or its frames, where it has no gene.
 
     Frames are weighed by the contig model, if it knows how; else as by a set that reads frames.
-    The rows of a record that may go on in the next partition are kept until it has ended, so that
-    what is said of it does not depend on where partitions end: never more than one record's.
+    They are looked at once their record has ended, see `WholeRecords`.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ class GeneScores:
     ) -> None:
         self._rule, self._model, self._folder = rule, model, folder
         self._pass_on = pass_on
-        self._held: list[pa.Table] = []
+        self._whole = WholeRecords(self._end_records)
         self._reads_genes = reads_genes
         known_nt = None if reads_genes else model.readers[FRAMES].calibration.length_nt
         self._least_nt = 0 if known_nt is None else known_nt[0]
@@ -96,26 +97,18 @@ class GeneScores:
             is_scored = chunks["call"].is_valid().to_numpy()
             known = self._records.within(record[0], record[-1])
             np.add.at(known["chunks_scored"], record[is_scored] - record[0], 1)
-        if predictions is not None and len(predictions):
+        if predictions is not None:
             rows = predictions if self._reads_genes else rows_of_frames(chunks, predictions)
-            self._add_rows(rows)
+            self._whole.add(rows)
         # A record whose rows wait for its end is not known yet; nor is the last one.
-        if self._held:
-            self._records.end(self._held[0]["record_index"][0].as_py())
+        if (going_on := self._whole.going_on) is not None:
+            self._records.end(going_on)
         elif len(record):
             self._records.end(record[-1])
 
-    def _add_rows(self, rows: pa.Table) -> None:
-        record = rows["record_index"].to_numpy()
-        ended = int(np.searchsorted(record, record[-1]))  # rows before those of the last record
-        if ended or (self._held and self._held[0]["record_index"][0].as_py() != record[0]):
-            self._held.append(rows.slice(0, ended))
-            self._end_record()
-        self._held.append(rows.slice(ended))
-
     def calls(self) -> Iterator[ContigCalls]:
         """Call every record by the rule, from all that was added."""
-        self._end_record()
+        self._whole.end()
         evidence = (self._evidence(known) for known in self._records.pieces())
         sample = Sample(evidence, self._rule.fdr, self._folder)
         for known in self._records.pieces():
@@ -136,6 +129,8 @@ class GeneScores:
         return ContigCalls(
             rule=self._rule,
             chunks_scored=known["chunks_scored"],
+            chunks_virus=known["frames"]["chunks_virus"],
+            virus_fraction=virus_fraction(known["frames"]),
             score=score,
             probability=chance,
             q_value=q_value,
@@ -155,12 +150,8 @@ class GeneScores:
         least = np.where(by_model, self._rule.threshold(known["length_nt"]), 0.5)
         return score >= least, is_unsure
 
-    def _end_record(self) -> None:
-        """Take in the rows that are kept: records that are whole."""
-        if not self._held:
-            return
-        rows = pa.concat_tables(self._held)
-        self._held = []
+    def _end_records(self, rows: pa.Table) -> None:
+        """Take in the rows of records that are whole."""
         is_gene = pc.equal(rows["reading"], GENES)
         genes = rows.filter(is_gene)
         if len(genes):
@@ -207,14 +198,15 @@ class GeneScores:
             judged = frames.filter(known["length_nt"][at] >= self._least_nt)
             if len(judged):
                 self._judge(judged, FRAMES)
-        start = frames["start"].to_numpy()
+        start, end = (frames[name].to_numpy() for name in ("start", "end"))
         is_first = np.diff(at, prepend=-1) + np.abs(np.diff(start, prepend=-1)) != 0
         chunk = np.flatnonzero(is_first)
         virus, others = (
             np.maximum.reduceat(frames[name].to_numpy(), chunk)
             for name in ("score_virus", "score_others")
         )
-        add_scores(known["frames"], at[chunk], virus, others, self._rule.calibration)
+        length_nt, calibration = (end - start)[chunk], self._rule.calibration
+        add_scores(known["frames"], at[chunk], virus, others, length_nt, calibration)
 
 
 def _unknown(length_nt: IntArray) -> Known:

@@ -32,10 +32,16 @@ class Sample:
         Of all records, many at a time; NaN is left out.
     folder
         As of `SortedRows`.
+    prevalence
+        Where it is known; default: what the evidence suggests.
     """
 
     def __init__(
-        self, evidence: Iterable[Floats], fdr: float | None = None, folder: Path | None = None
+        self,
+        evidence: Iterable[Floats],
+        fdr: float | None = None,
+        folder: Path | None = None,
+        prevalence: float | None = None,
     ) -> None:
         counts: Counter[float] = Counter()
         rows = SortedRows(_EVIDENCE, folder)
@@ -48,7 +54,7 @@ class Sample:
         if counts:
             found = sorted(counts.items())
             values, records = (np.array(column) for column in zip(*found, strict=True))
-            self.prevalence = prevalence_of(values, records)
+            self.prevalence = prevalence or prevalence_of(values, records)
             self._negated, self._q_value = _steps(rows, self.prevalence, fdr)
 
     def q_values(self, evidence: Floats) -> Floats:

@@ -33,8 +33,9 @@ FOR_MULTIQC = (
 _OUTPUTS = (
     "chunks.parquet",
     "genes.parquet",
-    "virus_regions.tsv",
+    *(f"virus_regions.{kind}" for kind in ("tsv", "bed", "gff3", "fasta")),
     "contigs.tsv",
+    "contigs.parquet",
     "virus.fasta",
     "prediction_results.txt",
     "prediction_results_highestscore.csv",

@@ -47,11 +47,11 @@ class SortedRows:
         self._waiting.append(table)
         self._waiting_bytes += table.nbytes
         if self._waiting_bytes >= RUN_BYTES:
-            self._runs.append([self._store(piece) for piece in self._sorted_run()])
+            self._runs.append([self._file.store(piece) for piece in self._sorted_run()])
 
     def merged(self) -> Iterator[pa.Table]:
         """All rows in order, some at a time."""
-        runs = [self._stored(run) for run in self._runs]
+        runs = [self._file.stored(run, self._schema) for run in self._runs]
         return _merged([*runs, iter(self._sorted_run())])
 
     def _sorted_run(self) -> list[pa.Table]:
@@ -59,15 +59,6 @@ class SortedRows:
         self._waiting, self._waiting_bytes = [], 0
         rows = max(1, len(run) // PIECES)
         return [run.slice(start, rows) for start in range(0, len(run), rows)]
-
-    def _store(self, piece: pa.Table) -> tuple[int, int]:
-        (batch,) = piece.combine_chunks().to_batches()
-        return self._file.append(batch.serialize())
-
-    def _stored(self, run: list[tuple[int, int]]) -> Iterator[pa.Table]:
-        for place in run:
-            batch = pa.ipc.read_record_batch(pa.py_buffer(self._file.read(*place)), self._schema)
-            yield pa.Table.from_batches([batch])
 
 
 def _sorted(table: pa.Table) -> pa.Table:
@@ -93,6 +84,26 @@ def _merged(runs: list[Iterator[pa.Table]]) -> Iterator[pa.Table]:
                 rest.append((run, later))
         heads = rest
         yield _sorted(pa.concat_tables(ready))
+
+
+class KeptRows:
+    """A table that comes in pieces, on disk: it can be read as often as one likes.
+
+    ``folder`` is as of `SortedRows`.
+    """
+
+    def __init__(self, schema: pa.Schema, folder: Path | None = None) -> None:
+        self._schema, self._file = schema, _File(folder)
+        self._places = list[tuple[int, int]]()
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows."""
+        if len(table):
+            self._places.append(self._file.store(table))
+
+    def pieces(self) -> Iterator[pa.Table]:
+        """All rows in the order in which they came, as many at a time."""
+        return self._file.stored(self._places, self._schema)
 
 
 class RecordRows:
@@ -171,6 +182,17 @@ class _File:
         place = self._size, len(data)
         self._size += len(data)
         return place
+
+    def store(self, table: pa.Table) -> tuple[int, int]:
+        """As `append`, of a table with rows."""
+        (batch,) = table.combine_chunks().to_batches()
+        return self.append(batch.serialize())
+
+    def stored(self, places: Iterable[tuple[int, int]], schema: pa.Schema) -> Iterator[pa.Table]:
+        """The tables in these places, one by one."""
+        for place in places:
+            batch = pa.ipc.read_record_batch(pa.py_buffer(self.read(*place)), schema)
+            yield pa.Table.from_batches([batch])
 
     def read(self, start: int, size: int) -> bytes:
         with unwritable_told(self._folder):  # what waits is written first

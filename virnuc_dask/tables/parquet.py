@@ -163,21 +163,26 @@ def read_table(path: Path, fingerprint: str, columns: Sequence[str] | None = Non
     return table.replace_schema_metadata(None)
 
 
-def read_pieces(path: Path, fingerprint: str) -> Iterator[pa.Table]:
-    """The rows of a table, at most `ROWS` at a time; errors as of `read_table`."""
+def read_pieces(
+    path: Path, fingerprint: str | None, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """The rows of a table, at most `ROWS` at a time; errors as of `read_table`.
+
+    ``fingerprint`` is None where it does not matter what the table was made from.
+    """
     with _opened(path, fingerprint) as file:
         # One by one: a reader of several row groups keeps what it has read.
         for group in range(file.num_row_groups):
-            for batch in file.iter_batches(ROWS, row_groups=[group], use_threads=False):
+            for batch in file.iter_batches(ROWS, [group], columns, use_threads=False):
                 yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
 @contextmanager
-def _opened(path: Path, fingerprint: str) -> Iterator[pq.ParquetFile]:
+def _opened(path: Path, fingerprint: str | None) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(local(path), page_checksum_verification=True) as file:
             footer = file.metadata.metadata or {}
-            if footer.get(FINGERPRINT) != fingerprint.encode():
+            if fingerprint is not None and footer.get(FINGERPRINT) != fingerprint.encode():
                 raise BadTableError(
                     f"{path}: was made from other input, settings or weights; refused."
                 )

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 VERSION = 2
+RESULTS_VERSION = 1
+"""Of the result tables, in ``run.json``: changes when a column goes or means something else."""
 
 RECORDS = pa.schema(
     [
@@ -16,6 +18,7 @@ RECORDS = pa.schema(
         ("record_id", pa.string()),
         ("length_nt", pa.int64()),
         ("chunks", pa.int64()),
+        ("gc", pa.float64()),
     ]
 )
 
@@ -96,16 +99,52 @@ GENES = pa.schema(
     [*GENE_ROWS, *_SCORES, ("viral_probability", pa.float32()), ("region", pa.int32())]
 )
 
-# Stretches of records from the start of a viral gene to the end of another.
-REGIONS = pa.schema(
-    [
+
+def regions(rows: str = "genes") -> pa.Schema:
+    """Columns of ``virus_regions.tsv``: stretches of records from a viral row's start to an end.
+
+    ``rows`` are ``genes``, or ``chunks`` of a model set that reads frames.
+    """
+    columns = [
         ("record_id", pa.string()),
-        ("record_index", pa.int64()),
         ("region", pa.int32()),
         ("start", pa.int64()),
         ("end", pa.int64()),
-        ("genes", pa.int64()),
+        (rows, pa.int64()),
         ("score", pa.float64()),
+        ("probability", pa.float64()),
+        ("q_value", pa.float64()),
+    ]
+    return pa.schema(columns)
+
+
+# Regions as they are found, before they are compared with each other.
+REGIONS = pa.schema([*list(regions())[:-1], ("record_index", pa.int64())])
+
+_CONTIG = [
+    ("record_id", pa.string()),
+    ("length_nt", pa.int64()),
+    ("chunks", pa.int64()),
+    ("chunks_scored", pa.int64()),
+    ("score", pa.float64()),
+    ("probability", pa.float64()),
+    ("q_value", pa.float64()),
+    ("call", pa.string()),
+]
+_COMPOSITION = [("gc", pa.float64()), ("virus_fraction", pa.float64())]
+
+# ``contigs.tsv`` and ``contigs.parquet``, of a model set that reads frames, and of one for genes.
+CONTIGS = pa.schema([*_CONTIG, ("chunks_virus", pa.int64()), *_COMPOSITION])
+CONTIGS_OF_GENES = pa.schema(
+    [
+        *_CONTIG,
+        ("reading", pa.string()),
+        ("genes", pa.int64()),
+        ("viral_genes", pa.int64()),
+        ("coding_density", pa.float64()),
+        ("topology", pa.string()),
+        ("reliability", pa.float64()),
+        *_COMPOSITION,
     ]
 )
 

@@ -1,5 +1,7 @@
 """Figures of a made-up scored run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -109,3 +111,12 @@ def test_what_a_set_is_unsure_of_is_counted_apart_and_is_no_mistake(of_genes, mo
     assert sum(g["contigs"]["unsure"] for g in found["groups"]) == contigs.unsure.sum()
     unsure = {f"r{i}" for i in np.flatnonzero(contigs.unsure)}
     assert not unsure & {m["record_id"] for m in found["mistakes"]["missed"]}
+
+
+def test_a_contig_of_which_a_region_is_viral_is_not_called_and_is_counted_apart(of_genes):
+    before, region = assess(of_genes), ~of_genes.contigs.called & of_genes.contigs.is_scored
+    held = replace(of_genes, contigs=replace(of_genes.contigs, region=region))
+    whole, former = assess(held)["levels"]["contigs"], before["levels"]["contigs"]
+    counted = {name: whole.pop(name) for name in ("region_virus", "region_others")}
+    assert whole == former, "figures stay"
+    assert sum(counted.values()) == region.sum() > 0

@@ -63,16 +63,16 @@ def assess(run: ScoredRun) -> Figures:
 def level_quality(level: Level) -> Figures:
     """Counts and quality over the rows with a score, and how many have none.
 
-    What the run is unsure of is not called virus; of contigs it is counted, too.
+    What the run is unsure of is not called virus, nor is a contig that holds a viral region; of
+    contigs both are counted, too.
     """
     scored = level.scored
     sides = {"virus": level.is_virus, "others": ~level.is_virus}
     found = {f"n_{name}": int((side & level.is_scored).sum()) for name, side in sides.items()}
     found |= {f"unscored_{n}": int((side & ~level.is_scored).sum()) for n, side in sides.items()}
-    if level.unsure is not None:
-        found |= {
-            f"unsure_{name}": int((side & level.unsure).sum()) for name, side in sides.items()
-        }
+    for kind, rows in (("unsure", level.unsure), ("region", level.region)):
+        if rows is not None:
+            found |= {f"{kind}_{name}": int((side & rows).sum()) for name, side in sides.items()}
     return found | quality(scored.score, scored.called, scored.is_virus)
 
 
@@ -165,6 +165,7 @@ def _called(level: Level) -> Figures:
         "scored": scored,
         "called_virus": called,
         **({} if level.unsure is None else {"unsure": int(level.unsure.sum())}),
+        **({} if level.region is None else {"region": int(level.region.sum())}),
         "share": rounded(called / total) if total else None,
         "share_of_scored": rounded(called / scored) if scored else None,
     }

@@ -16,7 +16,7 @@ from virnuc_dask.errors import BadTableError, LostRowsError
 from virnuc_dask.lab.labelled.files import LabelledFiles
 from virnuc_dask.lab.quality.figures import Flags, Floats
 from virnuc_dask.modelsets.calibration import Calibration, probability
-from virnuc_dask.stages.calls import UNSURE, VIRUS
+from virnuc_dask.stages.calls import UNSURE, VIRUS, VIRUS_REGION
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import read_table
 from virnuc_dask.tables.plan import Plan, read_plan
@@ -45,6 +45,7 @@ class Level:
     length_nt: Indices  # of the chunk of a frame, of a chunk, of a record
     probability: Floats | None = None  # NaN where there is none; None without a calibration
     unsure: Flags | None = None  # of contigs, where the run does not say
+    region: Flags | None = None  # of contigs, where a part is called virus, not the whole
 
     def where(self, rows: Flags | Indices) -> Level:
         """Some of the rows."""
@@ -188,6 +189,7 @@ def _read_contigs(plan: Plan, is_virus: Flags) -> tuple[Level, pa.Array]:
         length_nt=table["length_nt"].to_numpy(),
         probability=None if np.isnan(likely).all() else likely,
         unsure=_is_called(table["call"], UNSURE),
+        region=_is_called(table["call"], VIRUS_REGION),
     )
     return contigs, table["record_id"].combine_chunks()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,17 +12,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from virnuc_dask.errors import BadTableError
 from virnuc_dask.modelsets.calibration import Floats
 from virnuc_dask.outputs.contig_table import read_contig_table
-from virnuc_dask.stages.calls import OTHERS, UNSURE, VIRUS, CallRule
+from virnuc_dask.stages.calls import UNSCORED, UNSURE, VIRUS, CallRule
 
-_VALUES = ("score", "probability", "q_value")
+_NUMBERS = ("score", "probability", "q_value")
+_ROWS = 1 << 16  # records taken in at a time
 _LISTED = 20
 _DRAWN = 2_000  # viruses, and as many of the rest
 _BINS = 40
 _SEED = 0
-Q_VALUES = (0.01, 0.05, 0.1, 0.2)
-CALLS = (VIRUS, OTHERS, UNSURE)
+Q_VALUES = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 Rows = NDArray[np.int64]
 
@@ -38,6 +40,8 @@ class Contigs:
     record_id: NDArray[Any]
     call: NDArray[Any]
     length_nt: Rows
+    sample: NDArray[Any]  # None where the table has no samples
+    score: Floats
     value: Floats  # what the call goes by, a probability or a score
     q_value: Floats  # NaN without a calibration
     margin: Floats
@@ -64,21 +68,30 @@ def read_contigs(path: Path, rule: CallRule) -> Iterator[Contigs]:
         If the file is missing or damaged.
     """
     first = 0
-    for batch in read_contig_table(path, ("record_id", "length_nt", "call", *_VALUES)):
-        yield _contigs(batch, first, rule)
-        first += len(batch)
+    try:
+        for batch in read_contig_table(path):
+            for at in range(0, len(batch), _ROWS):
+                some = batch.slice(at, _ROWS)
+                yield _contigs(some, first, rule)
+                first += len(some)
+    except KeyError as error:
+        raise BadTableError(f"{path}: cannot be read ({error}).") from error
 
 
 def _contigs(batch: pa.RecordBatch, first: int, rule: CallRule) -> Contigs:
     length = batch["length_nt"].to_numpy().astype(np.int64)
-    score, chance, q_value = (batch[name].to_numpy(zero_copy_only=False) for name in _VALUES)
+    score, chance, q_value = (batch[name].to_numpy(zero_copy_only=False) for name in _NUMBERS)
     ids, call = (batch[name].to_numpy(zero_copy_only=False) for name in ("record_id", "call"))
     value = chance if rule.has_probability else score
     if rule.fdr is not None:
         margin = rule.fdr - q_value
     else:
         margin = value - (rule.threshold(length) if rule.contig_model is not None else 0.5)
-    return Contigs(np.arange(len(batch)) + first, ids, call, length, value, q_value, margin)
+    sample = np.full(len(batch), None)
+    if "sample" in batch.schema.names:
+        sample = batch["sample"].to_numpy(zero_copy_only=False)
+    row = np.arange(len(batch)) + first
+    return Contigs(row, ids, call, length, sample, score, value, q_value, margin)
 
 
 @dataclass
@@ -86,12 +99,16 @@ class Digest:
     """What a page shows of all records: its size does not depend on their number."""
 
     by: str  # what the calls go by: "probability" or "score"
+    has_both: bool = False  # whether records have a score besides their probability
     records: int = 0
     shortest_nt: int = 1 << 62
     longest_nt: int = 1
-    histogram: dict[str, Rows] = field(
-        default_factory=lambda: {call: np.zeros(_BINS, np.int64) for call in CALLS}
-    )
+    lowest_virus: float = np.nan  # the least value of a record that is called virus
+    calls: Counter[str] = field(default_factory=Counter)  # records by call
+    nt: Counter[str] = field(default_factory=Counter)  # by call
+    samples: Counter[tuple[str, str]] = field(default_factory=Counter)  # records by sample, call
+    # "score" or "probability": call: records by value
+    histograms: dict[str, dict[str, Rows]] = field(default_factory=dict)
     # q-value up to: how many records, and the highest of theirs
     q_values: dict[float, tuple[int, float]] = field(
         default_factory=lambda: dict.fromkeys(Q_VALUES, (0, 0.0))
@@ -104,7 +121,9 @@ class Digest:
     @classmethod
     def read(cls, path: Path, rule: CallRule) -> Digest:
         """Of a ``contigs.tsv``; see `read_contigs`."""
-        digest = cls("probability" if rule.has_probability else "score")
+        # With a contig model the probability is the score.
+        both = rule.calibration is not None and rule.contig_model is None
+        digest = cls("probability" if rule.has_probability else "score", both)
         rng = np.random.default_rng(_SEED)
         keys: dict[bool, Floats] = {True: np.zeros(0), False: np.zeros(0)}
         for contigs in read_contigs(path, rule):
@@ -122,16 +141,31 @@ class Digest:
         self.records += len(contigs)
         self.shortest_nt = min(self.shortest_nt, int(contigs.length_nt.min(initial=1 << 62)))
         self.longest_nt = max(self.longest_nt, int(contigs.length_nt.max(initial=1)))
-        for call, counts in self.histogram.items():
-            value = contigs.value[contigs.call == call]
-            counts += np.histogram(value[~np.isnan(value)], _BINS, (0, 1))[0]
+        virus = contigs.value[contigs.call == VIRUS]
+        self.lowest_virus = float(np.fmin(self.lowest_virus, virus.min(initial=np.inf)))
+        for call in sorted(set(contigs.call.tolist())):
+            self._count(call, contigs.take(contigs.call == call))
+        if len(contigs) and contigs.sample[0] is not None:
+            self.samples.update(zip(contigs.sample.tolist(), contigs.call.tolist(), strict=True))
         for most, (count, highest) in self.q_values.items():
             here = contigs.q_value[contigs.q_value <= most]
             self.q_values[most] = count + len(here), max(highest, float(here.max(initial=0)))
         scored = contigs.take(~np.isnan(contigs.value))
         self.highest = _first(self.highest, scored, lambda found: -found.value)
-        sure = scored.take(np.isin(scored.call, (VIRUS, OTHERS)) & ~np.isnan(scored.margin))
+        sure = scored.take((scored.call != UNSURE) & ~np.isnan(scored.margin))
         self.nearest = _first(self.nearest, sure, lambda found: np.abs(found.margin))
+
+    def _count(self, call: str, contigs: Contigs) -> None:
+        """Take in records of one call."""
+        self.calls[call] += len(contigs)
+        self.nt[call] += int(contigs.length_nt.sum())
+        if call == UNSCORED:
+            return
+        measures = {"score": contigs.score} if self.has_both else {}
+        for name, value in (measures | {self.by: contigs.value}).items():
+            counts = self.histograms.setdefault(name, {})
+            more = np.histogram(value[~np.isnan(value)], _BINS, (0, 1))[0]
+            counts[call] = counts.get(call, np.zeros(_BINS, np.int64)) + more
 
     def _draw(self, contigs: Contigs, keys: dict[bool, Floats], rng: np.random.Generator) -> None:
         """Keep the records with the smallest of random keys: each is as likely as another."""

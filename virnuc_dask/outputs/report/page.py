@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,16 +19,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from virnuc_dask.outputs.comparison import Comparison
 from virnuc_dask.outputs.report.contigs import Contigs, Digest
-from virnuc_dask.outputs.report.plots import draw
+from virnuc_dask.outputs.report.plots import called_from, scatter
 from virnuc_dask.outputs.report.strips import strips
-from virnuc_dask.stages.calls import CallRule
+from virnuc_dask.stages.calls import OTHERS, UNSCORED, UNSURE, VIRUS, VIRUS_REGION, CallRule
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import written_whole
 from virnuc_dask.tables.plan import read_run_json
 
 REPORT = "report.html"
 _LISTED = 20
-_FAILED_LISTED = 50
+_FAILED_LISTED = 20
+_SAMPLES_LISTED = 100
+_ORDER = (VIRUS, VIRUS_REGION, OTHERS, UNSURE, UNSCORED)  # of calls; others are named last
 _WIDEST = 200  # letters of an id, or of a reason
 _NONE = "\u2013"
 _WHERE_IT_FAILS = re.compile(r"^## Where it fails\s*\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -60,6 +65,22 @@ def write_report(
     BadTableError
         If a table is missing or damaged, or the run is not finished.
     """
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            _content(folder, rule),
+            fails=_where_it_fails(card),
+            compared=[_compared(folder, other) for other in others],
+        )
+    )
+    with written_whole(folder.output(REPORT)) as stream:
+        stream.write(page.encode())
+    return folder.output(REPORT)
+
+
+def _content(folder: RunFolder, rule: CallRule) -> dict[str, Any]:
+    """What the page shows of the run alone, by its name in the template."""
     run, digest = read_run_json(folder), Digest.read(folder.output("contigs.tsv"), rule)
     listed = {
         "The most viral records": _rows(digest.highest),
@@ -67,24 +88,21 @@ def write_report(
     }
     of_genes = run["modelset"].get("reading") == "genes"
     lengths = {row["index"]: row["length_nt"] for rows in listed.values() for row in rows}
-    template = _environment().get_template("report.html.j2")
-    page = template.render(
-        run=run,
-        found=run["summary"],
-        inputs=[Path(name).name for name in run["inputs"]],
-        unit="genes" if of_genes else "chunks",
-        by=digest.by,
-        lists=listed,
-        strips=strips(folder, lengths, reads_genes=of_genes),
-        plots=draw(digest, rule),
-        q_values=_expected(digest) if rule.has_probability else [],
-        failed=_failed(folder.output("failed.tsv")),
-        fails=_where_it_fails(card),
-        compared=[_compared(folder, other) for other in others],
-    )
-    with written_whole(folder.output(REPORT)) as stream:
-        stream.write(page.encode())
-    return folder.output(REPORT)
+    return {
+        "run": run,
+        "found": run["summary"],
+        "inputs": [Path(name).name for name in run["inputs"]],
+        "unit": "genes" if of_genes else "chunks",
+        "digest": digest,
+        "calls": _calls(run["summary"]["contigs"], digest),
+        "lists": listed,
+        "strips": strips(folder, lengths, reads_genes=of_genes),
+        "scatter": scatter(digest, rule),
+        "called_from": called_from(digest, rule),
+        "q_values": _expected(digest) if rule.has_probability else [],
+        "samples": _samples(digest),
+        "failed": _failed(folder.output("failed.tsv")),
+    }
 
 
 def _rows(contigs: Contigs | None) -> list[dict[str, Any]]:
@@ -103,9 +121,24 @@ def _rows(contigs: Contigs | None) -> list[dict[str, Any]]:
     ]
 
 
+def _calls(told: Mapping[str, int], digest: Digest) -> dict[str, tuple[int, int]]:
+    """Records and nt by call: of every call that there can be, and any other that there is."""
+    names = [*_ORDER, *sorted({*told, *digest.calls} - {*_ORDER})]
+    there = [name for name in names if name in told or name in digest.calls]
+    return {name: (digest.calls[name], digest.nt[name]) for name in there}
+
+
+def _samples(digest: Digest) -> dict[str, Counter[str]]:
+    """Records by call of each sample, in the order of the input; not of all if they are many."""
+    found: dict[str, Counter[str]] = {}
+    for (sample, call), records in digest.samples.items():
+        found.setdefault(sample, Counter())[call] += records
+    return dict(islice(found.items(), _SAMPLES_LISTED))
+
+
 def _expected(digest: Digest) -> list[tuple[float, int, float]]:
-    """q-values, how many records are at most there, and how many of those are no virus."""
-    return [(most, n, n * highest) for most, (n, highest) in digest.q_values.items()]
+    """q-values, how many records are at most there, and the share of those that is no virus."""
+    return [(most, n, highest) for most, (n, highest) in digest.q_values.items()]
 
 
 def _failed(path: Path) -> list[list[str]]:
@@ -149,7 +182,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["percent"] = lambda share: _number(100 * share, ".1f") + "\u00a0%"
+    environment.filters["sha256"] = _sha256
     return environment
+
+
+def _sha256(script: str) -> str:
+    """By which the page lets this script run, and no other."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _number(value: float | None, form: str = ".3f") -> str:

@@ -1,126 +1,96 @@
-"""The plots of a report, by Bokeh; nothing is fetched from elsewhere."""
+"""Where the marks of a report's plots lie, in percent of a plot; the template draws them as SVG."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
+from virnuc_dask.modelsets.calibration import Floats
 from virnuc_dask.outputs.report.contigs import Contigs, Digest
-from virnuc_dask.stages.calls import OTHERS, UNSURE, VIRUS, CallRule
+from virnuc_dask.stages.calls import CallRule
 
-# Of Okabe and Ito's palette, which people with colour blindness tell apart.
-COLOURS = {VIRUS: "#d55e00", OTHERS: "#0072b2", UNSURE: "#8a8f98"}
 _LONGEST_ID = 80
-_GREY = "#7b8794"  # readable on white and on black
+_CURVE = 60  # points of the threshold by length
+_WIDE = 15  # the longest record so many times the shortest: a tick a power of ten
 
 
 @dataclass(frozen=True)
-class Plots:
-    """Bokeh's code, a script that draws, and the place of each plot."""
+class Scatter:
+    """Length, to the right, against what calls go by, from 0 at the bottom to 1."""
 
-    code: Markup
-    script: Markup
-    places: dict[str, Markup]
-    points: int
-
-
-def draw(digest: Digest, rule: CallRule) -> Plots:
-    """Draw how the calls are distributed, and length against what they go by."""
-    from bokeh.embed import components
-    from bokeh.resources import INLINE
-
-    figures = {"values": _histogram(digest), "lengths": _scatter(digest, rule)}
-    script, places = components(figures, wrap_script=False)
-    # Nothing of this comes from a file but ids, which Bokeh escapes.
-    code = Markup("\n".join(INLINE.js_raw[:1]))
-    marked = {name: Markup(place) for name, place in places.items()}
-    return Plots(code, Markup(script), marked, sum(map(len, digest.drawn)))
+    dots: list[tuple[float, float, str, str]]  # from left, from top, call, id and numbers
+    ticks: list[tuple[float, str]]  # of lengths
+    threshold: list[tuple[float, float]]  # a curve, from left and from top; none with an FDR
 
 
-def _figure(label: str, **options: Any) -> Any:
-    from bokeh.plotting import figure
-
-    drawn = figure(
-        height=320,
-        sizing_mode="stretch_width",
-        tools="pan,box_zoom,wheel_zoom,reset,save",
-        active_scroll=None,
-        background_fill_alpha=0,
-        border_fill_alpha=0,
-        outline_line_color=None,
-        **options,
-    )
-    drawn.xaxis.axis_label = label
-    drawn.toolbar.logo = None
-    drawn.grid.grid_line_color, drawn.grid.grid_line_alpha = _GREY, 0.25
-    for axis in drawn.axis:
-        axis.axis_label_text_color = axis.major_label_text_color = _GREY
-        axis.axis_line_color = axis.major_tick_line_color = axis.minor_tick_line_color = _GREY
-    return drawn
+def called_from(digest: Digest, rule: CallRule) -> tuple[float, float] | None:
+    """The values from which on records are virus, of the longest and of the shortest ones."""
+    if rule.fdr is not None:
+        found = digest.lowest_virus
+        return (found, found) if found < np.inf else None
+    heights = _heights(digest, rule)
+    return float(heights.min()), float(heights.max())
 
 
-def _histogram(digest: Digest) -> Any:
-    drawn = _figure(digest.by, y_axis_label="records")
-    top = np.zeros_like(digest.histogram[VIRUS])
-    borders = np.linspace(0, 1, len(top) + 1)
-    for call, count in digest.histogram.items():
-        if count.any():
-            drawn.quad(
-                left=borders[:-1],
-                right=borders[1:],
-                bottom=top,
-                top=top + count,
-                color=COLOURS[call],
-                line_color=None,
-                legend_label=call,
-            )
-            top = top + count
-    _legend(drawn)
-    return drawn
+def scatter(digest: Digest, rule: CallRule) -> Scatter:
+    """The records that were drawn, the least viral first, so that viruses lie on top."""
+    lengths, drawn = _lengths(digest), digest.drawn
+    if not drawn:
+        return Scatter([], [], [])
+    some = drawn[0] if len(drawn) == 1 else drawn[0].joined(drawn[1])
+    some = some.take(np.argsort(some.value, kind="stable"))
+    left = _left(some.length_nt, lengths)
+    dots = [
+        (round(x, 2), round(100 - 100 * y, 2), call, text)
+        for x, y, call, text in zip(left, some.value, some.call, _texts(some, digest), strict=True)
+    ]
+    curve = np.stack([_left(lengths, lengths), 100 - 100 * _heights(digest, rule)], axis=1)
+    threshold = [] if rule.fdr is not None else [(x, y) for x, y in curve.round(2).tolist()]
+    return Scatter(dots, _ticks(lengths), threshold)
 
 
-def _scatter(digest: Digest, rule: CallRule) -> Any:
-    from bokeh.models import HoverTool
-
-    drawn = _figure("length (nt)", y_axis_label=digest.by, x_axis_type="log", y_range=(-0.03, 1.03))
-    for contigs in digest.drawn:
-        for call in np.unique(contigs.call):
-            _dots(drawn, contigs.take(contigs.call == call), str(call))
-    if rule.fdr is None and digest.drawn:
-        _threshold(drawn, digest, rule)
-    tips = [("record", "@id"), ("length", "@length{0,0} nt"), (digest.by, "@value{0.000}")]
-    drawn.add_tools(HoverTool(tooltips=tips))
-    _legend(drawn)
-    return drawn
+def _texts(contigs: Contigs, digest: Digest) -> list[str]:
+    return [
+        f"{record_id[:_LONGEST_ID]}: {call}, {length:,} nt, {digest.by} {value:.3f}"
+        for record_id, call, length, value in zip(
+            contigs.record_id, contigs.call, contigs.length_nt, contigs.value, strict=True
+        )
+    ]
 
 
-def _dots(drawn: Any, contigs: Contigs, call: str) -> None:
-    from bokeh.models import ColumnDataSource
-
-    columns = {
-        "id": [record_id[:_LONGEST_ID] for record_id in contigs.record_id],
-        "length": contigs.length_nt,
-        "value": np.round(contigs.value, 4),
-    }
-    dots = {"size": 6, "fill_alpha": 0.55, "line_color": None, "color": COLOURS[call]}
-    drawn.scatter("length", "value", source=ColumnDataSource(columns), legend_label=call, **dots)
+def _lengths(digest: Digest) -> Floats:
+    """Lengths along the axis, in nt; a little more than the records have."""
+    shortest = min(max(digest.shortest_nt, 1), digest.longest_nt)
+    lengths: Floats = np.geomspace(shortest / 1.1, digest.longest_nt * 1.1, _CURVE)
+    return lengths
 
 
-def _threshold(drawn: Any, digest: Digest, rule: CallRule) -> None:
-    """A line from which on records are called virus."""
-    length = np.geomspace(max(digest.shortest_nt, 1), max(digest.longest_nt, 2), 60)
-    height = rule.threshold(length) if rule.contig_model else np.full(len(length), 0.5)
-    drawn.line(length, height, color=_GREY, line_dash="dashed", legend_label="called virus above")
+def _heights(digest: Digest, rule: CallRule) -> Floats:
+    lengths = _lengths(digest)
+    return rule.threshold(lengths) if rule.contig_model else np.full(len(lengths), 0.5)
 
 
-def _legend(drawn: Any) -> None:
-    if not drawn.legend:
-        return
-    drawn.legend.background_fill_alpha = 0
-    drawn.legend.border_line_alpha = 0
-    drawn.legend.label_text_color = _GREY
-    drawn.legend.orientation = "horizontal"
-    drawn.add_layout(drawn.legend[0], "above")
+def _left(length_nt: Floats | np.ndarray, lengths: Floats) -> Floats:
+    place = np.log(np.maximum(length_nt, 1) / lengths[0]) / np.log(lengths[-1] / lengths[0])
+    found: Floats = 100 * place.clip(0, 1)
+    return found
+
+
+def _ticks(lengths: Floats) -> list[tuple[float, str]]:
+    least, most = lengths[0], lengths[-1]
+    steps = (1,) if most / least > _WIDE else (1, 2, 5)
+    powers = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+    ticks = [step * 10**power for power in powers for step in steps]
+    shown = [tick for tick in ticks if least <= tick <= most]
+    if len(shown) < 2:  # all records are about as long
+        shown = sorted({round(lengths[1]), round(lengths[-2])})
+    return [(round(float(_left(np.array(nt), lengths)), 2), _length(nt)) for nt in shown]
+
+
+def _length(nt: float) -> str:
+    for size, unit in ((1_000_000, "Mb"), (1_000, "kb")):
+        if nt >= size and nt % (size // 10) == 0:
+            return f"{nt / size:,g} {unit}"
+    return f"{nt:,} nt"

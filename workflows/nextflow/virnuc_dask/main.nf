@@ -10,7 +10,7 @@ process VIRNUC_DASK {
     output:
     tuple val(meta), path("virnuc/${prefix}.contigs.tsv")                            , emit: contigs
     tuple val(meta), path("virnuc/${prefix}.virus.fasta")                            , emit: fasta
-    tuple val(meta), path("virnuc/${prefix}.virus_regions.tsv")      , optional: true, emit: regions
+    tuple val(meta), path("virnuc/${prefix}.virus_regions.*")                          , emit: regions
     tuple val(meta), path("virnuc/${prefix}.virus_summary.tsv")      , optional: true, emit: summary
     tuple val(meta), path("virnuc/${prefix}.prediction_results*")                    , emit: predictions
     tuple val(meta), path("virnuc/${prefix}.report.html")            , optional: true, emit: report

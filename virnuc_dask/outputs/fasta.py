@@ -1,0 +1,84 @@
+"""``virus.fasta`` and ``virus_regions.fasta``, put together from chunks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from virnuc_dask.outputs.regions import names
+
+COLUMNS = ("record_index", "record_id", "start", "end", "sequence")
+_LINE = 80
+_WHOLE = 1 << 62  # more than a record's length
+_Chunk = tuple[int, str, int, int, str]  # the columns above
+
+
+def write_records(
+    stream: IO[bytes], partitions: Iterable[pa.Table], wanted: NDArray[np.bool_]
+) -> None:
+    """Write the records that ``wanted`` picks by index.
+
+    The records are put together from their chunks, so that standard input serves as well.
+
+    Parameters
+    ----------
+    partitions
+        All that have a wanted record, in order, with `COLUMNS`: a record's chunks may cross from
+        one to the next.
+    """
+    for (_, record_id), chunks in groupby(_chunks(partitions, wanted), key=lambda row: row[:2]):
+        _write(stream, record_id, _join(chunks, 0, _WHOLE))
+
+
+def write_regions(
+    stream: IO[bytes],
+    partitions: Iterable[pa.Table],
+    wanted: NDArray[np.bool_],
+    regions: Iterable[pa.Table],
+) -> None:
+    """Write ``regions``, all in order, of the records that are ``wanted``; else as `write_records`.
+
+    Of a record one region's chunks are held at a time.
+    """
+    chunks, held = _chunks(partitions, wanted), deque[_Chunk]()
+    for table in regions:
+        places = (table[name].to_pylist() for name in ("record_index", "start", "end"))
+        for name, record, start, end in zip(names(table), *places, strict=True):
+            while held and _end(held[0]) <= (record, start):
+                held.popleft()
+            while not held or _end(held[-1]) < (record, end):
+                chunk = next(chunks)
+                if _end(chunk) > (record, start):
+                    held.append(chunk)
+            _write(stream, name, _join(held, start, end))
+
+
+def _chunks(partitions: Iterable[pa.Table], wanted: NDArray[np.bool_]) -> Iterator[_Chunk]:
+    for table in partitions:
+        picked = table.filter(pa.array(wanted[table["record_index"].to_numpy()]))
+        yield from zip(*(picked[name].to_pylist() for name in COLUMNS), strict=True)
+
+
+def _end(chunk: _Chunk) -> tuple[int, int]:
+    """Its record, and where in it the chunk ends: chunks come by these."""
+    return chunk[0], chunk[3]
+
+
+def _join(chunks: Iterable[_Chunk], first: int, last: int) -> str:
+    """The DNA of a record from ``first`` to ``last``, which overlapping chunks were cut from."""
+    pieces, covered = [], first
+    for *_, start, end, sequence in chunks:
+        pieces.append(sequence[covered - start : last - start])
+        covered = end
+    return "".join(pieces)
+
+
+def _write(stream: IO[bytes], name: str, dna: str) -> None:
+    lines = (dna[at : at + _LINE] for at in range(0, len(dna), _LINE))
+    stream.write("\n".join([f">{name}", *lines, ""]).encode())
