@@ -43,7 +43,8 @@ process VIRNUC_DASK {
     """
     mkdir -p virnuc/multiqc
     touch virnuc/${prefix}.contigs.tsv virnuc/${prefix}.virus.fasta
-    touch virnuc/${prefix}.prediction_results.txt virnuc/multiqc/${prefix}.virnuc_calls_mqc.json
+    touch virnuc/${prefix}.virus_regions.tsv virnuc/${prefix}.prediction_results.txt
+    touch virnuc/multiqc/${prefix}.virnuc_calls_mqc.json
 
     cat <<-END_VERSIONS > versions.yml
     "${task.process}":
