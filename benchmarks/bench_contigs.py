@@ -1,8 +1,8 @@
 """Whole runs of contigs that a model set was not trained on: what each gene caller costs and finds.
 
-``TESTS`` is the folder ``tests`` of a training's work folder, ``MODEL`` the set in it that was
-trained without them (``words-*/measured-*``), or one that reads frames. Each run is a process on
-one thread without Dask. The last line is JSON.
+``WORK`` is a training's work folder, ``MODEL`` the set in it that was trained without its tests
+(``words-*/measured-*``), or one that reads frames. Contigs are the training's fragments of about a
+length. Each run is a process on one thread without Dask. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -18,24 +18,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from measured import options_of, report, tell, write_fasta
+from numpy.typing import NDArray
 
-from virnuc_dask.lab.contig_figures import separation
+from virnuc_dask.lab.contig_figures import NEAR, separation
+from virnuc_dask.lab.recipe import PROPHAGE
+from virnuc_dask.lab.taught import TEST, Fragments
 from virnuc_dask.sequences.genes import FAST, PYRODIGAL
-from virnuc_dask.sequences.records import Record, read_records
+from virnuc_dask.sequences.records import Record
 
-# The tests that make one comparison, and the classes of its contigs.
-COMPARISONS = {
-    "new_group": (("new_group",), ("phage", "prokaryote")),
-    "prophage": (("prophage", "host"), ("prokaryote",)),
-    "read": (("read",), ("phage", "prokaryote")),
-}
+COMPARISONS = ("new groups", "prophages")
+READ_NT = 300  # the beginnings of fragments
+MOST = 3_000  # of a side
 
 
 def main() -> None:
     parser = options_of(__doc__, repeats=None)
     parser.add_argument("model")
-    parser.add_argument("tests", type=Path)
+    parser.add_argument("work", type=Path)
     parser.add_argument("--callers", nargs="+", default=[PYRODIGAL, FAST])
     parser.add_argument("--lengths", nargs="+", type=int, default=[300, 1_000, 3_000, 10_000])
     parser.add_argument("--whole-mbp", type=float, default=0, help="time a run of so much, too")
@@ -50,33 +52,47 @@ def figures(options: argparse.Namespace, caller: str) -> dict[str, object]:
         work = Path(folder)
         for name in COMPARISONS:
             for length in options.lengths:
-                if chosen := contigs(options.tests, name, length):
-                    found[f"{name}, {length} nt"] = compare(options, caller, chosen, work)
+                if len((chosen := contigs(options.work, name, length))[0]):
+                    found[f"{name}, {length} nt"] = compare(options, caller, chosen, length, work)
                     tell(f"{caller}: {name}, {length} nt: {found[f'{name}, {length} nt']}")
         if options.whole_mbp:
             found["whole run"] = whole(options, caller, work)
     return found
 
 
-def contigs(tests: Path, comparison: str, length: int) -> dict[str, bool]:
-    """Names of a comparison's contigs, and whether each is viral."""
-    kinds, classes = COMPARISONS[comparison]
-    with (tests / "contigs.tsv").open(encoding="utf-8") as stream:
-        return {
-            row["contig"]: row["label"] == "virus"
-            for row in csv.DictReader(stream, delimiter="\t")
-            if row["test"] in kinds and row["class"] in classes and row["length_nt"] == str(length)
-        }
+def contigs(
+    work: Path, comparison: str, length: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Fragments to compare, of about a length, and whether each is viral."""
+    fragments = Fragments.read(work / "fragments.parquet")
+    kind, nt = fragments.judged_kind, fragments.length_nt
+    chosen = (np.abs(np.log(nt / length)) < np.log(NEAR)) | (length == READ_NT)
+    if comparison == "prophages":
+        is_virus = kind == PROPHAGE
+        is_other = (kind == "prokaryote") & np.isin(fragments.group, fragments.group[is_virus])
+    else:
+        chosen &= fragments.fold == TEST
+        is_virus, is_other = kind == "phage", kind == "prokaryote"
+    rng = np.random.default_rng(1)
+    sides = [rng.permutation(np.flatnonzero(chosen & of))[:MOST] for of in (is_virus, is_other)]
+    if not min(map(len, sides)):
+        return np.empty(0, np.int64), np.empty(0, np.bool_)
+    return np.concatenate(sides), np.arange(sum(map(len, sides))) < len(sides[0])
 
 
 def compare(
-    options: argparse.Namespace, caller: str, chosen: dict[str, bool], work: Path
+    options: argparse.Namespace,
+    caller: str,
+    chosen: tuple[NDArray[np.int64], NDArray[np.bool_]],
+    length: int,
+    work: Path,
 ) -> dict[str, object]:
-    of_test = (record for record in all_records(options.tests) if record.id in chosen)
+    rows, is_virus = chosen
+    most_nt = READ_NT if length == READ_NT else None
+    of_test = records_of(options.work, rows, most_nt)
     run(options.model, caller, write_fasta(work / "contigs.fasta", of_test), work / "out")
     with (work / "out" / "contigs.tsv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
-    is_virus = np.array([chosen[row["record_id"]] for row in rows])
     chance = np.array([float(row["probability"] or 0) for row in rows])
     called = np.array([row["call"] == "virus" for row in rows])
     return {
@@ -90,16 +106,10 @@ def compare(
 
 def whole(options: argparse.Namespace, caller: str, work: Path) -> dict[str, float]:
     """Seconds, start-up included, and the memory of one run of many contigs of all kinds."""
-    left_nt = options.whole_mbp * 1e6
-
-    def some() -> Iterator[Record]:
-        nonlocal left_nt
-        for record in all_records(options.tests):
-            if not record.id.startswith("read_") and left_nt > 0:
-                left_nt -= len(record.dna)
-                yield record
-
-    path = write_fasta(work / "whole.fasta", some())
+    fragments = Fragments.read(options.work / "fragments.parquet")
+    rows = np.random.default_rng(1).permutation(np.flatnonzero(fragments.fold == TEST))
+    rows = rows[np.cumsum(fragments.length_nt[rows]) <= options.whole_mbp * 1e6]
+    path = write_fasta(work / "whole.fasta", records_of(options.work, rows))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run(options.model, caller, path, work / "out")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -114,8 +124,10 @@ def whole(options: argparse.Namespace, caller: str, work: Path) -> dict[str, flo
     }
 
 
-def all_records(tests: Path) -> Iterator[Record]:
-    return read_records([str(tests / f"{label}.fasta") for label in ("virus", "other")])
+def records_of(work: Path, rows: NDArray[np.int64], most_nt: int | None = None) -> Iterator[Record]:
+    dna = pq.read_table(work / "sequences.parquet", columns=["dna"])["dna"].take(pa.array(rows))
+    for index, (row, text) in enumerate(zip(rows.tolist(), dna, strict=True)):
+        yield Record(index, f"fragment{row}", text.as_py()[:most_nt])
 
 
 def run(model: str, caller: str, contigs: Path, out: Path) -> None:

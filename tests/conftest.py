@@ -144,7 +144,7 @@ def genes_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from virnuc_dask.modelsets.manifest import ContigModelSpec, GenesSpec, write_info
 
     folder = tmp_path_factory.mktemp("modelsets") / "genes"
-    drawn = _draw_ngrams(folder, width=2)
+    drawn = _draw_words(folder)
     mean_logit_model().save(folder / "contig_model.safetensors")
     info = replace(
         drawn,
@@ -158,7 +158,7 @@ def genes_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def frames_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny model set that reads frames of n-grams, calibrated; its weights are drawn.
+    """Folder of a tiny model set that reads frames, calibrated; its weights are drawn.
 
     Its scores say nothing of viruses, but differ between frames, and its features tell enough to
     be trained on.
@@ -172,7 +172,7 @@ def frames_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_info(
         folder,
         replace(
-            _draw_ngrams(folder, width=8),
+            _draw_words(folder),
             chunk_lengths=(500, 300),
             calibration={"500": calibration, "300": calibration},
         ),
@@ -180,31 +180,38 @@ def frames_modelset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _draw_ngrams(folder: Path, width: int) -> Any:
-    """Write encoders of n-grams and a classifier into a new folder; what its manifest shall say."""
+def _draw_words(folder: Path) -> Any:
+    """Write encoders of words and a classifier into a new folder; what its manifest shall say."""
     import torch
     from safetensors.torch import save_file
 
     from virnuc_dask.encoders.encoder import EncoderSpec
-    from virnuc_dask.encoders.ngrams import DNA_TABLES, PEPTIDE_TABLES
+    from virnuc_dask.encoders.words import CLASSES, KNOWN_DNA, KNOWN_PEPTIDE, PATTERNS
     from virnuc_dask.modelsets.classifier import Classifier
     from virnuc_dask.modelsets.manifest import ClassifierSpec, ModelSetInfo
 
     folder.mkdir()
-    draw = torch.Generator().manual_seed(5)
-    for file, tables in (("nucleotide", DNA_TABLES), ("peptide", PEPTIDE_TABLES)):
-        drawn = {k: torch.randn(n, width, generator=draw) * 40 for k, n in tables.items()}
-        save_file({k: v.half() for k, v in drawn.items()}, folder / f"{file}.safetensors")
-    torch.manual_seed(1)
-    classifier = Classifier(4 * width, hidden=4)
-    save_file(classifier.state_dict(), folder / "classifier.safetensors")
-    config = {"width": width}
+    torch.manual_seed(5)
+    known_dna, known_peptide = (
+        torch.randint(256, ((pattern.words + 1) // 2,), dtype=torch.uint8)
+        for pattern in (KNOWN_DNA, KNOWN_PEPTIDE)
+    )
+    words = sum(pattern.words for pattern in PATTERNS)
+    peptide = {
+        "weights": torch.randint(-127, 128, (words, len(CLASSES)), dtype=torch.int8),
+        "scale": torch.full((len(CLASSES),), 0.3),
+        "bias": torch.zeros(len(CLASSES)),
+        "known": known_peptide,
+    }
+    save_file({"known": known_dna}, folder / "nucleotide.safetensors")
+    save_file(peptide, folder / "peptide.safetensors")
+    save_file(Classifier(11, hidden=4).state_dict(), folder / "classifier.safetensors")
     return ModelSetInfo(
         name=folder.name,
         version="1",
         chunk_lengths=(500,),
-        nucleotide=EncoderSpec("dna_ngrams", 3 * width, "nucleotide.safetensors", config),
-        peptide=EncoderSpec("peptide_ngrams", width, "peptide.safetensors", config),
+        nucleotide=EncoderSpec("dna_words", 3, "nucleotide.safetensors"),
+        peptide=EncoderSpec("peptide_words", 8, "peptide.safetensors"),
         classifier=ClassifierSpec("classifier.safetensors", 4),
         licence="none",
         training_data="none",

@@ -93,14 +93,14 @@ def test_what_a_cpu_is_slow_at_is_refused_before_anything_is_written(tmp_path, p
 
 
 def test_partitions_are_sized_by_what_they_cost(transformers, frames_modelset):
-    ngrams, large = read_info(frames_modelset), published(frames_modelset, "3B")
+    words, large = read_info(frames_modelset), published(frames_modelset, "3B")
     small = chunks_a_partition(transformers, 500, "cpu")
     # 200 frames, as of 360 chunks, took one of two workers 92 s when they were one partition.
     assert 10 <= small <= 36
     assert chunks_a_partition(large, 500, "cpu") < small
     assert chunks_a_partition(large, 500, "cuda") > 1000
     assert chunks_a_partition(transformers, 300, "cpu") > small
-    assert chunks_a_partition(ngrams, 500, "cpu") == 5000
+    assert chunks_a_partition(words, 500, "cpu") == 5000
     assert decided(Settings(), transformers, CPU).partition_chunks == small
     assert decided(Settings(partition_chunks=7), transformers, CPU).partition_chunks == 7
 

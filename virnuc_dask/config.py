@@ -193,6 +193,11 @@ class Settings(Section):
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
 
+    @property
+    def mode(self) -> str:
+        """How long a model set stays loaded, as the log names it."""
+        return "persistent" if self.persistent_models else "per_partition"
+
 
 def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
     """Settings from Dask's configuration, a preset, the environment and flags.

@@ -19,7 +19,6 @@ from virnuc_dask.cluster.hardware import hardware_of
 from virnuc_dask.cluster.job_scripts import with_workers
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.performance import refuse_report, reporting
-from virnuc_dask.cluster.plugin import LifetimeSettings
 from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.submit import executing
 from virnuc_dask.config import Settings
@@ -274,29 +273,18 @@ def _compute(
     """Compute partitions where ``connection`` says, and count what comes of them."""
     settings = replace(context.settings, cluster=connection.settings)
     source = source_of(settings, context.info, context.hardware, encoders=context.encoders)
-    mode = LifetimeSettings.of(settings)
-    total, journal = plan.counts.chunks, context.journal
-    progress = ProgressBar(
-        context.console,
-        total,
-        total - sum(task.chunks for task in tasks),
-        context.info.units,
-        tell=journal.write,
-        workers=lambda: journal.workers,
-    )
+    journal = context.journal
     control = _computed_before(plan, tasks)
-    with watched(connection, context.about(plan, tasks), journal) as connection:
+    with watched(connection, journal) as connection:
         context.tell_cluster(connection, tally)
         with (
-            executing(tasks, connection, source, mode, journal, control) as receipts,
-            progress,
+            executing(tasks, connection, source, settings, journal, control) as receipts,
+            ProgressBar(context.console, journal),
             journal.telling_end(),
         ):
             for receipt in receipts:
                 tally.add(receipt)
-                failed = sum(failure.chunks for failure in receipt.failures)
-                progress.advance(receipt.chunks + failed, receipt.frames)
-                context.tell_receipt(receipt, mode)
+                context.tell_receipt(receipt)
 
 
 def _computed_before(plan: Plan, tasks: Sequence[PartitionTask]) -> PartitionTask | None:

@@ -12,10 +12,8 @@ from distributed import Client
 from rich.console import Console
 
 from virnuc_dask.cluster.connect import Connection
-from virnuc_dask.cluster.dashboard.run_state import About
 from virnuc_dask.cluster.hardware import Hardware, describe
 from virnuc_dask.cluster.journal import Journal
-from virnuc_dask.cluster.plugin import LifetimeSettings
 from virnuc_dask.config import Settings
 from virnuc_dask.modelsets.manifest import ModelSetInfo
 from virnuc_dask.outputs.run_json import record_run
@@ -61,6 +59,10 @@ class RunContext:
         self.tell(
             "planned",
             **asdict(plan.counts),
+            **self.info.units._asdict(),
+            modelset=self.info.name,
+            precision=self.settings.precision,
+            mode=self.settings.mode,
             chunk_length=decisions.piece_nt or decisions.chunk_length,
             partitions=len(plan.partitions),
             partitions_done=len(plan.partitions) - len(to_do),
@@ -78,33 +80,14 @@ class RunContext:
         self.tell("cluster", text=str(connection), **tally.cluster)
         self.tell("modelset_loading", modelset=self.info.name, precision=self.settings.precision)
 
-    def tell_receipt(self, receipt: Receipt, mode: LifetimeSettings) -> None:
+    def tell_receipt(self, receipt: Receipt) -> None:
         """Log what came of a partition."""
         for failure in receipt.failures:
             self.tell("partition_failed", **asdict(failure), chunks=failure.chunks)
         if receipt.chunks:
             told = {key: value for key, value in asdict(receipt).items() if key != "failures"}
             total_s = round(sum(receipt.elapsed_s.values()), 3)
-            self.tell("partition_done", **told, total_s=total_s, mode=mode.name)
-
-    def about(self, plan: Plan, tasks: Sequence[PartitionTask]) -> About:
-        """What the dashboard shows of a run besides its progress."""
-        first, *more = self.inputs
-        name = shown([first])
-        chunks, info = plan.counts.chunks, self.info
-        return About(
-            inputs=f"{name} and {len(more)} more" if more else name,
-            out=str(plan.folder.path),
-            modelset=info.name,
-            precision=self.settings.precision,
-            mode=LifetimeSettings.of(self.settings).name,
-            parts=info.units.parts,
-            scored=info.units.scored,
-            partitions=len(plan.partitions),
-            partitions_before=len(plan.partitions) - len(tasks),
-            chunks=chunks,
-            chunks_before=chunks - sum(task.chunks for task in tasks),
-        )
+            self.tell("partition_done", **told, total_s=total_s, mode=self.settings.mode)
 
 
 def shown(inputs: Sequence[str]) -> str:

@@ -1,6 +1,5 @@
 import inspect
 import os
-import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -192,13 +191,3 @@ def test_workers_and_their_threads_are_those_of_the_container(monkeypatch):
     limit(monkeypatch, cores=2, gigabytes=8)
     assert local_workers(ClusterSettings(), weight_bytes=0) == (2, 1), "by its share of the cores"
     assert (describe()["cores"], describe()["memory_gb"]) == (2, 8.0)
-
-
-def test_memory_that_a_process_may_not_use_is_not_counted():
-    """Asked in a process that is really limited, as batch systems do it."""
-    program = (
-        "import resource; resource.setrlimit(resource.RLIMIT_RSS, (3 * 10**9,) * 2)\n"
-        "from virnuc_dask.cluster.connect import memory_bytes; print(memory_bytes())"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == str(3 * 10**9), done.stderr

@@ -2,26 +2,14 @@
 
 import json
 import re
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
-from urllib.parse import urljoin
 
 import prometheus_client
 import pynvml
-import pytest
-from distributed import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from virnuc_dask import run
-from virnuc_dask.cluster import gpus
 from virnuc_dask.cluster.dashboard import worker_metrics
 from virnuc_dask.config import load_settings
 from virnuc_dask.stages.receipt import Failure, Receipt
@@ -59,82 +47,40 @@ def value(samples: dict[str, float], name: str, **labels: str) -> float:
     return found
 
 
-def get(link: str) -> str:
-    with suppress(urllib.error.HTTPError), urllib.request.urlopen(link, timeout=30) as answer:
-        return answer.read().decode()
-    return ""
+def by_workers() -> dict[str, float]:
+    """Sums over all workers, by name."""
+    sums: dict[str, float] = {}
+    for key, found in here().items():
+        if "'worker'" in key:
+            sums[key.split("[")[0]] = sums.get(key.split("[")[0], 0) + found
+    return sums
 
 
-@pytest.fixture
-def apart(tmp_path) -> Iterator[Path]:
-    """The file of a scheduler that no run started; it has one worker."""
-    file = tmp_path / "scheduler.json"
-    at = ("--scheduler-file", str(file), "--host", "127.0.0.1")
-    at += ("--dashboard-address", "127.0.0.1:0")
-    place = ("--local-directory", str(tmp_path))
-    processes = [
-        subprocess.Popen([sys.executable, "-m", "dask", *options, *at], stderr=subprocess.DEVNULL)
-        for options in (
-            ("scheduler", "--port", "0"),
-            ("worker", "--name", "one", "--no-nanny", "--nthreads", "1", *place),
-        )
-    ]
-    yield file
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def eventually(holds: Callable[[], Any], timeout_s: float = 90) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := holds()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return found
-
-
-def test_a_scheduler_apart_tells_of_the_run_and_its_worker_of_what_it_did(apart, tmp_path):
-    eventually(apart.exists)
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "virnuc_dask", "run", str(DEMO), "-o", str(out)]
-    with Client(scheduler_file=str(apart)) as client:
-        metrics = urljoin(client.dashboard_link, "metrics")
-        client.wait_for_workers(1, timeout=90)
-        with subprocess.Popen([*command, "--scheduler-file", str(apart)]) as process:
-            during = eventually(lambda: scraped(get(metrics)))
-            assert '<a href="virnuc">' in eventually(lambda: get(urljoin(metrics, "virnuc")))
-        assert process.returncode == 0
-        after, page = scraped(get(metrics)), get(urljoin(metrics, "virnuc"))
-        (worker,) = client.scheduler_info()["workers"].values()
-        port = worker["services"]["dashboard"]
-        did = scraped(get(f"http://127.0.0.1:{port}/metrics"))
-    states = [value(during, "virnuc_partitions", state=s) for s in ("done", "in_work", "waiting")]
-    assert sum(states) == 1
-    assert value(during, "virnuc_run_info", out=str(out), modelset="mini", mode="persistent") == 1
-    assert value(during, "virnuc_run_chunks", state="planned") == 13
-    assert page == ""
-    assert not any("run_info" in name for name in after)
-    summary = json.loads((out / "run.json").read_text())["summary"]
-    assert value(did, "virnuc_frames_total", worker="one") == summary["frames"]
-    assert value(did, "virnuc_viral_frames_total", worker="one") > 0
-    assert value(did, "virnuc_worker_partitions_total", worker="one") == 1
-    assert value(did, "virnuc_modelset_loads_total", worker="one") == 1
-    assert value(did, "virnuc_modelset_bytes", worker="one") == 0, "it was given back"
-    assert value(did, "virnuc_memory_bytes", of="process") > 1e8
-    assert value(did, "virnuc_stage_seconds_total", stage="peptide") > 0
-
-
-def test_two_runs_in_one_process_add_up(client, frames_modelset, tmp_path):
+def test_scheduler_and_workers_tell_of_a_run_and_what_workers_did_adds_up(
+    client, run_that_stays, frames_modelset, tmp_path
+):
     settings = load_settings(flags={"cluster.threads": 1})
-
-    def frames() -> float:
-        return sum(v for name, v in here().items() if name.startswith("virnuc_frames_total"))
-
-    before, summaries = frames(), []
-    for out in ("first", "second"):
-        done = run(DEMO, tmp_path / out, str(frames_modelset), settings=settings, client=client)
-        summaries.append(done.summary["frames"])
-    assert frames() - before == sum(summaries) > 0
+    run(DEMO, tmp_path / "first", str(frames_modelset), settings=settings, client=client)
+    assert not any("run_info" in name for name in here()), "it has ended"
+    before = by_workers()
+    summary, found, after = run_that_stays(DEMO), here(), by_workers()
+    info = {"out": str(tmp_path / "out"), "modelset": "mini", "mode": "persistent"}
+    assert value(found, "virnuc_run_info", **info) == 1
+    for state, count in {"done": 1, "failed": 0, "in_work": 0, "waiting": 0}.items():
+        assert value(found, "virnuc_partitions", state=state) == count
+    for state, count in {"planned": 13, "done": 13, "failed": 0}.items():
+        assert value(found, "virnuc_run_chunks", state=state) == count
+    assert value(found, "virnuc_run_frames_total") == summary["frames"]
+    assert value(found, "virnuc_run_viral_frames_total") > 0
+    for name, more in (
+        ("frames_total", summary["frames"]),
+        ("worker_partitions_total", 1),
+        ("modelset_loads_total", 2),
+    ):
+        assert after[f"virnuc_{name}"] - before[f"virnuc_{name}"] == more
+    assert after["virnuc_modelset_bytes"] == 0, "they were given back"
+    assert after["virnuc_stage_seconds_total"] > before["virnuc_stage_seconds_total"] > 0
+    assert value(found, "virnuc_memory_bytes", worker="0", of="process") > 1e8
 
 
 def test_what_failed_and_what_a_gpu_does_is_told(monkeypatch):
@@ -170,7 +116,6 @@ def test_a_gpu_that_tells_nothing_is_none(monkeypatch):
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(pynvml, "nvmlInit", refuse)
-    assert gpus.gpu_celsius(GPU) is gpus.gpu_use(GPU) is None
     monkeypatch.setattr("virnuc_dask.modelsets.modelset.memory_bytes", lambda device: 11)
     loaded = {"event": "modelset_loaded", "elapsed_s": 1, "weight_bytes": 7, "device": GPU}
     worker_metrics.count_event("silent", loaded)

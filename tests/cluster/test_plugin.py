@@ -9,14 +9,13 @@ import pytest
 from distributed import Client
 
 from virnuc_dask.cluster import plugin as plugin_module
-from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.plugin import (
-    LifetimeSettings,
     ModelPlugin,
     check_workers,
     run_last_stage,
     run_stage,
 )
+from virnuc_dask.config import Settings
 from virnuc_dask.encoders.processor import AVX2, AVX512, PLAIN, Processor
 from virnuc_dask.errors import ModelSetError, NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.lifetime import Lifetime
@@ -26,7 +25,7 @@ from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import PartitionTask
 
-PERSISTENT = LifetimeSettings(persistent=True, clear_cache_every=50)
+PERSISTENT = Settings()
 
 
 @pytest.fixture
@@ -89,12 +88,6 @@ def test_every_worker_has_the_model_set_once_and_stages_get_it(
 def test_a_task_where_no_model_set_was_registered_names_the_worker(client, task):
     with pytest.raises(ModelSetError, match=r"worker 0 \(inproc://.*\) has no virnuc-models-x"):
         client.submit(run_stage, count_values, "virnuc-models-x", task, workers=0).result()
-
-
-@pytest.fixture
-def journal(tmp_path: Path):
-    with Journal.opened(tmp_path / "log") as journal:
-        yield journal
 
 
 def test_refused_workers_are_named_and_two_on_one_gpu_end_the_run(journal):

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_what_is_not_there_is_named_and_the_token_goes(folder, tmp_path):
-    with Sight.of(folder) as shown:
+    with Sight.at(folder.token) as shown:
         assert shown.refusal("mini") == ""
         assert f"does not see the model set {tmp_path}/models. Copy" in shown.refusal(
             f"{tmp_path}/models"

@@ -14,11 +14,10 @@ from distributed import Client, LocalCluster, get_worker
 from virnuc_dask.cluster import submit, worker_watch
 from virnuc_dask.cluster.connect import Connection
 from virnuc_dask.cluster.journal import Journal
-from virnuc_dask.cluster.plugin import LifetimeSettings
 from virnuc_dask.cluster.retries import Retries
 from virnuc_dask.cluster.submit import execute_on, executing
 from virnuc_dask.cluster.worker_watch import WorkerWatch
-from virnuc_dask.config import ClusterSettings
+from virnuc_dask.config import ClusterSettings, Settings
 from virnuc_dask.errors import (
     BadTableError,
     CannotWriteError,
@@ -31,12 +30,6 @@ from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.receipt import Receipt
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import PartitionTask
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal.opened(tmp_path / "log") as journal:
-        yield journal
 
 
 def cluster_of(workers: int, *, processes: bool = True) -> LocalCluster:
@@ -187,10 +180,9 @@ def test_the_model_set_is_released_when_a_run_ends_with_an_error(
 ):
     connection = Connection(None if kind == "none" else client, kind, ClusterSettings())
     source = ModelSource.of(str(parity_modelset), read_info(parity_modelset))
-    mode = LifetimeSettings(persistent=True, clear_cache_every=50)
 
     def run_into_an_error(journal: Journal) -> None:
-        with executing([], connection, source, mode, journal):
+        with executing([], connection, source, Settings(), journal):
             raise KeyError("in the middle")
 
     with Journal.opened(tmp_path / "log") as journal, pytest.raises(KeyError):

@@ -8,12 +8,13 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
 from virnuc_dask.cluster import sight
 from virnuc_dask.cluster.machine import Gpu, Machine
-from virnuc_dask.doctor import checks, examination, workers
+from virnuc_dask.doctor import checks, examination
 from virnuc_dask.doctor.checks import HERE, Disk, Need, worst
 from virnuc_dask.encoders.processor import AVX2, PLAIN, Processor
 
@@ -55,12 +56,7 @@ def doctor(command, monkeypatch, tmp_path):
 
 RED_ONES = [
     (GPU_MACHINE, {"versions": {}}, "GPUs", "dask-cuda is missing: install virnuc-dask[gpu-cu12]"),
-    (
-        GPU_MACHINE,
-        {"torch_cuda": "13.0"},
-        "GPUs",
-        "CUDA 13.0 is newer than the driver",
-    ),
+    (GPU_MACHINE, {"torch_cuda": "13.0"}, "GPUs", "CUDA 13.0 is newer than the driver"),
     (GPU_MACHINE, {"torch_cuda": None}, "GPUs", "This torch is for CPUs: install CUDA's"),
     (PLAIN_MACHINE, {"memory_bytes": GB // 2}, "memory", "Too little for mini: ask for more"),
 ]
@@ -114,25 +110,42 @@ def test_what_driver_torch_and_memory_of_gpus_are_worth(changed, level):
     assert worst(checks.check_gpus(replace(GPU_MACHINE, **changed), need, HERE)) == level
 
 
-def test_limits_are_told_before_they_are_met():
+SLOW = {"processor": Processor(PLAIN, multiplies_bf16=False)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "workers", "topic", "level"),
+    [
+        ({}, 4, "memory", "green"),
+        ({}, 5, "memory", "yellow"),
+        ({"free_bytes": GB}, 1, "memory", "yellow"),
+        ({"open_files": 1000}, 1, "open files", "yellow"),
+        ({"open_files": 100}, 1, "open files", "red"),
+        (SLOW, 1, "processor", "yellow"),
+    ],
+)
+def test_limits_of_a_machine_are_told_before_they_are_met(changed, workers, topic, level):
     need = Need("auto", "large", (0, 10 * GB))
-    for found, level in (
-        (checks.check_memory(PLAIN_MACHINE, need, HERE, workers=4), "green"),
-        (checks.check_memory(PLAIN_MACHINE, need, HERE, workers=5), "yellow"),
-        (checks.check_memory(replace(PLAIN_MACHINE, free_bytes=GB), need, HERE, 1), "yellow"),
-        (checks.check_open_files(replace(PLAIN_MACHINE, open_files=1000), HERE), "yellow"),
-        (checks.check_open_files(replace(PLAIN_MACHINE, open_files=100), HERE), "red"),
+    findings = checks.check_machine(replace(PLAIN_MACHINE, **changed), need, HERE, workers)
+    (found,) = (each for each in findings if each.topic == topic)
+    assert found.level == level, found
+    assert bool(found.next_step) == (level != "green")
+
+
+@pytest.mark.parametrize(
+    ("found", "level"),
+    [
         (checks.check_disk(Disk("out", "nfs4", 10**12, 1e6), "run folder"), "yellow"),
         (checks.check_disk(Disk("out", "nfs4", GB, 1e9), "run folder"), "yellow"),
         (checks.check_disk(Disk("out", "nfs4", 1, 1e9), "run folder"), "red"),
         (checks.check_clock(-1.5, HERE), "green"),
         (checks.check_clock(90, HERE), "yellow"),
         (checks.check_dashboard("http://x", "refused"), "yellow"),
-    ):
-        assert found.level == level, found
-        assert bool(found.next_step) == (level != "green")
-    slow = replace(PLAIN_MACHINE, processor=Processor(PLAIN, multiplies_bf16=False))
-    assert checks.check_processor(slow, HERE).level == "yellow"
+        (checks.check_files(OSError("gone"), "worker 0"), "red"),
+    ],
+)
+def test_limits_of_a_cluster_are_told_before_they_are_met(found, level):
+    assert (found.level, bool(found.next_step)) == (level, level != "green")
 
 
 def test_other_packages_on_a_worker_are_named():
@@ -182,7 +195,7 @@ def test_another_version_on_a_worker_is_red_and_the_worker_named(asked, monkeypa
     def found(name: str, dask_worker: object = None) -> str:
         return "0.0.9" if str(getattr(dask_worker, "name", "")) == "1" else version(name)
 
-    monkeypatch.setattr(workers, "version", found)
+    monkeypatch.setattr(examination, "version", found)
     code, out = asked()
     assert code == 1
     told = out.split("worker 1 ")[1]
@@ -194,7 +207,7 @@ def test_a_cluster_without_this_program_is_red(asked, monkeypatch):
     def missing(_: str) -> str:
         raise PackageNotFoundError("virnuc-dask")
 
-    monkeypatch.setattr(workers, "version", missing)
+    monkeypatch.setattr(examination, "version", missing)
     code, out = asked()
     assert code == 1
     assert out.count("  red     virnuc_dask   none (") == 2  # the scheduler, both workers
@@ -212,25 +225,9 @@ def test_a_run_folder_that_a_worker_does_not_see_is_red_and_the_worker_named(
     assert "→ Choose one that every machine has under the same path (--out)" in out
 
 
-def test_a_model_set_that_workers_do_not_see_is_red(asked, monkeypatch, frames_modelset):
-    def refusal(_: sight.Sight, name: str) -> str:
-        return f"does not see the model set {name}. Copy it there."
-
-    monkeypatch.setattr(sight.Sight, "refusal", refusal)
-    code, out = asked("--model", frames_modelset)
-    assert code == 1
-    assert f"  red     shared files  does not see the model set {frames_modelset}\n" in out
-    assert "→ Copy it there.\n" in out
-
-
-def test_a_worker_that_cannot_answer_is_red():
-    found = checks.check_files(OSError("gone"), "worker 0")
-    assert (found.level, found.text) == ("red", "gone")
-
-
 def test_a_worker_whose_clock_or_memory_is_off_is_told(asked, monkeypatch):
     there = replace(PLAIN_MACHINE, clock=1.0, memory_bytes=1)
-    monkeypatch.setattr(workers, "this_machine", lambda: there)
+    monkeypatch.setattr(examination, "this_machine", lambda: there)
     code, out = asked()
     assert code == 1
     assert "s from here\n" in out
@@ -239,15 +236,10 @@ def test_a_worker_whose_clock_or_memory_is_off_is_told(asked, monkeypatch):
 
 def test_a_cluster_that_is_not_there_is_red(command, tmp_path):
     way = ("--scheduler", "tcp://127.0.0.1:9", "--out", tmp_path)
-    code, out, _ = command("doctor", *way, "--config", _impatient(tmp_path))
+    with dask.config.set({"virnuc.cluster.scheduler_timeout_s": 0.5}):
+        code, out, _ = command("doctor", *way)
     assert code == 1
     assert "  red     cluster       no scheduler answers at tcp://127.0.0.1:9" in out
-
-
-def _impatient(folder: Path) -> Path:
-    file = folder / "preset.yaml"
-    file.write_text("virnuc: {cluster: {scheduler_timeout_s: 0.5}}")
-    return file
 
 
 def test_jobs_are_submitted_as_a_run_submits_them(command, tmp_path, monkeypatch, address):
@@ -259,7 +251,7 @@ def test_jobs_are_submitted_as_a_run_submits_them(command, tmp_path, monkeypatch
         with Client(address) as client:
             yield client
 
-    monkeypatch.setattr(workers, "submitted", submitted)
+    monkeypatch.setattr(examination, "submitted", submitted)
     monkeypatch.setattr(shutil, "which", lambda name: name)
     code, out, _ = command("doctor", "--cluster", "slurm", "--out", tmp_path)
     assert code == 0, out

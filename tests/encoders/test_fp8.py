@@ -28,17 +28,6 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 @torch.inference_mode()
-def test_a_product_is_near_the_exact_one_and_keeps_its_shape():
-    exact = linear(320, 960)
-    hidden = torch.randn(3, 7, 320)
-    ours = Fp8Linear(exact)(hidden.bfloat16())
-    assert ours.shape == (3, 7, 960)
-    assert ours.dtype == torch.bfloat16
-    cosines = torch.cosine_similarity(ours.float(), exact(hidden), dim=-1)
-    assert cosines.min() > 0.999
-
-
-@torch.inference_mode()
 def test_a_large_token_and_one_of_zeros_do_not_disturb_their_neighbours():
     exact = linear(64, 32)
     quiet = torch.randn(1, 64).bfloat16()

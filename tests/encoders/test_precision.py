@@ -13,9 +13,9 @@ OLDER = Processor(AVX2, multiplies_bf16=False)
         ("cpu", WITH_BF16, ("dnabert_s", "esm2"), "bf16"),
         ("cpu", OLDER, ("dnabert_s", "esm2"), "fp32"),
         ("cuda", OLDER, ("dnabert_s", "esm2"), "fp16"),
-        ("cpu", WITH_BF16, ("dna_ngrams", "peptide_ngrams"), "fp32"),
+        ("cpu", WITH_BF16, ("dna_words", "peptide_words"), "fp32"),
         ("cuda", WITH_BF16, ("dna_words", "peptide_words"), "fp32"),
-        ("cpu", WITH_BF16, ("dna_ngrams", "esm2"), "bf16"),
+        ("cpu", WITH_BF16, ("dna_words", "esm2"), "bf16"),
     ],
 )
 def test_the_fastest_precision(device, processor, architectures, expected):

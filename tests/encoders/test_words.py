@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from virnuc_dask.encoders import words
 from virnuc_dask.encoders.encoder import EncoderSpec, Placement, load_encoder
 from virnuc_dask.encoders.words import (
     CLASSES,
@@ -57,9 +58,9 @@ def test_words_of_dna_leave_third_bases_out():
 
 @pytest.fixture(scope="module")
 def peptide_tables():
-    words = sum(pattern.words for pattern in PATTERNS)
+    rows = sum(pattern.words for pattern in PATTERNS)
     return {
-        "weights": torch.from_numpy(RNG.integers(-127, 128, (words, len(CLASSES))).astype("int8")),
+        "weights": torch.from_numpy(RNG.integers(-127, 128, (rows, len(CLASSES))).astype("int8")),
         "scale": torch.full((len(CLASSES),), 0.01),
         "bias": torch.arange(len(CLASSES)).float(),
         "known": torch.from_numpy(pack_log_odds(RNG.normal(size=KNOWN_PEPTIDE.words) * 2)),
@@ -73,21 +74,30 @@ def test_a_peptide_is_embedded_as_its_words_say(peptide_tables):
     for text, values in zip(PEPTIDES, found, strict=True):
         score = np.zeros(len(CLASSES))
         for start, pattern in zip(first, PATTERNS, strict=False):
-            if words := words_of(text, pattern):
-                score += weights[start + np.array(words)].mean(axis=0)
+            if found_words := words_of(text, pattern):
+                score += weights[start + np.array(found_words)].mean(axis=0)
         residues = max(len(text), 1)
         score = score * np.sqrt(min(residues, 600) / 200) + np.arange(len(CLASSES))
         np.testing.assert_allclose(values[: len(CLASSES)], score, rtol=1e-4, atol=1e-4)
         assert values[-1] == pytest.approx(np.log(residues / 200), abs=1e-6)
 
 
+@pytest.mark.parametrize("block", [1, 50])
+def test_a_row_does_not_depend_on_the_others_to_the_bit(peptide_tables, monkeypatch, block):
+    encoder = PeptideWords(peptide_tables)
+    alone = np.vstack([encoder.embed([text]) for text in PEPTIDES])
+    monkeypatch.setattr(words, "_BLOCK_LETTERS", block)
+    assert np.array_equal(encoder.embed(PEPTIDES[::-1])[::-1], alone)
+    assert encoder.embed([]).shape == (0, encoder.dim)
+
+
 def test_known_words_are_summed_and_counted():
     log_odds = np.zeros(KNOWN_PEPTIDE.words)
-    words = words_of("MKVLAAGFWTRE", KNOWN_PEPTIDE)
-    log_odds[words[:3]] = [3.5, 1.0, -1.5]
+    found = words_of("MKVLAAGFWTRE", KNOWN_PEPTIDE)
+    log_odds[found[:3]] = [3.5, 1.0, -1.5]
     known = KnownWords(KNOWN_PEPTIDE, torch.from_numpy(pack_log_odds(log_odds)))
     (values,) = known.values(Texts(["MKVLAAGFWTRE"]))
-    count = len(words) + 10
+    count = len(found) + 10
     np.testing.assert_allclose(values, [3.0 / np.sqrt(count), 2 / count, 1 / count], rtol=1e-6)
 
 

@@ -18,7 +18,7 @@ def faulty_modelset(frames_modelset: Path, tmp_path_factory: pytest.TempPathFact
     for file in frames_modelset.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     info = read_info(frames_modelset)
-    faulty = replace(info.nucleotide, architecture="faulty_dna_ngrams")
+    faulty = replace(info.nucleotide, architecture="faulty_dna_words")
     write_info(folder, replace(info, name="faulty", nucleotide=faulty))
     return folder
 

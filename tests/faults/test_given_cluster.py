@@ -92,17 +92,24 @@ def on(cluster: Cluster, job: Job) -> Job:
     return job.but(cluster=("--scheduler-file", str(cluster.scheduler_file)))
 
 
+def put(path: Path, content: bytes) -> None:
+    """Another file under this name: the one that was there is mapped by a worker."""
+    new = path.parent.with_name("new")
+    new.write_bytes(content)
+    new.replace(path)
+
+
 def refuse_another(cluster: Cluster, job: Job, process: Run, modelset: Path) -> None:
     """Start a worker that finds a damaged model set, once the others have theirs."""
     weights = modelset / "peptide.safetensors"
     sound = weights.read_bytes()
     try:
         wait_for_partitions(job, 1)
-        weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+        put(weights, sound[:-1] + bytes([sound[-1] ^ 1]))
         cluster.worker("damaged")
         wait_until(lambda: job.events("worker_refused") or process.poll() is not None)
     finally:
-        weights.write_bytes(sound)
+        put(weights, sound)
 
 
 def test_a_scheduler_that_is_killed_ends_the_run_and_what_is_done_is_kept(

@@ -73,12 +73,6 @@ def test_of_a_set_that_reads_genes_the_rate_is_by_nt(bench, genes_modelset):
     assert f"{measured['nt_per_s'] / 1e6:,.2f} Mbp/s, " in err
 
 
-def test_a_model_set_that_is_not_there_is_told(command):
-    code, _, err = command("bench", "--esm2", "8M", "35M", "--model", "nowhere")
-    assert code == 4
-    assert "nowhere" in err
-
-
 def test_a_gpu_bench_tries_its_gpus_once(monkeypatch):
     monkeypatch.setattr(bench_module, "count_gpus", lambda: (3, ""))
     (cluster,) = bench_module._clusters(load_settings(), "cuda", quick=False)

@@ -32,19 +32,6 @@ def test_nothing_is_claimed_that_the_contigs_could_not_show(contigs):
     assert (np.abs(found) < np.log((length == 3000).sum())).all()
 
 
-def test_a_length_of_too_few_contigs_has_no_curve(contigs):
-    curve = calibrate(*contigs, np.ones(40_000), (500, 20_000))
-    assert curve.length_nt.tolist() == [500]
-    with pytest.raises(ValueError, match="too few contigs"):
-        calibrate(*contigs, np.ones(40_000), (20_000,))
-
-
-def test_scores_that_are_all_the_same_have_a_curve():
-    truth = np.arange(100) < 50
-    curve = calibrate(np.zeros(100), np.full(100, 500.0), truth, np.ones(100), (500,))
-    assert curve.of(np.zeros(1), np.full(1, 500.0)) == pytest.approx(0, abs=0.1)
-
-
 def test_what_is_unlike_all_that_was_seen_is_unfamiliar():
     features = np.column_stack([np.random.default_rng(1).normal(size=(5000, 3)), np.full(5000, 7)])
     features[:, 1] += features[:, 0]  # no axis of its own

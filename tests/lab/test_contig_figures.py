@@ -19,32 +19,6 @@ def known():
     return 3 * score, is_virus
 
 
-def test_recall_is_where_so_many_others_are_called():
-    evidence = np.concatenate([np.arange(100.0), [98.5, 200, 200, 200]])
-    found = separation(evidence, np.arange(104) >= 100)
-    assert found["recall_at_1"] == 1.0
-    assert found["recall_at_5"] == 1.0
-    assert separation(evidence, np.arange(104) >= 104 - 104 + 50)["auroc"] > 0.9
-
-
-def test_evidence_that_holds_what_it_says_has_no_error(known):
-    evidence, is_virus = known
-    kind, length = np.where(is_virus, "phage", "prokaryote"), np.full(20_000, 3000.0)
-    errors = [
-        figures(Judged(kind, length, evidence + shift, length), CallRule())["by_length"]["3000"]
-        for shift in (0, 2)
-    ]
-    assert errors[0]["calibration_error"] < 0.01
-    assert errors[1]["calibration_error"] > 0.05
-
-
-@pytest.mark.parametrize("prevalence", [0.5, 0.1])
-def test_false_discoveries_are_as_many_as_allowed(known, prevalence):
-    found = discoveries(*known, prevalence)
-    assert found["fdr"] == pytest.approx(0.1, abs=0.03)
-    assert found["recall"] > 0.6
-
-
 def test_figures_are_by_length_and_kind(known):
     evidence, is_virus = known
     kind = np.where(is_virus, "phage", "prokaryote")
@@ -62,3 +36,18 @@ def test_figures_are_by_length_and_kind(known):
     assert prokaryotes["virus_a_megabase"] == pytest.approx(
         prokaryotes["virus"] * 5000 / megabases, abs=0.1
     )
+
+
+def test_recall_is_where_so_many_others_are_called():
+    evidence = np.concatenate([np.arange(100.0), [98.5, 200, 200, 200]])
+    found = separation(evidence, np.arange(104) >= 100)
+    assert found["recall_at_1"] == 1.0
+    assert found["recall_at_5"] == 1.0
+    assert separation(evidence, np.arange(104) >= 104 - 104 + 50)["auroc"] > 0.9
+
+
+@pytest.mark.parametrize("prevalence", [0.5, 0.1])
+def test_false_discoveries_are_as_many_as_allowed(known, prevalence):
+    found = discoveries(*known, prevalence)
+    assert found["fdr"] == pytest.approx(0.1, abs=0.03)
+    assert found["recall"] > 0.6

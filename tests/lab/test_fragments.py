@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from virnuc_dask.lab.fragments import batches, cut
+from virnuc_dask.lab.fragments import cut
 from virnuc_dask.lab.genomes import Genome
 from virnuc_dask.lab.recipe import FragmentSettings
 
@@ -41,8 +41,3 @@ def test_cuts_depend_on_the_record_and_the_seed_not_on_its_neighbours():
     cuts, one = cut(all_of, SETTINGS, seed=1), cut(all_of[3:4], SETTINGS, seed=1)
     assert cuts.start[cuts.genome == 3].tolist() == one.start.tolist()
     assert cut(all_of[3:4], SETTINGS, seed=2).end.tolist() != one.end.tolist()
-
-
-def test_batches_hold_every_fragment_once():
-    assert list(batches([3, 4, 9, 1, 5, 2], 7)) == [(0, 2), (2, 3), (3, 6)]
-    assert list(batches([], 7)) == []

@@ -85,27 +85,6 @@ def test_contigs_lie_within_used_records_and_their_lengths_are_even_by_logarithm
     assert all((one == other).all() for one, other in zip(drawn, again, strict=True))
 
 
-@pytest.mark.parametrize(
-    "of",
-    [
-        records([900] * 400),  # no record is long enough
-        records([30_000] * 100, groups=9),  # too few groups
-        records([2_000] * 40),  # too little of them
-        replace(records([30_000] * 100), fold=np.full(100, -1, np.int8)),
-    ],
-)
-def test_too_little_to_learn_from_is_no_error(of):
-    assert draw(of, seed=1) is None
-
-
-def test_no_contig_is_longer_than_what_ten_groups_have():
-    # Nine groups of each side have long records.
-    length = [30_000 if number % 15 < 9 else 4_000 for number in range(120)]
-    drawn = draw(records(length), seed=1)
-    assert drawn is not None
-    assert drawn.length_nt.max() <= 4_000
-
-
 @pytest.mark.parametrize("apart", [0.0, 0.7])
 def test_evidence_is_what_the_scores_are_worth(apart):
     of = records([15_000] * 120)

@@ -70,22 +70,6 @@ def test_what_is_not_used_is_not_drawn(fragments, genes):
     assert not any(map(len, draw(fragments, genes, fragments.kind == "phage", 10, seed=1)))
 
 
-def test_no_group_rules(fragments, genes):
-    drawn = draw(fragments, genes, fragments.fold == 0, 4_000, seed=1).phages
-    first = np.array([one["gene"][0] for one in each(drawn)])
-    group = fragments.group[genes["fragment"].to_numpy()[first]]
-    # Each of its three phages is drawn less often than one of another group.
-    assert np.mean(group == 0) == pytest.approx(np.sqrt(3) / (np.sqrt(3) + 2), abs=0.05)
-
-
-def test_prokaryotes_alone_are_whole_but_for_what_is_doubtful(fragments, genes):
-    hosts = draw(fragments, genes, EVERY, 1, seed=1).hosts
-    assert len(each(hosts)) == 4
-    assert len(hosts) == len(set(hosts["gene"])) == 4 * (OF_ONE - 1) * GENES_OF_ONE
-    assert not hosts["is_viral"].any()
-    assert each(hosts)[1]["start"].tolist() == list(range(0, 15_000, 500))
-
-
 def test_a_gene_that_two_fragments_share_is_one(fragments, genes):
     """It is as long as both parts; the longer one stands for it."""
     column = {name: genes[name].to_numpy().copy() for name in genes.column_names}
@@ -100,3 +84,11 @@ def test_a_gene_that_two_fragments_share_is_one(fragments, genes):
     ]
     assert host["end"][5] - host["start"][5] == 500 + 450
     assert host["start"][6] == 3_500
+
+
+def test_prokaryotes_alone_are_whole_but_for_what_is_doubtful(fragments, genes):
+    hosts = draw(fragments, genes, EVERY, 1, seed=1).hosts
+    assert len(each(hosts)) == 4
+    assert len(hosts) == len(set(hosts["gene"])) == 4 * (OF_ONE - 1) * GENES_OF_ONE
+    assert not hosts["is_viral"].any()
+    assert each(hosts)[1]["start"].tolist() == list(range(0, 15_000, 500))

@@ -24,20 +24,15 @@ def test_a_word_counts_once_a_group_and_side(monkeypatch, most_letters):
     assert not log_odds(count(PATTERN, [], groups[:0], np.zeros(0, bool))).any()
 
 
-def test_only_every_step_th_word_counts():
-    every = count(PATTERN, ["ACDEFG"], np.zeros(1), np.ones(1, bool), step=3)
-    assert np.flatnonzero(every[1]).tolist() == sorted([number("ACD"), number("EFG")])
-
-
-def test_log_odds_are_of_equally_many_words_and_0_of_what_is_unknown():
-    odds = log_odds(np.array([[0, 9, 1, 10], [0, 3, 1, 0]]))
-    even = np.log(20.5 / 4.5)
-    assert odds == pytest.approx([0, np.log(3.5 / 9.5) + even, even, np.log(0.5 / 10.5) + even])
-
-
 def test_the_encoder_reads_the_table():
     texts = ["ACDACDACD", "WWWYYYWWW"]
     counts = count(PATTERN, texts, np.arange(2), np.array([True, False]))
     known = KnownWords(PATTERN, torch.from_numpy(pack_log_odds(log_odds(counts))))
     virus, other = known.values(Texts(texts))
     assert virus[0] > 0 > other[0]
+
+
+def test_log_odds_are_of_equally_many_words_and_0_of_what_is_unknown():
+    odds = log_odds(np.array([[0, 9, 1, 10], [0, 3, 1, 0]]))
+    even = np.log(20.5 / 4.5)
+    assert odds == pytest.approx([0, np.log(3.5 / 9.5) + even, even, np.log(0.5 / 10.5) + even])

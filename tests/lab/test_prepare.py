@@ -13,6 +13,7 @@ from virnuc_dask.lab.prepare import prepare
 from virnuc_dask.lab.recipe import Recipe, read_recipe
 from virnuc_dask.sequences.records import read_records
 
+DATA = {"table": "t", "phage": ["p"], "prokaryote": ["b"]}
 HEADER = "record\tclass\tgroup\ttitle\tsource\tlength_nt\tphage_24mers\n"
 
 
@@ -40,8 +41,7 @@ def recipe(tmp_path_factory, request):
     data |= {"table": str(folder / "table.tsv"), "markers": str(folder / "markers.fa")}
     fragments = {"models": [20, 57], "noise_nt": 20_000}
     fragments["coverage"] = {"phage": 1.0, "eukaryote": 1.0}
-    tests = {"lengths_nt": [500, 3_000], "prophage_lengths_nt": [3_000]}
-    values = {"data": data, "fragments": fragments, "tests": tests, "threads": 1}
+    values = {"data": data, "fragments": fragments, "threads": 1}
     return settings_of(Recipe, values, "pretrain")
 
 
@@ -82,13 +82,12 @@ def test_a_phage_in_a_bacterium_is_found_and_what_shares_kmers_is_doubtful(prepa
     assert {of["record"] for of in fragments if of["prophage"]} == {"host"}
 
 
-def test_markers_and_test_contigs_are_there(prepared):
+def test_markers_are_there(prepared):
     assert columns(prepared.markers)["kind"] == ["virus"]
-    assert (prepared.tests / "contigs.tsv").read_text().startswith("contig\ttest\tclass\tlabel")
 
 
 def test_what_is_there_is_not_made_again(recipe, prepared, monkeypatch):
-    folder = prepared.tests.parent
+    folder = prepared.genes.parent
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}
     monkeypatch.setattr(preparing, "gene_table", None)
     assert prepare(recipe, folder) == prepared
@@ -109,7 +108,7 @@ def test_a_preparation_that_was_stopped_goes_on_and_ends_the_same(
     real = preparing.gene_table
     monkeypatch.setattr(preparing, "BATCH_NT", 30_000)
     monkeypatch.setattr(preparing, "gene_table", stopped)
-    found = pq.read_table(prepared.tests.parent / "hits.parquet")["gene"].to_numpy()
+    found = pq.read_table(prepared.genes.parent / "hits.parquet")["gene"].to_numpy()
     monkeypatch.setattr(preparing.prophages, "hits", lambda *_: found)  # seconds each time
     with pytest.raises(KeyboardInterrupt):
         prepare(recipe, tmp_path)
@@ -150,7 +149,8 @@ def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(recipe, tmp_
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"data": {"table": "t", "phages": []}}, r"pretrain\.data\.phages"),
+        ({"data": {**DATA, "phages": []}}, r"pretrain\.data\.phages"),
+        ({"data": DATA | {"phage": []}}, r"data\.phage must be a list of at least 1"),
         ({"data": None}, r"pretrain\.data must be"),
         ({"fragments": {"coverage": {"phages": 1}}}, "coverage knows no phages; known: phage, "),
         ({"fit": {"words": {"shares": {"phage": 2}}}}, r"shares\.phage must be .* at most 1"),
@@ -158,7 +158,6 @@ def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(recipe, tmp_
 )
 def test_unknown_settings_are_refused(tmp_path, values, told):
     path = tmp_path / "recipe.yaml"
-    data = {"table": "t", "phage": ["p"], "prokaryote": ["b"]}
-    path.write_text(json.dumps({"pretrain": {"data": data} | values}))
+    path.write_text(json.dumps({"pretrain": {"data": DATA} | values}))
     with pytest.raises(BadSettingError, match=told):
         read_recipe(path)

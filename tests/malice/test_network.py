@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster, Security
 
-from virnuc_dask.cluster.addresses import note_on_access
 from virnuc_dask.cluster.connect import connect
+from virnuc_dask.cluster.start_up import note_on_access
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import NoClusterError
 
@@ -68,56 +67,41 @@ def test_an_open_cluster_is_named():
 # What is protected
 
 
-@dataclass(frozen=True)
-class Certificates:
-    """An authority, and what it signed."""
-
-    ca_file: Path
-    cert: Path
-    key: Path
-
-    @property
-    def options(self) -> tuple[object, ...]:
-        return ("--tls-ca-file", self.ca_file, "--tls-cert", self.cert, "--tls-key", self.key)
-
-
-def make_certificates(folder: Path) -> Certificates:
-    """One certificate, signed by itself."""
+def make_certificates(folder: Path) -> dict[str, str]:
+    """One certificate, signed by itself; as the settings name its files."""
     folder.mkdir()
     made = Security.temporary()
     (folder / "own.pem").write_text(made.tls_ca_file)
     (folder / "own.key").write_text(made.tls_client_key)
-    return Certificates(folder / "own.pem", folder / "own.pem", folder / "own.key")
+    own = str(folder / "own.pem")
+    return {"tls_ca_file": own, "tls_cert": own, "tls_key": str(folder / "own.key")}
+
+
+def options(certificates: dict[str, str]) -> list[str]:
+    pairs = certificates.items()
+    return [part for name, file in pairs for part in (f"--{name.replace('_', '-')}", file)]
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return make_certificates(tmp_path_factory.mktemp("tls") / "ours")
 
 
 @pytest.fixture(scope="module")
 def protected(
-    certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+    certificates: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """The scheduler file of a cluster, one worker, that asks for certificates."""
     file = tmp_path_factory.mktemp("cluster") / "scheduler.json"
-    ours = {"cert": str(certificates.cert), "key": str(certificates.key)}
+    ours = {what: certificates[f"tls_{what}"] for what in ("cert", "key")}
+    roles = ("scheduler", "worker", "client")
     security = Security(
         require_encryption=True,
-        tls_ca_file=str(certificates.ca_file),
-        **{
-            f"tls_{who}_{what}": v
-            for who in ("scheduler", "worker", "client")
-            for what, v in ours.items()
-        },
+        tls_ca_file=certificates["tls_ca_file"],
+        **{f"tls_{who}_{what}": path for who in roles for what, path in ours.items()},
     )
-    with LocalCluster(
-        n_workers=1,
-        processes=False,
-        protocol="tls",
-        security=security,
-        dashboard_address="127.0.0.1:0",
-    ) as cluster:
+    place = {"protocol": "tls", "security": security, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=1, processes=False, **place) as cluster:
         file.write_text(json.dumps({"address": cluster.scheduler_address}))
         yield file
 
@@ -147,66 +131,54 @@ def test_an_address_of_another_machine_is_refused_before_anything_is_written(run
 
 
 def test_a_run_on_a_protected_cluster(run_on, protected, certificates):
-    code, said = run_on("--scheduler-file", protected, *certificates.options)
+    code, said = run_on("--scheduler-file", protected, *options(certificates))
     assert code == 0, said
     assert "asks for no certificate" not in said
     address = json.loads(protected.read_text())["address"]
-    code, said = run_on("--scheduler", address, *certificates.options, "--force")
+    code, said = run_on("--scheduler", address, *options(certificates), "--force")
     assert code == 0, said
     assert address.startswith("tls://")
 
 
-def test_another_authority_is_refused(run_on, protected, tmp_path):
-    others = make_certificates(tmp_path / "others")
-    code, said = run_on("--scheduler-file", protected, *others.options)
-    assert code == 6
-    assert "the three --tls options those of its cluster?" in said
-
-
-def test_without_certificates_a_protected_cluster_does_not_answer(run_on, protected):
-    code, said = run_on("--scheduler-file", protected)
-    assert code == 6
-    assert "no scheduler answers" in said
-    assert "--tls options" in said
+def test_without_certificates_or_with_those_of_others_a_protected_cluster_does_not_answer(
+    run_on, protected, tmp_path
+):
+    for others in ([], options(make_certificates(tmp_path / "others"))):
+        code, said = run_on("--scheduler-file", protected, *others)
+        assert code == 6
+        assert "no scheduler answers" in said
+        assert "the three --tls options those of its cluster?" in said
 
 
 def test_with_certificates_an_open_cluster_is_refused(certificates):
     # The same that a stranger who listens on the cluster's port would be.
     with connect(ClusterSettings(kind="cpu", workers=1, dashboard_port=0), 0) as open_cluster:
         assert isinstance(open_cluster.client, Client)
-        settings = ClusterSettings(
-            scheduler=open_cluster.client.scheduler.address,
-            tls_ca_file=str(certificates.ca_file),
-            tls_cert=str(certificates.cert),
-            tls_key=str(certificates.key),
-        )
+        settings = ClusterSettings(scheduler=open_cluster.client.scheduler.address, **certificates)
         with pytest.raises(NoClusterError, match="no scheduler answers"), connect(settings, 0):
             pass
 
 
-@pytest.mark.parametrize("left_out", ["tls_ca_file", "tls_cert", "tls_key"])
-def test_two_of_the_three_are_refused(run_on, certificates, left_out):
-    option = f"--{left_out.replace('_', '-')}"
-    pairs = dict(zip(certificates.options[::2], certificates.options[1::2], strict=True))
-    del pairs[option]
-    options = [part for pair in pairs.items() for part in pair]
-    code, said = run_on("--scheduler", "tls://127.0.0.1:1", *options)
-    assert code == 2
-    assert f"virnuc.cluster needs {left_out} as well, for TLS" in said
-
-
-def test_a_file_that_is_not_there_is_named(run_on, certificates, tmp_path):
-    options = (*certificates.options[:-1], tmp_path / "no.key")
-    code, said = run_on("--scheduler", "tls://127.0.0.1:1", *options)
-    assert code == 6
-    assert "no.key: no such file" in said
+@pytest.mark.parametrize(
+    ("changed", "scheduler", "code", "told"),
+    [
+        *(
+            ({name: None}, True, 2, f"virnuc.cluster needs {name} as well, for TLS")
+            for name in ("tls_ca_file", "tls_cert", "tls_key")
+        ),
+        ({"tls_key": "no.key"}, True, 6, "no.key: no such file"),
+        ({}, False, 6, "name it with --scheduler"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(
+    run_on, certificates, tmp_path, changed, scheduler, code, told
+):
+    given = {name: file for name, file in (certificates | changed).items() if file is not None}
+    where = ("--scheduler", "tls://127.0.0.1:1") if scheduler else ()
+    found, said = run_on(*where, *options(given))
+    assert found == code
+    assert told in said
     assert not (tmp_path / "out").exists()
-
-
-def test_certificates_without_a_cluster_to_show_them_to_are_refused(run_on, certificates):
-    code, said = run_on(*certificates.options)
-    assert code == 6
-    assert "name it with --scheduler" in said
 
 
 # Without a network

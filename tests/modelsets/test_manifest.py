@@ -245,7 +245,7 @@ def test_a_checksum_covers_what_decides(genes_folder, place, value, features, sc
         ("chunk_lengths", [500, 300], "only one chunk length"),
         ("genes.models", [None], r"models\[0\] must be a whole number or a text, not None"),
         ("genes.overlap_nt", 8000, "cannot share 8000 nt of 8000"),
-        ("contig_model.evidence", [8], "8 features"),
+        ("contig_model.evidence", [11], "11 features"),
         ("contig_model.called", [[9, 0.5], [9, 0.6]], "ascending"),
     ],
 )

@@ -132,7 +132,8 @@ def test_failures_are_counted_by_their_reason(status):
         (START + 30, "partition_failed", {"partition": 2, "chunks": n, "reason": reason})
         for n, reason in ((1, "no memory"), (3, "a bad kernel"), (4, "no memory"))
     ]
-    found = status(*begun(START, **THERE), *failed, (START + 40, "run_done", {}))
+    before = [*begun(START - 900, **THERE), failed[0]]
+    found = status(*before, *begun(START, **THERE), *failed, (START + 40, "run_done", {}))
     assert found["failures"] == {"no memory": 5, "a bad kernel": 3}
     assert found["chunks_failed"] == 8
 

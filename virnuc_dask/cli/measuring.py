@@ -111,8 +111,7 @@ def report_text(report: BenchReport) -> str:
     if best["peak_gpu_bytes"]:
         lines.append(f"GPU memory at most {best['peak_gpu_bytes'] / 1e9:.1f} GB")
     lines += [trial.line() for trial in encoders.trials]
-    for label in sorted({trial.label for trial in encoders.trials} - set(encoders.labels)):
-        trial = encoders.best_for(label)
+    for trial in encoders.others:
         tokens = trial.max_tokens or "the automatic number of"
-        lines.append(f"{label}: best in {trial.precision} with {tokens} tokens a batch")
+        lines.append(f"{trial.label}: best in {trial.precision} with {tokens} tokens a batch")
     return "\n".join([*(f"# {line}" for line in lines), report.recommendation.rstrip()])

@@ -123,10 +123,12 @@ def train_command(
     --virus and --other take FASTA, FASTQ or GenBank files, plain or compressed.
     """
     resume, force = take_restart(options)
-    from virnuc_dask.lab.fitting.training_options import parse_options
+    from virnuc_dask.lab.fitting.options import TrainingOptions
+    from virnuc_dask.lab.fitting.trained_set import summary_lines
     from virnuc_dask.lab.train import train
 
-    how = parse_options(**{name: options.pop(name) for name in _TRAINING})
+    given = {name: options.pop(name) for name in _TRAINING}
+    how = TrainingOptions(**{name: value for name, value in given.items() if value is not None})
     settings = prepare(options)
     quiet = options["quiet"]
     done = train(
@@ -141,7 +143,7 @@ def train_command(
         keep=read_besides(options),
     )
     if not quiet:
-        say(f"{done.report.summary()}\nmodel set  {done.folder}/")
+        say("\n".join([*summary_lines(done.report), f"model set  {done.folder}/"]))
 
 
 @click.command("pretrain")

@@ -13,12 +13,12 @@ import dask.config
 import distributed.system
 from distributed import Client, LocalCluster
 
-from virnuc_dask.cluster.addresses import note_on_access
 from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.given import connect_given, refuse_missing_files
 from virnuc_dask.cluster.gpus import count_gpus, gpu_memory_bytes, why_no_dask_cuda
 from virnuc_dask.cluster.job_scripts import refuse_unsubmittable
 from virnuc_dask.cluster.start_up import (
+    note_on_access,
     refuse_small_address_space,
     refuse_unstartable,
     starting,

@@ -6,9 +6,11 @@ A CUDA call in the client before the workers start would put every model on the 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import pynvml
@@ -50,25 +52,14 @@ def count_gpus() -> tuple[int, str]:
         return 0, "the driver finds no GPU"
     if visible is None:
         return count, ""
-    shown = _visible([name.strip() for name in visible.split(",")], count)
+    shown = sum(1 for _ in itertools.takewhile(partial(_is_gpu, count), visible.split(",")))
     return shown, "" if shown else f"CUDA_VISIBLE_DEVICES={visible} shows none of the {count} GPUs"
 
 
-def _visible(names: list[str], count: int) -> int:
-    """How many of ``names`` CUDA takes: those before the first that is no GPU; none if one repeats.
-
-    All are numbers, or all begin as those of a GPU or of a part of one; a GPU's can be cut short.
-    """
-    kind = next((kind for kind in ("GPU-", "MIG-") if names[0].startswith(kind)), "")
-    uuids: list[str] = ask_gpus(pynvml.nvmlDeviceGetUUID) if kind == "GPU-" else []
-
-    def is_gpu(name: str) -> bool:
-        if kind == "GPU-":
-            return sum(uuid.startswith(name) for uuid in uuids) == 1
-        return name.startswith(kind) if kind else name.isdecimal() and int(name) < count
-
-    good = list(itertools.takewhile(is_gpu, names))
-    return len(good) if len(set(good)) == len(good) else 0
+def _is_gpu(count: int, name: str) -> bool:
+    """Whether CUDA takes a name for a GPU, or a part of one; it stops at the first that is none."""
+    name = name.strip()
+    return name.startswith(("GPU-", "MIG-")) or (name.isdecimal() and int(name) < count)
 
 
 def gpu_memory_bytes() -> int:
@@ -76,24 +67,24 @@ def gpu_memory_bytes() -> int:
     return min(ask_gpus(lambda gpu: int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total)), default=0)
 
 
-def gpu_celsius(device: str) -> float | None:
-    """Temperature of the GPU of that name and UUID; None where NVML does not tell."""
+def gpu_celsius(device: str) -> float:
+    """Temperature of the GPU of that name and UUID; not a number where NVML does not tell."""
     return _ask_gpu(device, lambda gpu: float(pynvml.nvmlDeviceGetTemperature(gpu, 0)))
 
 
-def gpu_use(device: str) -> float | None:
-    """Share of the last moment in which that GPU computed; None where NVML does not tell."""
+def gpu_use(device: str) -> float:
+    """Share of the last moment in which that GPU computed; not a number likewise."""
     return _ask_gpu(device, lambda gpu: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100)
 
 
-def _ask_gpu(device: str, question: Callable[[Any], float]) -> float | None:
+def _ask_gpu(device: str, question: Callable[[Any], float]) -> float:
     """Asks NVML of a GPU, called by its name and torch's UUID."""
     uuid = device.rpartition(" ")[2].removeprefix("GPU-")
     try:
         with driver():
             return question(pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
     except pynvml.NVMLError:
-        return None
+        return math.nan
 
 
 def why_no_dask_cuda() -> str:

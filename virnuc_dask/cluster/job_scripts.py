@@ -19,7 +19,7 @@ from typing import Any
 import dask.config
 from dask.utils import parse_bytes
 
-from virnuc_dask.cluster.addresses import refuse_foreign_host
+from virnuc_dask.cluster.start_up import refuse_foreign_host
 from virnuc_dask.config import ClusterSettings
 from virnuc_dask.errors import BadSettingError, NoClusterError, UsageError
 from virnuc_dask.modelsets.environment import VARIABLES
@@ -194,7 +194,6 @@ def _import_jobqueue() -> Any:
 def dask_class(settings: ClusterSettings, what: str) -> Any:
     """dask-jobqueue's ``Cluster`` or ``Job`` of this system."""
     system = str(settings.batch_system)
-    _import_jobqueue()
     return getattr(import_module(f"dask_jobqueue.{system}"), f"{SYSTEMS[system].kind}{what}")
 
 

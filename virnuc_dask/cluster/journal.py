@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from distributed import Client
 
+from virnuc_dask.cluster.run_state import RunState
 from virnuc_dask.errors import VirnucError
 from virnuc_dask.modelsets.manifest import Units
 from virnuc_dask.tables.paths import writing
@@ -80,6 +81,7 @@ class Journal:
         self._stream = stream
         self._units = units
         self._lock = threading.Lock()
+        self.state = RunState()
         self.loads: dict[tuple[str, int], dict[str, Any]] = {}
         self.released = 0  # model sets given back, all workers together
         self.refused: dict[str, VirnucError] = {}  # workers that can compute nothing, by address
@@ -113,6 +115,7 @@ class Journal:
             stamped = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **event}
             self._append(json.dumps(stamped).encode() + b"\n")
             self._count(event)
+            self.state.take(event, time.time())
         kind = event["event"]
         line = line_of(event, self._units)
         logger.log(_level(kind), line, extra={"headline": kind in _HEADLINES})
@@ -188,7 +191,7 @@ def line_of(event: Mapping[str, Any], units: Units = _FRAMES) -> str:
     """An event for people; one of another version of this program as it is."""
     shown = {key: _readable(key, value) for key, value in event.items()}
     try:
-        return _LINES[event["event"]].format(**units._asdict(), **shown)
+        return _LINES[event["event"]].format_map(units._asdict() | shown)
     except KeyError:
         return json.dumps(event)
 

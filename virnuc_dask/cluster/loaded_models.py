@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from distributed import Client
 
 from virnuc_dask.cluster.answers import answer
-from virnuc_dask.cluster.hardware import check_versions
 from virnuc_dask.cluster.journal import Journal, subscribed, wait_for_releases
-from virnuc_dask.cluster.plugin import LifetimeSettings, ModelPlugin, check_workers, count_loaded
+from virnuc_dask.cluster.plugin import ModelPlugin, check_workers, count_loaded
+from virnuc_dask.config import Settings
 from virnuc_dask.errors import NoClusterError
 from virnuc_dask.modelsets.source import ModelSource
 
@@ -23,9 +23,7 @@ HERE = "client"  # what the log calls the worker where there is no cluster
 
 
 @contextmanager
-def models_here(
-    source: ModelSource, settings: LifetimeSettings, journal: Journal
-) -> Iterator[Lifetime]:
+def models_here(source: ModelSource, settings: Settings, journal: Journal) -> Iterator[Lifetime]:
     """Load in this process."""
     # Imported only here: a client with a cluster never needs torch.
     from virnuc_dask.modelsets.lifetime import Lifetime
@@ -33,8 +31,8 @@ def models_here(
     identity = {"worker": HERE, "pid": os.getpid()}
     lifetime = Lifetime(
         source,
-        persistent=settings.persistent,
-        clear_cache_every=settings.clear_cache_every,
+        persistent=settings.persistent_models,
+        clear_cache_every=settings.memory.clear_cache_every,
         emit=lambda event: journal.write({**event, **identity}),
     )
     try:
@@ -47,7 +45,6 @@ def models_here(
 @contextmanager
 def models_on(client: Client, plugin: ModelPlugin, journal: Journal) -> Iterator[None]:
     """Load on every worker, and on those that come later; release on the way out, always."""
-    check_versions(client)
     with subscribed(client, plugin.topic, journal):
         try:
             # A worker that dies while it loads: those that come have the plugin all the same.

@@ -20,7 +20,7 @@ import pynvml
 from virnuc_dask.cluster.connect import memory_bytes
 from virnuc_dask.cluster.gpus import ask_gpus, count_gpus, driver
 from virnuc_dask.config import cores
-from virnuc_dask.encoders.processor import Processor, this_processor
+from virnuc_dask.encoders.processor import Processor, cpu_info, this_processor
 
 _TORCH_CUDA = re.compile(r"^cuda\b[^=]*= '([\d.]+)'", re.MULTILINE)
 
@@ -87,10 +87,7 @@ def versions(*packages: str) -> dict[str, str | None]:
 
 def cpu_model() -> str:
     """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
+    return cpu_info("model name") or platform.processor()
 
 
 def _gpu(handle: object) -> Gpu:

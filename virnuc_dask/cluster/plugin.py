@@ -6,9 +6,9 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from distributed import Client, Reschedule, Worker, WorkerPlugin, get_worker
 
@@ -36,24 +36,6 @@ R = TypeVar("R")
 Stage = Callable[Concatenate[PartitionTask, "ModelSet", P], R]
 
 
-@dataclass(frozen=True, slots=True)
-class LifetimeSettings:
-    """How the model set is kept; see `Lifetime`."""
-
-    persistent: bool
-    clear_cache_every: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """What ``settings`` ask for."""
-        return cls(settings.persistent_models, settings.memory.clear_cache_every)
-
-    @property
-    def name(self) -> str:
-        """The mode as the log names it."""
-        return "persistent" if self.persistent else "per_partition"
-
-
 class ModelPlugin(WorkerPlugin):
     """Loads the model set into a worker's state and gives it back when the worker goes.
 
@@ -66,7 +48,7 @@ class ModelPlugin(WorkerPlugin):
     def __init__(
         self,
         source: ModelSource,
-        settings: LifetimeSettings,
+        settings: Settings,
         topic: str,
         sight: Sight | None = None,
     ) -> None:
@@ -170,8 +152,8 @@ class ModelPlugin(WorkerPlugin):
 
         return Lifetime(
             replace(self.source, threads=self.source.threads or worker.state.nthreads),
-            persistent=self.settings.persistent,
-            clear_cache_every=self.settings.clear_cache_every,
+            persistent=self.settings.persistent_models,
+            clear_cache_every=self.settings.memory.clear_cache_every,
             emit=emit,
         )
 

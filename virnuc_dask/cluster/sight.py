@@ -11,7 +11,6 @@ from typing import Self
 from uuid import uuid4
 
 from virnuc_dask.modelsets.manifest import EMBEDDED, MANIFEST
-from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import write_text
 
 _PATIENCE_S, _PAUSE_S = 3.0, 0.2  # a network disk may show a new file late
@@ -26,9 +25,9 @@ class Sight:
 
     @classmethod
     @contextmanager
-    def of(cls, folder: RunFolder) -> Iterator[Self]:
-        """Show a token in ``folder`` as long as workers may come."""
-        shown = cls(folder.token.absolute(), uuid4().hex)
+    def at(cls, token_file: Path) -> Iterator[Self]:
+        """Show a token in this file as long as workers may come."""
+        shown = cls(token_file.absolute(), uuid4().hex)
         write_text(shown.token_file, shown.token)
         try:
             yield shown

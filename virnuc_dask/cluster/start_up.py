@@ -1,18 +1,19 @@
-"""What keeps a cluster on this machine from starting: told early, or at least in one line."""
+"""What keeps a cluster on this machine from starting, told early; and who can reach it."""
 
 from __future__ import annotations
 
 import resource
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import current_process
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dask.config
 
-from virnuc_dask.cluster.addresses import refuse_foreign_host
 from virnuc_dask.errors import BadSettingError, NoClusterError
 
 # Python, Dask and torch with a worker's threads took 1.2 to 1.8 GB; memory is a third of that.
@@ -78,3 +79,24 @@ def _refuse_unwritable_directory() -> None:
             f"({getattr(error, 'strerror', None) or error}); set DASK_TEMPORARY_DIRECTORY, or "
             "temporary-directory in Dask's configuration, to a folder that they can write."
         ) from error
+
+
+def refuse_foreign_host(host: str) -> None:
+    """`NoClusterError` if ``host`` is no address of this machine."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise NoClusterError(
+                f"setting cluster.host: {host} is no address of this machine ({error.strerror})."
+            ) from error
+
+
+def note_on_access(address: str) -> str:
+    """A note on a cluster where all who reach its address can have code run."""
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    here = host == "localhost" or host.startswith("127.") or host == "::1"
+    if parts.scheme != "tcp" or here:
+        return ""
+    return f"{address} asks for no certificate: whoever reaches it can run code on its workers."

@@ -17,10 +17,11 @@ from virnuc_dask.cluster.graph import partition_graph
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.loaded_models import HERE, models_here, models_on
 from virnuc_dask.cluster.machine_faults import KEPT
-from virnuc_dask.cluster.plugin import LifetimeSettings, ModelPlugin
+from virnuc_dask.cluster.plugin import ModelPlugin
 from virnuc_dask.cluster.retries import Retries
 from virnuc_dask.cluster.sight import Sight
 from virnuc_dask.cluster.worker_watch import WorkerWatch
+from virnuc_dask.config import Settings
 from virnuc_dask.errors import NoClusterError, WorkerRefusedError
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.crash_marks import WorkerDiedError, refuse_deadly
@@ -40,7 +41,7 @@ def executing(
     tasks: Sequence[PartitionTask],
     connection: Connection,
     source: ModelSource,
-    lifetime: LifetimeSettings,
+    settings: Settings,
     journal: Journal,
     control: PartitionTask | None = None,
 ) -> Iterator[Iterator[Receipt]]:
@@ -50,12 +51,12 @@ def executing(
     """
     retries = Retries(tasks, journal.deadly, control)
     if connection.client is None:
-        with models_here(source, lifetime, journal) as models:
+        with models_here(source, settings, journal) as models:
             yield execute_here(retries, models)
         return
-    plugin = ModelPlugin(source, lifetime, topic=connection.topic)
+    plugin = ModelPlugin(source, settings, topic=connection.topic)
     with (
-        Sight.of(tasks[0].folder) if tasks else nullcontext() as plugin.sight,
+        Sight.at(tasks[0].folder.token) if tasks else nullcontext() as plugin.sight,
         models_on(connection.client, plugin, journal),
         # Closed here, so that an interrupted run cancels its tasks before it takes their model
         # set away.
@@ -63,7 +64,9 @@ def executing(
             execute_on(
                 connection.client,
                 retries,
-                lambda task: partition_graph(task, plugin.name, persistent=lifetime.persistent),
+                lambda task: partition_graph(
+                    task, plugin.name, persistent=settings.persistent_models
+                ),
                 WorkerWatch(connection.client, journal, connection.settings.patience_s),
                 in_flight=connection.in_flight,
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from virnuc_dask.cluster.connect import worker_bytes
-from virnuc_dask.cluster.machine import Gpu, Machine
+from virnuc_dask.cluster.machine import Machine
 from virnuc_dask.encoders.processor import PLAIN
 
 # Works; works, but with less than there could be; does not do what was asked for.
@@ -68,8 +68,15 @@ def worst(findings: Iterable[Finding]) -> str:
     return max((each.level for each in findings), key=LEVELS.index, default=GREEN)
 
 
-def check_processor(machine: Machine, where: str) -> Finding:
-    """Whether the encoders' kernels have their instructions."""
+def check_machine(machine: Machine, need: Need, where: str, workers: int = 1) -> Iterator[Finding]:
+    """Whether a machine can compute for so many workers: processor, GPUs, memory, open files."""
+    yield _check_processor(machine, where)
+    yield from check_gpus(machine, need, where)
+    yield _check_memory(machine, need, where, workers)
+    yield check_open_files(machine, where)
+
+
+def _check_processor(machine: Machine, where: str) -> Finding:
     can = machine.processor
     bf16 = "multiplies bf16" if can.multiplies_bf16 else "no bf16"
     text = f"{machine.cpu}, {machine.cores} cores, {can.instructions}, {bf16}"
@@ -90,7 +97,8 @@ def check_gpus(machine: Machine, need: Need, where: str) -> Iterator[Finding]:
     torch = f"torch for CUDA {machine.torch_cuda}" if machine.torch_cuda else "torch for CPUs"
     text = f"{names}, driver {machine.driver} for CUDA {machine.driver_cuda}, {torch}"
     yield graded("GPUs", where, text, *_together(machine, need))
-    free, total = (min(sizes) for sizes in zip(*map(_memory, machine.gpus), strict=True))
+    free = min(gpu.free_bytes for gpu in machine.gpus)
+    total = min(gpu.total_bytes for gpu in machine.gpus)
     weights, largest = sum(need.encoder_bytes), max(need.encoder_bytes)
     text = f"{_gb(free)} of {_gb(total)} free, encoders take {_gb(weights)}"
     small = f"{need.modelset} does not fit: end what else is there; or another GPU, another set."
@@ -113,8 +121,7 @@ def _together(machine: Machine, need: Need) -> Iterator[Rule]:
     yield built > known, YELLOW, f"{newer}a newer driver would be safer."
 
 
-def check_memory(machine: Machine, need: Need, where: str, workers: int) -> Finding:
-    """Whether a worker fits, and as many as there could be."""
+def _check_memory(machine: Machine, need: Need, where: str, workers: int) -> Finding:
     limit, free = machine.memory_bytes, machine.free_bytes
     one = worker_bytes(sum(need.encoder_bytes))
     text = f"{_gb(limit)} may be used, {_gb(free)} free; a worker takes {_gb(one)}"
@@ -188,10 +195,6 @@ def check_dashboard(address: str | None, error: str) -> Finding:
 
 def _gb(size: float) -> str:
     return f"{size / 1e9:,.1f} GB"
-
-
-def _memory(gpu: Gpu) -> tuple[int, int]:
-    return gpu.free_bytes, gpu.total_bytes
 
 
 def _numbers(version: str | None) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Asks this machine and its disks, then the workers, and has the answers checked."""
+"""Asks this machine and its disks, then a cluster's workers, and has the answers checked."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 
-from virnuc_dask.cluster.batch_systems import Tell
-from virnuc_dask.cluster.connect import names_running, refuse_impossible
+from virnuc_dask.cluster.answers import answer
+from virnuc_dask.cluster.batch_systems import Tell, submitted
+from virnuc_dask.cluster.connect import (
+    Connection,
+    connect,
+    device_of,
+    names_running,
+    refuse_impossible,
+)
+from virnuc_dask.cluster.hardware import DISTRIBUTION
+from virnuc_dask.cluster.job_scripts import with_workers
 from virnuc_dask.cluster.machine import Machine, this_machine
-from virnuc_dask.config import Settings
+from virnuc_dask.cluster.sight import Sight
+from virnuc_dask.config import ClusterSettings, Settings
 from virnuc_dask.doctor import checks
-from virnuc_dask.doctor.checks import GREEN, HERE, RED, YELLOW, Disk, Finding, Need
-from virnuc_dask.doctor.workers import connected, look_at_workers
+from virnuc_dask.doctor.checks import GREEN, HERE, RED, SCHEDULER, YELLOW, Disk, Finding, Need
 from virnuc_dask.encoders.precision import AUTO, fastest_precision
 from virnuc_dask.errors import ModelSetError, VirnucError
 from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info
@@ -29,6 +42,8 @@ from virnuc_dask.modelsets.source import located
 from virnuc_dask.tables.paths import reason
 
 _PROBE_BYTES = 1 << 25  # written to see how fast a disk is
+_DASHBOARD_S = 5.0
+_CPU_WORKERS = 2  # that are started here to be looked at: they are alike
 
 
 @dataclass
@@ -71,9 +86,9 @@ def examine(settings: Settings, out: Path, tell: Tell) -> Examination:
     try:
         refuse_impossible(cluster)
         tell("Asking the workers; those that have to be started take a moment.")
-        with connected(cluster, folder, tell) as connection:
+        with _connected(cluster, folder, tell) as connection:
             model = located(settings.model) if info else settings.model
-            findings += look_at_workers(connection, need, folder, model, found.machines)
+            findings += _look_at_workers(connection, need, folder, model, found.machines)
     except (VirnucError, OSError) as error:
         findings.append(_as_finding(error, "cluster"))
     return found
@@ -90,10 +105,9 @@ def _look_here(here: Machine, need: Need | None) -> Iterator[Finding]:
     packages = ", ".join(f"{name} {found}" for name, found in here.versions.items() if found)
     yield Finding(GREEN, "packages", HERE, packages)
     if need is not None:
-        yield checks.check_processor(here, HERE)
-        yield from checks.check_gpus(here, need, HERE)
-        yield checks.check_memory(here, need, HERE, here.cores)
-    yield checks.check_open_files(here, HERE)
+        yield from checks.check_machine(here, need, HERE, here.cores)
+    else:
+        yield checks.check_open_files(here, HERE)
 
 
 def _look_at_modelset(name: str) -> tuple[ModelSetInfo | None, list[Finding]]:
@@ -155,3 +169,90 @@ def _write_speed(folder: Path) -> float:
         file.write(content)
         os.fsync(file.fileno())
     return _PROBE_BYTES / (time.perf_counter() - start)
+
+
+@contextmanager
+def _connected(cluster: ClusterSettings, folder: Path, tell: Tell) -> Iterator[Connection]:
+    """The cluster that a run would have; few of those workers that are alike."""
+    if cluster.batch_system is None:
+        few = _CPU_WORKERS if device_of(cluster) == "cpu" else None
+        with connect(cluster, 0, None, few) as connection:
+            yield connection
+        return
+    with (
+        tempfile.TemporaryDirectory(
+            prefix=".virnuc-doctor-", dir=folder, ignore_cleanup_errors=True
+        ) as logs,
+        submitted(with_workers(cluster), Path(logs), tell) as client,
+        connect(cluster, 0, client) as connection,
+    ):
+        yield connection
+
+
+def _look_at_workers(
+    connection: Connection,
+    need_of: Callable[[Machine], Need],
+    folder: Path,
+    modelset: str,
+    machines: dict[str, Machine],
+) -> Iterator[Finding]:
+    """Ask scheduler and workers for their version, and workers that have this one for all else.
+
+    The workers' machines are added to ``machines``.
+    """
+    client, own = connection.client, str(machines[HERE].versions[DISTRIBUTION])
+    assert client is not None
+    there = client.scheduler_info()["workers"]
+    names = {address: f"worker {each['name']} ({address})" for address, each in there.items()}
+    step = "Start some; a cluster that adapts starts them for a run's tasks."
+    yield checks.graded("cluster", HERE, str(connection), (not names, YELLOW, step))
+    yield _look_at_dashboard(connection.dashboard)
+    yield checks.check_version(_scheduler_version(client), own, SCHEDULER)
+    versions = _ask(client, names, version, DISTRIBUTION)
+    yield from (checks.check_version(versions[each], own, names[each]) for each in names)
+    fit = [address for address in names if versions[address] == own]
+    asked = time.time()
+    found = _ask(client, fit, this_machine)
+    answered = time.time()
+    with Sight.at(folder / f".virnuc-doctor-{uuid4().hex}") as sight:
+        refusals = _ask(client, fit, sight.refusal, modelset)
+    for address in fit:
+        where, machine = names[address], found[address]
+        if not isinstance(machine, Machine):
+            yield Finding(RED, "worker", where, f"does not answer: {machine}", "See its log.")
+            continue
+        machines[where] = machine
+        limit = there[address]["memory_limit"] or machine.memory_bytes
+        limited = replace(machine, memory_bytes=min(limit, machine.memory_bytes))
+        skew_s = machine.clock - min(max(machine.clock, asked), answered)
+        yield checks.check_packages(machine, machines[HERE], where)
+        yield from checks.check_machine(limited, need_of(machine), where)
+        yield checks.check_clock(skew_s, where)
+        yield checks.check_files(refusals[address], where)
+
+
+def _ask(client: Any, among: Iterable[str], question: Any, *args: Any) -> dict[str, Any]:
+    """What each of these workers answers, by address; an exception if it cannot."""
+    among = list(among)
+    if not among:
+        return {}
+    call = client.run
+    found: dict[str, Any] = answer(client, call, question, *args, workers=among, on_error="return")
+    return found
+
+
+def _scheduler_version(client: Any) -> object:
+    try:
+        return answer(client, client.run_on_scheduler, version, DISTRIBUTION)
+    except PackageNotFoundError as error:
+        return error
+
+
+def _look_at_dashboard(address: str | None) -> Finding:
+    """Ask for its shortest page."""
+    page = str(address).rpartition("/")[0] + "/health"
+    try:
+        with urllib.request.urlopen(page, timeout=_DASHBOARD_S):
+            return checks.check_dashboard(address, "")
+    except (OSError, ValueError) as error:
+        return checks.check_dashboard(address, str(getattr(error, "reason", error)))

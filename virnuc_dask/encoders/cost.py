@@ -53,7 +53,7 @@ class Layer:
 
 
 def layer_of(spec: EncoderSpec) -> Layer | None:
-    """The products of one layer of an encoder; None for n-grams, which have none."""
+    """The products of one layer of an encoder; None for words, which are looked up."""
     if spec.architecture not in ("esm2", "dnabert_s"):
         return None
     dim = int(spec.config["embed_dim"])
@@ -67,7 +67,7 @@ def layer_of(spec: EncoderSpec) -> Layer | None:
 
 
 def operations_a_frame(spec: EncoderSpec, chunk_length: int) -> float:
-    """Floating-point operations of an encoder for a frame of a chunk; 0 for n-grams."""
+    """Floating-point operations of an encoder for a frame of a chunk; 0 for words."""
     if (layer := layer_of(spec)) is None:
         return 0.0
     tokens = 2 + chunk_length / (3 if spec.architecture == "esm2" else _BASES_A_TOKEN)

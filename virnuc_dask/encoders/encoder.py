@@ -28,8 +28,6 @@ Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 ARCHITECTURES = {
     "esm2": "virnuc_dask.encoders.esm2:Esm2",
     "dnabert_s": "virnuc_dask.encoders.dnabert_s:DnabertS",
-    "dna_ngrams": "virnuc_dask.encoders.ngrams:DnaNgrams",
-    "peptide_ngrams": "virnuc_dask.encoders.ngrams:PeptideNgrams",
     "dna_words": "virnuc_dask.encoders.words:DnaWords",
     "peptide_words": "virnuc_dask.encoders.words:PeptideWords",
 }

@@ -11,16 +11,16 @@ PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
 # CPUs have no fast products for these.
 FOR_GPUS = ("fp16", "fp8")
 
-# Tables of n-grams and words are looked up, not multiplied: half precision would save nothing.
-_LOOKED_UP = {"dna_ngrams", "peptide_ngrams", "dna_words", "peptide_words"}
+# Tables of words are looked up, not multiplied: half precision would save nothing.
+_MULTIPLIED = {"dnabert_s", "esm2"}
 
 
 def fastest_precision(device: str, processor: Processor, architectures: Iterable[str]) -> str:
     """The precision that ``auto`` means for encoders of these architectures.
 
     ``fp16`` on a GPU (``cuda``): as fast as ``bf16`` and eight times as exact; ``fp8`` must be
-    asked for. On a CPU ``bf16`` where the processor has instructions for it, else ``fp32``; n-grams
-    and words compute in ``fp32`` everywhere.
+    asked for. On a CPU ``bf16`` where the processor has instructions for it, else ``fp32``; words
+    are looked up in ``fp32`` everywhere.
     """
     if are_looked_up(architectures):
         return "fp32"
@@ -30,5 +30,5 @@ def fastest_precision(device: str, processor: Processor, architectures: Iterable
 
 
 def are_looked_up(architectures: Iterable[str]) -> bool:
-    """Whether all encoders look n-grams or words up: then a frame costs microseconds."""
-    return _LOOKED_UP.issuperset(architectures)
+    """Whether all encoders look words up: then a frame costs microseconds."""
+    return _MULTIPLIED.isdisjoint(architectures)

@@ -30,7 +30,7 @@ def this_processor() -> Processor:
 
     ``ATEN_CPU_CAPABILITY`` and ``ONEDNN_MAX_CPU_ISA`` hold torch back, and are followed.
     """
-    flags = _flags()
+    flags = set(cpu_info("flags").split())
     if flags >= _AVX512_FLAGS and not _is_held_back():
         return Processor(AVX512, bool(flags & _BF16_FLAGS))
     return Processor(AVX2 if flags >= _AVX2_FLAGS else PLAIN, multiplies_bf16=False)
@@ -52,10 +52,11 @@ def _is_held_back() -> bool:
     return capability in ("avx2", "default") or below
 
 
-def _flags() -> set[str]:
+def cpu_info(name: str) -> str:
+    """What the system says of the first core, such as its ``flags``; empty where nothing."""
     try:
         info = _CPU_INFO.read_text(encoding="ascii", errors="replace")
     except OSError:
-        return set()
+        return ""
     lines = (line.partition(":") for line in info.splitlines())
-    return set(next((words for name, _, words in lines if name.strip() == "flags"), "").split())
+    return next((value.strip() for key, _, value in lines if key.strip() == name), "")

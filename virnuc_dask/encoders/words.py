@@ -16,17 +16,22 @@ about the genomes that a model has seen, and mislead about prophages, which have
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from virnuc_dask.encoders.lookup import LookedUp
-from virnuc_dask.sequences import bases
+from virnuc_dask.encoders.encoder import Encoder, EncoderSpec, Placement
+from virnuc_dask.errors import ModelSetError
+from virnuc_dask.sequences.chunks import blocks_of
 
 CLASSES = ("phage", "eukaryotic_virus", "prokaryote", "eukaryote")
 KNOWN_VALUES = ("known", "known_viral", "known_other")
@@ -37,6 +42,7 @@ _PRIOR_WORDS = 10  # added to a text's words: few words say little
 _SPEAKS = 2  # half units of log-odds from which a word speaks for its side
 NEUTRAL = 8  # the four bits of a log-odds of 0
 _BORDER = 18 * "\n"
+_BLOCK_LETTERS = 1 << 18  # larger blocks fall out of the CPU's cache
 
 Int32s = NDArray[np.int32]
 
@@ -49,7 +55,6 @@ def _groups(letters: str) -> Alphabet:
     return tuple(letters.split())
 
 
-BASES: Alphabet = tuple(bases.BASES)
 TWENTY: Alphabet = tuple("ACDEFGHIKLMNPQRSTVWY")
 FIFTEEN: Alphabet = _groups("A C D E FY G H IV KR LM N P Q ST W")
 TEN: Alphabet = _groups("A C DE FWY G HNQ ILMV KR P ST")
@@ -133,9 +138,9 @@ class Texts:
 
 def means(words: Words, table: Tensor) -> NDArray[np.float32]:
     """The mean of the rows that each text's words have in ``table``; zeros where it has none."""
-    numbers, ends = (torch.from_numpy(part).to(table.device) for part in words)
+    numbers, ends = map(torch.from_numpy, words)
     pooled = embedding_bag(numbers, table, ends, mode="mean", include_last_offset=True)
-    return pooled.cpu().numpy()
+    return pooled.numpy()
 
 
 class KnownWords:
@@ -162,10 +167,43 @@ class KnownWords:
         return np.stack(columns, axis=1).astype(np.float32)
 
 
-class DnaWords(LookedUp):
-    """A gene's DNA, in its phase: known words of six codons without third bases; on the CPU."""
+class LookedUp(Encoder):
+    """Looks texts up in tables, on the CPU and in fp32 whatever `Placement` says."""
 
-    def __init__(self, tables: Mapping[str, Tensor], device: str = "cpu") -> None:
+    @abstractmethod
+    def __init__(self, tables: Mapping[str, Tensor]) -> None:
+        """Take the tables; `KeyError` or `ValueError` if they are of another encoder."""
+
+    @classmethod
+    def load(cls, spec: EncoderSpec, folder: Path, placement: Placement) -> Self:
+        """Read the tables; `ModelSetError` if they are damaged, or not what ``spec`` says."""
+        path = folder / spec.file
+        try:
+            encoder = cls(load_file(path))
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise ModelSetError(
+                f"{path}: not readable as tables of {spec.architecture} ({error}). "
+                "Import or download the model set again."
+            ) from error
+        if encoder.dim != spec.dim:
+            raise ModelSetError(f"{path}: embeds in {encoder.dim} values, not in {spec.dim}.")
+        return encoder
+
+    @torch.inference_mode()
+    def embed_tokens(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of ``texts``, shape (len(texts), dim), float32, order kept."""
+        blocks = [self._embed_block(block) for block in blocks_of(texts, _BLOCK_LETTERS)]
+        return np.concatenate([np.empty((0, self.dim), np.float32), *blocks])
+
+    @abstractmethod
+    def _embed_block(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As `embed_tokens`, of texts of about `_BLOCK_LETTERS`."""
+
+
+class DnaWords(LookedUp):
+    """A gene's DNA, in its phase: known words of six codons without third bases."""
+
+    def __init__(self, tables: Mapping[str, Tensor]) -> None:
         self._known = KnownWords(KNOWN_DNA, tables["known"], step=3)
         self.weight_bytes = self._known.table.nbytes
         self.dim = len(KNOWN_VALUES)
@@ -175,9 +213,9 @@ class DnaWords(LookedUp):
 
 
 class PeptideWords(LookedUp):
-    """A peptide: its score for each of `CLASSES`, its known words, its length; on the CPU."""
+    """A peptide: its score for each of `CLASSES`, its known words, its length."""
 
-    def __init__(self, tables: Mapping[str, Tensor], device: str = "cpu") -> None:
+    def __init__(self, tables: Mapping[str, Tensor]) -> None:
         weights = tables["weights"]
         expected = (sum(pattern.words for pattern in PATTERNS), len(CLASSES))
         if tuple(weights.shape) != expected or tables["bias"].shape != (len(CLASSES),):

@@ -81,14 +81,8 @@ def bench(settings: Settings, options: BenchOptions, tell: Tell) -> BenchReport:
     ``cluster.workers`` and ``cluster.threads`` are not varied where they are given. ``tell``, a
     module's function, is told every figure as it comes, also by the process that measures.
 
-    Raises
-    ------
-    ModelSetError
-        If the model set is missing or damaged, or the device is not there.
-    NoClusterError
-        If no worker starts.
-    LostRowsError
-        If a process dies, or a run loses chunks.
+    `ModelSetError` if the model set is missing or damaged, or the device is not there.
+    `NoClusterError` if no worker starts. `LostRowsError` if a process dies, or a run loses chunks.
     """
     info = read_info(find(settings.model))
     length = chunk_length(settings, info)

@@ -33,10 +33,7 @@ def calibrate(
     al., Annals of Mathematical Statistics 26 (1955), 641-647). Each count has one more: nothing is
     claimed that the contigs could not show.
 
-    Raises
-    ------
-    ValueError
-        If there are too few contigs of every length.
+    `ValueError` if there are too few contigs of every length.
     """
     curves = []
     for length in lengths_nt:

@@ -24,7 +24,7 @@ PAIRS = {
     "prophage against prokaryote": ((PROPHAGE,), ("prokaryote",)),
 }
 PREVALENCES = (0.5, 0.1, 0.01)
-_NEAR = 1.3  # of about a length: no more than so many times shorter or longer
+NEAR = 1.3  # of about a length: no more than so many times shorter or longer
 _FEWEST = 20
 _BINS = 10
 _NOMINAL = 0.1
@@ -50,7 +50,7 @@ def figures(contigs: Judged, rule: CallRule) -> dict[str, Any]:
     """All figures, by length in nt; of what is not there, or of too few, none."""
     by_length = {}
     for length in LENGTHS_NT:
-        near = np.abs(np.log(contigs.length_nt / length)) < np.log(_NEAR)
+        near = np.abs(np.log(contigs.length_nt / length)) < np.log(NEAR)
         by_length[str(length)] = _of_length(contigs.take(near))
     return {"by_length": by_length, "calls": _calls(contigs, rule)}
 

@@ -19,10 +19,10 @@ from virnuc_dask.cluster.hardware import hardware_of
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import OutputExistsError, UsageError
 from virnuc_dask.lab.installed import require
-from virnuc_dask.lab.labelled.files import LabelledFiles, read_labelled
-from virnuc_dask.lab.quality.assessment import assess, difference, side_by_side
+from virnuc_dask.lab.labelled import LabelledFiles, read_labelled
+from virnuc_dask.lab.quality.assessment import assess, side_by_side
 from virnuc_dask.lab.quality.figures import FIGURES, RESAMPLES, SEED
-from virnuc_dask.lab.quality.scored import Level, ScoredRun, read_scored
+from virnuc_dask.lab.quality.scored import Scored, read_scored
 from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info
 from virnuc_dask.planning import chunk_length, decided
 from virnuc_dask.run import Run, run
@@ -62,7 +62,13 @@ def evaluate(
 
     Each set makes a run over all files, in ``out/runs``; the figures are read from its tables. They
     are written to ``evaluation.json``, ``evaluation.html`` and ``plots/`` and returned as they
-    stand in the JSON file. A set that reads genes is measured on records alone.
+    stand in the JSON file. What is measured are records: sets of either reading have them.
+
+    `UsageError` if scikit-learn or matplotlib is missing, a set or file is given twice, a set was
+    not made for a chunk length, or lengths are given and all sets read genes. `BadInputError` if a
+    file cannot be read or holds no records. `OutputExistsError` if ``out`` is not empty and neither
+    ``resume`` nor ``force`` is set, or a file would be lost that no evaluation made, or that is
+    read.
 
     Parameters
     ----------
@@ -77,17 +83,6 @@ def evaluate(
         Chunk lengths, each for one run of a set that reads frames; default: the first of each set.
     keep
         Files that must not be replaced, besides model sets and files of records.
-
-    Raises
-    ------
-    UsageError
-        If scikit-learn or matplotlib is missing, a set or file is given twice, a set was not made
-        for a chunk length, or lengths are given and all sets read genes.
-    BadInputError
-        If a file cannot be read or holds no records.
-    OutputExistsError
-        If ``out`` is not empty and neither ``resume`` nor ``force`` is set, or a file would be lost
-        that no evaluation made, or that is read.
     """
     require("evaluate", "scikit-learn", "matplotlib")
     trials = list(_trials([str(name) for name in sets], lengths, out, settings or Settings()))
@@ -105,31 +100,18 @@ def evaluate(
 def _evaluations(
     trials: Sequence[_Trial], labelled: LabelledFiles, out: Path, way: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Run and measure each; then compare them on the contigs that all of them score."""
+    """Run and measure each; then compare them on the records that all of them score."""
     measured: list[dict[str, Any]] = []
-    first: dict[int, Level] = {}  # chunks, by their length
-    contigs: list[Level] = []
+    contigs: list[Scored] = []
     for trial in trials:
         done = run(labelled.files, trial.folder, settings=trial.settings, **way)
         done.require_complete()
-        length = chunk_length(trial.settings, trial.info)
-        scored = read_scored(trial.folder, labelled, trial.info.calibration_for(length))
+        scored = read_scored(trial.folder, labelled)
         contigs.append(scored.contigs)
-        change = {"difference_to_first": _difference(scored, first)}
-        measured.append(_described(trial, done, out) | change | assess(scored))
+        measured.append(_described(trial, done, out) | assess(scored))
     compared = side_by_side(contigs) if len(contigs) > 1 else [None]
     for evaluation, figures in zip(measured, compared, strict=True):
         yield evaluation | {"shared_contigs": figures}
-
-
-def _difference(scored: ScoredRun, first: dict[int, Level]) -> dict[str, Any] | None:
-    """Of its chunks to those of the first run with chunks of that length; None for the first."""
-    if scored.chunks is None:
-        return None
-    compared = first.setdefault(scored.chunk_length, scored.chunks)
-    if scored.chunks is compared:
-        return None
-    return difference(scored.chunks, compared, scored.labelled.is_virus)
 
 
 def _trials(
@@ -163,26 +145,21 @@ def _prepare(out: Path, read: Sequence[str | Path], *, resume: bool, force: bool
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out}: is a file; choose another name.")
     out.mkdir(parents=True, exist_ok=True)
-    present = {entry.name for entry in out.iterdir()}
-    if strangers := present - {_RUNS, _PLOTS, _JSON, _HTML}:
+    if strangers := {entry.name for entry in out.iterdir()} - {_RUNS, _PLOTS, _JSON, _HTML}:
         raise OutputExistsError(
             f"{out}: holds {min(strangers)}, which is no part of an evaluation; choose another "
             "folder."
         )
     # Whether an evaluation of ours lies here, or the runs of one that did not end.
     earlier, runs = _earlier(out), [folder for folder in _run_folders(out) if folder.is_run]
+    files = [path for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
+    if (files and not (earlier or runs)) or (not earlier and (out / _JSON).exists()):
+        raise OutputExistsError(f"{out}: not empty, and no evaluation; choose another folder.")
     if (earlier or runs) and not (resume or force):
         raise OutputExistsError(
             f"{out}: there is an evaluation here already. Continue it with --resume, start anew "
             "with --force, or choose another folder."
         )
-    files = (path for path in out.rglob("*") if path.is_file() and path.name != ".lock")
-    if not (earlier or runs) and any(files):
-        raise OutputExistsError(
-            f"{out}: not empty ({min(present)} …) and no evaluation; choose another folder."
-        )
-    if (out / _JSON).exists() and not earlier:
-        raise OutputExistsError(f"{out / _JSON}: is no evaluation's; choose another folder.")
     refuse_others(out, _output_names(), earlier.get("outputs"), "the evaluation")
     refuse_loss((out / _JSON, *_made(out)), read)
     for folder in runs:
@@ -283,17 +260,13 @@ def _write(content: dict[str, Any], out: Path) -> None:
 
 
 def summary_lines(content: dict[str, Any]) -> Iterator[str]:
-    """The most wanted figures as a table for a terminal.
-
-    ``shared`` are the contigs that all sets score.
-    """
+    """The most wanted figures as a table for a terminal, of all records and of the shared ones."""
     shown = [figure for figure in FIGURES if figure.short]
     width = max(len(e["label"]) for e in content["evaluations"])
-    yield f"{'':{width}}  level    {''.join(f'{figure.short:>10}' for figure in shown)}"
-    for level in ("frames", "chunks", "contigs", "shared"):
+    yield f"{'':{width}}  records  {''.join(f'{figure.short:>10}' for figure in shown)}"
+    for which, key in (("all", "contigs"), ("shared", "shared_contigs")):
         for e in content["evaluations"]:
-            found = e["shared_contigs"] if level == "shared" else e["levels"].get(level)
-            if found is not None:
+            if found := e[key]:
                 values = (found[figure.key] for figure in shown)
                 cells = "".join(f"{'-' if v is None else f'{v:.4f}':>10}" for v in values)
-                yield f"{e['label']:{width}}  {level:<9}{cells}"
+                yield f"{e['label']:{width}}  {which:<9}{cells}"

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TextIO
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 from numpy.typing import NDArray
-from xopen import xopen
 
 from virnuc_dask.errors import BadInputError
 from virnuc_dask.lab.noise import KINDS
 from virnuc_dask.lab.recipe import GENOMES, NOISE, DataSettings
 from virnuc_dask.lab.splits.kmers import KmerIndex
 from virnuc_dask.sequences.bases import BASES, numbers_of
-from virnuc_dask.sequences.records import DAMAGE, Record, read_records
+from virnuc_dask.sequences.records import Record, read_records
 
 log = logging.getLogger(__name__)
 
@@ -67,15 +66,13 @@ class Exclusions:
     def read(cls, settings: DataSettings) -> Exclusions:
         """Read the list of names and the FASTA files.
 
-        Raises
-        ------
-        BadInputError
-            If one cannot be read.
+        `BadInputError` if one cannot be read.
         """
-        names: list[str] = []
-        if settings.exclude_names:
-            with _opened(settings.exclude_names) as stream:
-                names = stream.read().split()
+        try:
+            path = settings.exclude_names
+            names = Path(path).read_text(encoding="utf-8").split() if path else []
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInputError(f"{path}: cannot be read: {error}.") from error
         files = settings.exclude_similar
         dna = (record.dna for record in read_records(list(files))) if files else ()
         similar = KmerIndex.of(dna, EXCLUDED_KMER)
@@ -96,10 +93,8 @@ class Exclusions:
 def read_genomes(settings: DataSettings, exclusions: Exclusions) -> list[Genome]:
     """Read all genomes that may be used; how many others there are is logged.
 
-    Raises
-    ------
-    BadInputError
-        If a file cannot be read, or a record is not in the table or of another class there.
+    `BadInputError` if a file cannot be read, or a record is not in the table or of another class
+    there.
     """
     table = _read_table(settings.table)
     genomes: list[Genome] = []
@@ -159,19 +154,12 @@ def _genome(table: Mapping[str, Mapping[str, str]], kind: str, record: Record, p
 
 
 def _read_table(path: str) -> dict[str, dict[str, str]]:
-    with _opened(path) as stream:
-        reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if missing := set(_NEEDED) - set(reader.fieldnames or ()):
-            raise BadInputError(f"{path}: has no column {', '.join(sorted(missing))}.")
-        return {row["record"]: {name: row[name] for name in _NEEDED} for row in reader}
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[TextIO]:
+    options = pa.csv.ConvertOptions(
+        include_columns=_NEEDED, column_types=dict.fromkeys(_NEEDED, pa.string())
+    )
+    parsing = pa.csv.ParseOptions(delimiter="\t", quote_char=False)
     try:
-        with xopen(path, "rt", encoding="utf-8", threads=0) as stream:
-            yield stream
-    except UnicodeDecodeError as error:
-        raise BadInputError(f"{path}: not UTF-8 text.") from error
-    except DAMAGE as error:
+        table = pa.csv.read_csv(path, parse_options=parsing, convert_options=options)
+    except (OSError, KeyError, pa.ArrowException) as error:
         raise BadInputError(f"{path}: cannot be read: {error}.") from error
+    return {row["record"]: row for row in table.to_pylist()}

@@ -10,10 +10,7 @@ from virnuc_dask.errors import UsageError
 def require(command: str, *packages: str) -> None:
     """Check that packages are there, by the names that they are installed by.
 
-    Raises
-    ------
-    UsageError
-        Naming those that are not, and how to install them.
+    `UsageError` naming those that are not, and how to install them.
     """
     modules = {"scikit-learn": "sklearn"}
     if missing := [name for name in packages if find_spec(modules.get(name, name)) is None]:

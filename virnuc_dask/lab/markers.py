@@ -63,10 +63,7 @@ class Marker:
 def read_markers(path: Path, settings: MarkerSettings, exclusions: Exclusions) -> list[Marker]:
     """The markers that may be used, of others a share by a hash of their names.
 
-    Raises
-    ------
-    BadInputError
-        If the file cannot be read.
+    `BadInputError` if the file cannot be read.
     """
     left_out: Counter[str] = Counter()
     records = (record for record in read_records([str(path)]) if _is_chosen(record.id, settings))

@@ -16,10 +16,8 @@ _BESIDE = (MANIFEST, "README.md", "training.json")  # what a model set has besid
 def own_files(folder: Path) -> Iterator[Path]:
     """The files of a model set, those that are there.
 
-    Raises
-    ------
-    OutputExistsError
-        If anything else is in the folder, or it is no model set: it must not be replaced.
+    `OutputExistsError` if anything else is in the folder, or it is no model set: it must not be
+    replaced.
     """
     try:
         names = {*_BESIDE, *read_info(folder).files}
@@ -37,10 +35,7 @@ def own_files(folder: Path) -> Iterator[Path]:
 def put_in_place(new: Path, out: Path) -> None:
     """Rename ``new`` to ``out``; a model set that is there goes when the new one is in its place.
 
-    Raises
-    ------
-    OutputExistsError
-        As of `own_files`; nothing is touched then.
+    `OutputExistsError` as of `own_files`; nothing is touched then.
     """
     out = out.resolve()
     if not out.exists():

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from virnuc_dask.config import cores
 from virnuc_dask.errors import BadInputError, OutputExistsError
-from virnuc_dask.lab import contigs, prophages
+from virnuc_dask.lab import prophages
 from virnuc_dask.lab.fragments import (
     GENES,
     SEQUENCES,
@@ -33,7 +33,7 @@ from virnuc_dask.lab.fragments import (
 from virnuc_dask.lab.genomes import Exclusions, Genome, make_noise, read_genomes
 from virnuc_dask.lab.markers import TEST_BIT, marker_table, read_markers
 from virnuc_dask.lab.prophages import Doubts
-from virnuc_dask.lab.recipe import GENOMES, VIRUSES, DataSettings, Recipe
+from virnuc_dask.lab.recipe import VIRUSES, DataSettings, Recipe
 from virnuc_dask.lab.splits.folds import folds_of
 from virnuc_dask.lab.taught import Prepared
 from virnuc_dask.sequences.genes import gene_caller
@@ -51,6 +51,14 @@ log = logging.getLogger(__name__)
 
 _MARK = ".virnuc-pretrain"  # in a folder that a training made
 
+# Settings of a stage that is gone: without them caches would have other names.
+_TESTS = {
+    "lengths_nt": (500, 1_000, 3_000, 5_000, 10_000, 20_000),
+    "prophage_lengths_nt": (3_000, 10_000),
+    "reads_nt": 300,
+    "most": 3_000,
+    "most_nt": 9_000_000,
+}
 BATCH_NT = 8_000_000  # of fragments whose genes are one file: what is lost when it is stopped
 _IN_PROPHAGE = 0.6  # of a fragment's genes, from which it is one
 _HIDES = ("prokaryote", "plasmid")  # what may hide a phage
@@ -59,14 +67,9 @@ _HIDES = ("prokaryote", "plasmid")  # what may hide a phage
 def prepare(recipe: Recipe, work: Path) -> Prepared:
     """Make in ``work`` what is not there yet. The same recipe and files give the same tables.
 
-    Raises
-    ------
-    BadInputError
-        If an input file cannot be read, or has not the SHA-256 of the recipe.
-    UsageError
-        If MMseqs2 is not installed.
-    OutputExistsError
-        If ``work`` holds files and no training made it: some could be replaced.
+    `BadInputError` if an input file cannot be read, or has not the SHA-256 of the recipe.
+    `UsageError` if MMseqs2 is not installed. `OutputExistsError` if ``work`` holds files and no
+    training made it: some could be replaced.
     """
     _claim(work)
     making = _Making(recipe, work)
@@ -81,10 +84,6 @@ def prepare(recipe: Recipe, work: Path) -> Prepared:
         making.write_fragments()
     if not making.is_done("markers", prepared.markers):
         making.write_markers()
-    if not making.is_done("tests", making.tests):
-        making.write_called()
-        making.write_hits()
-        making.write_tests()
     return prepared
 
 
@@ -106,7 +105,6 @@ class _Making:
         self.prints = _fingerprints(recipe)
         self.prepared = Prepared.of(work, self.prints["tests"])
         self.hits = work / "hits.parquet"
-        self.tests = work / "tests.parquet"
         self.called = work / "called"
 
     def is_done(self, stage: str, path: Path) -> bool:
@@ -276,18 +274,6 @@ class _Making:
                 found += table["peptide"].take(rows).to_pylist()
         yield from peptides.items()
 
-    def write_tests(self) -> None:
-        is_cut = np.isin(np.arange(len(self.genomes)), self.cuts.genome[self.cuts.round == 0])
-        known = np.isin(self.kind, GENOMES) & ~self.shares_kmers
-        known &= is_cut | ~np.isin(self.kind, _HIDES)
-        possible, found = map(self.suspicious, (self.doubts.doubtful, self.doubts.prophage))
-        held = contigs.Held(self.genomes, self.folds, known.tolist(), possible, found)
-        drawn = contigs.draw(held, self.recipe.tests)
-        contigs.write(drawn, self.prepared.tests)
-        done = pa.table({"contig": [contig.name for contig in drawn]})
-        write_table(self.tests, done, self.prints["tests"])
-        log.info("%d contigs to test on", len(drawn))
-
 
 def _claim(work: Path) -> None:
     """Make the folder, or check that it is a training's."""
@@ -314,7 +300,7 @@ def _fingerprints(recipe: Recipe) -> dict[str, str]:
         ("hits", asdict(recipe.prophages)),
         ("fragments", asdict(recipe.splits)),
         ("markers", asdict(recipe.markers)),
-        ("tests", asdict(recipe.tests)),
+        ("tests", _TESTS),
     ):
         before = prints[stage] = fingerprint(stage, before, settings)
     return prints

@@ -20,7 +20,7 @@ from virnuc_dask.lab import (
     gene_classifier,
     insertions,
     pretrained_set,
-    region_figures,
+    regions,
     short_pieces,
 )
 from virnuc_dask.lab.chances import chances
@@ -31,7 +31,6 @@ from virnuc_dask.lab.prepare import prepare
 from virnuc_dask.lab.pretrained_set import EVIDENCE, RELIABLE, Parts
 from virnuc_dask.lab.read_contigs import Contigs, Learnt, gene_columns, learn_reader
 from virnuc_dask.lab.recipe import NOISE, PROPHAGE, Recipe
-from virnuc_dask.lab.region_fit import fit_regions
 from virnuc_dask.lab.taught import TEST, Flags, Fragments, Prepared
 from virnuc_dask.modelsets.calibration import probability
 from virnuc_dask.modelsets.classifier import Classifier
@@ -77,10 +76,8 @@ def train(recipe: Recipe, *, force: bool = False) -> Path:
     everything. What is made on the way is kept in the work folder, in folders for all that they
     were made from: a training that was stopped goes on from there.
 
-    Raises
-    ------
-    OutputExistsError
-        If the folder is there and shall not be replaced, or holds what is no model set's.
+    `OutputExistsError` if the folder is there and shall not be replaced, or holds what is no model
+    set's.
     """
     out = Path(recipe.out)
     if out.exists():
@@ -167,10 +164,10 @@ def _fit(material: Material, is_used: Flags, recipe: Recipe) -> Fitted:
         for reading, of in contigs.items()
     }
     drawn = _drawn(material, is_used, recipe)
-    regions = fit_regions(drawn, evidence, settings.regions.most_false)
+    found = regions.fit_regions(drawn, evidence, settings.regions.most_false)
     learnt = {reading: one.reader for reading, (_, one) in readers.items()}
     called = _called(*readers[GENES], fragments, recipe)
-    parts = Parts(classifier, ContigModel(learnt, viral_models, regions), called)
+    parts = Parts(classifier, ContigModel(learnt, viral_models, found), called)
     return Fitted(parts, evidence, readers)
 
 
@@ -291,5 +288,5 @@ def _measure_regions(material: Material, fitted: Fitted, recipe: Recipe) -> dict
     for name, fold in _NEW.items():
         drawn = _drawn(material, material.fragments.fold == fold, recipe)
         if model and len(drawn.insertions):
-            found[f"regions, {name}"] = region_figures.figures(model, fitted.evidence, drawn)
+            found[f"regions, {name}"] = regions.figures(model, fitted.evidence, drawn)
     return found

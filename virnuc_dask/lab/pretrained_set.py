@@ -31,19 +31,6 @@ from virnuc_dask.modelsets.manifest import (
 EVIDENCE = (0, len(KNOWN_VALUES) + len(CLASSES))
 CHUNK_NT = 500
 RELIABLE = 0.01  # below: of the training's records so many were no more familiar
-# Headings of the card, by what was measured.
-_TESTS = {
-    "genes, new groups": "Groups that were held out whole",
-    "genes, new species": "New species of groups that were trained on",
-    "genes, prophages": "Prophages beside other contigs of their hosts' genera",
-    "frames, new groups": "Short pieces by frames, groups that were held out whole",
-    "frames, new species": "Short pieces by frames, new species of groups that were trained on",
-    "frames, prophages": "Short pieces of prophages by frames",
-}
-_REGIONS = {
-    "regions, new groups": "Regions: phages put into prokaryotes, groups that were held out whole",
-    "regions, new species": "Regions: new species of groups that were trained on",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +67,7 @@ def write(folder: Path, words: Path, parts: Parts, recipe: Recipe, found: dict[s
         contig_model=ContigModelSpec("contig_model.safetensors", EVIDENCE, parts.called, RELIABLE),
     )
     write_info(folder, info)
-    of = {"tests": _TESTS, "regions": _REGIONS, "pairs": PAIRS}
-    card = render("pretrained.md", recipe=recipe, found=found, called=parts.called, **of)
+    card = render("pretrained.md", recipe=recipe, found=found, called=parts.called, pairs=PAIRS)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

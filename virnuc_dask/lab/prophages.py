@@ -36,10 +36,7 @@ def hits(
 ) -> IntArray:
     """Numbers of the peptides ``genes`` that resemble one of ``phage_genes``, ascending.
 
-    Raises
-    ------
-    UsageError
-        If MMseqs2 is not installed, or fails.
+    `UsageError` if MMseqs2 is not installed, or fails.
     """
     with TemporaryDirectory(prefix="virnuc-prophages-") as folder:
         query, target, found = (Path(folder) / name for name in ("q.faa", "t.faa", "hits.tsv"))

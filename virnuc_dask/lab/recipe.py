@@ -68,10 +68,10 @@ _IN_METAGENOMES = _by_kind(
 class DataSettings(Section):
     """Where genomes and genes come from, and which may not be used."""
 
-    table: str = setting("", "record, class, group, source, phage_24mers: tab-separated.")
-    phage: _Files = setting((), "FASTA files, as are the next four.")
+    table: str  # record, class, group, source, phage_24mers: tab-separated
+    phage: Annotated[_Files, Field(min_length=1)]  # FASTA files, as are the next four
+    prokaryote: Annotated[_Files, Field(min_length=1)]
     eukaryotic_virus: _Files = ()
-    prokaryote: _Files = ()
     plasmid: _Files = ()
     eukaryote: _Files = ()
     markers: str | None = setting(None, "MetaPhlAn's markers.fasta: names tell the labels.")
@@ -79,11 +79,6 @@ class DataSettings(Section):
     exclude_names: str | None = setting(None, "Names never to be used, one a line.")
     exclude_similar: _Files = setting((), "FASTA: what shares 24-mers with them is never used.")
     exclude_shared: _Count = setting(3, "So many 24-mers are enough.")
-
-    def __post_init__(self) -> None:
-        needed = ("table", "phage", "prokaryote")
-        if missing := [name for name in needed if not getattr(self, name)]:
-            raise ValueError(f"needs {', '.join(f'`{name}`' for name in missing)}")
 
     def files(self, kind: str) -> tuple[str, ...]:
         """The FASTA files of a kind of genome."""
@@ -107,10 +102,6 @@ class FragmentSettings(Section):
     caller: str = "pyrodigal-gv"
     models: tuple[int, ...] = setting((), "Of the caller; none: all.")
 
-    def __post_init__(self) -> None:
-        if self.longest_nt < self.shortest_nt:
-            raise ValueError(f"needs a longest_nt of at least shortest_nt, {self.shortest_nt}")
-
 
 @checked
 class ProphageSettings(Section):
@@ -125,12 +116,6 @@ class ProphageSettings(Section):
     doubtful: int = setting(3, "So many hits of a window: neither taught nor tested as others.")
     prophage: int = setting(5, "So many: a virus.")
     phage_24mers: int = setting(5, "A record that has more of them is doubtful.")
-
-    def __post_init__(self) -> None:
-        if self.window % 2 == 0:
-            raise ValueError("needs an odd window: a gene and as many on each side")
-        if not 1 <= self.doubtful <= self.prophage <= self.window:
-            raise ValueError("needs 1 <= doubtful <= prophage <= window")
 
 
 @checked
@@ -152,21 +137,6 @@ class MarkerSettings(Section):
     transcripts: _Share = 0.5
     shortest_residues: int = 30
     similar_words: _Count = setting(3, "So many 8-mers of residues shared with viruses of a fold.")
-
-
-@checked
-class TestSettings(Section):
-    """The contigs to measure on."""
-
-    lengths_nt: _Lengths = (500, 1_000, 3_000, 5_000, 10_000, 20_000)
-    prophage_lengths_nt: _Lengths = (3_000, 10_000)
-    reads_nt: _Length = 300
-    most: _Count = setting(3_000, "Contigs of one class, length and kind of test.")
-    most_nt: int = setting(9_000_000, "Likewise.")
-
-    def __post_init__(self) -> None:
-        if not self.lengths_nt or min(*self.lengths_nt, *self.prophage_lengths_nt) < self.reads_nt:
-            raise ValueError("needs lengths_nt, none below reads_nt")
 
 
 @checked
@@ -259,18 +229,13 @@ class Recipe(Section):
     prophages: ProphageSettings = Field(default_factory=ProphageSettings)
     splits: SplitSettings = Field(default_factory=SplitSettings)
     markers: MarkerSettings = Field(default_factory=MarkerSettings)
-    tests: TestSettings = Field(default_factory=TestSettings)
     fit: FitSettings = Field(default_factory=FitSettings)
 
 
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
-    Raises
-    ------
-    BadInputError
-        If the file cannot be read.
-    BadSettingError
-        If it is no YAML file, holds unknown settings or settings that make no sense.
+    `BadInputError` if the file cannot be read. `BadSettingError` if it is no YAML file, holds
+    unknown settings or settings that make no sense.
     """
     return settings_of(Recipe, read_preset(path, "pretrain"), "pretrain")

@@ -29,7 +29,6 @@ class Prepared(NamedTuple):
     genes: Path  # fragment, the columns of `Genes`, doubtful; ordered by (fragment, start)
     markers: Path  # marker, dna, peptide, kind, group, similar_to
     sequences: Path  # fragment, dna: a row a fragment
-    tests: Path  # a folder: contigs.tsv, virus.fasta, other.fasta
     fingerprint: str
 
     @classmethod
@@ -40,7 +39,6 @@ class Prepared(NamedTuple):
             genes=folder / "genes.parquet",
             markers=folder / "markers.parquet",
             sequences=folder / "sequences.parquet",
-            tests=folder / "tests",
             fingerprint=fingerprint,
         )
 

@@ -17,11 +17,11 @@ from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadTableError, UsageError
 from virnuc_dask.lab.fitting.fit_classifier import Epoch, fit_classifier, folded
 from virnuc_dask.lab.fitting.frame_features import FrameSet, LabelledRun, store_frames
-from virnuc_dask.lab.fitting.groups import PARTS, TRAINING, Split, similar_groups, split_groups
+from virnuc_dask.lab.fitting.groups import Split, similar_groups, split_groups
 from virnuc_dask.lab.fitting.held_out import score_unseen
 from virnuc_dask.lab.fitting.job import Job
+from virnuc_dask.lab.fitting.options import PARTS, TRAINING, TrainingOptions
 from virnuc_dask.lab.fitting.trained_set import Dataset, Learned, TrainedSet, write_trained
-from virnuc_dask.lab.fitting.training_options import TrainingOptions
 from virnuc_dask.lab.fitting.training_records import TrainingRecords, gather_records, read_groups
 from virnuc_dask.lab.installed import require
 from virnuc_dask.lab.modelset_folders import put_in_place
@@ -61,14 +61,9 @@ def train(
     then. The model set of ``settings`` gives the encoders. Files to ``keep``, besides those of
     records and groups, are not replaced.
 
-    Raises
-    ------
-    UsageError
-        If a setting, a file or a folder cannot be used so, or there are too few groups to split.
-    BadInputError
-        If a file cannot be read, or a class is missing.
-    LostRowsError
-        If a partition failed.
+    `UsageError` if a setting, a file or a folder cannot be used so, or there are too few groups to
+    split. `BadInputError` if a file cannot be read, or a class is missing. `LostRowsError` if a
+    partition failed.
     """
     require("training", "scikit-learn", "lightgbm", "numba")
     settings = settings or Settings()
@@ -138,9 +133,7 @@ def _split(job: Job, records: TrainingRecords) -> Split:
         _tell("looking for records that share a 31-mer")
         fasta = [str(records.fasta)]
         group = similar_groups(lambda: (r.dna for r in read_records(fasta)), records.length_nt)
-    split = split_groups(
-        group, records.is_virus, records.length_nt, options.shares, options.recipe.seed
-    )
+    split = split_groups(group, records.is_virus, records.length_nt, options.shares, options.seed)
     told = (f"{name} {v:,} / {o:,}" for name, (v, o) in zip(PARTS, split.groups, strict=True))
     _tell(f"groups of virus / others: {', '.join(told)}")
     if split.largest > _LARGE_GROUP:
@@ -161,9 +154,9 @@ def _learn(job: Job, dataset: Dataset) -> Learned:
     limit_threads(job.settings.cluster.threads)
     viral = int(training.is_virus.sum())
     _tell(f"learning from {len(training.is_virus):,} frames ({viral:,} viral) on {device}")
-    fitted = fit_classifier(training, validation, job.options.recipe, device, _tell_epoch)
+    fitted = fit_classifier(training, validation, job.options, device, _tell_epoch)
     # As long as the best epoch took.
-    recipe = replace(job.options.recipe, epochs=fitted.best.number)
+    recipe = replace(job.options, epochs=fitted.best.number)
 
     def learn(frames: FrameSet) -> Classifier:
         return folded(fit_classifier(frames, validation, recipe, device).classifier, scaling)
@@ -184,7 +177,7 @@ def _learn_contigs(
     """A contig model of training records, and what it was made from; none if few are long."""
     from virnuc_dask.lab import frame_contigs
 
-    records, split, seed = dataset.records, dataset.split, job.options.recipe.seed
+    records, split, seed = dataset.records, dataset.split, job.options.seed
     weight = np.where(split.part == TRAINING, records.length_nt, 0)
     shares = (1 / _FOLDS,) * _FOLDS
     try:

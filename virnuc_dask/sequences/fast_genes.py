@@ -2,8 +2,8 @@
 
 Frames from stop to stop are scored by their pairs of neighbouring codons, against open frames that
 are no genes, by GC content; their starts by codon, ribosome binding site and the bases before it.
-Of frames that overlap, those are genes whose scores add up to most. ``lab/gene_tables.py`` fits
-the models. It knows translation table 11 alone.
+Of frames that overlap, those are genes whose scores add up to most. It knows translation table 11
+alone. Commit f497c65 has the program that fitted the models, ``lab/gene_tables.py``.
 
 Sequences are scored together, as in `frames`: laid end to end, places sorted modulo three, so that
 a frame is a slice. What is summed over frames is integers, so that scores do not depend on what a

@@ -1,4 +1,4 @@
-"""The DNA encoder of n-grams, with faults that the environment asks for.
+"""The DNA encoder of words, with faults that the environment asks for.
 
 ``VIRNUC_FAULTS`` holds JSON: ``delay_s`` (as long as the file ``delay_while`` exists) and
 ``load_s`` to be slow, ``harm`` with what a frame with `MARKER` does, or every frame if
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from virnuc_dask.encoders.batching import embed_in_batches
-from virnuc_dask.encoders.ngrams import DnaNgrams
+from virnuc_dask.encoders.words import DnaWords
 
 MARKER = "ATGAAATGGTGGATGAAATGGTGGATGCCC"
 
@@ -41,7 +41,7 @@ def lack() -> None:
 HARMS = {"die": die, "memory": run_out_of_memory, "runtime": fail, "bug": lack}
 
 
-class FaultyDna(DnaNgrams):
+class FaultyDna(DnaWords):
     """As good as its parent until something happens."""
 
     @classmethod

@@ -8,7 +8,7 @@ import sys
 
 from virnuc_dask.encoders.encoder import ARCHITECTURES
 
-ARCHITECTURES["faulty_dna_ngrams"] = "faulty_encoders:FaultyDna"
+ARCHITECTURES["faulty_dna_words"] = "faulty_encoders:FaultyDna"
 
 if any("multiprocessing.forkserver" in argument for argument in sys.orig_argv):
     import virnuc_dask.modelsets.lifetime  # noqa: F401

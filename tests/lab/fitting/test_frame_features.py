@@ -2,9 +2,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
-from virnuc_dask.errors import BadInputError
 from virnuc_dask.lab.fitting.frame_features import PartitionFrames, store_frames
 from virnuc_dask.tables.vectors import to_column
 
@@ -50,10 +48,3 @@ def test_features_are_standardised_by_the_training_frames_and_constant_ones_kept
         assert frames.is_virus.tolist() == LABELS[record[here]].tolist()
         expected = (everything[here] - scaling.mean) / scaling.deviation
         np.testing.assert_allclose(frames.features, expected, atol=2e-3)
-
-
-def test_a_part_without_a_class_is_named(tmp_path):
-    with pytest.raises(BadInputError, match="validation: no record of virus has an open frame"):
-        store_frames(Run(LABELS & (PART == 0), PART), tmp_path)
-    with pytest.raises(BadInputError, match="no training record has an open frame"):
-        store_frames(Run(LABELS, PART + 1), tmp_path)

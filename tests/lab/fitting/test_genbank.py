@@ -36,13 +36,6 @@ def test_genbank_is_told_from_its_content_and_read_in_every_compression(tmp_path
     ]
 
 
-@pytest.mark.parametrize("text", [">x\nACGT\n", "@x\nACGT\n+\nIIII\n", ""])
-def test_fasta_and_fastq_are_not_genbank(tmp_path, text):
-    path = tmp_path / "x.gbk"
-    path.write_text(text)
-    assert not is_genbank(str(path))
-
-
 PACKED = gzip.compress((genbank() * 200).encode(), mtime=0)
 
 

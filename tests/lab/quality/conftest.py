@@ -1,24 +1,21 @@
 """A made-up scored run, and the content of an evaluation of some."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from virnuc_dask.lab.labelled.files import Group, LabelledFiles
-from virnuc_dask.lab.quality.assessment import assess, difference, side_by_side
-from virnuc_dask.lab.quality.scored import Level, ScoredRun
+from virnuc_dask.lab.labelled import Group, LabelledFiles
+from virnuc_dask.lab.quality.assessment import assess, side_by_side
+from virnuc_dask.lab.quality.scored import Scored, ScoredRun
 
 COUNTS = {"phages": 20, "eukaryotic": 15, "bacteria": 30, "shuffled": 12}
-LENGTHS = (400, 700, 2_000, 50_000)
+LENGTHS = (400, 500, 2_000, 50_000)
 
 
 def make_run(*, calibrated: bool, power: float = 1.0, genes: bool = False) -> ScoredRun:
-    """Three chunks a record, two frames a chunk; shuffled chunks have no score but a few.
-
-    Of a set that reads ``genes`` there are contigs alone; it is unsure of every tenth.
-    """
+    """Few shuffled ones have a score; a set that reads ``genes`` is unsure of every tenth."""
     rng = np.random.default_rng(0)
     labelled = LabelledFiles(
         tuple(
@@ -29,29 +26,19 @@ def make_run(*, calibrated: bool, power: float = 1.0, genes: bool = False) -> Sc
     )
     is_virus, records = labelled.is_virus, np.arange(sum(COUNTS.values()))
     evidence = rng.normal(size=len(records)) + np.where(is_virus, power, -power)
-
-    def level(copies: int, length_nt: np.ndarray) -> Level:
-        record = np.repeat(records, copies)
-        of_each = evidence[record] + rng.normal(scale=0.1, size=len(record))
-        score = 1 / (1 + np.exp(-2 * of_each))
-        unscored = (labelled.group_of[record] == 3) & (np.arange(len(record)) % 6 > 0)
-        score[unscored] = np.nan
-        likely = score if calibrated and copies < 6 else None
-        return Level(score, score >= 0.5, is_virus[record], record, length_nt, likely)
-
-    contigs = level(1, np.array(LENGTHS)[records % len(LENGTHS)])
-    unsure = records % 10 == 3 if genes else np.zeros(len(records), np.bool_)
-    unsure &= contigs.is_scored
-    contigs = replace(contigs, unsure=unsure, called=contigs.called & ~unsure)
-    chunk_nt = np.where(np.arange(3 * len(records)) % 3 == 2, 310, 500)
-    return ScoredRun(
-        labelled,
-        500,
-        pa.array([f"r{i}" for i in records]),
-        frames=None if genes else level(6, np.repeat(chunk_nt, 2)),
-        chunks=None if genes else level(3, chunk_nt),
-        contigs=contigs,
+    score = 1 / (1 + np.exp(-2 * evidence))
+    score[(labelled.group_of == 3) & (records % 6 > 0)] = np.nan
+    unsure = (records % 10 == 3) & genes & ~np.isnan(score)
+    contigs = Scored(
+        score=score,
+        called=(score >= 0.5) & ~unsure,
+        is_virus=is_virus,
+        length_nt=np.array(LENGTHS)[records % len(LENGTHS)],
+        unsure=unsure,
+        region=np.zeros(len(records), np.bool_),
+        probability=score if calibrated else None,
     )
+    return ScoredRun(labelled, pa.array([f"r{i}" for i in records]), contigs)
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +48,6 @@ def made_up_run():
 
 
 def make_content(*runs: ScoredRun, label: str = "mini (500 nt)") -> dict:
-    first = runs[0].chunks
     compared = side_by_side([run.contigs for run in runs]) if len(runs) > 1 else [None]
     evaluations = [
         {
@@ -69,9 +55,6 @@ def make_content(*runs: ScoredRun, label: str = "mini (500 nt)") -> dict:
             "modelset": {"name": "mini", "version": "1", "checksum": "c" * 64, "files": {}},
             "precision": "fp32",
             "called_by": "score >= 0.5",
-            "difference_to_first": difference(run.chunks, first, run.labelled.is_virus)
-            if place and run.chunks and first
-            else None,
             "shared_contigs": shared,
             **assess(run),
         }

@@ -49,7 +49,7 @@ def hostile_page(content, text):
         group["name"] = f"{group['name']}{text}"
     for group in content["groups"]:
         group["file"] = f"/data/{text}.fa"
-    for pair in (*evaluation["pairs"]["chunks"], *evaluation["pairs"]["contigs"]):
+    for pair in evaluation["pairs"]:
         pair["virus"] += text
     for mistake in evaluation["mistakes"]["missed"]:
         mistake["record_id"] += text
@@ -122,44 +122,26 @@ def table_of(html, title):
     ]
 
 
-def test_a_set_that_reads_genes_alone_makes_a_page_of_contigs(made_up_run, content_of):
-    html = page(content_of(made_up_run(calibrated=True, genes=True)), [])
-    assert "to the first" not in html
-    assert "No calibration" not in html
-    _, row = table_of(html, "All records")
-    assert row[0] == "contigs"
-    assert re.fullmatch(r"35 \(\d unsure\)", row[2])
-    assert "Contigs alone: mini (500 nt). A set that reads genes" in html
-    assert "<h2>Chunks, by pair of groups</h2>" not in html
-    head, *_ = table_of(html, "Called virus, by group")
-    assert head[3:] == ["contigs", "contigs, virus", "contigs, of scored"]
-
-
-def test_sets_of_either_reading_stand_side_by_side(made_up_run, content_of):
+def test_sets_stand_side_by_side(made_up_run, content_of):
     runs = [made_up_run(calibrated=True, power=0.5), made_up_run(calibrated=True, genes=True)]
     content = content_of(*runs, made_up_run(calibrated=False))
     html = page(content, [])
     head, *rows = table_of(html, "All records")
     assert head[-1] == "Δ AUROC to the first"
     sets = ["mini (500 nt)", "other 1", "other 2"]
-    by_frames = [sets[0], sets[2]]
-    assert [tuple(row[:2]) for row in rows] == [
-        *(("chunks", name) for name in by_frames),
-        *(("contigs", name) for name in sets),
-        *(("frames", name) for name in by_frames),
-        *(("contigs that all sets score", name) for name in sets),
-    ]
-    third = content["evaluations"][2]
-    assert rows[1][-1].startswith(f"{third['difference_to_first']['auroc']:+.4f} [")
-    found = third["shared_contigs"]["difference_to_first"]
+    which = ("all", "those that all sets score")
+    assert [row[:2] for row in rows] == [[of, name] for of in which for name in sets]
+    assert re.fullmatch(r"35 \(\d unsure\)", rows[1][2])
+    found = content["evaluations"][2]["shared_contigs"]["difference_to_first"]
     assert rows[-1][-1].startswith(f"{found['auroc']:+.4f} [")
-    assert "Contigs alone: other 1." in html
     assert "No calibration: other 2." in html
-    for title in ("All records", "Chunks, by pair of groups", "Contigs, by pair of groups",
-                  "Called virus, by group", "By length", "Calibration"):  # fmt: skip
+    for title in ("All records", "By pair of groups", "Called virus, by group", "By length",
+                  "Calibration"):  # fmt: skip
         head, *rows = table_of(html, title)
         assert {len(row) for row in rows} == {len(head)}, title
-    assert table_of(html, "Called virus, by group")[2][2:6] == [sets[1], *"\u2013\u2013\u2013"]
-    assert [row[1:3] for row in table_of(html, "By length")[1:4]] == [
+    assert [row[:2] for row in table_of(html, "By length")[1:4]] == [
         ["0 to 499 nt", name] for name in sets
     ]
+    alone = page(content_of(runs[0]), [])
+    assert "to the first" not in alone
+    assert "No calibration" not in alone

@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from virnuc_dask import Settings
 from virnuc_dask.encoders.dnabert_s import DnabertSSizes
@@ -13,7 +12,6 @@ from virnuc_dask.lab.speed.encoders import (
     Subject,
     agreement,
     count_tokens,
-    measure,
     measure_encoders,
 )
 from virnuc_dask.lab.speed.random_weights import write_dnabert_s, write_esm2
@@ -87,14 +85,3 @@ def test_n_grams_and_words_have_a_rate_but_no_ceiling(model, request):
     assert [trial.fraction_of_gemm for trial in figures.trials] == [None, None]
     assert [trial.kind for trial in figures.trials] == ["dna", "peptide"]
     assert list(figures.gemm_gflops) == ["products of ESM-2 8M"]
-
-
-def test_a_sweep_ends_where_memory_does(parity_modelset, monkeypatch):
-    def little_memory(subject, placement, budget_s):
-        if (placement.max_tokens or 0) > 200:
-            raise torch.OutOfMemoryError("too much")
-        return measure(subject, placement, budget_s)
-
-    monkeypatch.setattr(encoders, "measure", little_memory)
-    figures = measure_encoders(lambda _: None, plan_for(parity_modelset))
-    assert {trial.max_tokens for trial in figures.swept} == {None, 128}

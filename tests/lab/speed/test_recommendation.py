@@ -8,7 +8,6 @@ from virnuc_dask.lab.speed.recommendation import (
     as_yaml,
     best_max_tokens,
     best_precision,
-    best_split,
     seconds_per_frame,
 )
 
@@ -24,11 +23,6 @@ def test_an_encoder_without_a_choice_counts_in_all():
     trials = [DNA, PEPTIDE, tried(PEPTIDE, precision="bf16", tokens_per_s=336.0)]
     spent = seconds_per_frame(trials, lambda trial: trial.precision)
     assert spent == pytest.approx({"fp32": 2.0, "bf16": 1.5})
-
-
-def test_a_choice_that_one_encoder_could_not_make_is_none():
-    trials = [tried(t, max_tokens=n) for t in (DNA, PEPTIDE) for n in (512, 1024, 2048)][:-1]
-    assert set(seconds_per_frame(trials, lambda trial: trial.max_tokens)) == {512, 1024}
 
 
 @pytest.mark.parametrize(
@@ -53,11 +47,6 @@ def test_a_precision_must_be_fast_and_near(rate, cosine, best):
 def test_the_fewest_tokens_that_are_as_good_are_best(rates, best):
     trials = [tried(DNA, max_tokens=n, tokens_per_s=rate) for n, rate in rates.items()]
     assert best_max_tokens(trials) == best
-
-
-def test_the_fewest_workers_that_are_as_good_are_best():
-    runs = [{"workers": w, "frames_per_s": r} for w, r in ((1, 50.0), (4, 99.0), (8, 100.0))]
-    assert best_split(runs)["workers"] == 4
 
 
 @pytest.mark.parametrize(("max_tokens", "threads"), [(2048, 1), (None, None)])

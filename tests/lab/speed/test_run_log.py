@@ -36,8 +36,3 @@ def test_phases_of_a_run_add_up(tmp_path):
     assert found["end_s"] == pytest.approx(1.5)
     assert found["computing_s"] == pytest.approx(8.0)
     assert found["other_s"] == pytest.approx(2 * 5.0 - 8.0)
-
-
-def test_loads_for_each_partition_count_as_work(tmp_path):
-    each = [(t, kind, more | {"mode": "per_partition"}) for t, kind, more in EVENTS]
-    assert phases(written(tmp_path, each), SUMMARY)["working_s"] == pytest.approx(7.0)

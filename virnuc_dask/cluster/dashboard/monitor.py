@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -12,11 +12,12 @@ from distributed import Client, Scheduler, SchedulerPlugin
 
 from virnuc_dask.cluster.answers import answer
 from virnuc_dask.cluster.connect import Connection
+from virnuc_dask.cluster.dashboard.history import PAGE, RunHistory
 from virnuc_dask.cluster.dashboard.run_metrics import SHOWN
-from virnuc_dask.cluster.dashboard.run_state import PAGE, About, RunState
 from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.errors import NoClusterError
 
+_BEFORE = ("run_started", "planned")  # events that tell what does not change
 _TAKE = "virnuc_event"  # how the client calls the scheduler
 # What Dask or bokeh of another release may raise where the page expects something else.
 _UNBUILDABLE = (ImportError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
@@ -25,19 +26,21 @@ _UNBUILDABLE = (ImportError, AttributeError, LookupError, TypeError, ValueError,
 class RunMonitor(SchedulerPlugin):
     """Keeps the state of one run on the scheduler, as long as the run and its client last."""
 
-    state: RunState
+    state: RunHistory
 
-    def __init__(self, about: About, topic: str, client_id: str) -> None:
+    def __init__(self, before: Iterable[Mapping[str, Any]], topic: str, client_id: str) -> None:
         self.name = f"virnuc-run-{topic}"
         self._topic = topic
         self.why_no_page = ""
-        self._about = about
+        self._before = list(before)  # events
         self._client_id = client_id
 
     async def start(self, scheduler: Scheduler) -> None:
         """Begin to take events, and show the page."""
         self._scheduler = scheduler
-        self.state = RunState(self._about, self._topic, time.time(), self._in_work)
+        self.state = RunHistory(self._topic, time.time(), self._in_work)
+        for event in self._before:
+            self.state.take(event, self.state.started)
         scheduler.handlers.setdefault(_TAKE, _handler(scheduler))
         SHOWN.append(self.state)
         try:
@@ -98,13 +101,13 @@ def _handler(scheduler: Scheduler) -> Callable[..., None]:
     def take(name: str, event: dict[str, Any], line: str) -> None:
         monitor = scheduler.plugins.get(name)
         if isinstance(monitor, RunMonitor):
-            monitor.state.take(event, line, time.time())
+            monitor.state.take(event, time.time(), line)
 
     return take
 
 
 @contextmanager
-def watched(connection: Connection, about: About, journal: Journal) -> Iterator[Connection]:
+def watched(connection: Connection, journal: Journal) -> Iterator[Connection]:
     """Show a run on its scheduler's dashboard and metrics; yields a connection that links there.
 
     Whatever does not work is a line of the log, and the run goes on.
@@ -113,7 +116,8 @@ def watched(connection: Connection, about: About, journal: Journal) -> Iterator[
     if client is None:
         yield connection
         return
-    monitor = RunMonitor(about, connection.topic, client.id)
+    before = [journal.state.last[k] for k in _BEFORE if k in journal.state.last]
+    monitor = RunMonitor(before, connection.topic, client.id)
     if why := _show(client, monitor):
         message = f"The dashboard has no page of this run: {why}."
         journal.write({"event": "note", "message": message})

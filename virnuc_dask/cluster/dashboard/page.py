@@ -17,8 +17,7 @@ from distributed.dashboard.scheduler import template_variables
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tornado.ioloop import IOLoop
 
-from virnuc_dask.cluster.dashboard.run_state import PAGE, RunState
-from virnuc_dask.cluster.dashboard.timeline import Timeline
+from virnuc_dask.cluster.dashboard.history import PAGE, RunHistory, Timeline
 
 _EVERY_MS = 1000
 _GRACE_S = 5.0  # in which pages that are open show the end of the run
@@ -52,9 +51,9 @@ def remove_unused_page(scheduler: Any) -> None:
         IOLoop.current().call_later(_GRACE_S, app.stop)
 
 
-def _runs(scheduler: Any) -> list[RunState]:
+def _runs(scheduler: Any) -> list[RunHistory]:
     states = (getattr(plugin, "state", None) for plugin in scheduler.plugins.values())
-    return [state for state in states if isinstance(state, RunState)]
+    return [state for state in states if isinstance(state, RunHistory)]
 
 
 def _ours(scheduler: Any) -> list[Any]:
@@ -81,7 +80,7 @@ class RunPage:
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
-        self._state: RunState | None = None
+        self._state: RunHistory | None = None
         wide = {"sizing_mode": "stretch_width"}
         self._head, self._workers, self._events = (
             Div(stylesheets=[str(PARTS.style())], **wide) for _ in range(3)
@@ -97,10 +96,11 @@ class RunPage:
         self._state = runs[-1] if runs else self._state
         if (state := self._state) is None:
             return
-        about, until_s = state.about, state.known_until_s(now)
+        now, units = state.ended or now, state.units
+        until_s = state.known_until_s(now)
         self._head.text = str(PARTS.head(state, max(0, len(runs) - 1), now))
-        self._charts[0].update(f"{about.scored} a second", state.frames, until_s)
-        self._charts[1].update(f"{about.parts} a second", state.chunks, until_s)
+        self._charts[0].update(f"{units.scored} a second", state.frames_by_time, until_s)
+        self._charts[1].update(f"{units.parts} a second", state.chunks_by_time, until_s)
         workers = self._scheduler.workers.values()
         shown = sorted(workers, key=lambda worker: str(worker.name))[:_ROWS]
         gpus = any(state.told(str(worker.name)).on_gpu for worker in shown)

@@ -9,9 +9,9 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from virnuc_dask.cluster.dashboard.run_state import RunState
+from virnuc_dask.cluster.dashboard.history import RunHistory
 
-SHOWN: list[RunState] = []  # runs of this process's schedulers
+SHOWN: list[RunHistory] = []  # runs of this process's schedulers
 
 Values = Mapping[tuple[str, ...], float]  # by the labels besides the run
 
@@ -29,30 +29,31 @@ class _Runs(Collector):
             yield metric
 
 
-def _info(run: RunState) -> Values:
-    about = run.about
-    return {(about.out, about.modelset, about.precision, about.mode): 1}
+def _info(run: RunHistory) -> Values:
+    begun, plan = run.last.get("run_started", {}), run.planned
+    if not plan:
+        return {}
+    return {(begun.get("out", ""), plan["modelset"], plan["precision"], plan["mode"]): 1}
 
 
-def _partitions(run: RunState) -> Values:
-    done = run.about.partitions_before + run.partitions_done
-    failed, in_work = run.partitions_failed, run.in_work()
-    waiting = max(0, run.about.partitions - done - failed - in_work)
+def _partitions(run: RunHistory) -> Values:
+    done, failed, in_work = run.partitions, run.partitions_failed, run.in_work()
+    waiting = max(0, run.planned.get("partitions", 0) - done - failed - in_work)
     return {("done",): done, ("failed",): failed, ("in_work",): in_work, ("waiting",): waiting}
 
 
-def _chunks(run: RunState) -> Values:
-    done = run.about.chunks_before + run.chunks_done
-    return {("planned",): run.about.chunks, ("done",): done, ("failed",): run.chunks_failed}
+def _chunks(run: RunHistory) -> Values:
+    planned, failed = run.chunks_planned, run.chunks_failed
+    return {("planned",): planned, ("done",): run.chunks, ("failed",): failed}
 
 
-def _remaining(run: RunState) -> Values:
-    remaining_s = run.remaining_s(time.time())
-    return {} if remaining_s is None else {(): remaining_s}
+def _remaining(run: RunHistory) -> Values:
+    left_s = run.left_s(time.time())
+    return {} if left_s is None else {(): left_s}
 
 
 _Kind = type[GaugeMetricFamily] | type[CounterMetricFamily]
-_METRICS: tuple[tuple[_Kind, str, str, tuple[str, ...], Callable[[RunState], Values]], ...] = (
+_METRICS: tuple[tuple[_Kind, str, str, tuple[str, ...], Callable[[RunHistory], Values]], ...] = (
     (GaugeMetricFamily, "run_info", "A run.", ("out", "modelset", "precision", "mode"), _info),
     (GaugeMetricFamily, "partitions", "Partitions of a run.", ("state",), _partitions),
     (GaugeMetricFamily, "run_chunks", "Chunks, or pieces, of a run.", ("state",), _chunks),
@@ -69,7 +70,7 @@ _METRICS: tuple[tuple[_Kind, str, str, tuple[str, ...], Callable[[RunState], Val
         "run_frames",
         "Frames, or genes, that a run has scored.",
         (),
-        lambda run: {(): run.scored},
+        lambda run: {(): run.frames},
     ),
     (
         CounterMetricFamily,

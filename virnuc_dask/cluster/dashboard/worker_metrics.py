@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -59,7 +58,7 @@ def count_event(worker: str, event: Mapping[str, Any]) -> None:
         _CLEARED.labels(worker).inc()
 
 
-def gpu_metrics(event: Mapping[str, Any]) -> dict[str, Callable[[object], float | None]]:
+def gpu_metrics(event: Mapping[str, Any]) -> dict[str, Callable[[object], float]]:
     """What a worker's heartbeats tell besides Dask's own, once its model set is on a GPU."""
     device = event.get("device", "cpu")
     return {} if device == "cpu" else {"gpu_celsius": lambda _: gpu_celsius(device)}
@@ -74,13 +73,5 @@ def _measure(worker: str, device: str) -> None:
     from virnuc_dask.modelsets.modelset import memory_bytes
 
     _MEMORY.labels(worker, "gpu").set_function(partial(memory_bytes, "cuda"))
-    _USE.labels(worker).set_function(_or_nan(partial(gpu_use, device)))
-    _CELSIUS.labels(worker).set_function(_or_nan(partial(gpu_celsius, device)))
-
-
-def _or_nan(ask: Callable[[], float | None]) -> Callable[[], float]:
-    def value() -> float:
-        found = ask()
-        return math.nan if found is None else found
-
-    return value
+    _USE.labels(worker).set_function(partial(gpu_use, device))
+    _CELSIUS.labels(worker).set_function(partial(gpu_celsius, device))

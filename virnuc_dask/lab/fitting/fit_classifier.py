@@ -14,26 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from virnuc_dask.checks import Section, checked, setting
 from virnuc_dask.lab.fitting.frame_features import FrameSet, Scaling
+from virnuc_dask.lab.fitting.options import ClassifierRecipe
 from virnuc_dask.lab.quality.figures import auroc
 from virnuc_dask.modelsets.classifier import Classifier
 
 _FRAMES_AT_ONCE = 8_192
-
-
-@checked
-class ClassifierRecipe(Section):
-    """Settings of a training."""
-
-    hidden: int = setting(512, "Width of the hidden layer.", ge=1)
-    dropout: float = 0.5
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-2
-    batch: int = setting(256, "Frames.", ge=2)
-    epochs: int = setting(100, "The most there can be.", ge=1)
-    patience: int = setting(8, "Epochs without a better validation before it stops.", ge=1)
-    seed: int = setting(1, "Of all that is drawn.", ge=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.lab.fitting.groups import PARTS, TRAINING, VALIDATION
+from virnuc_dask.lab.fitting.options import PARTS, TRAINING, VALIDATION
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import read_table
 from virnuc_dask.tables.plan import Plan
@@ -112,10 +112,7 @@ def store_frames(run: LabelledRun, folder: Path) -> tuple[Scaling, FrameSet, Fra
 
     Means and deviations are those of the training frames.
 
-    Raises
-    ------
-    BadInputError
-        If a class has no frame in one of them.
+    `BadInputError` if a class has no frame in one of them.
     """
     scaling = _measure(run)
     training, validation = (_stored(run, part, scaling, folder) for part in (TRAINING, VALIDATION))

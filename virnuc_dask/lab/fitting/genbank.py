@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from xopen import xopen
 
@@ -23,10 +22,7 @@ _RELEASE_FILE = b"Genetic Sequence Data Bank"  # in the ten lines that open NCBI
 def is_genbank(path: str) -> bool:
     """Whether a file, plain or compressed, is GenBank: told from its content.
 
-    Raises
-    ------
-    BadInputError
-        If it cannot be read.
+    `BadInputError` if it cannot be read.
     """
     try:
         with xopen(path, "rb", threads=0) as stream:
@@ -39,12 +35,8 @@ def is_genbank(path: str) -> bool:
 def read_genbank(path: str) -> Iterator[Record]:
     """The records of a GenBank file, plain or compressed, by their ids with the version.
 
-    Raises
-    ------
-    UsageError
-        If Biopython is missing.
-    BadInputError
-        If the file is damaged, or an entry is a protein's or comes without its sequence.
+    `UsageError` if Biopython is missing. `BadInputError` if the file is damaged, or an entry is a
+    protein's or comes without its sequence.
     """
     try:
         from Bio import SeqIO
@@ -53,18 +45,15 @@ def read_genbank(path: str) -> Iterator[Record]:
             f"{path}: is GenBank, which needs Biopython: pip install 'virnuc-dask[training]'."
         ) from error
     count = 0
-    with ExitStack() as stack:
-        try:
-            stream = cast(IO[str], stack.enter_context(xopen(path, "rt", threads=0)))
+    try:
+        with xopen(path, "rt", threads=0) as stream:
             records = SeqIO.parse(stream, "genbank")  # type: ignore[no-untyped-call]
             while (entry := _next(records)) is not None:
                 yield _record(path, count, entry)
                 count += 1
-        except DAMAGE as error:
-            after = f"after record {count}" if count else "at its start"
-            raise BadInputError(
-                f"{path}: not a readable GenBank file ({after}: {error})."
-            ) from error
+    except DAMAGE as error:
+        after = f"after record {count}" if count else "at its start"
+        raise BadInputError(f"{path}: not a readable GenBank file ({after}: {error}).") from error
 
 
 def _next(records: Iterator[SeqRecord]) -> SeqRecord | None:

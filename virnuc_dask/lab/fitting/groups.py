@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import UsageError
+from virnuc_dask.lab.fitting.options import PARTS
 from virnuc_dask.lab.splits.kmers import Numbers, kmers_of
 
-PARTS = ("training", "validation", "test")
-TRAINING, VALIDATION, TEST = range(len(PARTS))
 UNUSED = -1
 K = 31
 
@@ -137,10 +136,7 @@ def split_groups(
     shares
         Of three parts or more; they sum to 1.
 
-    Raises
-    ------
-    UsageError
-        If there are too few groups.
+    `UsageError` if there are too few groups.
     """
     used = np.flatnonzero(weight > 0)
     names, number = np.unique(group[used], return_inverse=True)

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from virnuc_dask.lab.fitting.frame_features import FrameSet, LabelledRun, PartitionFrames
 from virnuc_dask.lab.quality.figures import Flags, Floats
-from virnuc_dask.lab.quality.scored import Level, chunk_level, frame_level
+from virnuc_dask.lab.quality.scored import Scored, is_called
 from virnuc_dask.modelsets.calibration import margins
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.modelset import ModelSet
 from virnuc_dask.stages.calls import (
+    UNSURE,
     VIRUS,
+    VIRUS_REGION,
     CallRule,
     ContigCalls,
     ContigScores,
@@ -40,18 +42,22 @@ class HeldOut:
     chunks_of: Sequence[pa.Table]  # `schemas.CHUNKS`
     frames_of: Sequence[pa.Table]  # `schemas.PREDICTIONS`
 
-    @property
-    def chunks(self) -> Level:
+    def chunks(self) -> Scored:
         """The part's chunks, in the order of the records."""
-        return chunk_level(pa.concat_tables(self.chunks_of), self.run.is_virus)
+        table = pa.concat_tables(self.chunks_of)
+        virus, others, start, end = (
+            table[name].to_numpy() for name in ("score_virus", "score_others", "start", "end")
+        )
+        return Scored(
+            score=(1 + virus.astype(np.float64) - others) / 2,  # as a record's score counts it
+            called=is_called(table["call"], VIRUS),
+            is_virus=self.run.is_virus[table["record_index"].to_numpy()],
+            length_nt=end - start,
+            unsure=np.zeros(len(table), np.bool_),
+            region=np.zeros(len(table), np.bool_),
+        )
 
-    @property
-    def frames(self) -> Level:
-        """The part's frames, in the order of the chunks."""
-        counts = map(len, self.chunks_of)
-        return frame_level(zip(self.frames_of, counts, strict=True), self.chunks)
-
-    def contigs(self, rule: CallRule) -> Level:
+    def contigs(self, rule: CallRule) -> Scored:
         """The part's records, as a run calls them."""
         run, model = self.run, rule.contig_model
         scores: RecordScores = ContigScores(len(run.part), rule)
@@ -62,12 +68,13 @@ class HeldOut:
         calls = ContigCalls.joined(scores.calls())
         records = np.flatnonzero(run.part == self.part)
         chance = calls.probability[records]
-        return Level(
+        return Scored(
             score=np.where(np.isnan(chance), calls.score[records], chance),
             called=calls.call[records] == VIRUS,
             is_virus=run.is_virus[records],
-            record=records,
             length_nt=run.length_nt[records],
+            unsure=calls.call[records] == UNSURE,
+            region=calls.call[records] == VIRUS_REGION,
             probability=chance if rule.has_probability else None,
         )
 

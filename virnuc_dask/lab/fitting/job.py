@@ -12,8 +12,7 @@ from rich.console import Console
 
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import OutputExistsError
-from virnuc_dask.lab.fitting.groups import PARTS
-from virnuc_dask.lab.fitting.training_options import TrainingOptions
+from virnuc_dask.lab.fitting.options import PARTS, TrainingOptions
 from virnuc_dask.lab.modelset_folders import own_files
 from virnuc_dask.modelsets.manifest import MANIFEST, ModelSetInfo
 from virnuc_dask.planning import chunk_length
@@ -70,27 +69,22 @@ class Job:
     @property
     def command(self) -> tuple[str, ...]:
         """The command that trains the same again, defaults spelt out."""
-        options, recipe = self.options, self.options.recipe
         given = {
             "--model": self.settings.model,
             "-o": self.out,
             "--length": self.chunk_length,
             "--precision": self.settings.precision,
-            "--split": "/".join(f"{100 * share:g}" for share in options.shares),
-            "--groups": options.groups,
-            "--name": options.name or None,
-            **{f"--{n}": getattr(recipe, n) for n in ("hidden", "epochs", "patience", "seed")},
         }
+        names = ("split", "groups", "name", "hidden", "epochs", "patience", "seed")
+        given |= {f"--{name}": getattr(self.options, name) for name in names}
         texts = (text for flag in given.items() if flag[1] is not None for text in map(str, flag))
         return ("virnuc-dask", "train", "--virus", *self.virus, "--other", *self.other, *texts)
 
     def refuse_loss(self, keep: Sequence[str | os.PathLike[str]]) -> None:
         """Check that only model sets and what trainings left are replaced, and only if asked to.
 
-        Raises
-        ------
-        OutputExistsError
-            Naming a file that would be lost, be it one that is read or one of ``keep``.
+        `OutputExistsError` naming a file that would be lost, be it one that is read or one of
+        ``keep``.
         """
         if self.out.exists() and not self.force:
             raise OutputExistsError(f"{self.out}: exists already; replace it with --force.")
@@ -110,12 +104,11 @@ class Job:
         """The working folder is used only if a training made it: its lock, and names of ours."""
         if not self.work.exists():
             return
-        locks = {_LOCK, _LOCK + SOFT}
-        own = {"run", "modelset", *locks, *(path.name for path in self.scratch)}
+        own = {"run", "modelset", _LOCK, _LOCK + SOFT, *(path.name for path in self.scratch)}
         present = {path.name for path in self.work.iterdir() if not is_half_written(path.name)}
         if (self.work / "modelset" / MANIFEST).exists():
             list(own_files(self.work / "modelset"))
-        if others := present - own if present & locks else present:
+        if others := present - own if _LOCK in present or _LOCK + SOFT in present else present:
             raise OutputExistsError(
                 f"{self.work / min(others)}: is no part of a training, which works in {self.work}. "
                 "Move it away, or choose another folder."

@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 
-from virnuc_dask.lab.fitting.classifier_report import ClassifierReport, PartCounts
+from virnuc_dask.lab.fitting import calibrate
 from virnuc_dask.lab.fitting.fit_classifier import Fitted
 from virnuc_dask.lab.fitting.frame_features import FrameSet, LabelledRun
-from virnuc_dask.lab.fitting.groups import PARTS, TEST, VALIDATION, Split
+from virnuc_dask.lab.fitting.groups import Split
 from virnuc_dask.lab.fitting.held_out import HeldOut, score_part
 from virnuc_dask.lab.fitting.job import Job
+from virnuc_dask.lab.fitting.options import PARTS, TEST, VALIDATION, ClassifierRecipe
 from virnuc_dask.lab.fitting.training_records import TrainingRecords
-from virnuc_dask.lab.quality import calibrate
-from virnuc_dask.lab.quality.assessment import level_quality
+from virnuc_dask.lab.quality.assessment import counted_quality
 from virnuc_dask.lab.quality.figures import Flags
-from virnuc_dask.lab.quality.scored import Level
+from virnuc_dask.lab.quality.report import form, render
 from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.contig_model import ContigModel
@@ -33,7 +36,7 @@ from virnuc_dask.modelsets.manifest import (
     verify,
     write_info,
 )
-from virnuc_dask.modelsets.modelset import ModelSet, load
+from virnuc_dask.modelsets.modelset import load
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.stages.calls import CallRule
 
@@ -42,6 +45,7 @@ log = logging.getLogger(__name__)
 VERSION = "1"
 _CLASSIFIER = "classifier.safetensors"
 _CONTIG_MODEL = ContigModelSpec("contig_model.safetensors")
+_QUALITY = ("auroc", "average_precision", "f1", "n_virus", "n_others")  # of the test's chunks
 # Small files are copied: what is written into a linked file changes it everywhere.
 _LINKED_BYTES = 100_000_000
 
@@ -69,11 +73,11 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class TrainedSet:
-    """A new model set and how good it is."""
+    """A new model set, and what ``training.json`` says of it."""
 
     folder: Path
     info: ModelSetInfo
-    report: ClassifierReport
+    report: dict[str, Any]
 
 
 def write_trained(folder: Path, job: Job, dataset: Dataset, learned: Learned) -> TrainedSet:
@@ -82,27 +86,50 @@ def write_trained(folder: Path, job: Job, dataset: Dataset, learned: Learned) ->
     What is calibrated and measured are the scores of the written files, made by the functions that
     a run uses.
 
-    Raises
-    ------
-    ModelSetError
-        If a file of the model set to start from is missing or damaged.
+    `ModelSetError` if a file of the model set to start from is missing or damaged.
     """
     shutil.rmtree(folder, ignore_errors=True)
     info = _write_weights(folder, job, learned)
-    models = _classifier_of(folder, info)
+    models = load(replace(ModelSource.of(str(folder), info, device="cpu"), encoders=False))
     calibration = _calibrate(score_part(dataset.run, VALIDATION, models))
-    levels = _levels(score_part(dataset.run, TEST, models), CallRule(calibration), learned)
-    report = _report(job, dataset, learned, levels, calibration)
-    text = json.dumps(asdict(report), indent=1) + "\n"
-    for name, content in (("README.md", report.card()), ("training.json", text)):
-        (folder / name).write_text(content, encoding="utf-8")
+    rule = CallRule(calibration, contig_model=learned.contig_model)
+    test = score_part(dataset.run, TEST, models)
+    report = _report(job, dataset, learned) | {
+        "calibration": None if calibration is None else calibration.method,
+        "test": {
+            "chunks": counted_quality(test.chunks()),
+            "contigs": counted_quality(test.contigs(rule)),
+        },
+    }
+    card = render("training.md", r=report)
+    for name, content in (("README.md", card), ("training.json", json.dumps(report, indent=1))):
+        (folder / name).write_text(content + "\n", encoding="utf-8")
     finished = replace(
         info,
-        training_data=report.training_data,
-        quality=report.quality,
+        training_data=_training_data(report),
+        quality={str(job.chunk_length): {n: report["test"]["chunks"][n] for n in _QUALITY}},
         calibration=None if calibration is None else {str(job.chunk_length): calibration},
     )
     return TrainedSet(folder, write_info(folder, finished), report)
+
+
+def summary_lines(report: dict[str, Any]) -> Iterator[str]:
+    """The test figures, a line each of chunks and records."""
+    shown = {"auroc": "AUROC", "average_precision": "average precision", "f1": "F1"}
+    for level, name in (("chunks", "chunks"), ("contigs", "records")):
+        found = report["test"][level]
+        figures = "  ".join(f"{text} {form(found[key], '.4f')}" for key, text in shown.items())
+        counts = f"{found['n_virus']:,} virus, {found['n_others']:,} others"
+        yield f"test {name:<8} {figures}  ({counts})"
+
+
+def _training_data(report: dict[str, Any]) -> str:
+    """The files in one line, for ``modelset.json``."""
+    virus, others = (
+        ", ".join(f"{f['name']} (SHA-256 {f['sha256']})" for f in report["files"] if of(f))
+        for of in (lambda f: f["is_virus"], lambda f: not f["is_virus"])
+    )
+    return f"virus: {virus}; others: {others}; seed {report['recipe']['seed']}"
 
 
 def _write_weights(folder: Path, job: Job, learned: Learned) -> ModelSetInfo:
@@ -140,11 +167,6 @@ def _place(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _classifier_of(folder: Path, info: ModelSetInfo) -> ModelSet:
-    source = ModelSource.of(str(folder), info, device="cpu")
-    return load(replace(source, encoders=False))
-
-
 def _calibrate(validation: HeldOut) -> Calibration | None:
     contigs, is_virus = validation.pieces()
     fewest = min(_by_class(is_virus))
@@ -159,53 +181,37 @@ def _calibrate(validation: HeldOut) -> Calibration | None:
     return calibrate.fit(contigs, is_virus)
 
 
-def _levels(test: HeldOut, rule: CallRule, learned: Learned) -> dict[str, Level]:
-    """What is measured on the test part; with a contig model records without it as well."""
-    levels = {"frames": test.frames, "chunks": test.chunks, "contigs": test.contigs(rule)}
-    if learned.contig_model is not None:
-        levels["contigs_by_mean"] = levels["contigs"]
-        levels["contigs"] = test.contigs(replace(rule, contig_model=learned.contig_model))
-    return levels
-
-
-def _report(
-    job: Job,
-    dataset: Dataset,
-    learned: Learned,
-    levels: dict[str, Level],
-    calibration: Calibration | None,
-) -> ClassifierReport:
-    base, fitted = job.info, learned.fitted
-    before = score_part(dataset.run, TEST, _classifier_of(job.base, base))
-    return ClassifierReport(
-        name=job.name,
-        base=f"{base.name} {base.version}",
-        base_checksum=base.checksum,
-        chunk_length=job.chunk_length,
-        command=job.command,
-        files=dataset.records.files,
-        left_out=dataset.records.left_out,
-        groups=job.options.groups.name if job.options.groups else None,
-        parts=_counts(dataset, learned, levels["frames"]),
-        recipe=job.options.recipe,
-        best=fitted.best,
-        history=fitted.history,
-        device=fitted.device,
-        threads=fitted.threads,
-        calibration=None if calibration is None else calibration.method,
-        test={name: level_quality(level) for name, level in levels.items()},
-        base_test_auroc=level_quality(before.chunks)["auroc"],
-        contig_model=learned.contigs,
-    )
-
-
-def _counts(dataset: Dataset, learned: Learned, test: Level) -> dict[str, PartCounts]:
-    frames = (learned.training.is_virus, learned.validation.is_virus, test.is_virus)
-    part_of, is_virus = dataset.split.part, dataset.records.is_virus
+def _report(job: Job, dataset: Dataset, learned: Learned) -> dict[str, Any]:
+    base, options, fitted, records = job.info, job.options, learned.fitted, dataset.records
     return {
-        name: PartCounts(groups, _by_class(is_virus[part_of == part]), _by_class(frames[part]))
+        "name": job.name,
+        "base": f"{base.name} {base.version}",  # the model set whose encoders are used
+        "base_checksum": base.checksum,
+        "chunk_length": job.chunk_length,
+        "command": shlex.join(job.command),
+        "files": [asdict(file) for file in records.files],
+        "left_out": records.left_out,
+        "groups": options.groups.name if options.groups else None,
+        "parts": _counts(dataset, learned),
+        "recipe": {f.name: getattr(options, f.name) for f in fields(ClassifierRecipe)},
+        "best": asdict(fitted.best),
+        "history": [asdict(epoch) for epoch in fitted.history],
+        "device": fitted.device,  # that learned
+        "threads": fitted.threads,
+        "contig_model": learned.contigs,  # what it was learned from; None without
+    }
+
+
+def _counts(dataset: Dataset, learned: Learned) -> dict[str, dict[str, Sequence[int]]]:
+    """How much each part of the data holds; pairs are (virus, others)."""
+    part_of, is_virus = dataset.split.part, dataset.records.is_virus
+    counts: dict[str, dict[str, Sequence[int]]] = {
+        name: {"groups": groups, "records": _by_class(is_virus[part_of == part])}
         for part, (name, groups) in enumerate(zip(PARTS, dataset.split.groups, strict=True))
     }
+    for name, frames in (("training", learned.training), ("validation", learned.validation)):
+        counts[name]["frames"] = _by_class(frames.is_virus)
+    return counts
 
 
 def _by_class(is_virus: Flags) -> tuple[int, int]:

@@ -14,18 +14,9 @@ from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadInputError, UsageError
 from virnuc_dask.lab.fitting.genbank import is_genbank, read_genbank
-from virnuc_dask.lab.labelled.files import Group, LabelledFiles, read_labelled
+from virnuc_dask.lab.labelled import Group, LabelledFiles, read_labelled
 from virnuc_dask.sequences.records import Record, read_records
 from virnuc_dask.tables.parquet import written_whole
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Records that are not used."""
-
-    empty: int = 0
-    repeated: int = 0  # same DNA as a record of the same class, on either strand
-    contradictory: int = 0  # same DNA as a record of the other class
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +25,7 @@ class TrainingRecords:
 
     fasta: Path
     files: tuple[Group, ...]  # by their names in their folders
-    left_out: LeftOut
+    left_out: dict[str, int]  # how many are not used, by reason
     is_virus: NDArray[np.bool_]
     length_nt: NDArray[np.int64]
     group: NDArray[np.int64] | None  # where groups were given
@@ -48,13 +39,9 @@ def gather_records(
     A record that repeats another's DNA, on either strand, is left out; both are if their classes
     differ.
 
-    Raises
-    ------
-    UsageError
-        If a file is given twice or is standard input, if Biopython is needed and missing, or
-        ``groups`` lacks a record.
-    BadInputError
-        If a file cannot be read or has no records, or no record of a class is left.
+    `UsageError` if a file is given twice or is standard input, if Biopython is needed and missing,
+    or ``groups`` lacks a record. `BadInputError` if a file cannot be read or has no records, or no
+    record of a class is left.
     """
     group = array("q")
 
@@ -85,21 +72,25 @@ def _records(file: str) -> Iterator[Record]:
     return read_genbank(file) if is_genbank(file) else read_records([file])
 
 
-def _choose(labelled: LabelledFiles) -> tuple[NDArray[np.bool_], LeftOut]:
+def _choose(labelled: LabelledFiles) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """Which records are kept: the first of each DNA, unless both classes have it."""
     filled, is_virus = labelled.length_nt > 0, labelled.is_virus
     _, first, same = np.unique(labelled.dna, return_index=True, return_inverse=True)
     viral, others = (np.bincount(same, weights=side) > 0 for side in (is_virus, ~is_virus))
     contradictory = filled & (viral & others)[same]
     is_first = first[same] == np.arange(len(same))
-    repeated = filled & ~contradictory & ~is_first
+    reasons = {
+        "empty": ~filled,
+        "repeated": filled & ~contradictory & ~is_first,
+        "contradictory": contradictory,
+    }
+    left_out = {reason: int(rows.sum()) for reason, rows in reasons.items()}
     kept = filled & ~contradictory & is_first
-    left_out = LeftOut(*(int(rows.sum()) for rows in (~filled, repeated, contradictory)))
     for name, side in (("virus", is_virus), ("others", ~is_virus)):
         if not (kept & side).any():
             raise BadInputError(
-                f"no record of {name} is left to learn from (repeated: {left_out.repeated}, in "
-                f"both classes: {left_out.contradictory}, empty: {left_out.empty})."
+                f"no record of {name} is left to learn from (repeated: {left_out['repeated']}, in "
+                f"both classes: {left_out['contradictory']}, empty: {left_out['empty']})."
             )
     return kept, left_out
 
@@ -107,10 +98,7 @@ def _choose(labelled: LabelledFiles) -> tuple[NDArray[np.bool_], LeftOut]:
 def read_groups(path: Path) -> dict[str, int]:
     """Numbers for the groups of a table: record id, tab, group; further columns are ignored.
 
-    Raises
-    ------
-    BadInputError
-        If it cannot be read, a line has no group, or a record has two.
+    `BadInputError` if it cannot be read, a line has no group, or a record has two.
     """
     group_of: dict[str, int] = {}
     numbers: dict[str, int] = {}

@@ -16,7 +16,7 @@ Counts = NDArray[np.int64]
 
 RESAMPLES, SEED = 200, 0  # of the bootstrap
 FEWEST_RECORDS = 10  # of each class, for a bootstrap interval
-_CURVE_POINTS = 300
+_CURVE_POINTS = 600
 _BINS = 15
 
 
@@ -74,41 +74,35 @@ def curves(scores: Floats, is_virus: Flags) -> dict[str, list[list[float]]]:
 
     false, found, _ = metrics.roc_curve(is_virus, scores)
     precision, recall, _ = metrics.precision_recall_curve(is_virus, scores)
-    # Least thinned where false positives are few.
-    low, even = np.geomspace(1e-4, 1, _CURVE_POINTS // 2), np.linspace(0, 1, _CURVE_POINTS)
     return {
-        "roc": _thinned(false, found, low),
-        "precision_recall": _thinned(recall[::-1], precision[::-1], even),
+        "roc": _thinned(false, found),
+        "precision_recall": _thinned(recall[::-1], precision[::-1]),
     }
 
 
-def _thinned(x: Floats, y: Floats, near: Floats) -> list[list[float]]:
-    """Some points: those near these x, some at even steps, both ends; all of a curve of few."""
-    steps = len(x) if len(x) <= 2 * _CURVE_POINTS else _CURVE_POINTS // 2
-    even = np.linspace(0, len(x) - 1, steps).astype(np.int64)
-    picked = np.searchsorted(x, near).clip(max=len(x) - 1)
-    kept = np.union1d(even, picked)
-    return [np.round(x[kept], 5).tolist(), np.round(y[kept], 5).tolist()]
+def _thinned(x: Floats, y: Floats) -> list[list[float]]:
+    """Points at even steps, both ends among them; all of a curve of few."""
+    kept = np.unique(np.linspace(0, len(x) - 1, _CURVE_POINTS).astype(np.int64))
+    return [x[kept].round(5).tolist(), y[kept].round(5).tolist()]
 
 
 def auroc(scores: Floats, is_virus: Flags) -> float:
     """Chance that a virus scores above another sequence, ties counting half; NaN of one class."""
-    return ranked(scores, is_virus, np.zeros(len(scores), np.int64))(np.ones(1, np.int64))
+    return ranked(scores, is_virus)(np.ones(len(scores), np.int64))
 
 
-def ranked(scores: Floats, is_virus: Flags, record: Counts) -> Callable[[Counts], float]:
-    """How often each record counts → the AUROC of scores that are sorted only once.
+def ranked(scores: Floats, is_virus: Flags) -> Callable[[Counts], float]:
+    """How often each score counts → the AUROC of scores that are sorted only once.
 
     Counted, not integrated, and so exact: rankings with as many pairs in order are equal, and a
-    training can choose between them by something else. Resamples draw records, since the chunks
-    of one record are alike.
+    training can choose between them by something else.
     """
     values, place = np.unique(scores, return_inverse=True)
-    sides = [(place[side], record[side]) for side in (is_virus, ~is_virus)]
 
-    def counted(drawn: Counts) -> float:
+    def counted(times: Counts) -> float:
         viral, others = (
-            np.bincount(at, weights=drawn[of], minlength=len(values)) for at, of in sides
+            np.bincount(place[side], weights=times[side], minlength=len(values))
+            for side in (is_virus, ~is_virus)
         )
         pairs = viral.sum() * others.sum()
         below = np.cumsum(others) - others
@@ -117,31 +111,29 @@ def ranked(scores: Floats, is_virus: Flags, record: Counts) -> Callable[[Counts]
     return counted
 
 
-def resampled(
-    aurocs: Sequence[Callable[[Counts], float]], is_virus: Flags, among: Flags
-) -> Floats | None:
-    """AUROCs of `RESAMPLES` bootstrap resamples of the records ``among`` all, by `ranked`.
+def resampled(aurocs: Sequence[Callable[[Counts], float]], is_virus: Flags) -> Floats | None:
+    """AUROCs of `RESAMPLES` bootstrap resamples of records, by `ranked`.
 
     Each draws as many viral and as many other records as there are, with replacement; all of
-    ``aurocs`` see the same draws, so that their differences are paired. Shape (len(aurocs),
-    RESAMPLES). None with fewer than `FEWEST_RECORDS` of a class: it would be too narrow.
+    ``aurocs`` see the same draws, so that their differences are paired. Shape (RESAMPLES,
+    len(aurocs)). None with fewer than `FEWEST_RECORDS` of a class: it would be too narrow.
     """
     rng = np.random.default_rng(SEED)
-    sides = [np.flatnonzero(among & is_virus), np.flatnonzero(among & ~is_virus)]
+    sides = [np.flatnonzero(is_virus), np.flatnonzero(~is_virus)]
     if min(map(len, sides)) < FEWEST_RECORDS:
         return None
-    found = np.empty((len(aurocs), RESAMPLES))
-    for resample in range(RESAMPLES):
+    found = []
+    for _ in range(RESAMPLES):
         drawn = np.concatenate([rng.choice(side, len(side)) for side in sides])
         times = np.bincount(drawn, minlength=len(is_virus))
-        found[:, resample] = [auroc(times) for auroc in aurocs]
-    return found
+        found.append([auroc(times) for auroc in aurocs])
+    return np.array(found)
 
 
-def interval(values: Floats) -> list[float] | None:
-    """The middle 95 % of resampled values; None if none of them is a number."""
-    values = values[~np.isnan(values)]
-    return np.round(np.percentile(values, [2.5, 97.5]), 6).tolist() if len(values) else None
+def interval(values: Floats) -> list[float]:
+    """The middle 95 % of resampled values."""
+    low, high = np.percentile(values, [2.5, 97.5]).round(6).tolist()
+    return [low, high]
 
 
 def calibration_error(probability: Floats, is_virus: Flags, bins: int = _BINS) -> float:

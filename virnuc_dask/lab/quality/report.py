@@ -20,17 +20,9 @@ _NO_BREAK = "\xa0"  # a space
 
 def page(content: Mapping[str, Any], plots: Sequence[Plot]) -> str:
     """An evaluation as one self-contained page: nothing in it is fetched from elsewhere."""
-    evaluations = content["evaluations"]
-    found = {level for e in evaluations for level in e["levels"]}
-    levels = [level for level in ("chunks", "contigs", "frames") if level in found]
-    by_length = {level: _by_length(evaluations, level) for level in ("contigs", "chunks", "frames")}
-    return render("evaluation.html", **content, levels=levels, by_length=by_length, plots=plots)
-
-
-def _by_length(evaluations: Sequence[Mapping[str, Any]], level: str) -> list[tuple[Any, str]]:
-    """Figures within classes of length, and whose: sets of one class stand together."""
-    found = [(of, e["label"]) for e in evaluations for of in e["by_length"].get(level, ())]
-    return sorted(found, key=lambda pair: pair[0].get("from_nt", pair[0].get("chunk")))
+    found = [(of, e["label"]) for e in content["evaluations"] for of in e["by_length"]]
+    by_length = sorted(found, key=lambda pair: pair[0]["from_nt"])
+    return render("evaluation.html", **content, by_length=by_length, plots=plots)
 
 
 def render(template: str, **values: Any) -> str:

@@ -42,7 +42,7 @@ _COMPARED = 16  # texts on which precisions are compared
 DNA, PEPTIDE = "dna", "peptide"
 # GFLOP/s of matrix products and nothing else, by encoder and precision.
 Ceilings = Mapping[str, Mapping[str, float]]
-_OF_DNA = {"dnabert_s", "dna_ngrams", "dna_words"}
+_OF_DNA = {"dnabert_s", "dna_words"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +88,10 @@ class EncoderFigures:
     gemm_gflops: Ceilings
     trials: Sequence[Trial]  # by precision
     swept: Sequence[Trial]  # by tokens a batch
-    labels: Sequence[str]  # of the model set's own encoders
+    others: Sequence[Trial]  # the best of each encoder that is not the model set's
     precision: str  # the best
     max_tokens: int | None  # the best
-
-    def best_for(self, label: str) -> Trial:
-        """The fastest of an encoder's trials by tokens a batch, or its only one."""
-        swept = [trial for trial in self.swept if trial.label == label]
-        rates = swept or [trial for trial in self.trials if trial.label == label]
-        return max(rates, key=lambda trial: trial.tokens_per_s)
-
-    @property
-    def frames_per_s(self) -> float:
-        """Frames a second that the model set's encoders do at their best, one after the other."""
-        own = [trial for trial in self.trials if trial.label in self.labels]
-        return 1 / seconds_per_frame(own, lambda trial: trial.precision)[self.precision]
+    frames_per_s: float  # at their best, one encoder after the other
 
     def as_json(self) -> dict[str, Any]:
         """All figures, for a file."""
@@ -125,10 +114,7 @@ def precisions(device: str) -> tuple[str, ...]:
 def measure_encoders(tell: Tell, plan: EncoderPlan) -> EncoderFigures:
     """Measure the encoders of a model set, and ESM-2 of other sizes, with all threads of the plan.
 
-    Raises
-    ------
-    ModelSetError
-        If the model set is missing or damaged, or its device is not there.
+    `ModelSetError` if the model set is missing or damaged, or its device is not there.
     """
     device = resolve_device(plan.source)
     limit_threads(plan.source.threads)
@@ -137,13 +123,14 @@ def measure_encoders(tell: Tell, plan: EncoderPlan) -> EncoderFigures:
         others = [_random_esm2(size, Path(scratch), plan) for size in plan.esm2]
         ceilings = _ceilings([*own, *others], device, plan, tell)
         precision, trials, swept = _tried(own, device, ceilings, plan, tell)
-        max_tokens = best_max_tokens(swept) if swept else None
+        spent = seconds_per_frame(trials, lambda trial: trial.precision)[precision]
+        max_tokens, best = best_max_tokens(swept) if swept else None, []
         for subject in others:
             _, of_one, swept_of_one = _tried([subject], device, ceilings, plan, tell)
             trials, swept = trials + of_one, swept + swept_of_one
-    labels = [subject.label for subject in own]
+            best.append(max(swept_of_one, key=lambda trial: trial.tokens_per_s))
     about = (device, torch.get_num_threads(), ceilings)
-    return EncoderFigures(*about, trials, swept, labels, precision, max_tokens)
+    return EncoderFigures(*about, trials, swept, best, precision, max_tokens, 1 / spent)
 
 
 def _tried(
@@ -254,7 +241,7 @@ def _ceilings(subjects: Sequence[Subject], device: str, plan: EncoderPlan, tell:
 def _by_precision(
     subject: Subject, device: str, ceiling: Mapping[str, float], plan: EncoderPlan, tell: Tell
 ) -> Iterator[Trial]:
-    """A trial for each precision; n-grams compute alike in all of them and have one, fp32."""
+    """A trial for each precision; words compute alike in all of them and have one, fp32."""
     for precision in precisions(device) if ceiling else ("fp32",):
         placement = Placement(device, precision)
         trial = measure(subject, placement, plan.trial_s)

@@ -20,10 +20,7 @@ Tell = Callable[[str], None]  # told as it comes, in the process that measures
 def in_own_process(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
     """Call ``work`` in a fresh process, which ends with this one, and wait for what it returns.
 
-    Raises
-    ------
-    LostRowsError
-        If the process died, most often for want of memory; else what ``work`` raised.
+    `LostRowsError` if the process died, most often for want of memory; else what ``work`` raised.
     """
     with ProcessPoolExecutor(1, get_context("spawn"), _end_with_the_parent) as pool:
         try:

@@ -28,7 +28,7 @@ class Trial:
     max_tokens: int | None
     tokens_per_s: float
     tokens_per_text: float
-    gflops_per_s: float | None  # of matrix products; None for n-grams
+    gflops_per_s: float | None  # of matrix products; None for words
     load_s: float
     peak_ram_bytes: int
     peak_gpu_bytes: int
@@ -97,7 +97,7 @@ def seconds_per_frame(
 ) -> dict[Choice, float]:
     """By a choice, the seconds that all encoders take for one frame, one after the other.
 
-    An encoder that has no choice (n-grams have neither precision nor batches) takes the same in
+    An encoder that has no choice (words have neither precision nor batches) takes the same in
     all; a choice that an encoder could not make, for want of memory, is left out.
     """
     by_label: dict[str, dict[Choice, float]] = {}

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from virnuc_dask.lab.insertions import PLACED, Drawn
-from virnuc_dask.lab.region_figures import false_a_megabase, matches
-from virnuc_dask.lab.region_fit import fit_regions
+from virnuc_dask.lab.regions import false_a_megabase, fit_regions, match, matches
 
 GENES, INSIDE = 40, slice(12, 28)
 WEIGHT = 2.0
@@ -60,3 +59,36 @@ def test_fewer_false_regions_cost_evidence_and_without_insertions_there_is_no_mo
     assert fit_regions(*known, most_false=0.2).bias < fitted.bias
     none = np.zeros(0, PLACED)
     assert fit_regions(Drawn(none, none, none), known[1], 1.0) is None
+
+
+def stretches(*rows):
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+@pytest.mark.parametrize(
+    ("regions", "pieces", "covered", "is_found"),
+    [
+        ([], 0, 0.0, False),
+        ([(0, 1000, 2000)], 1, 1.0, True),
+        ([(0, 1500, 2000)], 1, 0.5, True),
+        ([(0, 1501, 2000)], 1, 0.499, False),
+        ([(0, 1000, 3000)], 1, 1.0, True),
+        ([(0, 1000, 3001)], 1, 1.0, False),
+        ([(0, 1000, 1300), (0, 1350, 1950), (0, 2000, 2100)], 2, 0.9, True),
+    ],
+)
+def test_an_insertion_is_found_if_half_of_it_and_half_of_the_region_agree(
+    regions, pieces, covered, is_found
+):
+    of = match(stretches((0, 1000, 2000)), stretches(*regions))
+    assert of.length_nt.tolist() == [1000]
+    assert of.pieces.tolist() == [pieces]
+    assert of.covered[0] == pytest.approx(covered)
+    assert of.is_found.tolist() == [is_found]
+
+
+def test_boundary_errors_are_those_of_the_region_that_covers_most():
+    insertions = stretches((0, 1000, 2000), (1, 0, 500))
+    of = match(insertions, stretches((0, 900, 1100), (0, 1150, 2030), (1, 0, 500)))
+    assert of.off_nt.tolist() == [[150, 30], [0, 0]]
+    assert of.pieces.tolist() == [2, 1]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from virnuc_dask.lab.quality.calibrate import UNSEEN, fit
+from virnuc_dask.lab.fitting.calibrate import UNSEEN, fit
 from virnuc_dask.lab.quality.figures import calibration_error, discoveries
 from virnuc_dask.modelsets.calibration import Calibration, interpolate, probability
 
@@ -41,17 +41,6 @@ def test_contig_probabilities_hold_at_every_length(calibration, chunks):
     contigs, is_virus = contigs_of(5_000, 5_000, seed=3, chunks=chunks)
     found = probability(evidence_of(calibration, contigs))
     assert calibration_error(found, is_virus) <= 0.02
-
-
-def test_a_sum_would_be_overconfident_and_a_mean_underconfident(calibration):
-    """What the pooling is for: the same chunks, as if they were independent, or one."""
-    contigs, is_virus = contigs_of(5_000, 5_000, seed=3, chunks=30)
-    chunk_evidence = [interpolate(margins, calibration.chunk_knots) for margins in contigs]
-    for pooled in (np.sum, np.mean):
-        naive = probability(np.array([pooled(values) for values in chunk_evidence]))
-        found = probability(evidence_of(calibration, contigs))
-        error = calibration_error(found, is_virus)
-        assert calibration_error(naive, is_virus) > 1.5 * error
 
 
 def test_chunk_probabilities_hold(calibration):

@@ -72,12 +72,8 @@ def read_labelled(
 ) -> LabelledFiles:
     """Read and count the records of both classes; ``read`` gives those of a file.
 
-    Raises
-    ------
-    UsageError
-        If a class has no file, a file is given twice or is standard input.
-    BadInputError
-        If a file cannot be read or holds no records.
+    `UsageError` if a class has no file, a file is given twice or is standard input. `BadInputError`
+    if a file cannot be read or holds no records.
     """
     _check_classes(virus, other)
     files, groups = [*virus, *other], []
@@ -95,26 +91,16 @@ def read_labelled(
 
 
 def group_names(files: Sequence[str]) -> list[str]:
-    """The stems of files, without format and compression; with more of the path where they repeat.
-
-    ``virus/test.fa`` and ``other/test.fa.gz`` are ``virus/test`` and ``other/test``.
-    """
-    paths = [Path(file).resolve() for file in files]
-    parts = [[*path.parts[1:-1], _stem(path)] for path in paths]
-    names = [path.name for path in paths]  # where nothing else differs: a.fa, a.fa.gz
-    # The shortest name that no other file has is looked at last.
-    for depth in range(max(map(len, parts), default=0), 0, -1):
-        ends = ["/".join(part[-depth:]) for part in parts]
-        names = [
-            end if ends.count(end) == 1 else name for end, name in zip(ends, names, strict=True)
-        ]
-    return names
+    """The stems of files, without format and compression; where they repeat, the whole paths."""
+    stems = [_stem(Path(file)) for file in files]
+    names = [
+        stem if stems.count(stem) == 1 else file for file, stem in zip(files, stems, strict=True)
+    ]
+    return ["".join(c if c.isprintable() else "\ufffd" for c in name) for name in names]
 
 
 def _stem(path: Path) -> str:
-    name = Path("".join(letter if letter.isprintable() else "\ufffd" for letter in path.name))
-    if name.suffix.lower() in _COMPRESSION:
-        name = name.with_suffix("")
+    name = path.with_suffix("") if path.suffix.lower() in _COMPRESSION else path
     return name.stem if name.suffix.lower() in _FORMATS else name.name
 
 

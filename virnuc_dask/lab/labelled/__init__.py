@@ -1,1 +1,0 @@
-"""Labelled files: whose records are viral, and whose are not."""
