@@ -22,7 +22,7 @@ from virnuc_dask.cli import cli
 from virnuc_dask.config import Settings
 from virnuc_dask.encoders.cost import ESM2, esm2_parameters, layer_of, operations_a_frame
 from virnuc_dask.encoders.encoder import EncoderSpec
-from virnuc_dask.outputs import published
+from virnuc_dask.outputs import genomad, published
 from virnuc_dask.outputs.fields import header
 from virnuc_dask.tables import schemas
 
@@ -54,7 +54,8 @@ TEXTS = {
     "contigs.tsv": header(_merged(schemas.CONTIGS_OF_GENES, schemas.CONTIGS)),
     "virus_regions.tsv": header(_merged(schemas.regions("genes"), schemas.regions("chunks"))),
     "prediction_results.txt": published.FRAMES_HEADER,
-    "prediction_results_highestscore.csv": published.CHUNKS_HEADER,
+    "prediction_results_highestscore.csv": "\t".join(published.BY_ID_WITH_SCORES.names),
+    "virus_summary.tsv": genomad.SUMMARY_HEADER,
     "failed.tsv": "chunk_id\trecord_id\tpartition\treason\n",
 }
 

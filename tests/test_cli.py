@@ -317,5 +317,5 @@ def test_the_help_names_the_commands_wanted_most_first(command):
     code, out, _ = command("--help")
     listed = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line]
     assert code == 0
-    wanted = "run predict status report doctor evaluate train pretrain models bench"
+    wanted = "run predict status report compare doctor evaluate train pretrain models bench"
     assert listed == wanted.split()

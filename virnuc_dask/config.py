@@ -7,6 +7,7 @@ environment, the environment beats the file, the file beats the defaults.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -23,6 +24,8 @@ from virnuc_dask.errors import BadInputError, BadSettingError
 NAMESPACE = "virnuc"
 Group = TypeVar("Group")
 GENE_CALLERS = ("pyrodigal-gv", "fast")
+FORMATS = ("legacy", "genomad")
+PREFIX = re.compile(r"\w[\w.+=@-]{0,99}")
 BATCH_SYSTEMS = ("slurm", "pbs", "sge", "lsf", "htcondor", "oar", "moab")
 CLUSTERS = ("auto", "none", "cpu", "cuda", *BATCH_SYSTEMS)
 _WORKER_TIMEOUT_S, _JOB_TIMEOUT_S = 120.0, 3600.0  # queues are long
@@ -44,6 +47,12 @@ def _kind(kind: str) -> str:
     if kind in CLUSTERS or kind.partition(":")[0] in BATCH_SYSTEMS:
         return kind
     raise ValueError(f"must be one of {', '.join(CLUSTERS)}, not {kind!r}")
+
+
+def _prefix(prefix: str) -> str:
+    if PREFIX.fullmatch(prefix):
+        return prefix
+    raise ValueError(f"must be letters, digits and _.+=@-, a letter or digit first, not {prefix!r}")
 
 
 @checked
@@ -173,6 +182,14 @@ class Settings(Section):
         None, "Call records up to this q-value; default: by their probability.", gt=0, lt=1
     )
     report: bool = setting(True, "Write report.html, a page of the finished run.")
+    prefix: Annotated[str, AfterValidator(_prefix)] | None = setting(
+        None, "Before the names of result files: NAME.contigs.tsv."
+    )
+    formats: tuple[Annotated[str, one_of(*FORMATS)], ...] = setting(
+        (),
+        "Of other tools. legacy: max_score_0 and max_score_1 in prediction_results_highestscore."
+        "csv; genomad: virus_summary.tsv.",
+    )
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
 

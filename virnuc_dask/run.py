@@ -23,9 +23,11 @@ from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.submit import executing
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadTableError, PlanChangedError
-from virnuc_dask.modelsets.manifest import card_of, find, read_info
+from virnuc_dask.modelsets.manifest import ModelSetInfo, card_of, find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.outputs.finished_run import Run
+from virnuc_dask.outputs.genomad import write_virus_summary
+from virnuc_dask.outputs.multiqc import write_for_pipelines
 from virnuc_dask.outputs.report.page import REPORT, write_report
 from virnuc_dask.outputs.results import write_results
 from virnuc_dask.outputs.run_json import summary_of
@@ -105,6 +107,8 @@ def run(
         hardware = hardware_of(settings.cluster, client)
         decided(settings, info, hardware)
         with folder.held():
+            folder = folder.named(settings.prefix, resume=resume)
+            settings = replace(settings, prefix=folder.prefix or None)
             folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
             with Journal.opened(folder.log, info.units, shown(names)) as journal:
                 context = RunContext(
@@ -149,7 +153,7 @@ def predict(
     Raises `PlanChangedError` if ``model`` has other encoders than those that made the features,
     `BadTableError` if there is no planned run, or it kept no features.
     """
-    folder = RunFolder(given_output(out))
+    folder = RunFolder.of_run(given_output(out))
     earlier = read_plan(folder)
     if earlier is None:
         raise BadTableError(f"{folder.path}: no planned run here; make one with `run`.")
@@ -160,6 +164,7 @@ def predict(
         precision=earlier.decisions.precision,
         features_dtype=earlier.decisions.features_dtype,
         features=True,
+        prefix=folder.prefix or None,
     )
     info = read_info(find(settings.model))
     call_rule(settings, info, earlier.decisions.chunk_length)
@@ -230,7 +235,9 @@ def finish(plan: Plan, tally: Tally, context: RunContext) -> Run:
     """
     start = time.perf_counter()
     rule = call_rule(context.settings, context.info, plan.decisions.chunk_length)
-    totals = write_results(plan, tally.failures, rule)
+    formats = context.settings.formats
+    totals = write_results(plan, tally.failures, rule, legacy="legacy" in formats)
+    _write_for_others(plan.folder, context.info, formats)
     tally.stage_s["finish"] = time.perf_counter() - start
     elapsed_s = round(time.perf_counter() - context.start, 3)
     context.tell("run_done", elapsed_s=elapsed_s)
@@ -241,6 +248,15 @@ def finish(plan: Plan, tally: Tally, context: RunContext) -> Run:
     _report(plan, rule, context)
     context.record(plan, summary)  # once more, with the size of the report
     return Run(plan.folder.path, summary, tuple(tally.failures), rule)
+
+
+def _write_for_others(folder: RunFolder, info: ModelSetInfo, formats: Sequence[str]) -> None:
+    """What pipelines and other tools read, from the calls that were just written."""
+    write_for_pipelines(folder, info)
+    if "genomad" in formats:
+        write_virus_summary(folder)
+    else:
+        folder.output("virus_summary.tsv").unlink(missing_ok=True)  # of an earlier run
 
 
 def _report(plan: Plan, rule: CallRule, context: RunContext) -> None:

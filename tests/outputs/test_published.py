@@ -25,7 +25,7 @@ def call_table(calls: list[tuple[str, str | None]]) -> pa.Table:
 
 def joined_chunk_lines(calls: pa.Table) -> str:
     rows = SortedRows(BY_ID)
-    rows.add(by_id(calls))
+    rows.add(by_id(calls, BY_ID))
     return "".join(map(chunk_lines, rows.merged()))
 
 

@@ -54,6 +54,13 @@ def test_an_empty_folder_gets_its_tables(folder):
         pass
 
 
+def test_the_folder_of_files_that_a_workflow_manager_expects_is_no_strangers(folder):
+    (folder.path / "multiqc").mkdir()
+    with folder.held():
+        folder.prepare(resume=False, force=False)
+    assert folder.partition(0).parent.is_dir()
+
+
 def test_an_earlier_run_needs_resume_or_force_and_resume_keeps_everything(used):
     before = content(used.path)
     with pytest.raises(OutputExistsError, match=r"--resume.*--force"):

@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 
 from virnuc_dask.cluster.log_setup import show_log
-from virnuc_dask.config import CLUSTERS, ClusterSettings, Settings, load_settings
+from virnuc_dask.config import CLUSTERS, FORMATS, ClusterSettings, Settings, load_settings
 from virnuc_dask.encoders.precision import AUTO, PRECISIONS
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.manifest import find, names
@@ -98,6 +98,16 @@ _SETS = "Model set: mini, one that was fetched, or a folder."
 model_option = click.option("--model", shell_complete=_completing(names), help=_SETS)
 fdr_option = click.option(
     "--fdr", type=float, help="Call by q-value, so that at most this share of the calls is false."
+)
+formats_option = click.option(
+    "--formats",
+    callback=lambda _ctx, _param, value: value and value.split(","),
+    metavar="|".join(FORMATS),
+    help="What other tools read, too, separated by commas. legacy: scores in "
+    "prediction_results_highestscore.csv; genomad: virus_summary.tsv.",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the summary as one JSON object, for programs."
 )
 _FILE = InputText()
 

@@ -40,6 +40,7 @@ _COMMANDS = {
     "predict": ("running", "predict_command", "Score the stored features of a run again."),
     "status": ("status", "status_command", "Tell how a run fares, from its folder."),
     "report": ("reporting", "report_command", "Make the page of a finished run again."),
+    "compare": ("reporting", "compare_command", "Tell which calls of two runs differ, and why."),
     "doctor": ("doctor", "doctor_command", "Look whether a run can compute here."),
     "evaluate": ("training", "evaluate_command", "Measure how good model sets are."),
     "train": ("training", "train_command", "Train a classifier of your own."),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from virnuc_dask.cli.options import (
     computing_options,
     fdr_option,
     folder_option,
+    formats_option,
+    json_option,
     model_option,
     precision_option,
     prepare,
@@ -33,7 +37,12 @@ from virnuc_dask.planning import dry_run
 from virnuc_dask.run import Run, predict, run
 from virnuc_dask.stages.calls import VIRUS, VIRUS_REGION
 from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.plan import read_run_json
 
+_SHOWN = (  # files that are named at the end
+    *("contigs.tsv", "virus.fasta", "virus_regions.tsv", "genes.parquet", "chunks.parquet"),
+    *("prediction_results.txt", REPORT),
+)
 _WIDEST_ID = 60  # letters of a record's id in the summary
 
 
@@ -62,6 +71,7 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
     default=None,
     help="Write report.html, a page of the finished run (default).",
 )
+@click.option("--prefix", help="Of the result files' names: NAME.contigs.tsv and so on.")
 @click.option(
     "--features-dtype",
     type=click.Choice(["float32", "float16"]),
@@ -82,6 +92,8 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
     help="Page (.html) for Dask's report on its workers: tasks over time, profiles.",
 )
 @click.option("--dry-run", "dry", is_flag=True, help="Check the input and count; write nothing.")
+@json_option
+@formats_option
 @shown_options
 @fdr_option
 @model_option
@@ -90,6 +102,7 @@ def run_command(
     inputs: tuple[str, ...],
     out: Path,
     dry: bool,
+    as_json: bool,
     performance_report: Path | None,
     top: int | None,
     min_length: int | None,
@@ -100,6 +113,9 @@ def run_command(
     settings = prepare(options)
     if dry:
         counts = dry_run(inputs, settings)
+        if as_json:
+            say(json.dumps(asdict(counts)))
+            return
         say(
             f"{counts.records} records, {counts.length_nt} nt, {counts.chunks} "
             f"{read_info(find(settings.model)).units.parts}; "
@@ -119,16 +135,20 @@ def run_command(
         keep=read_besides(options),
         performance_report=performance_report,
     )
-    _report(done, top, min_length, quiet=quiet)
+    _report(done, top, min_length, quiet=quiet, as_json=as_json)
 
 
 @click.command("predict")
 @click.argument("out", type=OutputPath())
+@json_option
+@formats_option
 @shown_options
 @fdr_option
 @model_option
 @computing_options
-def predict_command(out: Path, top: int | None, min_length: int | None, **options: Any) -> None:
+def predict_command(
+    out: Path, as_json: bool, top: int | None, min_length: int | None, **options: Any
+) -> None:
     """Score the stored feature tables of the run in OUT again."""
     settings = prepare(options)
     quiet = options["quiet"]
@@ -139,22 +159,37 @@ def predict_command(out: Path, top: int | None, min_length: int | None, **option
         console=bar(quiet=quiet),
         keep=read_besides(options),
     )
-    _report(done, top, min_length, quiet=quiet)
+    _report(done, top, min_length, quiet=quiet, as_json=as_json)
 
 
-def _report(done: Run, top: int | None, min_length: int | None, *, quiet: bool) -> None:
+def _report(
+    done: Run, top: int | None, min_length: int | None, *, quiet: bool, as_json: bool
+) -> None:
     """Print the summary; `LostRowsError` if something failed."""
-    if not quiet:
+    if as_json:
+        say(json.dumps(run_object(done), indent=2))
+    elif not quiet:
         say(summary_text(done, top, min_length))
     done.require_complete()
+
+
+def run_object(done: Run) -> dict[str, Any]:
+    """What ``--json`` prints: all of ``run.json`` but the plan, and where the files lie."""
+    folder = RunFolder.of_run(done.folder)
+    content = read_run_json(folder)
+    del content["plan"], content["outputs"]
+    files = {name: str(path) for name, path in folder.outputs().items()}
+    return {"folder": str(folder.path), "files": files, **content}
 
 
 def summary_text(done: Run, top: int | None = None, min_length: int | None = None) -> str:
     """What a run found, for people; of the most viral so many, of at least so many nt."""
     found, contigs = done.summary, done.summary["contigs"]
+    folder = RunFolder.of_run(done.folder)
+    shown = [path.name for name in _SHOWN if (path := folder.output(name)).exists()]
     listed = Listed(found["highest"])
     if top is not None or min_length:
-        listed = most_viral(done.folder / "contigs.parquet", top, min_length or 0)
+        listed = most_viral(folder.output("contigs.parquet"), top, min_length or 0)
     width = max([6, *(len(contig["call"]) for contig in listed.records)])
     return "\n".join(
         [
@@ -174,10 +209,7 @@ def summary_text(done: Run, top: int | None = None, min_length: int | None = Non
             *_hidden_line(listed, min_length),
             f"seconds         {found['elapsed_s']:,.1f}",
             f"outputs         {done.folder}/",
-            "                contigs.tsv  virus.fasta  virus_regions.tsv  "
-            + ("genes.parquet  " if "genes" in found else "")
-            + "chunks.parquet  prediction_results.txt"
-            + ("  report.html" if (done.folder / REPORT).exists() else ""),
+            f"{'':<16}{'  '.join(shown)}",
         ]
     )
 

@@ -80,7 +80,7 @@ class Run:
 
     def _tables(self, name: str) -> list[Path]:
         """The files of a table: those that were planned, and are there."""
-        folder = RunFolder(self.folder)
+        folder = RunFolder.of_run(self.folder)
         several = {
             "partitions": folder.partition,
             "features": folder.features,
@@ -105,7 +105,8 @@ class Run:
             failed = sum(failure.chunks for failure in self.failures)
             part = "piece" if "genes" in self.summary else "chunk"
             raise LostRowsError(
-                f"{failed} {part}(s) failed; {self.folder / 'failed.tsv'} names them with the "
+                f"{failed} {part}(s) failed; "
+                f"{RunFolder.of_run(self.folder).output('failed.tsv')} names them with the "
                 "reason. --resume tries them again."
             )
 

@@ -13,10 +13,15 @@ from virnuc_dask.outputs.fields import fields
 from virnuc_dask.stages.calls import VIRUS
 
 FRAMES_HEADER = "Sequence_ID\tPrediction\tscore1\tscore2\n"
-CHUNKS_HEADER = "Modified_ID\tIs_Virus\n"
 # What ``prediction_results_highestscore.csv`` has of a chunk with a frame; it is sorted by id, and
 # chunks of records that share an id keep the order of their records.
-BY_ID = pa.schema([("chunk_id", pa.string()), ("is_virus", pa.bool_())])
+BY_ID = pa.schema([("Modified_ID", pa.string()), ("Is_Virus", pa.bool_())])
+# With the scores of others and of virus, as the tool's later version for GPUs writes them.
+BY_ID_WITH_SCORES = pa.schema(
+    [*BY_ID, ("max_score_0", pa.float32()), ("max_score_1", pa.float32())]
+)
+
+_COLUMNS = {"Modified_ID": "chunk_id", "max_score_0": "score_others", "max_score_1": "score_virus"}
 
 
 def frame_lines(predictions: pa.Table) -> str:
@@ -33,8 +38,8 @@ def frame_lines(predictions: pa.Table) -> str:
     return "".join(f"{i}\t{label}\t{s1}\t{s2}\n" for i, label, s1, s2 in zip(*columns, strict=True))
 
 
-def by_id(calls: pa.Table) -> pa.Table:
-    """Rows of `BY_ID`, those of chunks without a call left out.
+def by_id(calls: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows of `BY_ID`, or of `BY_ID_WITH_SCORES`; those of chunks without a call are left out.
 
     Parameters
     ----------
@@ -42,10 +47,16 @@ def by_id(calls: pa.Table) -> pa.Table:
         Rows of `schemas.CHUNKS`.
     """
     scored = calls.filter(calls["call"].is_valid())
-    return pa.table([scored["chunk_id"], pc.equal(scored["call"], VIRUS)], schema=BY_ID)
+    columns = (
+        pc.equal(scored["call"], VIRUS) if name == "Is_Virus" else scored[_COLUMNS[name]]
+        for name in schema.names
+    )
+    return pa.table(list(columns), schema=schema)
 
 
 def chunk_lines(chunks: pa.Table) -> str:
-    """Lines of ``prediction_results_highestscore.csv``, of rows of `BY_ID`."""
-    ids, is_virus = fields(chunks["chunk_id"].to_pylist()), chunks["is_virus"].to_pylist()
-    return "".join([f"{i}\t{v}\n" for i, v in zip(ids, is_virus, strict=True)])
+    """Lines of ``prediction_results_highestscore.csv``, of rows that `by_id` made."""
+    ids, *columns = chunks.columns
+    texts = (map(str, column.to_numpy(zero_copy_only=False)) for column in columns)
+    rows = zip(fields(ids.to_pylist()), *texts, strict=True)
+    return "".join(["\t".join(row) + "\n" for row in rows])

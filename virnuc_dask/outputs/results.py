@@ -20,7 +20,7 @@ from virnuc_dask.outputs.fasta import COLUMNS, write_records, write_regions
 from virnuc_dask.outputs.fields import fields, header, lines
 from virnuc_dask.outputs.published import (
     BY_ID,
-    CHUNKS_HEADER,
+    BY_ID_WITH_SCORES,
     FRAMES_HEADER,
     by_id,
     chunk_lines,
@@ -58,10 +58,17 @@ from virnuc_dask.tables.plan import Plan, PlannedPartition, Rows
 _UNSEQUENCED = [name for name in schemas.PARTITION.names if name != "sequence"]
 
 
-def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None = None) -> Totals:
+def write_results(
+    plan: Plan,
+    failures: Sequence[Failure],
+    rule: CallRule | None = None,
+    *,
+    legacy: bool = False,
+) -> Totals:
     """Write every result file and count what is in them.
 
-    ``rule`` says what makes a record a virus; default: its score.
+    ``rule`` says what makes a record a virus; default: its score. ``legacy`` adds scores to
+    ``prediction_results_highestscore.csv``.
 
     Raises
     ------
@@ -76,7 +83,7 @@ def write_results(plan: Plan, failures: Sequence[Failure], rule: CallRule | None
         failed.setdefault(failure.partition, []).append(failure.rows)
     regions = Regions(plan.folder.path)
     with _scores(plan, rule or CallRule(), regions) as scores:
-        _write_chunks(plan, failed, scores, totals)
+        _write_chunks(plan, failed, scores, totals, BY_ID_WITH_SCORES if legacy else BY_ID)
         found = _write_contigs(plan, scores.calls(), regions, totals)
     _write_sequences(plan, regions, found)
     _write_failed(plan, failures)
@@ -132,11 +139,15 @@ def _write_genes(
 
 
 def _write_chunks(
-    plan: Plan, failed: Mapping[int, Sequence[Rows]], scores: RecordScores, totals: Totals
+    plan: Plan,
+    failed: Mapping[int, Sequence[Rows]],
+    scores: RecordScores,
+    totals: Totals,
+    schema: pa.Schema,
 ) -> None:
     """Write ``chunks.parquet``, ``prediction_results.txt``, and the chunks sorted by id."""
     folder = plan.folder
-    chunks = SortedRows(BY_ID, folder.path)
+    chunks = SortedRows(schema, folder.path)
     with (
         table_writer(
             folder.output("chunks.parquet"), schemas.CHUNKS, lambda: plan.records_fingerprint
@@ -150,11 +161,11 @@ def _write_chunks(
             )
             scores.add(called, predictions)
             _count(totals, called)
-            chunks.add(by_id(called))
+            chunks.add(by_id(called, schema))
     if totals.chunks != plan.counts.chunks:
         raise LostRowsError(f"{plan.counts.chunks} chunks were planned, {totals.chunks} came out.")
     with written_whole(folder.output("prediction_results_highestscore.csv")) as lines:
-        lines.write(CHUNKS_HEADER.encode())
+        lines.write(("\t".join(schema.names) + "\n").encode())
         lines.writelines(chunk_lines(piece).encode() for piece in chunks.merged())
 
 

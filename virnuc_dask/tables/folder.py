@@ -9,17 +9,26 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from virnuc_dask.errors import OutputExistsError
+from virnuc_dask.config import PREFIX
+from virnuc_dask.errors import OutputExistsError, PlanChangedError
 from virnuc_dask.tables.locks import SOFT, locked
 from virnuc_dask.tables.ownership import made, refuse_loss, refuse_others, sizes
 from virnuc_dask.tables.parquet import HALF_WRITTEN, read_fingerprint
 from virnuc_dask.tables.paths import writing
 
 _TABLES = ("partitions", "features", "predictions")
+VERSIONS = "versions.yml"
+MULTIQC = "multiqc"  # a folder, and what is in it
+FOR_MULTIQC = (
+    "virnuc_general_mqc.json",
+    "virnuc_calls_mqc.json",
+    "virnuc_values_mqc.json",
+    "virnuc_mqc_versions.yml",
+)
 # What a run leaves for its user.
 _OUTPUTS = (
     "chunks.parquet",
@@ -32,6 +41,9 @@ _OUTPUTS = (
     "prediction_results_highestscore.csv",
     "failed.tsv",
     "report.html",
+    "virus_summary.tsv",
+    *(f"{MULTIQC}/{name}" for name in FOR_MULTIQC),
+    VERSIONS,
 )
 _OF_JOBS = ("virnuc*", "worker-*", ".dask-jobqueue*")  # logs, certificates
 _LOCK = ".lock"
@@ -43,9 +55,33 @@ _LONGEST_LINE = 1 << 16  # bytes of the log's first line that are looked at
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths inside one run's output folder."""
+    """Paths inside one run's output folder.
+
+    ``prefix`` stands, with a dot, before the names of all result files but `VERSIONS`.
+    """
 
     path: Path
+    prefix: str = ""
+
+    @classmethod
+    def of_run(cls, path: Path) -> Self:
+        """The folder of a run that was planned, with its prefix."""
+        return cls(path, cls(path)._recorded_prefix())
+
+    def named(self, prefix: str | None, *, resume: bool) -> Self:
+        """The folder for a run with this prefix; one that is resumed keeps its own.
+
+        `PlanChangedError` if the run to be resumed has another.
+        """
+        recorded = self._recorded_prefix()
+        if resume and self._earlier():
+            if prefix not in (None, recorded):
+                raise PlanChangedError(
+                    f"{self.path}: the names of the run's files begin with {recorded!r}, now "
+                    f"{prefix!r}. Resume without --prefix, or start anew with --force."
+                )
+            prefix = recorded
+        return replace(self, prefix=prefix or "")
 
     def partition(self, index: int) -> Path:
         """Chunks of a partition."""
@@ -91,11 +127,15 @@ class RunFolder:
 
     def output(self, name: str) -> Path:
         """One of the files that a run leaves for its user."""
-        return self.path / name
+        return self.path / _prefixed(self.prefix, name)
+
+    def outputs(self) -> dict[str, Path]:
+        """Of these, the ones that are there, by their names without a prefix."""
+        return {name: self.output(name) for name in _OUTPUTS if self.output(name).is_file()}
 
     def output_sizes(self) -> dict[str, int]:
         """Bytes of the files that a finished run left for its user: ``outputs`` of ``run.json``."""
-        return sizes(self.path, _OUTPUTS)
+        return sizes(self.path, _outputs(self.prefix))
 
     @property
     def is_run(self) -> bool:
@@ -146,7 +186,10 @@ class RunFolder:
         """`OutputExistsError` if writing results takes a file that is ``read``, or no run made."""
         if self.run_json.exists() and self._earlier() is None:
             raise OutputExistsError(f"{self.run_json}: is no run's; choose another folder.")
-        refuse_others(self.path, _OUTPUTS, self._listed(), "the run")
+        listed = self._listed()
+        if self.prefix != self._recorded_prefix():
+            listed = listed or {}  # an unfinished run has made files of its own prefix only
+        refuse_others(self.path, _outputs(self.prefix), listed, "the run")
         refuse_loss((*self._made(), self.run_json, self.log), read)
 
     @contextmanager
@@ -187,6 +230,7 @@ class RunFolder:
         for path in self.unfinished.glob(_MARK):
             path.unlink(missing_ok=True)
         _remove_if_empty(self.unfinished)
+        _remove_if_empty(self.path / MULTIQC)
         if self._earlier() is not None:
             self.run_json.unlink()
 
@@ -213,7 +257,9 @@ class RunFolder:
             return
         if not self.path.is_dir():
             raise OutputExistsError(f"{self.path}: is a file; choose another name.")
-        present = {entry.name for entry in self.path.iterdir()} - {_LOCK, _LOCK + SOFT}
+        # Workflow managers make the folders of the files that they expect.
+        ours = {_LOCK, _LOCK + SOFT, MULTIQC}
+        present = {entry.name for entry in self.path.iterdir()} - ours
         if present and not self.is_run:
             raise OutputExistsError(
                 f"{self.path}: not empty ({min(present)} …) and no earlier run; "
@@ -247,6 +293,14 @@ class RunFolder:
         listed = earlier.get("outputs")
         return listed if isinstance(listed, dict) else None
 
+    def _recorded_prefix(self) -> str:
+        """The prefix of the run here."""
+        try:
+            prefix = (self._earlier() or {})["settings"]["prefix"]
+            return prefix if PREFIX.fullmatch(prefix) else ""
+        except (KeyError, TypeError):
+            return ""
+
     def _planned(self) -> int:
         """Partitions of the run here."""
         try:
@@ -263,7 +317,7 @@ class RunFolder:
 
     def _made(self) -> Iterator[Path]:
         """What a run made here, all but its log and ``run.json``."""
-        yield from made(self.path, _OUTPUTS, self._listed())
+        yield from made(self.path, _outputs(self._recorded_prefix()), self._listed())
         planned = self._planned()
         for path, index in self._numbered():
             if _is_own(path, index, planned):
@@ -292,6 +346,16 @@ class RunFolder:
         """Remove a plan that never stood; all in its folder is a run's."""
         if self.path.exists():
             shutil.rmtree(self.path)
+
+
+def _prefixed(prefix: str, name: str) -> str:
+    folder, _, file = name.rpartition("/")
+    return name if not prefix or name == VERSIONS else str(Path(folder, f"{prefix}.{file}"))
+
+
+def _outputs(prefix: str) -> list[str]:
+    """Names of the files that a run with this prefix leaves for its user."""
+    return [_prefixed(prefix, name) for name in _OUTPUTS]
 
 
 def _is_own(path: Path, index: int, planned: int) -> bool:

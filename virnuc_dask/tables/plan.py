@@ -11,7 +11,7 @@ from typing import Any
 import xxhash
 
 from virnuc_dask.checks import build, checked
-from virnuc_dask.errors import PlanChangedError
+from virnuc_dask.errors import BadTableError, PlanChangedError
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import is_done, written_whole
@@ -51,8 +51,8 @@ class Decisions:
         return fingerprint(self.input_digest, self.chunk_length, *pieces)
 
 
-# What a changed decision is called in the message that refuses it.
-_NAMES = {
+# What a decision is called for people.
+DECISION_NAMES = {
     "input_digest": "input",
     "chunk_length": "chunk length",
     "partition_chunks": "chunks per partition",
@@ -215,6 +215,18 @@ def read_run_json(folder: RunFolder) -> dict[str, Any]:
     return content
 
 
+def read_finished(folder: RunFolder) -> tuple[Plan, dict[str, Any]]:
+    """Plan and ``run.json`` of a finished run; `BadTableError` if there is none."""
+    plan = read_plan(folder)
+    run = read_run_json(folder) if plan is not None else {}
+    if plan is None or not run.get("summary"):
+        raise BadTableError(
+            f"{folder.path}: no finished run here; make one with `run`, or go on with "
+            "`run --resume`."
+        )
+    return plan, run
+
+
 def write_run_json(folder: RunFolder, content: Mapping[str, Any]) -> None:
     """Write ``run.json`` whole."""
     # Bit by bit: as one text the partitions of a large run take a kilobyte each.
@@ -227,7 +239,8 @@ def write_run_json(folder: RunFolder, content: Mapping[str, Any]) -> None:
 def refuse_change(folder: RunFolder, planned: Decisions, now: Decisions) -> None:
     """`PlanChangedError`, naming what changed, if what was planned is not what is asked for now."""
     changed = [
-        f"{_NAMES[f.name]} ({_short(getattr(planned, f.name))}, now {_short(getattr(now, f.name))})"
+        f"{DECISION_NAMES[f.name]} ({_short(getattr(planned, f.name))}, "
+        f"now {_short(getattr(now, f.name))})"
         for f in fields(Decisions)
         if getattr(planned, f.name) != getattr(now, f.name)
     ]

@@ -10,17 +10,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as csv
 from numpy.typing import NDArray
 
 from virnuc_dask.errors import BadTableError
 from virnuc_dask.modelsets.calibration import Floats
+from virnuc_dask.outputs.contig_table import read_contig_table
 from virnuc_dask.stages.calls import UNSCORED, UNSURE, VIRUS, CallRule
-from virnuc_dask.tables.parquet import local
-from virnuc_dask.tables.schemas import CONTIGS, CONTIGS_OF_GENES
 
 _NUMBERS = ("score", "probability", "q_value")
-_BLOCK = 1 << 24  # bytes read at a time; more than a line has
 _ROWS = 1 << 16  # records taken in at a time
 _LISTED = 20
 _DRAWN = 2_000  # viruses, and as many of the rest
@@ -70,21 +67,14 @@ def read_contigs(path: Path, rule: CallRule) -> Iterator[Contigs]:
     BadTableError
         If the file is missing or damaged.
     """
-    types = {f.name: f.type for of in (CONTIGS, CONTIGS_OF_GENES) for f in of}
     first = 0
     try:
-        with csv.open_csv(
-            local(path),
-            read_options=csv.ReadOptions(block_size=_BLOCK),
-            parse_options=csv.ParseOptions(delimiter="\t", newlines_in_values=True),
-            convert_options=csv.ConvertOptions(column_types=types, null_values=[""]),
-        ) as reader:
-            for batch in reader:
-                for at in range(0, len(batch), _ROWS):
-                    some = batch.slice(at, _ROWS)
-                    yield _contigs(some, first, rule)
-                    first += len(some)
-    except (OSError, pa.ArrowException, KeyError) as error:
+        for batch in read_contig_table(path):
+            for at in range(0, len(batch), _ROWS):
+                some = batch.slice(at, _ROWS)
+                yield _contigs(some, first, rule)
+                first += len(some)
+    except KeyError as error:
         raise BadTableError(f"{path}: cannot be read ({error}).") from error
 
 

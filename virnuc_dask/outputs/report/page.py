@@ -10,16 +10,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from heapq import nlargest
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from virnuc_dask.outputs.report.contigs import Contigs, Digest, read_contigs
+from virnuc_dask.outputs.comparison import Comparison
+from virnuc_dask.outputs.report.contigs import Contigs, Digest
 from virnuc_dask.outputs.report.plots import called_from, scatter
 from virnuc_dask.outputs.report.strips import strips
 from virnuc_dask.stages.calls import OTHERS, UNSCORED, UNSURE, VIRUS, VIRUS_REGION, CallRule
@@ -42,13 +41,13 @@ class Compared:
     """How the calls of another run of the same records differ."""
 
     folder: str
-    records: int  # ids that both have, once each
+    records: int
     crossed: Mapping[tuple[str, str], int]  # this run's call and the other's
     differing: Sequence[tuple[str, str, str, float, float]]  # id, calls, values
 
 
 def write_report(
-    folder: RunFolder, rule: CallRule, card: str = "", others: Sequence[tuple[Path, CallRule]] = ()
+    folder: RunFolder, rule: CallRule, card: str = "", others: Sequence[Path] = ()
 ) -> Path:
     """Write ``report.html`` of a finished run, and return its path.
 
@@ -59,21 +58,20 @@ def write_report(
     card
         The model set's card, in Markdown.
     others
-        Folders of runs to compare with, and their rules.
+        Folders of runs to compare with.
 
     Raises
     ------
     BadTableError
         If a table is missing or damaged, or the run is not finished.
     """
-    contigs = folder.output("contigs.tsv")
     page = (
         _environment()
         .get_template("report.html.j2")
         .render(
             _content(folder, rule),
             fails=_where_it_fails(card),
-            compared=[_compared(contigs, rule, other, by) for other, by in others],
+            compared=[_compared(folder, other) for other in others],
         )
     )
     with written_whole(folder.output(REPORT)) as stream:
@@ -98,7 +96,7 @@ def _content(folder: RunFolder, rule: CallRule) -> dict[str, Any]:
         "digest": digest,
         "calls": _calls(run["summary"]["contigs"], digest),
         "lists": listed,
-        "strips": strips(folder.path, lengths, reads_genes=of_genes),
+        "strips": strips(folder, lengths, reads_genes=of_genes),
         "scatter": scatter(digest, rule),
         "called_from": called_from(digest, rule),
         "q_values": _expected(digest) if rule.has_probability else [],
@@ -159,35 +157,19 @@ def _where_it_fails(card: str) -> list[tuple[str, str]]:
     return [(p[1], "".join(p[2:])) if len(p) > 2 else ("", "".join(p)) for p in parts]
 
 
-def _compared(path: Path, rule: CallRule, folder: Path, by: CallRule) -> Compared:
-    # Both runs' ids are in memory for this.
-    mine, theirs = _unique(path, rule), _unique(folder / "contigs.tsv", by)
-    both = mine.join(theirs, "id", join_type="inner", right_suffix="_there")
-    counts = both.group_by(["call", "call_there"]).aggregate([([], "count_all")])
-    differing = both.filter(pc.not_equal(both["call"], both["call_there"]))
-    apart = pc.abs(pc.subtract(differing["value"], differing["value_there"]))
-    order = [("apart", "descending"), ("id", "ascending")]
-    first = differing.append_column("apart", apart).sort_by(order).slice(0, _LISTED)
-    names = ("id", "call", "call_there", "value", "value_there")
-    columns = (first[name].to_pylist() for name in names)
+def _compared(folder: RunFolder, other: Path) -> Compared:
+    comparison = Comparison(folder, RunFolder.of_run(other))
+    both = ((here, there) for here, there in comparison.differing() if here and there)
+    changed = nlargest(_LISTED, both, key=lambda pair: abs(pair[0].value - pair[1].value))
     return Compared(
-        str(folder),
-        len(both),
-        {(here, there): n for here, there, n in zip(*counts.to_pydict().values(), strict=True)},
-        [(name[:_WIDEST], *told) for name, *told in zip(*columns, strict=True)],
+        str(other),
+        comparison.calls.total(),
+        comparison.calls,
+        [
+            (here.record_id[:_WIDEST], here.call, there.call, here.value, there.value)
+            for here, there in changed
+        ],
     )
-
-
-def _unique(path: Path, rule: CallRule) -> pa.Table:
-    """Id, call and value of the records whose ids occur once."""
-    types = pa.schema({"id": pa.string(), "call": pa.string(), "value": pa.float64()})
-    pieces = (
-        pa.table([some.record_id, some.call, np.nan_to_num(some.value)], schema=types)
-        for some in read_contigs(path, rule)
-    )
-    table = pa.concat_tables([types.empty_table(), *pieces])
-    ids = table.group_by("id").aggregate([("call", "one"), ("value", "one"), ([], "count_all")])
-    return ids.filter(pc.equal(ids["count_all"], 1)).drop("count_all").rename_columns(types.names)
 
 
 @cache

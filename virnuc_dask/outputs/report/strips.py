@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import local
 
 _VIRAL = 0.5
@@ -51,13 +51,13 @@ class Strip:
         return f"{viral} of {len(self.parts)} viral"
 
 
-def strips(folder: Path, lengths_nt: dict[int, int], *, reads_genes: bool) -> dict[int, Strip]:
+def strips(folder: RunFolder, lengths_nt: dict[int, int], *, reads_genes: bool) -> dict[int, Strip]:
     """Strips of the records with these indices and lengths."""
     found = {index: Strip(length) for index, length in lengths_nt.items()}
     name = "genes.parquet" if reads_genes else "chunks.parquet"
     # Chunks have no region.
     columns = ["record_index", "start", "end", "score_virus", "score_others", "region"]
-    with pq.ParquetFile(local(folder / name)) as file:
+    with pq.ParquetFile(local(folder.output(name))) as file:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns)
             is_shown = np.isin(table["record_index"].to_numpy(), list(found))
