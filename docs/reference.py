@@ -47,11 +47,12 @@ TABLES = {
     "gene_features": schemas.features(768, 2560, genes=True),
     "predictions": schemas.PREDICTIONS,
     "gene_predictions": schemas.gene_predictions(1),
-    "chunks.parquet": schemas.CHUNKS,
+    "chunks.parquet": schemas.CHUNKS_OF_SAMPLES,
     "genes.parquet": schemas.GENES,
 }
 TEXTS = {
     "contigs.tsv": header(_merged(schemas.CONTIGS_OF_GENES, schemas.CONTIGS)),
+    "pairs.tsv": header(schemas.PAIRS),
     "virus_regions.tsv": header(_merged(schemas.regions("genes"), schemas.regions("chunks"))),
     "prediction_results.txt": published.FRAMES_HEADER,
     "prediction_results_highestscore.csv": published.CHUNKS_HEADER,

@@ -192,7 +192,10 @@ def test_input(counted, tmp_path, row):
 
 
 def test_a_missing_file_and_a_directory_are_named(counted, tmp_path):
-    for source, words in ((tmp_path / "missing", "no such file"), (tmp_path, "is a folder")):
+    for source, words in (
+        (tmp_path / "missing", "no such file"),
+        (tmp_path, "a folder without sequence files"),
+    ):
         code, said = counted(source)
         assert code == 3
         assert words in said
