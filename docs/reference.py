@@ -188,9 +188,10 @@ def columns(name: str) -> str:
 RESULTS = {  # tables of results as they are for each kind of model set
     "contigs-frames": ("contigs.tsv", schemas.CONTIGS),
     "contigs-genes": ("contigs.tsv", schemas.CONTIGS_OF_GENES),
+    "pairs": ("pairs.tsv", schemas.PAIRS),
     "virus-regions-frames": ("virus_regions.tsv", schemas.regions("chunks")),
     "virus-regions-genes": ("virus_regions.tsv", schemas.regions("genes")),
-    "chunks": ("chunks.parquet", schemas.CHUNKS),
+    "chunks": ("chunks.parquet", schemas.CHUNKS_OF_SAMPLES),
     "genes": ("genes.parquet", schemas.GENES),
 }
 _FRICTIONLESS = {"string": "string", "double": "number", "float": "number", "bool": "boolean"}

@@ -156,7 +156,8 @@ def test_a_set_of_frames_with_a_contig_model_weighs_frames_of_both(
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_pairs_are_whole_wherever_pieces_of_the_record_table_end(size):
     mate = [0, 1, 2, -1, 1, 2, 0]
-    columns = [range(7), list("abcdefg"), range(1, 8), [1] * 7, ["s"] * 7, [""] * 7, mate]
+    columns = [range(7), list("abcdefg"), range(1, 8), [1] * 7, [0.5] * 7]
+    columns += [["s"] * 7, [""] * 7, mate]
     table = pa.table(list(map(list, columns)), schema=schemas.RECORDS)
     pieces = (table.slice(at, size) for at in range(0, 7, size))
     rows = [row for piece in as_pairs(pieces) for row in piece.to_pylist()]
