@@ -119,6 +119,7 @@ def write_records(plan: Plan, share: int) -> None:
             record = np.arange(first, min(first + ROWS, total))
             counts = np.minimum(share, chunks - record * share)
             columns = [record, ids_of(record), counts * CHUNK_NT, counts, np.full(len(record), 0.5)]
+            columns += [["drawn"] * len(record), [""] * len(record), np.zeros(len(record), np.int8)]
             writer.write(pa.table(list(map(pa.array, columns)), schema=schemas.RECORDS))
 
 

@@ -47,11 +47,12 @@ TABLES = {
     "gene_features": schemas.features(768, 2560, genes=True),
     "predictions": schemas.PREDICTIONS,
     "gene_predictions": schemas.gene_predictions(1),
-    "chunks.parquet": schemas.CHUNKS,
+    "chunks.parquet": schemas.CHUNKS_OF_SAMPLES,
     "genes.parquet": schemas.GENES,
 }
 TEXTS = {
     "contigs.tsv": header(_merged(schemas.CONTIGS_OF_GENES, schemas.CONTIGS)),
+    "pairs.tsv": header(schemas.PAIRS),
     "virus_regions.tsv": header(_merged(schemas.regions("genes"), schemas.regions("chunks"))),
     "prediction_results.txt": published.FRAMES_HEADER,
     "prediction_results_highestscore.csv": "\t".join(published.BY_ID_WITH_SCORES.names),
@@ -188,9 +189,10 @@ def columns(name: str) -> str:
 RESULTS = {  # tables of results as they are for each kind of model set
     "contigs-frames": ("contigs.tsv", schemas.CONTIGS),
     "contigs-genes": ("contigs.tsv", schemas.CONTIGS_OF_GENES),
+    "pairs": ("pairs.tsv", schemas.PAIRS),
     "virus-regions-frames": ("virus_regions.tsv", schemas.regions("chunks")),
     "virus-regions-genes": ("virus_regions.tsv", schemas.regions("genes")),
-    "chunks": ("chunks.parquet", schemas.CHUNKS),
+    "chunks": ("chunks.parquet", schemas.CHUNKS_OF_SAMPLES),
     "genes": ("genes.parquet", schemas.GENES),
 }
 _FRICTIONLESS = {"string": "string", "double": "number", "float": "number", "bool": "boolean"}

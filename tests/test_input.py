@@ -192,7 +192,10 @@ def test_input(counted, tmp_path, row):
 
 
 def test_a_missing_file_and_a_directory_are_named(counted, tmp_path):
-    for source, words in ((tmp_path / "missing", "no such file"), (tmp_path, "is a folder")):
+    for source, words in (
+        (tmp_path / "missing", "no such file"),
+        (tmp_path, "a folder without sequence files"),
+    ):
         code, said = counted(source)
         assert code == 3
         assert words in said
@@ -277,7 +280,7 @@ def test_ids_are_data_and_stay_what_they_are(command, tmp_path, monkeypatch):
 
     rows = rows_of("out/contigs.tsv")
     assert [row[0] for row in rows] == list(IDS)
-    assert {len(row) for row in rows} == {16}
+    assert {len(row) for row in rows} == {18}
     assert {row[0] for row in rows_of("out/virus_regions.tsv")} <= set(IDS)
     assert set(pq.read_table("out/genes.parquet")["record_id"].to_pylist()) <= set(IDS)
     chunks = rows_of("out/prediction_results_highestscore.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +29,9 @@ from virnuc_dask.sequences.partitions import count_records, write_partitions
 from virnuc_dask.sequences.records import hash_inputs, read_records
 from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.inputs import Source
 from virnuc_dask.tables.parquet import is_done
-from virnuc_dask.tables.paths import Inputs, given_inputs
-from virnuc_dask.tables.plan import Counts, Decisions, Plan, read_plan, refuse_change
+from virnuc_dask.tables.plan import Counts, Decisions, Plan, fingerprint, read_plan, refuse_change
 
 # How long a worker shall be busy with a partition; operations a second that the encoders reach on a
 # worker of a kind, in round figures (a core with AVX2; an H100); chunks with an open frame, of all.
@@ -43,7 +44,7 @@ _PARTITION_NT, _PARTITION_PIECES = 2_000_000, 10_000
 
 
 def make_plan(
-    inputs: Sequence[str],
+    inputs: Sequence[Source],
     folder: RunFolder,
     settings: Settings,
     info: ModelSetInfo,
@@ -61,7 +62,7 @@ def make_plan(
     if earlier is not None and _partitions_intact(earlier):
         digest = xxhash.xxh3_128()
         hash_inputs(inputs, digest)
-        decisions = _decide(digest.hexdigest(), settings, info)
+        decisions = _decide(digest.hexdigest(), inputs, settings, info)
         refuse_change(folder, earlier.decisions, decisions)
         return replace(earlier, decisions=decisions, keep_features=settings.features)
     with folder.planning() as stage:
@@ -74,12 +75,15 @@ def make_plan(
     return replace(plan, folder=folder)
 
 
-def dry_run(inputs: Inputs, settings: Settings) -> Counts:
+def dry_run(inputs: Sequence[Source], settings: Settings) -> Counts:
     """Read and check the input and the model set, and count; writes nothing, but warns."""
     info = read_info(find(settings.model))
     length = chunk_length(settings, info)
     call_rule(settings, info, length)
-    counts = count_records(read_records(given_inputs(inputs)), length, pieces_of(info))
+    left_out = Counter[str]()
+    records = read_records(inputs, left_out=left_out)
+    counts = count_records(records, length, pieces_of(info))
+    counts = replace(counts, left_out=left_out.total())
     for message in warnings_of(counts, info, length):
         logger.warning(message)
     return counts
@@ -95,6 +99,11 @@ def plan_again(earlier: Plan, info: ModelSetInfo) -> Plan:
         raise PlanChangedError(
             f"{earlier.folder.path}: its features were made by other encoders than those of "
             f"model set {info.name!r}; make a new run with it."
+        )
+    if earlier.decisions.sources is None:
+        raise PlanChangedError(
+            f"{earlier.folder.path}: was planned by an earlier version; `run --resume` brings it "
+            "up to date, and computes nothing again."
         )
     decisions = replace(earlier.decisions, modelset_checksum=info.checksum)
     plan = replace(earlier, decisions=decisions, rescore=True)
@@ -248,6 +257,16 @@ def warnings_of(counts: Counts, info: ModelSetInfo, length: int) -> Iterator[str
             f"{counts.duplicate_ids} record(s) repeat an id; they are kept apart by their place "
             "in the input (record_index)."
         )
+    if counts.lone_mates:
+        yield (
+            f"{counts.lone_mates} read(s) have no mate beside them: each is called alone "
+            "(pairs.tsv has no length_2 there)."
+        )
+    if counts.left_out:
+        yield (
+            f"{counts.left_out} secondary or supplementary alignment(s) were left out: their reads "
+            "are there once, as primary ones."
+        )
     if counts.rna_records:
         yield f"{counts.rna_records} record(s) have U, which is read as T, and written as T."
     if counts.shorter_records and info.genes is not None:
@@ -295,12 +314,12 @@ def _architectures(info: ModelSetInfo) -> tuple[str, str]:
 
 
 def _plan_anew(
-    inputs: Sequence[str], folder: RunFolder, settings: Settings, info: ModelSetInfo
+    inputs: Sequence[Source], folder: RunFolder, settings: Settings, info: ModelSetInfo
 ) -> Plan:
-    digest = xxhash.xxh3_128()
-    decisions = _decide("", settings, info)
+    digest, left_out = xxhash.xxh3_128(), Counter[str]()
+    decisions = _decide("", inputs, settings, info)
     counts, partitions = write_partitions(
-        read_records(inputs, digest),
+        read_records(inputs, digest, left_out),
         folder,
         decisions.chunk_length,
         decisions.partition_chunks,
@@ -309,10 +328,13 @@ def _plan_anew(
         decisions.partition_nt,
     )
     decisions = replace(decisions, input_digest=digest.hexdigest())
+    counts = replace(counts, left_out=left_out.total())
     return Plan(folder, decisions, counts, partitions, settings.features)
 
 
-def _decide(input_digest: str, settings: Settings, info: ModelSetInfo) -> Decisions:
+def _decide(
+    input_digest: str, inputs: Sequence[Source], settings: Settings, info: ModelSetInfo
+) -> Decisions:
     if settings.partition_chunks is None:
         raise ValueError("the size of partitions is not decided")
     genes = info.genes
@@ -328,10 +350,13 @@ def _decide(input_digest: str, settings: Settings, info: ModelSetInfo) -> Decisi
         piece_nt=genes.piece_nt if genes else None,
         overlap_nt=genes.overlap_nt if genes else None,
         partition_nt=settings.partition_nt,
+        sources=fingerprint(*(each.mark(alone=len(inputs) == 1) for each in inputs)),
     )
 
 
 def _partitions_intact(plan: Plan) -> bool:
+    if plan.decisions.sources is None:  # an earlier version's: it has no samples
+        return False
     tables = [(plan.folder.partition(part.index), part.content) for part in plan.partitions]
     tables.append((plan.folder.records, plan.records_fingerprint))
     return all(is_done(path, content) for path, content in tables)

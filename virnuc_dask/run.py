@@ -44,8 +44,9 @@ from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.stages.crash_marks import tidy_marks
 from virnuc_dask.stages.receipt import Tally
 from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.inputs import Inputs, Pairs, Source, given_inputs
 from virnuc_dask.tables.parquet import count_rows
-from virnuc_dask.tables.paths import Inputs, given_inputs, given_output
+from virnuc_dask.tables.paths import given_output
 from virnuc_dask.tables.plan import PartitionTask, Plan, read_plan, read_run_json
 
 __all__ = ["Run", "predict", "run"]
@@ -64,13 +65,16 @@ def run(
     keep: Sequence[str | os.PathLike[str]] = (),
     performance_report: str | os.PathLike[str] | None = None,
     keep_models: bool = False,
+    reads: Pairs = (),
+    paired: bool | None = None,
 ) -> Run:
-    """Find the viral records of FASTA or FASTQ files.
+    """Find the viral records of FASTA, FASTQ or BAM files.
 
     Parameters
     ----------
     inputs
-        A path, or several; ``-`` is standard input.
+        A path, or several: files, folders of files, patterns, lists of paths as ``@FILE``; ``-`` is
+        standard input.
     out
         The run folder. One that holds a run already needs ``resume`` or ``force``.
     model
@@ -88,6 +92,11 @@ def run(
     keep_models
         Without a cluster (kind ``none``): keep the model set loaded in this process for the next
         run that asks for it so; `virnuc_dask.release_models` gives it back.
+    reads
+        Pairs of files: first mates, and second ones in the same order. They come after ``inputs``.
+    paired
+        Whether neighbours in ``inputs`` are mates, if they are named alike; default: those whose
+        flags say so, in BAM or CRAM files.
 
     Raises
     ------
@@ -96,7 +105,7 @@ def run(
     """
     settings = settings or Settings()
     settings = replace(settings, model=model or settings.model)
-    names, folder = given_inputs(inputs), RunFolder(given_output(out))
+    given, folder = given_inputs(inputs, reads, paired), RunFolder(given_output(out))
     info = read_info(find(settings.model))
     # Refused before the folder is touched.
     call_rule(settings, info, chunk_length(settings, info))
@@ -109,13 +118,15 @@ def run(
         with folder.held():
             folder = folder.named(settings.prefix, resume=resume)
             settings = replace(settings, prefix=folder.prefix or None)
-            folder.prepare(resume=resume, force=force, read=(*names, find(settings.model), *keep))
-            with Journal.opened(folder.log, info.units, shown(names)) as journal:
+            read = (*given.paths, *given.lists, find(settings.model), *keep)
+            folder.prepare(resume=resume, force=force, read=read)
+            with Journal.opened(folder.log, info.units, shown(given.paths)) as journal:
                 context = RunContext(
-                    names, folder, settings, info, journal, hardware, console, client
+                    given.paths, folder, settings, info, journal, hardware, console, client
                 )
                 context = replace(context, report=report, keep_models=keep_models)
-                return _run(context, resume=resume)
+                context.warn(given.warnings())
+                return _run(context, given.sources, resume=resume)
 
 
 def _report_file(
@@ -128,14 +139,14 @@ def _report_file(
     return given_output(name)
 
 
-def _run(context: RunContext, *, resume: bool) -> Run:
+def _run(context: RunContext, sources: Sequence[Source], *, resume: bool) -> Run:
     with _on_jobs(context) as context:
         folder, info = context.folder, context.info
         earlier = read_plan(folder) if resume else None
         settings = decided(context.settings, info, context.hardware, earlier)
         context = replace(context, settings=settings)
         record = None if resume else context.record
-        plan = make_plan(context.inputs, folder, settings, info, record)
+        plan = make_plan(sources, folder, settings, info, record)
         return finish(plan, execute(plan, context), context)
 
 

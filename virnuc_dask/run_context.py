@@ -23,6 +23,8 @@ from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.paths import STDIN
 from virnuc_dask.tables.plan import PartitionTask, Plan
 
+_SHOWN = 3  # inputs that are named
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -92,5 +94,7 @@ class RunContext:
 
 
 def shown(inputs: Sequence[str]) -> str:
-    """Names of inputs, for people."""
-    return ", ".join("standard input" if name == STDIN else name for name in inputs)
+    """Names of inputs, the first ones, for people."""
+    names = ["standard input" if name == STDIN else name for name in inputs[:_SHOWN]]
+    more = [f"and {len(inputs) - _SHOWN} more"] if len(inputs) > _SHOWN else []
+    return " ".join([", ".join(names), *more])

@@ -19,13 +19,14 @@ from virnuc_dask.encoders.processor import this_processor
 from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.planning import decided, make_plan
 from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.inputs import given_inputs
 
 folder = RunFolder(Path(sys.argv[2]))
 folder.prepare(resume=False, force=False)
 info = read_info(find(sys.argv[3]))
 hardware = Hardware("cpu", this_processor())
 settings = decided(Settings(model=sys.argv[3], partition_chunks=1000), info, hardware)
-plan = make_plan([sys.argv[1]], folder, settings, info)
+plan = make_plan(given_inputs(sys.argv[1]).sources, folder, settings, info)
 status = Path("/proc/self/status").read_text().splitlines()
 peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
 print(plan.counts.records, plan.counts.chunks, len(plan.partitions), peak)

@@ -113,15 +113,44 @@ def test_a_record_is_a_line_in_input_order():
         [
             *([0, 1, 2, 3], ["b", "a", "a", "empty"], [900, 12, 700, 0], [2, 1, 2, 0]),
             [0.25, 0.5, 1.0, None],
+            *(["x", "y", "y", "y"], ["first, of two", "", 'a "b"', ""], [0] * 4),
         ],
         schema=schemas.RECORDS,
     )
     rows = rows_of([records], calls_of([[0.75, 0.25], [], [0.25], []]))
     assert rows == [
-        ["b", "900", "2", "2", "0.500000", "", "", "virus", "1", "0.250000", "0.500501"],
-        ["a", "12", "1", "0", "", "", "", "unscored", "0", "0.500000", ""],
-        ["a", "700", "2", "1", "0.250000", "", "", "others", "0", "1.000000", "0.000000"],
-        ["empty", "0", "0", "0", "", "", "", "unscored", "0", "", ""],
+        [
+            "b",
+            "900",
+            "2",
+            "2",
+            "0.500000",
+            "",
+            "",
+            "virus",
+            "1",
+            "0.250000",
+            "0.500501",
+            "first, of two",
+            "x",
+        ],
+        ["a", "12", "1", "0", "", "", "", "unscored", "0", "0.500000", "", "", "y"],
+        [
+            "a",
+            "700",
+            "2",
+            "1",
+            "0.250000",
+            "",
+            "",
+            "others",
+            "0",
+            "1.000000",
+            "0.000000",
+            '"a ""b"""',
+            "y",
+        ],
+        ["empty", "0", "0", "0", "", "", "", "unscored", "0", "", "", "", "y"],
     ]
     assert all(len(row) == len(schemas.CONTIGS) for row in rows)
 
@@ -134,6 +163,7 @@ def test_a_record_that_an_older_version_planned_has_no_gc():
 
 def test_with_a_calibration_probability_and_q_value_are_filled_in():
     columns = [[0, 1, 2], ["a", "b", "c"], [9, 9, 0], [1, 1, 0], [0.5, 0.5, None]]
+    columns += [[""] * 3, [""] * 3, [0] * 3]
     records = pa.table(columns, schema=schemas.RECORDS)
     knots = ((-9.0, -9.0), (9.0, 9.0))
     calls = calls_of([[0.75], [0.25], []], CallRule(Calibration(knots, 0.0, 0.0, knots, "m")))
@@ -145,6 +175,7 @@ def test_with_a_calibration_probability_and_q_value_are_filled_in():
 
 @pytest.mark.parametrize(("records", "calls"), [(1, 2), (2, 1)])
 def test_another_number_of_records_than_of_calls_is_an_error(records, calls):
-    table = pa.table([[0, 1], ["a", "b"], [9, 9], [1, 1], [0.5, 0.5]], schema=schemas.RECORDS)
+    columns = [[0, 1], ["a", "b"], [9, 9], [1, 1], [0.5, 0.5], [""] * 2, [""] * 2, [0] * 2]
+    table = pa.table(columns, schema=schemas.RECORDS)
     with pytest.raises(LostRowsError, match=f"{calls} records were read, {records} came out"):
         rows_of([table.slice(0, records)], calls_of([[0.5]] * calls))

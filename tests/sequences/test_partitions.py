@@ -107,6 +107,9 @@ def test_every_record_is_counted_and_in_the_record_table_an_empty_one_too(write)
             "length_nt": len(record.dna),
             "chunks": len(spans_of(record)),
             "gc": share_of_gc(record.dna),
+            "sample": "",
+            "description": "",
+            "mate": 0,
         }
         for record in RECORDS
     ]

@@ -29,6 +29,7 @@ from virnuc_dask.cli.options import (
 )
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.cluster.job_scripts import job_script
+from virnuc_dask.cluster.journal import logger
 from virnuc_dask.config import GENE_CALLERS
 from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.outputs.contigs import Listed, most_viral
@@ -37,18 +38,33 @@ from virnuc_dask.planning import dry_run
 from virnuc_dask.run import Run, predict, run
 from virnuc_dask.stages.calls import VIRUS, VIRUS_REGION
 from virnuc_dask.tables.folder import RunFolder
+from virnuc_dask.tables.inputs import given_inputs
 from virnuc_dask.tables.plan import read_run_json
 
 _SHOWN = (  # files that are named at the end
-    *("contigs.tsv", "virus.fasta", "virus_regions.tsv", "genes.parquet", "chunks.parquet"),
-    *("prediction_results.txt", REPORT),
+    *("contigs.tsv", "pairs.tsv", "virus.fasta", "virus_regions.tsv", "genes.parquet"),
+    *("chunks.parquet", "prediction_results.txt", REPORT),
 )
 _WIDEST_ID = 60  # letters of a record's id in the summary
 
 
 @click.command("run")
-@click.argument("inputs", nargs=-1, required=True, type=InputText())
+@click.argument("inputs", nargs=-1, type=InputText())
 @folder_option("Run folder.")
+@click.option(
+    "--reads",
+    nargs=2,
+    multiple=True,
+    type=InputText(),
+    metavar="R1 R2",
+    help="Two files of mates, in the same order; can be repeated. A pair gets one call.",
+)
+@click.option(
+    "--paired/--no-paired",
+    default=None,
+    help="INPUTS hold mates next to each other, named alike (/1 /2, or interleaved). Default: in "
+    "BAM and CRAM, as flags say.",
+)
 @click.option("--length", type=int, help="Chunk length in nt; default: the model set's own.")
 @precision_option("Of the encoders; auto: the fastest for this device (default).")
 @click.option(
@@ -100,6 +116,8 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
 @computing_options
 def run_command(
     inputs: tuple[str, ...],
+    reads: tuple[tuple[str, str], ...],
+    paired: bool | None,
     out: Path,
     dry: bool,
     as_json: bool,
@@ -108,16 +126,24 @@ def run_command(
     min_length: int | None,
     **options: Any,
 ) -> None:
-    """Find the viral records of INPUTS (FASTA or FASTQ, plain or compressed; - is stdin)."""
+    """Find the viral records of INPUTS.
+
+    FASTA or FASTQ files, plain or compressed; BAM, CRAM; folders, quoted patterns, @LIST (a path a
+    line, then perhaps a tab and the sample's name); - is stdin.
+    """
     resume, force = take_restart(options)
     settings = prepare(options)
     if dry:
-        counts = dry_run(inputs, settings)
+        given = given_inputs(inputs, reads, paired)
+        for message in given.warnings():
+            logger.warning(message)
+        counts = dry_run(given.sources, settings)
         if as_json:
             say(json.dumps(asdict(counts)))
             return
+        pairs = f" ({counts.pairs} pairs)" if counts.pairs else ""
         say(
-            f"{counts.records} records, {counts.length_nt} nt, {counts.chunks} "
+            f"{counts.records} records{pairs}, {counts.length_nt} nt, {counts.chunks} "
             f"{read_info(find(settings.model)).units.parts}; "
             f"model set {settings.model}. Nothing was written."
         )
@@ -134,6 +160,8 @@ def run_command(
         force=force,
         keep=read_besides(options),
         performance_report=performance_report,
+        reads=reads,
+        paired=paired,
     )
     _report(done, top, min_length, quiet=quiet, as_json=as_json)
 
@@ -200,6 +228,7 @@ def summary_text(done: Run, top: int | None = None, min_length: int | None = Non
             + f"others {contigs['others']:,}, "
             + (f"unsure {contigs['unsure']:,}, " if "unsure" in contigs else "")
             + f"unscored {contigs['unscored']:,})",
+            *_pair_line(found),
             *_fdr_line(found),
             *(
                 f"{'' if place else 'most viral':<16}{_scores(contig)}  "
@@ -225,6 +254,14 @@ def _chunk_lines(found: Mapping[str, Any]) -> list[str]:
         f"chunks          {found['chunks']:,} ({found['chunks_scored']:,} with an open frame)",
         f"frames          {found['frames']:,}",
     ]
+
+
+def _pair_line(found: Mapping[str, Any]) -> list[str]:
+    """What pairs of reads are called, of a run that has any."""
+    if not (pairs := found.get("pairs")):
+        return []
+    others = ", ".join(f"{call} {count:,}" for call, count in pairs.items() if call != "virus")
+    return [f"virus pairs     {pairs['virus']:,}  ({others})"]
 
 
 def _fdr_line(found: Mapping[str, Any]) -> list[str]:

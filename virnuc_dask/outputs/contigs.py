@@ -48,7 +48,7 @@ def contig_table(records: pa.Table, calls: ContigCalls) -> pa.Table:
         Of these records.
     """
     schema = contigs_schema(calls)
-    columns: dict[str, Any] = {"gc": pa.nulls(len(records), pa.float64())}
+    columns: dict[str, Any] = {f.name: pa.nulls(len(records), f.type) for f in schema}
     columns |= {name: records[name].combine_chunks() for name in records.column_names}
     columns |= {name: getattr(calls, name) for name in _OF_CALLS} | _basis(calls)
     # What is not a number is null.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,10 @@ _Chunk = tuple[int, str, int, int, str]  # the columns above
 
 
 def write_records(
-    stream: IO[bytes], partitions: Iterable[pa.Table], wanted: NDArray[np.bool_]
+    stream: IO[bytes],
+    partitions: Iterable[pa.Table],
+    wanted: NDArray[np.bool_],
+    records: Iterable[pa.Table] = (),
 ) -> None:
     """Write the records that ``wanted`` picks by index.
 
@@ -31,9 +34,13 @@ def write_records(
     partitions
         All that have a wanted record, in order, with `COLUMNS`: a record's chunks may cross from
         one to the next.
+    records
+        Index and description of all, in order.
     """
-    for (_, record_id), chunks in groupby(_chunks(partitions, wanted), key=lambda row: row[:2]):
-        _write(stream, record_id, _join(chunks, 0, _WHOLE))
+    described = _picked(records, wanted, ("record_index", "description"))
+    for (index, name), chunks in groupby(_chunks(partitions, wanted), key=lambda row: row[:2]):
+        description = next((text for at, text in described if at == index), "")
+        _write(stream, f"{name} {description}".rstrip(), _join(chunks, 0, _WHOLE))
 
 
 def write_regions(
@@ -60,9 +67,16 @@ def write_regions(
 
 
 def _chunks(partitions: Iterable[pa.Table], wanted: NDArray[np.bool_]) -> Iterator[_Chunk]:
-    for table in partitions:
+    return _picked(partitions, wanted, COLUMNS)
+
+
+def _picked(
+    tables: Iterable[pa.Table], wanted: NDArray[np.bool_], columns: Sequence[str]
+) -> Iterator[Any]:
+    """Rows of wanted records, of these columns."""
+    for table in tables:
         picked = table.filter(pa.array(wanted[table["record_index"].to_numpy()]))
-        yield from zip(*(picked[name].to_pylist() for name in COLUMNS), strict=True)
+        yield from zip(*(picked[name].to_pylist() for name in columns), strict=True)
 
 
 def _end(chunk: _Chunk) -> tuple[int, int]:

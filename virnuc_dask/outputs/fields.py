@@ -36,7 +36,7 @@ def _column(column: pa.ChunkedArray) -> Iterable[str]:
         return ["" if value is None else f"{value:.6f}" for value in values]
     if pa.types.is_string(column.type):
         return fields(value or "" for value in values)
-    return map(str, values)
+    return ["" if value is None else str(value) for value in values]
 
 
 def _quoted(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import IO
 
@@ -18,6 +19,7 @@ from virnuc_dask.modelsets.region_model import RegionModel
 from virnuc_dask.outputs.contigs import contig_table, contigs_schema, side_by_side
 from virnuc_dask.outputs.fasta import COLUMNS, write_records, write_regions
 from virnuc_dask.outputs.fields import fields, header, lines
+from virnuc_dask.outputs.pairs import PairScores, as_pairs, pair_lengths, pair_table
 from virnuc_dask.outputs.published import (
     BY_ID,
     BY_ID_WITH_SCORES,
@@ -30,6 +32,9 @@ from virnuc_dask.outputs.regions import GFF3_HEADER, bed_lines, gff3_lines
 from virnuc_dask.outputs.totals import WRITTEN, Called, Totals
 from virnuc_dask.stages.calls import (
     FAILED,
+    OTHERS,
+    UNSCORED,
+    UNSURE,
     VIRUS,
     VIRUS_REGION,
     CallRule,
@@ -81,11 +86,15 @@ def write_results(
     failed: dict[int, list[Rows]] = {}
     for failure in failures:
         failed.setdefault(failure.partition, []).append(failure.rows)
-    regions = Regions(plan.folder.path)
-    with _scores(plan, rule or CallRule(), regions) as scores:
-        _write_chunks(plan, failed, scores, totals, BY_ID_WITH_SCORES if legacy else BY_ID)
-        found = _write_contigs(plan, scores.calls(), regions, totals)
-    _write_sequences(plan, regions, found)
+    regions, rule = Regions(plan.folder.path), rule or CallRule()
+    pairs = _pair_scores(plan, rule)
+    with _scores(plan, rule, regions) as scores:
+        by = BY_ID_WITH_SCORES if legacy else BY_ID
+        _write_chunks(plan, failed, [scores, *pairs], totals, by)
+        called = _write_contigs(plan, scores.calls(), regions, totals)
+    for each in pairs:
+        totals.pairs = _write_pairs(plan, each.calls(), called)
+    _write_sequences(plan, regions, called.written)
     _write_failed(plan, failures)
     return totals
 
@@ -125,8 +134,27 @@ class _WithRegions:
 
 
 def _lengths(plan: Plan) -> Iterator[NDArray[np.int64]]:
-    records = read_pieces(plan.folder.records, plan.records_fingerprint)
-    return (piece["length_nt"].to_numpy() for piece in records)
+    return (piece["length_nt"].to_numpy() for piece in _records(plan, ["length_nt"]))
+
+
+def _records(plan: Plan, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    return read_pieces(plan.folder.records, plan.records_fingerprint, columns)
+
+
+def _pair_scores(plan: Plan, rule: CallRule) -> list[PairScores]:
+    """What sums up pairs, of a run that has any."""
+    folder, counts = plan.folder.path, plan.counts
+    if not counts.pairs and not counts.lone_mates:
+        return []
+    scores: RecordScores
+    if (model := rule.contig_model) is None:
+        scores = ContigScores(counts.records - counts.pairs, rule, folder)
+    else:
+        # Both mates together look like no record that a model set was trained on.
+        rule = replace(rule, reliable=0.0)
+        lengths, by_genes = pair_lengths(_records(plan)), plan.decisions.reads_genes
+        scores = GeneScores(lengths, rule, model, reads_genes=by_genes, folder=folder)
+    return [PairScores(_records(plan), scores, folder)]
 
 
 def _write_genes(
@@ -141,27 +169,26 @@ def _write_genes(
 def _write_chunks(
     plan: Plan,
     failed: Mapping[int, Sequence[Rows]],
-    scores: RecordScores,
+    scores: Sequence[RecordScores],
     totals: Totals,
-    schema: pa.Schema,
+    sorted_by: pa.Schema,
 ) -> None:
     """Write ``chunks.parquet``, ``prediction_results.txt``, and the chunks sorted by id."""
-    folder = plan.folder
-    chunks = SortedRows(schema, folder.path)
+    folder, mark = plan.folder, plan.records_fingerprint
+    chunks, samples = SortedRows(sorted_by, folder.path), _Samples(plan)
+    path, schema = folder.output("chunks.parquet"), schemas.CHUNKS_OF_SAMPLES
     with (
-        table_writer(
-            folder.output("chunks.parquet"), schemas.CHUNKS, lambda: plan.records_fingerprint
-        ) as writer,
+        table_writer(path, schema, lambda: mark) as writer,
         written_whole(folder.output("prediction_results.txt")) as lines,
     ):
         lines.write(FRAMES_HEADER.encode())
         for part in plan.partitions:
-            called, predictions = _write_partition(
-                plan, part, writer, lines, failed.get(part.index, ())
-            )
-            scores.add(called, predictions)
+            called, predictions = _write_partition(plan, part, lines, failed.get(part.index, ()))
+            writer.write(samples.beside(called))
+            for each in scores:
+                each.add(called, predictions)
             _count(totals, called)
-            chunks.add(by_id(called, schema))
+            chunks.add(by_id(called, sorted_by))
     if totals.chunks != plan.counts.chunks:
         raise LostRowsError(f"{plan.counts.chunks} chunks were planned, {totals.chunks} came out.")
     with written_whole(folder.output("prediction_results_highestscore.csv")) as lines:
@@ -172,11 +199,10 @@ def _write_chunks(
 def _write_partition(
     plan: Plan,
     part: PlannedPartition,
-    writer: TableWriter,
     lines: IO[bytes],
     failed: Sequence[Rows],
 ) -> tuple[pa.Table, pa.Table | None]:
-    """Write one partition's calls and frame lines; returns the calls and the predictions."""
+    """Write one partition's frame lines; returns its calls and its predictions."""
     folder, task = plan.folder, plan.task(part)
     chunks = read_table(folder.partition(part.index), part.content, _UNSEQUENCED)
     predictions = None
@@ -187,8 +213,26 @@ def _write_partition(
     call = call_pieces if plan.decisions.reads_genes else call_chunks
     called = call(chunks, predictions, failed)
     _require_whole(part, called, predictions, failed)
-    writer.write(called)
     return called, predictions
+
+
+class _Samples:
+    """The names of samples by record: neighbours share them."""
+
+    def __init__(self, plan: Plan) -> None:
+        starts, names, done = [0], list[str](), 0
+        for piece in _records(plan, ["sample"]):
+            runs = pc.run_end_encode(piece["sample"].combine_chunks(), run_end_type=pa.int64())
+            starts += (np.array(runs.run_ends) + done).tolist()
+            names += runs.values.to_pylist()
+            done += len(piece)
+        self._starts, self._names = np.array(starts), pa.array(names, pa.string())
+
+    def beside(self, chunks: pa.Table) -> pa.Table:
+        """Rows of `schemas.CHUNKS` → of `schemas.CHUNKS_OF_SAMPLES`."""
+        index = chunks["record_index"].to_numpy()
+        place = np.searchsorted(self._starts, index, side="right") - 1
+        return chunks.append_column("sample", self._names.take(pa.array(place)))
 
 
 def _require_whole(
@@ -220,10 +264,10 @@ def _count(totals: Totals, called: pa.Table) -> None:
 
 def _write_contigs(
     plan: Plan, calls: Iterator[ContigCalls], regions: Regions, totals: Totals
-) -> NDArray[np.uint8]:
-    """Write the tables of records and of regions; returns each record's place in `WRITTEN`."""
+) -> Called:
+    """Write the tables of records and of regions; returns what records are called."""
     first = next(calls)  # there is one even without records
-    records = read_pieces(plan.folder.records, plan.records_fingerprint)
+    records = _records(plan)
     called = Called(plan.counts.records, first)
     with _contig_writer(plan, first) as write_contigs, _region_writer(plan) as write_regions:
         everything = side_by_side(records, itertools.chain([first], calls))
@@ -232,7 +276,32 @@ def _write_contigs(
             write_regions(found)
             called.add(table, here)
     called.count(totals)
-    return called.written
+    return called
+
+
+def _write_pairs(plan: Plan, calls: Iterator[ContigCalls], called: Called) -> dict[str, int]:
+    """Write ``pairs.tsv``, and count calls; a pair is unsure if one of its mates is.
+
+    What is written of both mates follows from what their pair is called.
+    """
+    first = next(calls)
+    unsure, viral = [UNSURE] if first.rule.contig_model else [], WRITTEN.index(VIRUS)
+    counts = dict.fromkeys((VIRUS, OTHERS, UNSCORED, *unsure), 0)
+    with written_whole(plan.folder.output("pairs.tsv")) as stream:
+        stream.write(header(schemas.PAIRS).encode())
+        for table, joint in side_by_side(as_pairs(_records(plan)), itertools.chain([first], calls)):
+            index, mate = (table[name].to_numpy() for name in ("record_index", "mate"))
+            is_read, second = mate != 0, index + (mate == 1)
+            is_unsure = called.is_unsure[index] | called.is_unsure[second]
+            call = np.where(is_unsure, UNSURE, joint.call)
+            rows = pair_table(table, replace(joint, call=call)).filter(pa.array(is_read))
+            stream.write(lines(rows).encode())
+            for mates in (index[is_read], second[is_read]):
+                kept = np.where(called.written[mates] == viral, 0, called.written[mates])
+                called.written[mates] = np.where(call[is_read] == VIRUS, viral, kept)
+            for kind in counts:
+                counts[kind] += int(np.count_nonzero(is_read & (call == kind)))
+    return counts
 
 
 @contextmanager
@@ -278,7 +347,8 @@ def _write_sequences(plan: Plan, regions: Regions, written: NDArray[np.uint8]) -
     """Write ``virus.fasta``, and the regions that other records are called by."""
     with written_whole(plan.folder.output("virus.fasta")) as stream:
         is_virus = written == WRITTEN.index(VIRUS)
-        write_records(stream, _sequences(plan, is_virus), is_virus)
+        records = _records(plan, ["record_index", "description"])
+        write_records(stream, _sequences(plan, is_virus), is_virus, records)
     with written_whole(plan.folder.output("virus_regions.fasta")) as stream:
         holds_one = written == WRITTEN.index(VIRUS_REGION)
         sure = (

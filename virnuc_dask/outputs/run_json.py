@@ -61,7 +61,8 @@ def summary_of(
 ) -> dict[str, Any]:
     """What came out of a run: its counts and times."""
     computed, failed = tally.computed, len(tally.failed_partitions)
-    absent = () if plan.decisions.reads_genes else ("genes", "genes_virus")
+    absent = [] if plan.decisions.reads_genes else ["genes", "genes_virus"]
+    absent += [] if totals.pairs else ["pairs"]
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "cluster": tally.cluster,

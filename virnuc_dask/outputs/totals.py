@@ -27,6 +27,7 @@ class Totals:
     called_by: str = ""  # what makes a record a virus
     prevalence: float | None = None  # estimated share of viruses among the scored records
     highest: Sequence[Mapping[str, Any]] = ()  # the most viral records
+    pairs: Mapping[str, int] | None = None  # of reads, by call; None of a run without
     genes: int | None = None  # and those called virus; None of a set that reads frames
     genes_virus: int | None = None
 
@@ -41,9 +42,11 @@ class Called:
         self._genes = None if first.basis is None else [0, 0]
         self._highest, self._ids = first.take(slice(0)), list[str]()
         self.written = np.zeros(records, np.uint8)  # by record index, a place in `WRITTEN`
+        self.is_unsure = np.zeros(records, bool)
 
     def add(self, records: pa.Table, calls: ContigCalls) -> None:
         """Take in the calls of some records."""
+        self.is_unsure[records["record_index"].to_numpy()] = calls.call == UNSURE
         for kind in self._counts:
             is_called = calls.call == kind
             self._counts[kind] += int(np.count_nonzero(is_called))

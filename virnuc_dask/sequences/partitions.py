@@ -18,6 +18,7 @@ import xxhash
 
 from virnuc_dask.sequences.bases import Composition
 from virnuc_dask.sequences.chunks import Chunks, Pieces
+from virnuc_dask.sequences.mates import ALONE
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.sequences.topology import terminal_repeat
 from virnuc_dask.tables import schemas
@@ -26,6 +27,7 @@ from virnuc_dask.tables.parquet import ROWS, TableWriter, table_writer, write_ta
 from virnuc_dask.tables.plan import Counts, PlannedPartition
 
 _Cutting = Chunks | Pieces
+_Row = tuple[int, str, int, str, str, int, str | None]  # of the record table, without its chunks
 
 _IN_FLIGHT = 4  # partitions that wait to be written
 
@@ -173,19 +175,26 @@ class _Tally:
         self.schema = schemas.RECORDS_WITH_ENDS if self._looks_at_ends else schemas.RECORDS
         self._id_hashes = array("q")
         self._chunks = self._length_nt = self._shorter = self._rna = 0
+        self._pairs = self._alone = 0
 
     def counting(
         self, records: Iterable[Record], writer: TableWriter | None = None
     ) -> Iterator[Record]:
         """Pass records on; with a ``writer``, the record table is written on the way."""
-        rows: list[tuple[int, str, int, str | None]] = []
+        rows: list[_Row] = []
         composition = Composition()
         for record in records:
             ends = terminal_repeat(record.dna) if self._looks_at_ends and writer else None
-            rows.append((record.index, record.id, len(record.dna), ends))
+            origin = record.origin
+            rows.append(
+                (
+                    *(record.index, record.id, len(record.dna)),
+                    *(origin.sample, record.description, origin.mate, ends),
+                )
+            )
+            self._rna += origin.was_rna
             if writer:
                 composition.add(record.dna)
-            self._rna += record.was_rna
             yield record
             if len(rows) == ROWS:
                 self._take_in(rows, composition, writer)
@@ -193,23 +202,34 @@ class _Tally:
         self._take_in(rows, composition, writer)
 
     def _take_in(
-        self,
-        rows: Sequence[tuple[int, str, int, str | None]],
-        composition: Composition,
-        writer: TableWriter | None,
+        self, rows: Sequence[_Row], composition: Composition, writer: TableWriter | None
     ) -> None:
-        index, ids, lengths, ends = zip(*rows, strict=True) if rows else ((), (), (), ())
-        # Python's own hash: 64 bits, compared within this process only.
-        self._id_hashes.extend(map(hash, ids))
+        columns = tuple(zip(*rows, strict=True)) if rows else ((),) * 7
+        index, ids, lengths, samples, descriptions, mates, ends = columns
+        mate = np.array(mates, np.int8)
+        # Python's own hash: 64 bits, compared within this process only. Mates may share an id.
+        hashes = np.fromiter(map(hash, ids), np.int64, len(ids)) ^ (mate == 2)
+        self._id_hashes.frombytes(hashes.tobytes())
+        self._pairs += int(np.count_nonzero(mate == 2))
+        self._alone += int(np.count_nonzero(mate == ALONE))
         length_nt = np.array(lengths, np.int64)
         chunks = self._cutting.count(length_nt)
         self._chunks += int(chunks.sum())
         self._length_nt += int(length_nt.sum())
         self._shorter += int(np.count_nonzero(length_nt < self._cutting.shortest_nt))
         if writer is not None:
-            columns = [index, ids, length_nt, chunks, composition.shares()]
-            columns += [ends] if self._looks_at_ends else []
-            writer.write(pa.table(columns, schema=self.schema))
+            told = [
+                index,
+                ids,
+                length_nt,
+                chunks,
+                composition.shares(),
+                samples,
+                descriptions,
+                mate,
+            ]
+            told += [ends] if self._looks_at_ends else []
+            writer.write(pa.table(told, schema=self.schema))
 
     def counts(self) -> Counts:
         """What has passed by."""
@@ -221,4 +241,6 @@ class _Tally:
             duplicate_ids=int(np.count_nonzero(hashes[1:] == hashes[:-1])),
             shorter_records=self._shorter,
             rna_records=self._rna,
+            pairs=self._pairs,
+            lone_mates=self._alone,
         )

@@ -1,22 +1,27 @@
-"""FASTA and FASTQ files, plain or compressed → records, one at a time."""
+"""Files of sequences, plain or compressed → records, one at a time."""
 
 from __future__ import annotations
 
 import io
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import repeat
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import IO, Protocol, cast
+from typing import IO, NamedTuple, Protocol, cast
 
+import xxhash
 from xopen import xopen
 
 from virnuc_dask.errors import BadInputError
+from virnuc_dask.sequences.alignments import is_alignments, read_alignments
+from virnuc_dask.sequences.mates import Read, neighbours, paired_files
 from virnuc_dask.sequences.text import DNA, Columns, Entry, FormatError, entries
+from virnuc_dask.tables.inputs import Source, one_line, sample_of
 from virnuc_dask.tables.paths import STDIN
 
 _BUFFER = 1 << 16  # as `text._BLOCK`
@@ -40,14 +45,29 @@ def _decompression_errors() -> Iterator[type[Exception]]:
 DAMAGE: tuple[type[Exception], ...] = (EOFError, OSError, ValueError, *_decompression_errors())
 
 
+class Origin(NamedTuple):
+    """Where records come from; many share one."""
+
+    sample: str = ""
+    mate: int = 0  # 1, 2: neighbours that make a pair; -1: the other one is missing; 0: no pairs
+    was_rna: bool = False  # had U, which is T in ``dna``
+
+
+_NOWHERE = Origin()
+
+
 @dataclass(slots=True)  # a frozen one takes five times as long to make
 class Record:
-    """One FASTA or FASTQ entry. ``id`` is the header's first word; ``index`` counts from 0."""
+    """One FASTA or FASTQ entry, or read of a BAM; ``index`` counts from 0.
+
+    ``id`` is the header's first word, ``description`` the rest.
+    """
 
     index: int
     id: str
     dna: str
-    was_rna: bool = False  # had U, which is T in ``dna``
+    origin: Origin = _NOWHERE
+    description: str = ""
 
 
 class Digest(Protocol):
@@ -57,33 +77,88 @@ class Digest(Protocol):
         """Take in ``data``."""
 
 
-def read_records(inputs: Sequence[str], digest: Digest | None = None) -> Iterator[Record]:
+def read_records(
+    inputs: Iterable[str | Source],
+    digest: Digest | None = None,
+    left_out: Counter[str] | None = None,
+) -> Iterator[Record]:
     """The records of all inputs, in order, holding one at a time. U is read as T.
 
-    Inputs are paths, or `STDIN`. ``digest`` takes in their raw bytes as they are read; it is
-    complete once the iterator is exhausted. `BadInputError` if a file is missing, damaged, or
-    holds anything but nucleotides.
+    Inputs are paths, `STDIN`, or sources. ``digest`` takes in their raw bytes as they are read, of
+    two files of mates the digests of both; it is complete once the iterator is exhausted.
+    ``left_out`` counts, by kind, alignments that are no read of their own. `BadInputError` if a
+    file is missing, damaged, or holds anything but nucleotides.
     """
     read = 0
-    for columns, was_rna in chain.from_iterable(_read_file(source, digest) for source in inputs):
-        index = range(read, read + len(columns.ids))
-        yield from map(Record, index, columns.ids, columns.dna, repeat(was_rna))
-        read = index.stop
+    total, left_out = digest or xxhash.xxh3_128(), Counter() if left_out is None else left_out
+    for source in map(_as_source, inputs):
+        for origin, columns in _columns_of(source, total, left_out):
+            index = range(read, read + len(columns.ids))
+            told = (columns.descriptions,) if columns.descriptions else ()
+            yield from map(Record, index, columns.ids, columns.dna, repeat(origin), *told)
+            read = index.stop
 
 
-def hash_inputs(inputs: Sequence[str], digest: Digest) -> None:
+def hash_inputs(inputs: Iterable[str | Source], digest: Digest) -> None:
     """Give ``digest`` what `read_records` does, without parsing it."""
-    for source in inputs:
-        with ExitStack() as stack:
-            raw = _open_raw(source, stack)
-            while block := raw.read(_BUFFER):
-                digest.update(block)
+    for source in map(_as_source, inputs):
+        with _digests(source, digest) as digests, ExitStack() as stack:
+            for path, each in zip(source.paths, digests, strict=True):
+                raw = _open_raw(path, stack)
+                while block := raw.read(_BUFFER):
+                    each.update(block)
+
+
+def _as_source(given: str | Source) -> Source:
+    return given if isinstance(given, Source) else Source((str(given),), sample_of(given))
+
+
+@contextmanager
+def _digests(source: Source, total: Digest) -> Iterator[list[Digest]]:
+    """A digest for each file; those of files that are read at once are taken in at the end."""
+    if len(source.paths) == 1:
+        yield [total]
+        return
+    digests = [xxhash.xxh3_128() for _ in source.paths]
+    yield [*digests]
+    for each in digests:
+        total.update(each.digest())
+
+
+def _columns_of(
+    source: Source, total: Digest, left_out: Counter[str]
+) -> Iterator[tuple[Origin, Columns]]:
+    """Columns of neighbouring records that share an origin."""
+    paired = source.paired
+    with _digests(source, total) as digests:
+        files = [
+            _read_file(path, digest, left_out, paired)
+            for path, digest in zip(source.paths, digests, strict=True)
+        ]
+        if paired is None:
+            paired = None if is_alignments(source.paths[0]) else False
+        if paired is False:
+            for columns, was_rna in files[0]:
+                yield Origin(source.sample, 0, was_rna), columns
+            return
+        first, *second = map(_single, files)
+        for read, mate in (
+            paired_files(first, second[0], source.paths) if second else neighbours(first, paired)
+        ):
+            columns = Columns([read.id], [read.dna], [read.description])
+            yield Origin(source.sample, mate, read.was_rna), columns
+
+
+def _single(file: Iterator[tuple[Columns, bool]]) -> Iterator[Read]:
+    for columns, was_rna in file:
+        told = columns.descriptions or repeat("")
+        yield from map(Read, columns.ids, columns.dna, told, repeat(was_rna))
 
 
 class _Digesting(io.RawIOBase):
     """Passes on what it reads, to the digest too."""
 
-    def __init__(self, raw: io.BufferedIOBase, digest: Digest | None) -> None:
+    def __init__(self, raw: io.BufferedIOBase, digest: Digest) -> None:
         self._raw = raw
         self._digest = digest
 
@@ -92,8 +167,7 @@ class _Digesting(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         count = self._raw.readinto(buffer)
-        if self._digest is not None:
-            self._digest.update(buffer[:count])
+        self._digest.update(buffer[:count])
         return count
 
 
@@ -106,14 +180,21 @@ def _open_raw(source: str, stack: ExitStack) -> io.BufferedIOBase:
         raise BadInputError(f"{source}: cannot be read: {error.strerror}.") from error
 
 
-def _read_file(source: str, digest: Digest | None) -> Iterator[tuple[Columns, bool]]:
+def _read_file(
+    source: str, digest: Digest, left_out: Counter[str], paired: bool | None
+) -> Iterator[tuple[Columns, bool]]:
     """Columns of neighbouring records, and whether they were RNA."""
+    aligned = is_alignments(source)
     name = "standard input" if source == STDIN else source
     count = 0
     with ExitStack() as stack:
         raw = io.BufferedReader(_Digesting(_open_raw(source, stack), digest), _BUFFER)
         try:
-            for found in _entries(raw, stack):
+            for found in (
+                read_alignments(source, left_out, together=paired is not False)
+                if aligned
+                else _entries(raw, stack)
+            ):
                 if isinstance(found, Columns):
                     count += len(found.ids)
                     yield found, False
@@ -128,7 +209,8 @@ def _read_file(source: str, digest: Digest | None) -> Iterator[tuple[Columns, bo
             if not isinstance(error, FormatError):
                 fault += ". Is it complete? Get it again."
             raise BadInputError(
-                f"{name}: not a readable FASTA or FASTQ file; {after}, {fault}"
+                f"{name}: not a readable {'BAM or CRAM' if aligned else 'FASTA or FASTQ'} file; "
+                f"{after}, {fault}"
             ) from error
 
 
@@ -148,19 +230,20 @@ def _check(name: str, number: int, entry: Entry) -> tuple[Columns, bool]:
         words = header.decode("utf-8", "surrogateescape").split(None, 1)
     if not words:
         raise BadInputError(f"{name}: record {number} has no name; give it one.")
-    record_id = words[0]
+    record_id, description = words[0], one_line("".join(words[1:]))
     if not (record_id.isascii() and record_id.isprintable()):
         _check_id(record_id, f"{name}: record {number}")
     other = letters.translate(None, DNA)
     if not other:
-        return Columns([record_id], [letters.decode()]), False
+        return Columns([record_id], [letters.decode()], [description]), False
     if wrong := other.translate(None, b"Uu"):
         letter = wrong[:1]
         raise BadInputError(
             f"{name}: record {record_id!r} (number {number}) has {_shown(letter)} at position "
             f"{letters.index(letter) + 1}, which is no nucleotide. {_advice(letter)}"
         )
-    return Columns([record_id], [letters.translate(_RNA_TO_DNA).decode()]), True
+    dna = letters.translate(_RNA_TO_DNA).decode()
+    return Columns([record_id], [dna], [description]), True
 
 
 def _check_id(record_id: str, where: str) -> None:

@@ -14,9 +14,12 @@ from typing import IO, NamedTuple
 import numpy as np
 from dnaio import FastqReader, FileFormatError
 
+from virnuc_dask.tables.inputs import one_line
+
 # Stays in the processor's cache: with a mebibyte, reading takes twice as long.
 _BLOCK = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin a file with it
+_NOT_SEQUENCES = "Is it complete, and is it sequences?"
 _SHOWN = 20  # bytes of a file that is no FASTA, in the message
 
 # What BAM allows too. Without an end, a small compressed file could unfold to fill the memory.
@@ -34,6 +37,7 @@ class Columns(NamedTuple):
 
     ids: list[str]
     dna: list[str]
+    descriptions: list[str]  # what follows the ids, by `one_line`; empty if nothing does anywhere
 
 
 Entry = tuple[bytes, bytes]  # header without its mark, letters without line ends
@@ -56,9 +60,10 @@ def entries(stream: IO[bytes]) -> Iterator[Columns | Entry]:
         if not text:
             continue
         if text[:1] not in (b">", b"@"):
+            is_file = text.startswith((b"BAM\1", b"CRAM"))
             raise FormatError(
                 f"it has {text[:_SHOWN]!r}, neither > (FASTA) nor @ (FASTQ). "
-                "Is it complete, and is it sequences?"
+                + ("BAM and CRAM cannot be piped: give a file." if is_file else _NOT_SEQUENCES)
             )
         parse = _fasta if text[:1] == b">" else _fastq
         yield from parse(chain([text], blocks))
@@ -125,16 +130,23 @@ def fasta_columns(text: bytes) -> Columns | None:
     """The records of ``text``, from the first one's > to the end of a line; None if it is odd."""
     if not text.isascii():
         return None
-    records = [record.partition("\n") for record in text[1:].decode("ascii").split("\n>")]
-    return _if_ordinary(
-        [header.partition(" ")[0].partition("\t")[0] for header, _, _ in records],
-        [lines.replace("\n", "") for _, _, lines in records],
-    )
+    lines = text[1:].decode("ascii")
+    records = [record.partition("\n") for record in lines.split("\n>")]
+    headers = [header for header, _, _ in records]
+    dna = [letters.replace("\n", "") for _, _, letters in records]
+    return if_ordinary(headers, dna)
 
 
-def _if_ordinary(ids: list[str], dna: list[str]) -> Columns | None:
-    ordinary = all(ids) and _all_in(_OF_NAMES, ids) and _all_in(DNA, dna)
-    return Columns(ids, dna) if ordinary else None
+def if_ordinary(headers: list[str], dna: list[str]) -> Columns | None:
+    """Records with these headers, if all are ordinary."""
+    ids, descriptions = headers, list[str]()
+    if not _all_in(_OF_NAMES, headers):  # a blank is not, either
+        words = [header.split(None, 1) or [""] for header in headers]
+        ids = [first for first, *_ in words]
+        descriptions = [one_line("".join(rest)) for _, *rest in words]
+        if not _all_in(_OF_NAMES, ids):
+            return None
+    return Columns(ids, dna, descriptions) if all(ids) and _all_in(DNA, dna) else None
 
 
 def _all_in(letters: bytes, texts: Iterable[str]) -> bool:
@@ -185,7 +197,8 @@ def fastq_columns(text: bytes) -> Columns | None:
         reads = list(FastqReader(io.BytesIO(text), buffer_size=len(text) + 1))
     except FileFormatError:
         return None
-    return _if_ordinary([read.id for read in reads], [read.sequence for read in reads])
+    headers, dna = [read.name for read in reads], [read.sequence for read in reads]
+    return if_ordinary(headers, dna)
 
 
 def _whole_reads(text: bytes) -> tuple[bytes, bytes]:

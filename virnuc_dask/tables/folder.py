@@ -36,6 +36,7 @@ _OUTPUTS = (
     *(f"virus_regions.{kind}" for kind in ("tsv", "bed", "gff3", "fasta")),
     "contigs.tsv",
     "contigs.parquet",
+    "pairs.tsv",
     "virus.fasta",
     "prediction_results.txt",
     "prediction_results_highestscore.csv",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -14,12 +13,8 @@ from virnuc_dask.errors import (
     BadInputError,
     BadOutputError,
     CannotWriteError,
-    UsageError,
     VirnucError,
 )
-
-Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""A path, or several."""
 
 STDIN = "-"
 # `Path` leaves one of two slashes.
@@ -41,48 +36,6 @@ def _is_of_a_path(error: OSError | ValueError) -> bool:
     return isinstance(error, OSError | UnicodeEncodeError) or "null byte" in str(error)
 
 
-def given_inputs(inputs: Inputs) -> tuple[str, ...]:
-    """Inputs as text, each of them there and once: nothing is started for a misspelt name.
-
-    Raises
-    ------
-    UsageError
-        If there is none, or a file, or standard input, is given twice.
-    BadInputError
-        If one is no file that can be opened.
-    """
-    several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    names = tuple(os.fspath(name) for name in several)
-    if not names:
-        raise UsageError("no input: give FASTA or FASTQ files.")
-    seen: dict[tuple[int, int], str] = {}
-    for name in names:
-        identity = _identity(name)
-        if identity in seen:
-            _refuse_twice(seen[identity], name)
-        seen[identity] = name
-    return names
-
-
-def _refuse_twice(earlier: str, name: str) -> None:
-    if STDIN in (earlier, name):
-        raise UsageError("standard input is given twice; it can be read once.")
-    same = "is given twice" if earlier == name else f"is the same file as {earlier}"
-    raise UsageError(f"{name}: {same}; its records would count twice.")
-
-
-def _identity(name: str) -> tuple[int, int]:
-    """Device and number of a file that is there, so that it is known by all its names."""
-    with reading(name):
-        try:
-            state = os.fstat(0) if name == STDIN else Path(name).stat()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise BadInputError(f"{name}: no such file.{_hint(name)}") from error
-    if stat.S_ISDIR(state.st_mode):
-        raise BadInputError(f"{name}: is a folder; give the files in it, such as {name}/*.fasta.")
-    return state.st_dev, state.st_ino
-
-
 def given_output(path: str | os.PathLike[str]) -> Path:
     """A path to write; `BadOutputError` for an address: it would become folders of this machine."""
     if "://" in os.fspath(path):
@@ -90,12 +43,10 @@ def given_output(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def _hint(name: str) -> str:
+def hint(name: str) -> str:
     """What somebody who gave this as a file may have meant."""
     if _ADDRESS.match(name):
         return " It looks like an address: download it first, or pipe it into `run -`."
-    if name.startswith("@"):
-        return f" Lists of files are not read; a shell writes them out: $(cat {name[1:]})."
     return ""
 
 

@@ -38,6 +38,7 @@ class Decisions:
     piece_nt: int | None = None
     overlap_nt: int | None = None
     partition_nt: int | None = None
+    sources: str | None = None  # `Source.mark` of all; None of a run of an earlier version
 
     @property
     def reads_genes(self) -> bool:
@@ -48,12 +49,14 @@ class Decisions:
     def records_fingerprint(self) -> str:
         """Fingerprint of the record table."""
         pieces = (self.piece_nt, self.overlap_nt) if self.reads_genes else ()
-        return fingerprint(self.input_digest, self.chunk_length, *pieces)
+        sources = () if self.sources is None else (self.sources,)
+        return fingerprint(self.input_digest, self.chunk_length, *pieces, *sources)
 
 
 # What a decision is called for people.
 DECISION_NAMES = {
     "input_digest": "input",
+    "sources": "samples or pairs",
     "chunk_length": "chunk length",
     "partition_chunks": "chunks per partition",
     "precision": "precision",
@@ -77,6 +80,9 @@ class Counts:
     duplicate_ids: int
     shorter_records: int  # records shorter than the chunk length
     rna_records: int = 0  # records that had U, read as T
+    pairs: int = 0  # of two records each, mates
+    lone_mates: int = 0  # records whose mate is not there
+    left_out: int = 0  # secondary and supplementary alignments: no reads of their own
 
 
 @checked
@@ -243,6 +249,7 @@ def refuse_change(folder: RunFolder, planned: Decisions, now: Decisions) -> None
         f"now {_short(getattr(now, f.name))})"
         for f in fields(Decisions)
         if getattr(planned, f.name) != getattr(now, f.name)
+        and not (f.name == "sources" and planned.sources is None)  # known since 0.2.0
     ]
     if changed:
         raise PlanChangedError(

@@ -19,6 +19,9 @@ RECORDS = pa.schema(
         ("length_nt", pa.int64()),
         ("chunks", pa.int64()),
         ("gc", pa.float64()),
+        ("sample", pa.string()),
+        ("description", pa.string()),
+        ("mate", pa.int8()),
     ]
 )
 
@@ -46,6 +49,9 @@ CHUNKS = pa.schema(
         ("reason", pa.string()),
     ]
 )
+
+# ``chunks.parquet``
+CHUNKS_OF_SAMPLES = CHUNKS.append(pa.field("sample", pa.string()))
 
 # A frame's chunk is named by its row in the partition too: ids of an input can repeat, rows cannot.
 _FRAME = [
@@ -134,7 +140,8 @@ _CONTIG = [
 _COMPOSITION = [("gc", pa.float64()), ("virus_fraction", pa.float64())]
 
 # ``contigs.tsv`` and ``contigs.parquet``, of a model set that reads frames, and of one for genes.
-CONTIGS = pa.schema([*_CONTIG, ("chunks_virus", pa.int64()), *_COMPOSITION])
+_ORIGIN = [("description", pa.string()), ("sample", pa.string())]
+CONTIGS = pa.schema([*_CONTIG, ("chunks_virus", pa.int64()), *_COMPOSITION, *_ORIGIN])
 CONTIGS_OF_GENES = pa.schema(
     [
         *_CONTIG,
@@ -145,6 +152,17 @@ CONTIGS_OF_GENES = pa.schema(
         ("topology", pa.string()),
         ("reliability", pa.float64()),
         *_COMPOSITION,
+        *_ORIGIN,
+    ]
+)
+
+# ``pairs.tsv``
+PAIRS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("pair_id", "sample")),
+        *((name, pa.int64()) for name in ("length_1", "length_2")),
+        *((name, pa.float64()) for name in ("score", "probability", "q_value")),
+        ("call", pa.string()),
     ]
 )
 

@@ -129,11 +129,11 @@ def _calls(told: Mapping[str, int], digest: Digest) -> dict[str, tuple[int, int]
 
 
 def _samples(digest: Digest) -> dict[str, Counter[str]]:
-    """Records by call of each sample, in the order of the input; not of all if they are many."""
+    """Records by call of each sample, in input order; none of one alone, not all of many."""
     found: dict[str, Counter[str]] = {}
     for (sample, call), records in digest.samples.items():
         found.setdefault(sample, Counter())[call] += records
-    return dict(islice(found.items(), _SAMPLES_LISTED))
+    return dict(islice(found.items(), _SAMPLES_LISTED)) if len(found) > 1 else {}
 
 
 def _expected(digest: Digest) -> list[tuple[float, int, float]]:
