@@ -49,7 +49,7 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 
 def names_in(out: Path) -> list[str]:
     lines = (out / "virus.fasta").read_text().splitlines()
-    return [line[1:] for line in lines if line.startswith(">")]
+    return [line[1:].split()[0] for line in lines if line.startswith(">")]
 
 
 def test_every_scored_record_has_a_probability_that_decides_its_call(plain):

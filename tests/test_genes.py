@@ -357,7 +357,7 @@ def test_a_gene_caller_is_for_sets_that_read_genes(fasta, frames_modelset, tmp_p
 def test_a_run_by_frames_has_no_genes(plain_run, parity_dir, parity_modelset, tmp_path):
     flags = {"model": str(parity_modelset), "cluster.kind": "none"}
     done = run([parity_dir / "input.fa"], tmp_path / "out", settings=load_settings(flags=flags))
-    with pytest.raises(UsageError, match="no table 'genes'; there are chunks, records, part"):
+    with pytest.raises(UsageError, match="no table 'genes'; there are contigs, chunks"):
         done.dataset("genes")
     assert not {"genes", "genes_virus"} & done.summary.keys()
 

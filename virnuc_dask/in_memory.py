@@ -21,12 +21,14 @@ from virnuc_dask.config import ClusterSettings, Settings
 from virnuc_dask.errors import BadInputError, LostRowsError, UsageError
 from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.modelsets.source import located
-from virnuc_dask.outputs.finished_run import FrameKind, Run
+from virnuc_dask.outputs.finished_run import FrameKind, Run, as_frame
 from virnuc_dask.run import run
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.vectors import from_column
 
 Sequences = Mapping[str, str] | Iterable[Any]
+
+_OF_FILES = ["description", "sample"]  # columns
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ def score(
 ) -> Any:
     """Score a handful of sequences in this process, as ``contigs.parquet`` of a run has them.
 
+    Without ``description`` and ``sample``, which are a file's.
+
     Parameters
     ----------
     sequences
@@ -64,7 +68,7 @@ def score(
         If something is no DNA, or cannot be computed; or ``kind`` is not installed.
     """
     with _run_of(sequences, _alone(settings, model)) as finished:
-        return finished.contigs(kind)
+        return as_frame(finished.contigs("arrow").drop_columns(_OF_FILES), kind)
 
 
 def embed(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virnuc_dask.config import ClusterSettings, Settings
-from virnuc_dask.outputs.contigs import write_fasta
+from virnuc_dask.outputs.fasta import write_records
 from virnuc_dask.run import run
 from virnuc_dask.sequences.frames import find_frames
 
@@ -72,7 +72,7 @@ def check_run(out: Path, written: list[tuple[str, str]], summary: dict) -> None:
 
     # Chunks cover every record without a gap: put together they are what went in.
     with pa.BufferOutputStream() as stream:
-        write_fasta(stream, iter(partitions), np.ones(len(written), np.bool_))
+        write_records(stream, iter(partitions), np.ones(len(written), np.bool_))
         entries = f"\n{stream.getvalue().to_pybytes().decode()}".split("\n>")[1:]
     joined = [(entry.split("\n")[0], "".join(entry.split("\n")[1:])) for entry in entries]
     assert joined == [(record_id, letters) for record_id, letters in as_dna if letters]

@@ -39,15 +39,15 @@ class Run:
 
     def contigs(self, kind: FrameKind = "pandas") -> Any:
         """``contigs.parquet`` as ``kind`` says; `UsageError` if that is not installed."""
-        return _as_frame(self.dataset("contigs").to_table(), kind)
+        return as_frame(self.dataset("contigs").to_table(), kind)
 
     def chunks(self, kind: FrameKind = "pandas") -> Any:
         """``chunks.parquet``, as `contigs`."""
-        return _as_frame(self.dataset("chunks").to_table(), kind)
+        return as_frame(self.dataset("chunks").to_table(), kind)
 
     def genes(self, kind: FrameKind = "pandas") -> Any:
         """``genes.parquet``, as `contigs`; `UsageError` also if the model set reads none."""
-        return _as_frame(self.dataset("genes").to_table(), kind)
+        return as_frame(self.dataset("genes").to_table(), kind)
 
     def report(self) -> Path:
         """Path of ``report.html``, made where it is not there; `BadTableError` if it cannot be."""
@@ -111,7 +111,7 @@ class Run:
             )
 
 
-def _as_frame(table: pa.Table, kind: FrameKind) -> Any:
+def as_frame(table: pa.Table, kind: FrameKind) -> Any:
     """A table as ``kind`` says; `UsageError` if that is not installed, or not known."""
     if kind not in get_args(FrameKind):
         raise UsageError(f"no frame of kind {kind!r}; there are {', '.join(get_args(FrameKind))}.")

@@ -192,7 +192,7 @@ def _write_chunks(
     if totals.chunks != plan.counts.chunks:
         raise LostRowsError(f"{plan.counts.chunks} chunks were planned, {totals.chunks} came out.")
     with written_whole(folder.output("prediction_results_highestscore.csv")) as lines:
-        lines.write(("\t".join(schema.names) + "\n").encode())
+        lines.write(("\t".join(sorted_by.names) + "\n").encode())
         lines.writelines(chunk_lines(piece).encode() for piece in chunks.merged())
 
 
