@@ -23,10 +23,9 @@ from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.submit import executing
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadTableError, PlanChangedError
-from virnuc_dask.modelsets.manifest import ModelSetInfo, card_of, find, read_info
+from virnuc_dask.modelsets.manifest import card_of, find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.outputs.finished_run import Run
-from virnuc_dask.outputs.genomad import write_virus_summary
 from virnuc_dask.outputs.multiqc import write_for_pipelines
 from virnuc_dask.outputs.report.page import REPORT, write_report
 from virnuc_dask.outputs.results import write_results
@@ -246,9 +245,8 @@ def finish(plan: Plan, tally: Tally, context: RunContext) -> Run:
     """
     start = time.perf_counter()
     rule = call_rule(context.settings, context.info, plan.decisions.chunk_length)
-    formats = context.settings.formats
-    totals = write_results(plan, tally.failures, rule, legacy="legacy" in formats)
-    _write_for_others(plan.folder, context.info, formats)
+    totals = write_results(plan, tally.failures, rule, formats=context.settings.formats)
+    write_for_pipelines(plan.folder, context.info)
     tally.stage_s["finish"] = time.perf_counter() - start
     elapsed_s = round(time.perf_counter() - context.start, 3)
     context.tell("run_done", elapsed_s=elapsed_s)
@@ -259,15 +257,6 @@ def finish(plan: Plan, tally: Tally, context: RunContext) -> Run:
     _report(plan, rule, context)
     context.record(plan, summary)  # once more, with the size of the report
     return Run(plan.folder.path, summary, tuple(tally.failures), rule)
-
-
-def _write_for_others(folder: RunFolder, info: ModelSetInfo, formats: Sequence[str]) -> None:
-    """What pipelines and other tools read, from the calls that were just written."""
-    write_for_pipelines(folder, info)
-    if "genomad" in formats:
-        write_virus_summary(folder)
-    else:
-        folder.output("virus_summary.tsv").unlink(missing_ok=True)  # of an earlier run
 
 
 def _report(plan: Plan, rule: CallRule, context: RunContext) -> None:

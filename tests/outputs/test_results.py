@@ -304,7 +304,7 @@ def mixed(tmp_path: Path) -> Plan:
 
 
 def test_a_record_with_a_sure_region_is_called_so_and_its_region_alone_is_in_the_fasta(mixed):
-    totals = write_results(mixed, [])
+    totals = write_results(mixed, [], formats=["genomad"])
     rows = {row["length_nt"]: row for row in rows_of(mixed, "contigs.tsv")}
     assert {size: row["call"] for size, row in rows.items()} == {
         "1410": "virus_region",
@@ -322,6 +322,12 @@ def test_a_record_with_a_sure_region_is_called_so_and_its_region_alone_is_in_the
     assert "".join(fasta[1:4]) == dna[MIXED][600:800]
     assert fasta[4:] == [">edge|provirus_1_90", dna["edge"][:80], dna["edge"][80:90]]
     assert text_of(mixed, "virus.fasta").startswith(">phage\n")
+    summary = rows_of(mixed, "virus_summary.tsv")
+    assert [(row["length"], row["coordinates"], row["n_genes"]) for row in summary] == [
+        ("200", "601-800", "NA"),
+        ("300", "NA", "NA"),
+        ("90", "1-90", "NA"),
+    ]
 
 
 def whole_records(plan: Plan) -> dict[str, str]:

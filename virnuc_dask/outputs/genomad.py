@@ -1,15 +1,19 @@
-"""``virus_summary.tsv``: the records called virus, in the columns of geNomad's summary."""
+"""``virus_summary.tsv``: what was found, in the columns of geNomad's summary."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from virnuc_dask.outputs.contig_table import read_contig_table
 from virnuc_dask.outputs.fields import fields
-from virnuc_dask.stages.calls import VIRUS
+from virnuc_dask.outputs.regions import names
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import written_whole
 
@@ -19,32 +23,59 @@ SUMMARY_HEADER = (
 )
 _NONE = "NA"
 _TOPOLOGIES = {"direct_repeat": "DTR", "inverted_repeat": "ITR", "": "No terminal repeats"}
+_Row = tuple[str, int, str, str, int | str, float | None, float | None]  # see `_line`
 
 
-def write_virus_summary(folder: RunFolder) -> None:
-    """Write ``virus_summary.tsv`` from the run's ``contigs.tsv``, in input order.
+def write_virus_summary(
+    folder: RunFolder, is_virus: NDArray[np.bool_], sure: Iterable[pa.Table]
+) -> None:
+    """Write ``virus_summary.tsv``: a line for each sequence of both FASTA files, in input order.
 
-    ``virus_score`` is the probability, else the score; ``fdr`` the q-value. What is not known is
-    NA: of a set that reads frames, genes and topology too.
+    ``virus_score`` of a record is its probability, else its score; ``fdr`` the q-value. What is not
+    known is NA: of a set that reads frames, genes and topology too.
+
+    Parameters
+    ----------
+    is_virus
+        Which records are in ``virus.fasta``; their values come from ``contigs.tsv``.
+    sure
+        The regions in ``virus_regions.fasta``, with their ``q_value``.
     """
+    rows = heapq.merge(_viruses(folder, is_virus), _proviruses(sure), key=itemgetter(0))
     with written_whole(folder.output("virus_summary.tsv")) as stream:
         stream.write(SUMMARY_HEADER.encode())
-        for batch in read_contig_table(folder.output("contigs.tsv")):
-            stream.writelines(line.encode() for line in _lines(batch))
+        stream.writelines(_line(*row).encode() for _, row in rows)
 
 
-def _lines(batch: pa.RecordBatch) -> Iterator[str]:
-    for row in batch.filter(pc.equal(batch["call"], VIRUS)).to_pylist():
-        value = row["score"] if row["probability"] is None else row["probability"]
-        columns = (
-            *fields([row["record_id"]]),
-            row["length_nt"],
-            _TOPOLOGIES[row["topology"]] if "topology" in row else _NONE,
-            _NONE,
-            row.get("genes", _NONE),
-            _NONE,
-            f"{value:.4f}",
-            _NONE if row["q_value"] is None else f"{row['q_value']:.4f}",
-            *[_NONE] * 3,
-        )
-        yield "\t".join(map(str, columns)) + "\n"
+def _viruses(folder: RunFolder, is_virus: NDArray[np.bool_]) -> Iterator[tuple[int, _Row]]:
+    batches = read_contig_table(folder.output("contigs.tsv"))
+    records = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+    for index, row in enumerate(records):
+        if is_virus[index]:
+            topology = _TOPOLOGIES[row["topology"]] if "topology" in row else _NONE
+            value = row["score"] if row["probability"] is None else row["probability"]
+            genes = row.get("genes", _NONE)
+            length = row["length_nt"]
+            yield index, (row["record_id"], length, topology, _NONE, genes, value, row["q_value"])
+
+
+def _proviruses(sure: Iterable[pa.Table]) -> Iterator[tuple[int, _Row]]:
+    for table in sure:
+        for name, row in zip(names(table), table.to_pylist(), strict=True):
+            start, end, genes = row["start"], row["end"], row.get("genes", _NONE)
+            values = f"{start + 1}-{end}", genes, row["score"], row["q_value"]
+            yield row["record_index"], (name, end - start, "Provirus", *values)
+
+
+def _line(
+    name: str,
+    length: int,
+    topology: str,
+    coordinates: str,
+    genes: int | str,
+    score: float | None,
+    fdr: float | None,
+) -> str:
+    known = (_NONE if value is None else f"{value:.4f}" for value in (score, fdr))
+    columns = *fields([name]), length, topology, coordinates, genes, _NONE, *known, *[_NONE] * 3
+    return "\t".join(map(str, columns)) + "\n"

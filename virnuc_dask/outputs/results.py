@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from virnuc_dask.modelsets.region_model import RegionModel
 from virnuc_dask.outputs.contigs import contig_table, contigs_schema, side_by_side
 from virnuc_dask.outputs.fasta import COLUMNS, write_records, write_regions
 from virnuc_dask.outputs.fields import fields, header, lines
+from virnuc_dask.outputs.genomad import write_virus_summary
 from virnuc_dask.outputs.pairs import PairScores, as_pairs, pair_lengths, pair_table
 from virnuc_dask.outputs.published import (
     BY_ID,
@@ -68,12 +69,12 @@ def write_results(
     failures: Sequence[Failure],
     rule: CallRule | None = None,
     *,
-    legacy: bool = False,
+    formats: Collection[str] = (),
 ) -> Totals:
     """Write every result file and count what is in them.
 
-    ``rule`` says what makes a record a virus; default: its score. ``legacy`` adds scores to
-    ``prediction_results_highestscore.csv``.
+    ``rule`` says what makes a record a virus; default: its score. ``formats`` are of
+    `config.FORMATS`.
 
     Raises
     ------
@@ -89,12 +90,17 @@ def write_results(
     regions, rule = Regions(plan.folder.path), rule or CallRule()
     pairs = _pair_scores(plan, rule)
     with _scores(plan, rule, regions) as scores:
-        by = BY_ID_WITH_SCORES if legacy else BY_ID
+        by = BY_ID_WITH_SCORES if "legacy" in formats else BY_ID
         _write_chunks(plan, failed, [scores, *pairs], totals, by)
         called = _write_contigs(plan, scores.calls(), regions, totals)
     for each in pairs:
         totals.pairs = _write_pairs(plan, each.calls(), called)
     _write_sequences(plan, regions, called.written)
+    if "genomad" in formats:
+        is_virus = called.written == WRITTEN.index(VIRUS)
+        write_virus_summary(plan.folder, is_virus, _sure(plan, regions, called.written))
+    else:
+        plan.folder.output("virus_summary.tsv").unlink(missing_ok=True)  # of an earlier run
     _write_failed(plan, failures)
     return totals
 
@@ -351,11 +357,16 @@ def _write_sequences(plan: Plan, regions: Regions, written: NDArray[np.uint8]) -
         write_records(stream, _sequences(plan, is_virus), is_virus, records)
     with written_whole(plan.folder.output("virus_regions.fasta")) as stream:
         holds_one = written == WRITTEN.index(VIRUS_REGION)
-        sure = (
-            piece.filter(holds_one[piece["record_index"]] & is_sure(piece))
-            for piece in regions.pieces()
-        )
+        sure = _sure(plan, regions, written)
         write_regions(stream, _sequences(plan, holds_one), holds_one, sure)
+
+
+def _sure(plan: Plan, regions: Regions, written: NDArray[np.uint8]) -> Iterator[pa.Table]:
+    """The sure regions of records called `VIRUS_REGION`; of frames without a count of genes."""
+    holds_one = written == WRITTEN.index(VIRUS_REGION)
+    for piece in regions.pieces():
+        sure = piece.filter(holds_one[piece["record_index"]] & is_sure(piece))
+        yield sure if plan.decisions.reads_genes else sure.drop_columns("genes")
 
 
 def _sequences(plan: Plan, wanted: NDArray[np.bool_]) -> Iterator[pa.Table]:
