@@ -146,7 +146,7 @@ def test_formats_of_other_tools_are_written_when_asked_for_and_go_with_them(
     plain = scores.read_text()
     assert plain.startswith("Modified_ID\tIs_Virus\n")
     ask = ("run", fasta, "-o", out, *way, "--resume")
-    assert command(*ask, "--formats", "legacy,genomad")[0] == 0
+    assert command(*ask, "--formats", "legacy", "--formats", "genomad")[0] == 0
     header, *rows = (line.split("\t") for line in scores.read_text().splitlines())
     assert header == ["Modified_ID", "Is_Virus", "max_score_0", "max_score_1"]
     assert ["\t".join(row[:2]) for row in rows] == plain.splitlines()[1:]
@@ -156,9 +156,9 @@ def test_formats_of_other_tools_are_written_when_asked_for_and_go_with_them(
     assert command(*ask)[0] == 0
     assert scores.read_text() == plain
     assert not summary.exists()
-    code, _, said = command(*ask, "--formats", "vibrant")
+    code, _, said = command(*ask, "--formats", "legacy,vibrant")
     assert code == 2
-    assert "formats[0] must be one of legacy, genomad, not 'vibrant'" in said
+    assert "formats[1] must be one of legacy, genomad, not 'vibrant'" in said
 
 
 def test_the_version_is_one_line(command):

@@ -101,9 +101,10 @@ fdr_option = click.option(
 )
 formats_option = click.option(
     "--formats",
-    callback=lambda _ctx, _param, value: value and value.split(","),
+    multiple=True,
+    callback=lambda _ctx, _param, value: ",".join(value).split(",") if value else None,
     metavar="|".join(FORMATS),
-    help="What other tools read, too, separated by commas. legacy: scores in "
+    help="What other tools read, too; several with commas. legacy: scores in "
     "prediction_results_highestscore.csv; genomad: virus_summary.tsv.",
 )
 json_option = click.option(
