@@ -58,7 +58,7 @@ def evaluate_command(
     lengths: tuple[int, ...],
     **options: Any,
 ) -> None:
-    """Measure how well model sets (SET: a folder) that read frames tell viruses from all else.
+    """Measure how well model sets (SET: a name, or a folder) tell viruses from all else.
 
     --virus and --other take FASTA or FASTQ files, plain or compressed; each file is a group
     in the report.
