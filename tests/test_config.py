@@ -102,7 +102,7 @@ def test_settings_made_in_python_are_checked_as_well():
 
 def test_an_unknown_setting_in_a_file_or_the_environment_is_refused(preset, monkeypatch):
     with pytest.raises(BadSettingError, match=r"virnuc\.lenght"):
-        load_settings(preset("virnuc: {lenght: 500}"))
+        load_settings(str(preset("virnuc: {lenght: 500}")))
     monkeypatch.setenv("DASK_VIRNUC__MODLE", "mini")
     with pytest.raises(BadSettingError, match=r"virnuc\.modle"):
         load_settings(preset("virnuc: {}"))

@@ -199,7 +199,9 @@ class Settings(Section):
         return "persistent" if self.persistent_models else "per_partition"
 
 
-def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+def load_settings(
+    file: Path | str | None = None, flags: Mapping[str, Any] | None = None
+) -> Settings:
     """Settings from Dask's configuration, a preset, the environment and flags.
 
     Parameters
@@ -218,7 +220,7 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     """
     layers = [dask.config.get(NAMESPACE, None)]
     if file is not None:
-        layers += [read_preset(file), dask.config.collect_env().get(NAMESPACE)]
+        layers += [read_preset(Path(file)), dask.config.collect_env().get(NAMESPACE)]
     given: dict[str, Any] = {}
     dask.config.set({k: v for k, v in (flags or {}).items() if v is not None}, config=given)
     layers = [_section(layer) for layer in (*layers, given)]
