@@ -47,7 +47,7 @@ def test_what_differs_is_told_by_its_place(command, frames_modelset, other):
     assert files == ["files.classifier.safetensors"]
     code, out, _ = command("models", "diff", frames_modelset, other)
     assert "features    the same" in out
-    assert "predictions others" in out
+    assert "predictions differ" in out
     assert "quality.test.auroc\n  < null\n  > 0.9" in out
 
 

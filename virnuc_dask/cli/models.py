@@ -88,7 +88,7 @@ def models_diff(ours: str, theirs: str, as_json: bool) -> None:
         say(json.dumps(found, indent=1))
         return
     for what, same in found["same"].items():
-        say(f"{what:<12}{'the same' if same else 'others'}")
+        say(f"{what:<12}{'the same' if same else 'differ'}")
     for place, values in found["differences"].items():
         shown = (shorten(json.dumps(value), 60, placeholder=" ...") for value in values)
         say("{}\n  < {}\n  > {}".format(place, *shown))
