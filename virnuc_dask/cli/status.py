@@ -130,8 +130,8 @@ def _state(found: Mapping[str, Any]) -> str:
         ),
         "failed": f"failed: {(found['run_failed'] or {}).get('reason')}",
         "interrupted": "interrupted; it goes on with --resume",
-        "died": f"died: {process} is gone and did not say why (killed? out of memory?). What is done "
-        "is kept; it goes on with --resume.",
+        "died": f"died: {process} is gone and did not say why (killed? out of memory?). What is "
+        "done is kept; it goes on with --resume.",
         "unknown": "not known: there is no log here, and no run is recorded as finished",
     }[found["state"]]
 
