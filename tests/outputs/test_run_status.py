@@ -102,6 +102,14 @@ def test_a_run_that_took_leave_has_ended_however_long_ago(status, kind, more, st
     assert found["frames_per_s"] == 50
 
 
+def test_a_finished_run_stays_finished_when_what_came_after_it_was_refused(folder, status):
+    folder.run_json.write_text('{"summary": {"records": 3}}')
+    refused = [(START, "run_started", {}), (START + 1, "run_failed", {"reason": "other encoders"})]
+    assert status(*refused)["state"] == "finished"
+    folder.run_json.write_text('{"summary": null}')  # the run that failed was under way
+    assert status(*refused)["state"] == "failed"
+
+
 @pytest.fixture
 def dead_pid() -> int:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:

@@ -104,9 +104,10 @@ class RunStatus:
         }
 
     def _state(self, now: float, *, finished: bool) -> str:
-        if ends := [state for kind, state in _ENDS.items() if kind in self._run.last]:
-            return ends[0]
         began = self._run.last.get("run_started")
+        if ends := [state for kind, state in _ENDS.items() if kind in self._run.last]:
+            was_refused = finished and "planned" not in self._run.last  # after a run that ended
+            return "finished" if was_refused else ends[0]
         if began is None:
             return "finished" if finished else "unknown"
         if this_place().items() <= began.items():
