@@ -14,6 +14,7 @@ from virnuc_dask.sequences.bases import (
     numbers_of,
     other_strand,
     reverse_complement,
+    share_of_gc,
     translate,
     translate_codons,
 )
@@ -55,3 +56,10 @@ def test_every_codon_is_translated_by_its_own_code(table):
     tables = np.full(64, table, np.int8)
     found = translate_codons("".join(CODONS), tables).tobytes().decode()
     assert found == "".join(forward.get(codon, "*") for codon in CODONS)
+
+
+@pytest.mark.parametrize("dna", ["", "NNN", "GgCc", "aT", drawn(200, IUPAC + IUPAC.lower())])
+def test_gc_is_the_share_among_bases(dna):
+    count = {letter: dna.upper().count(letter) for letter in BASES}
+    known = sum(count.values())
+    assert share_of_gc(dna) == ((count["G"] + count["C"]) / known if known else None)

@@ -102,6 +102,12 @@ class Pieces:
         return first, np.where(is_last, end, end - self.overlap_nt + half)
 
 
+def places_of(count: IntArray) -> tuple[IntArray, IntArray]:
+    """Of all chunks of records that have so many each: the record's row, the place in it."""
+    row = np.repeat(np.arange(len(count)), count)
+    return row, np.arange(len(row)) - (np.cumsum(count) - count)[row]
+
+
 def blocks_of(sequences: Iterable[str], nt: int) -> Iterator[list[str]]:
     """Neighbours, about ``nt`` letters together."""
     block: list[str] = []

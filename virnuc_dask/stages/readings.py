@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from virnuc_dask.modelsets.manifest import FRAMES, GENES
-from virnuc_dask.sequences.chunks import Chunks, Pieces
+from virnuc_dask.sequences.chunks import Chunks, Pieces, places_of
 from virnuc_dask.sequences.frames import Frame, find_frames
 from virnuc_dask.sequences.genes import START_TYPES, GeneCaller, owned
 from virnuc_dask.sequences.genes import Genes as FoundGenes
@@ -115,9 +115,7 @@ def _frames_of(
 ) -> tuple[list[Frame], _Places]:
     """The frames of the cores' chunks; start and end are those of the chunk."""
     length_nt, chunks = cores.end - cores.start, Chunks(chunk_length)
-    count = chunks.count(length_nt)
-    of_core = np.repeat(np.arange(len(count)), count)
-    step = np.arange(len(of_core)) - (np.cumsum(count) - count)[of_core]
+    of_core, step = places_of(chunks.count(length_nt))
     first, last = chunks.spans(length_nt[of_core], step)
     piece, core_start = cores.piece[of_core], cores.start[of_core]
     places = _Places(piece, core_start + first, core_start + last)
