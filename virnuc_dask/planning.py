@@ -252,23 +252,17 @@ def warnings_of(counts: Counts, info: ModelSetInfo, length: int) -> Iterator[str
         )
     if not counts.records:
         yield "the input holds no records; the result files hold their headers only."
-    if counts.duplicate_ids:
-        yield (
-            f"{counts.duplicate_ids} record(s) repeat an id; they are kept apart by their place "
-            "in the input (record_index)."
-        )
-    if counts.lone_mates:
-        yield (
-            f"{counts.lone_mates} read(s) have no mate beside them: each is called alone "
-            "(pairs.tsv has no length_2 there)."
-        )
-    if counts.left_out:
-        yield (
-            f"{counts.left_out} secondary or supplementary alignment(s) were left out: their reads "
-            "are there once, as primary ones."
-        )
-    if counts.rna_records:
-        yield f"{counts.rna_records} record(s) have U, which is read as T, and written as T."
+    told = {
+        "record(s) repeat an id; they are kept apart by their place in the input (record_index).": (
+            counts.duplicate_ids
+        ),
+        "read(s) have no mate beside them: each is called alone (pairs.tsv has no length_2 "
+        "there).": counts.lone_mates,
+        "secondary or supplementary alignment(s) were left out: their reads are there once, as "
+        "primary ones.": counts.left_out,
+        "record(s) have U, which is read as T, and written as T.": counts.rna_records,
+    }
+    yield from (f"{number} {words}" for words, number in told.items() if number)
     if counts.shorter_records and info.genes is not None:
         yield (
             f"{counts.shorter_records} of {counts.records} records are shorter than "
@@ -289,16 +283,6 @@ def warnings_of_speed(settings: Settings, info: ModelSetInfo, hardware: Hardware
         yield (
             "precision bf16 is slow here: not every processor multiplies bf16 in hardware. fp32 is "
             "faster (leave --precision out)."
-        )
-
-
-def require_frames(info: ModelSetInfo, command: str) -> None:
-    """`UsageError` for a model set that reads genes, where ``command`` knows frames alone."""
-    if info.reads_genes:
-        raise UsageError(
-            f"{command}: model set {info.name!r} reads genes, and {command} knows frames of chunks "
-            "alone. Name the folder of a set that reads frames; `virnuc-dask models import` makes "
-            "one from published checkpoints."
         )
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virnuc_dask.errors import BadSettingError, ModelSetError
-from virnuc_dask.sequences import fast_genes
 from virnuc_dask.sequences.chunks import Pieces
+from virnuc_dask.sequences.gene_paths import best_path
 from virnuc_dask.sequences.genes import START_TYPES, Genes, gene_caller, owned
 from virnuc_dask.sequences.records import read_records
 
@@ -235,7 +235,7 @@ def test_the_path_is_the_best_one_by_trying_all():
         end, start = [e for e, _ in spans], [s for _, s in spans]
         strand = [rng.choice((1, -1)) for _ in spans]
         score = [rng.uniform(-2, 4) for _ in spans]
-        path = fast_genes._best_path(start, end, strand, score, link)
+        path = best_path(start, end, strand, score, link)
         best = max(worth(rows_of(n), start, end, strand, score, link) for n in range(1 << 8))
         assert worth(path, start, end, strand, score, link) == pytest.approx(max(best, 0))
 
