@@ -20,6 +20,10 @@ STOPS = ("TAA", "TAG", "TGA")
 _COMPLEMENT = str.maketrans("ACGTRYKMBVDH", "TGCAYRMKVBHD")
 _NUMBER = bytes(BASES.find(chr(byte).upper()) % 5 for byte in range(256))  # none: -1, so 4
 _OTHER_STRAND = bytes.maketrans(b"\0\1\2\3", b"\3\2\1\0")
+_BLOCK_NT, _FEW_NT = 1 << 18, 4000  # whose G and C are counted together
+# With this mask G and C of either case are one letter; A and T stay what no other nucleotide is.
+_ALIKE = 0xDB
+_STRONG, _A, _T = (ord(base) & _ALIKE for base in "GAT")
 # The standard code, in the order of `CODONS`.
 _PEPTIDE = b"KNKNTTTTRSRSIIMIQHQHPPPPRRRRLLLLEDEDAAAAGGGGVVVV*Y*YSSSS*CWCLFLF" + b"X" * 192
 # Codes of bacteria and viruses that read a stop of the standard code, by NCBI's number.
@@ -78,7 +82,15 @@ def translate_codons(dna: str, tables: NDArray[np.int8]) -> Numbers:
 
 def share_of_gc(dna: str) -> float | None:
     """G and C among the bases of a sequence, upper or lower case; None without a base."""
-    letters = dna.encode("ascii")
-    others = letters.translate(None, b"GCgc")
-    gc, at = len(letters) - len(others), len(others) - len(others.translate(None, b"ATat"))
+    gc = at = 0
+    for first in range(0, len(dna), _BLOCK_NT):
+        letters = dna[first : first + _BLOCK_NT].encode("ascii")
+        if len(letters) < _FEW_NT:  # of a read: many times as fast as arrays
+            others = letters.translate(None, b"GCgc")
+            gc += len(letters) - len(others)
+            at += len(others) - len(others.translate(None, b"ATat"))
+        else:
+            alike = np.frombuffer(letters, np.uint8) & _ALIKE
+            gc += np.count_nonzero(alike == _STRONG)
+            at += np.count_nonzero((alike == _A) | (alike == _T))
     return gc / (gc + at) if gc + at else None
