@@ -147,13 +147,6 @@ def test_an_input_without_chunks_has_no_partition_but_a_record_table(write, reco
     assert len(read_table(written.folder.records, "of the records")) == len(records)
 
 
-def test_the_record_tables_fingerprint_is_asked_once_all_records_are_read(folder):
-    out, seen = folder(), []
-    stream = (seen.append(record.id) or record for record in RECORDS)
-    write_partitions(stream, out, CHUNK_LENGTH, ROWS, lambda: ",".join(seen))
-    assert len(read_table(out.records, "long,empty,exact,short,twin,twin")) == 6
-
-
 @pytest.mark.parametrize(
     ("row", "other", "differing"),
     [

@@ -173,14 +173,6 @@ def test_a_probability_counts_all_chunks_and_decides_the_call():
     assert str(found.rule) == "probability >= 0.5"
 
 
-def test_a_probability_does_not_depend_on_the_other_records_but_a_q_value_does():
-    alone = calls_of(contigs([0.8]), 1, CallRule(CALIBRATION))
-    among = calls_of(contigs([0.8], *[[0.01] * 5] * 50), 51, CallRule(CALIBRATION))
-    assert among.probability[0] == alone.probability[0]
-    assert among.q_value[0] > alone.q_value[0] + 0.1
-    assert among.prevalence < alone.prevalence
-
-
 def test_nothing_scored_is_nothing_called():
     found = calls_of([call_chunks(chunk_table([0, 1]), None)], 2, CallRule(CALIBRATION, 0.05))
     assert found.call.tolist() == ["unscored"] * 2
