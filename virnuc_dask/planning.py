@@ -24,10 +24,11 @@ from virnuc_dask.errors import (
 from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.manifest import GenesSpec, ModelSetInfo, find, read_info, verified
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.sequences.chunks import Pieces
-from virnuc_dask.sequences.partitions import count_records, write_partitions
+from virnuc_dask.sequences.chunks import Chunks
+from virnuc_dask.sequences.partitions import Cutting, count_records, write_partitions
 from virnuc_dask.sequences.records import hash_inputs, read_records
 from virnuc_dask.stages.calls import CallRule
+from virnuc_dask.stages.readings import pieces_of
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.inputs import Source
 from virnuc_dask.tables.parquet import is_done
@@ -41,6 +42,16 @@ _FRAMES_A_CHUNK = 0.5
 _FEWEST_CHUNKS, _MOST_CHUNKS = 4, 5000
 # Of a model set that reads genes: bounds memory for contigs, and for reads.
 _PARTITION_NT, _PARTITION_PIECES = 2_000_000, 10_000
+# Of an input, by what is counted.
+_WARNINGS = {
+    "duplicate_ids": "record(s) repeat an id; they are kept apart by their place in the input "
+    "(record_index).",
+    "lone_mates": "read(s) have no mate beside them: each is called alone (pairs.tsv has no "
+    "length_2 there).",
+    "left_out": "secondary or supplementary alignment(s) were left out: their reads are there "
+    "once, as primary ones.",
+    "rna_records": "record(s) have U, which is read as T, and written as T.",
+}
 
 
 def make_plan(
@@ -82,7 +93,7 @@ def dry_run(inputs: Sequence[Source], settings: Settings) -> Counts:
     call_rule(settings, info, length)
     left_out = Counter[str]()
     records = read_records(inputs, left_out=left_out)
-    counts = count_records(records, length, pieces_of(info))
+    counts = count_records(records, _cutting(info, length))
     counts = replace(counts, left_out=left_out.total())
     for message in warnings_of(counts, info, length):
         logger.warning(message)
@@ -252,17 +263,9 @@ def warnings_of(counts: Counts, info: ModelSetInfo, length: int) -> Iterator[str
         )
     if not counts.records:
         yield "the input holds no records; the result files hold their headers only."
-    told = {
-        "record(s) repeat an id; they are kept apart by their place in the input (record_index).": (
-            counts.duplicate_ids
-        ),
-        "read(s) have no mate beside them: each is called alone (pairs.tsv has no length_2 "
-        "there).": counts.lone_mates,
-        "secondary or supplementary alignment(s) were left out: their reads are there once, as "
-        "primary ones.": counts.left_out,
-        "record(s) have U, which is read as T, and written as T.": counts.rna_records,
-    }
-    yield from (f"{number} {words}" for words, number in told.items() if number)
+    for name, words in _WARNINGS.items():
+        if number := getattr(counts, name):
+            yield f"{number} {words}"
     if counts.shorter_records and info.genes is not None:
         yield (
             f"{counts.shorter_records} of {counts.records} records are shorter than "
@@ -286,15 +289,12 @@ def warnings_of_speed(settings: Settings, info: ModelSetInfo, hardware: Hardware
         )
 
 
-def pieces_of(info: ModelSetInfo) -> Pieces | None:
-    """The pieces that records are cut into by a model set that reads genes."""
-    if info.genes is None:
-        return None
-    return Pieces(info.genes.piece_nt, info.genes.overlap_nt, info.genes.shortest_nt)
-
-
 def _architectures(info: ModelSetInfo) -> tuple[str, str]:
     return info.nucleotide.architecture, info.peptide.architecture
+
+
+def _cutting(info: ModelSetInfo, length: int) -> Cutting:
+    return Chunks(length) if info.genes is None else pieces_of(info.genes)
 
 
 def _plan_anew(
@@ -305,10 +305,9 @@ def _plan_anew(
     counts, partitions = write_partitions(
         read_records(inputs, digest, left_out),
         folder,
-        decisions.chunk_length,
+        _cutting(info, decisions.chunk_length),
         decisions.partition_chunks,
         lambda: replace(decisions, input_digest=digest.hexdigest()).records_fingerprint,
-        pieces_of(info),
         decisions.partition_nt,
     )
     decisions = replace(decisions, input_digest=digest.hexdigest())

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from virnuc_dask.sequences import partitions
-from virnuc_dask.sequences.chunks import Pieces, chunk_spans
+from virnuc_dask.sequences.chunks import Chunks, Pieces, chunk_spans
 from virnuc_dask.sequences.partitions import count_records, write_partitions
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.tables.folder import RunFolder
@@ -19,6 +19,7 @@ from virnuc_dask.tables.parquet import read_table
 from virnuc_dask.tables.plan import Counts, PlannedPartition
 
 CHUNK_LENGTH, ROWS = 30, 4
+CHUNKS = Chunks(CHUNK_LENGTH)
 PIECES = Pieces(40, 10, shortest_nt=20)
 DNA = ("ACGTTGCAac" * 20)[:173]
 LENGTHS = {"long": 173, "empty": 0, "exact": 30, "short": 12, "twin": 61}
@@ -53,11 +54,11 @@ def folder(tmp_path) -> Callable[[], RunFolder]:
 def write(folder) -> Callable[..., Written]:
     """Writes records into a new folder; counting alone gives the same counts."""
 
-    def written(records, rows=ROWS, pieces=None, nt=None) -> Written:
+    def written(records, rows=ROWS, cutting=CHUNKS, nt=None) -> Written:
         out = folder()
-        cut = iter(records), out, CHUNK_LENGTH, rows, lambda: "of the records", pieces, nt
+        cut = iter(records), out, cutting, rows, lambda: "of the records", nt
         counts, parts = write_partitions(*cut)
-        assert counts == count_records(iter(records), CHUNK_LENGTH, pieces)
+        assert counts == count_records(iter(records), cutting)
         tables = [read_table(out.partition(part.index), part.content) for part in parts]
         assert [len(table) for table in tables] == [part.chunks for part in parts]
         assert [part.index for part in parts] == list(range(len(parts)))
@@ -178,7 +179,7 @@ def test_what_cannot_be_read_or_written_ends_the_planning_without_a_record_table
         (RECORDS, unwritable, "part-00001"),
     ):
         with pytest.raises(OSError, match=message):
-            write_partitions(records, out, CHUNK_LENGTH, ROWS, lambda: "x")
+            write_partitions(records, out, CHUNKS, ROWS, lambda: "x")
         assert not out.records.exists()
 
 
@@ -213,7 +214,7 @@ def test_no_more_is_read_ahead_than_a_few_partitions(folder, monkeypatch):
 
     monkeypatch.setattr(partitions, "write_table", write)
     monkeypatch.setattr(partitions, "ThreadPoolExecutor", SlowestThread)
-    write_partitions(stream(), folder(), CHUNK_LENGTH, ROWS, lambda: "x")
+    write_partitions(stream(), folder(), CHUNKS, ROWS, lambda: "x")
     assert written == 50
     assert most == 5 * ROWS, "four wait to be written, one is read"
 
@@ -221,6 +222,7 @@ def test_no_more_is_read_ahead_than_a_few_partitions(folder, monkeypatch):
 MEASURE = """
 import sys
 from pathlib import Path
+from virnuc_dask.sequences.chunks import Chunks
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.folder import RunFolder
@@ -234,7 +236,7 @@ folder = RunFolder(Path(sys.argv[1]))
 folder.path.mkdir()
 folder.prepare(resume=False, force=False)
 before = peak_kib()
-counts, _ = write_partitions(read_records([sys.argv[2]]), folder, 500, 1000, lambda: "x")
+counts, _ = write_partitions(read_records([sys.argv[2]]), folder, Chunks(500), 1000, lambda: "x")
 print(counts.length_nt, (peak_kib() - before) * 1024)
 """
 

@@ -91,6 +91,6 @@ def share_of_gc(dna: str) -> float | None:
             at += len(others) - len(others.translate(None, b"ATat"))
         else:
             alike = np.frombuffer(letters, np.uint8) & _ALIKE
-            gc += np.count_nonzero(alike == _STRONG)
-            at += np.count_nonzero((alike == _A) | (alike == _T))
+            gc += int(np.count_nonzero(alike == _STRONG))
+            at += int(np.count_nonzero((alike == _A) | (alike == _T)))
     return gc / (gc + at) if gc + at else None

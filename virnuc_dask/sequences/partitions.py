@@ -26,7 +26,7 @@ from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import ROWS, TableWriter, table_writer, write_table
 from virnuc_dask.tables.plan import Counts, PlannedPartition
 
-_Cutting = Chunks | Pieces
+Cutting = Chunks | Pieces
 
 _IN_FLIGHT = 4  # partitions that wait to be written
 
@@ -34,19 +34,17 @@ _IN_FLIGHT = 4  # partitions that wait to be written
 def write_partitions(
     records: Iterable[Record],
     folder: RunFolder,
-    chunk_length: int,
+    cutting: Cutting,
     partition_chunks: int,
     records_fingerprint: Callable[[], str],
-    pieces: Pieces | None = None,
     partition_nt: int | None = None,
 ) -> tuple[Counts, tuple[PlannedPartition, ...]]:
-    """Cut records into chunks, or into ``pieces``, and write these and the record table.
+    """Cut records into chunks or pieces, and write these and the record table.
 
     A partition has ``partition_chunks`` rows, or fewer if the last brings it to ``partition_nt``.
-    ``records_fingerprint`` is asked once all records have been read. With ``pieces`` the record
-    table tells of terminal repeats.
+    ``records_fingerprint`` is asked once all records have been read. Of pieces the record table
+    tells of terminal repeats.
     """
-    cutting = pieces or Chunks(chunk_length)
     tally = _Tally(cutting)
     with (
         table_writer(folder.records, tally.schema, records_fingerprint) as writer,
@@ -58,11 +56,9 @@ def write_partitions(
     return tally.counts(), partitions
 
 
-def count_records(
-    records: Iterable[Record], chunk_length: int, pieces: Pieces | None = None
-) -> Counts:
+def count_records(records: Iterable[Record], cutting: Cutting) -> Counts:
     """What `write_partitions` would count, without writing."""
-    tally = _Tally(pieces or Chunks(chunk_length))
+    tally = _Tally(cutting)
     deque(tally.counting(records), maxlen=0)
     return tally.counts()
 
@@ -76,7 +72,7 @@ class _Group(NamedTuple):
 
 
 def _group(
-    records: Iterable[Record], cutting: _Cutting, rows: int, nt: int | None
+    records: Iterable[Record], cutting: Cutting, rows: int, nt: int | None
 ) -> Iterator[_Group]:
     """Groups that end with their row number ``rows``, or with that which brings them to ``nt``."""
     group: list[Record] = []
@@ -96,7 +92,7 @@ def _group(
 
 
 def _write_behind(
-    thread: ThreadPoolExecutor, groups: Iterable[_Group], folder: RunFolder, cutting: _Cutting
+    thread: ThreadPoolExecutor, groups: Iterable[_Group], folder: RunFolder, cutting: Cutting
 ) -> Iterator[PlannedPartition]:
     """Write partitions while the next ones are read: compressing and the disk need no Python."""
     writing: deque[Future[PlannedPartition]] = deque()
@@ -118,7 +114,7 @@ def _write(folder: RunFolder, index: int, table: pa.Table) -> PlannedPartition:
     return PlannedPartition(index, len(table), content)
 
 
-def _cut(group: _Group, cutting: _Cutting) -> pa.Table:
+def _cut(group: _Group, cutting: Cutting) -> pa.Table:
     """The chunks or pieces of ``group``: rows of `schemas.PARTITION`."""
     ids, dna = [record.id for record in group.records], [record.dna for record in group.records]
     length_nt = np.fromiter(map(len, dna), np.int64, len(dna))
@@ -167,7 +163,7 @@ def _text(values: pa.StringArray, size: int) -> memoryview:
 class _Tally:
     """Counts what passes by, eight bytes a record."""
 
-    def __init__(self, cutting: _Cutting) -> None:
+    def __init__(self, cutting: Cutting) -> None:
         self._cutting = cutting
         self._looks_at_ends = isinstance(cutting, Pieces)
         self.schema = schemas.RECORDS_WITH_ENDS if self._looks_at_ends else schemas.RECORDS

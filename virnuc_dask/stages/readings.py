@@ -23,7 +23,7 @@ from virnuc_dask.sequences.genes import Genes as FoundGenes
 from virnuc_dask.tables import schemas
 
 if TYPE_CHECKING:
-    from virnuc_dask.modelsets.manifest import ModelSetInfo
+    from virnuc_dask.modelsets.manifest import GenesSpec, ModelSetInfo
 
 IntArray = NDArray[np.int64]
 
@@ -59,6 +59,11 @@ def frame_readings(chunks: pa.Table) -> Readings:
     return _readings(pa.table(columns, schema=schemas.FRAME_ROWS), frames)
 
 
+def pieces_of(genes: GenesSpec) -> Pieces:
+    """The pieces that records are cut into by a model set that reads genes."""
+    return Pieces(genes.piece_nt, genes.overlap_nt, genes.shortest_nt)
+
+
 def find_readings(
     pieces: pa.Table, info: ModelSetInfo, caller: GeneCaller, threads: int
 ) -> Readings:
@@ -69,7 +74,7 @@ def find_readings(
     """
     if info.genes is None:
         raise ValueError("the model set reads no genes")
-    cut = Pieces(info.genes.piece_nt, info.genes.overlap_nt, info.genes.shortest_nt)
+    cut = pieces_of(info.genes)
     sequences = pieces["sequence"].to_pylist()
     start, end = pieces["start"].to_numpy(), pieces["end"].to_numpy()
     genes, places = _own_genes(sequences, start, end, cut, caller, threads)
