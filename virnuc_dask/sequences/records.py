@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import count, islice, repeat
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import IO, NamedTuple, Protocol, cast
+from typing import IO, NamedTuple, cast
 
-import xxhash
 from xopen import xopen
+from xxhash import xxh3_128
 
 from virnuc_dask.errors import BadInputError
 from virnuc_dask.sequences.alignments import is_alignments, read_alignments
@@ -71,16 +71,9 @@ class Record:
     description: str = ""
 
 
-class Digest(Protocol):
-    """A ``hashlib`` or ``xxhash`` object."""
-
-    def update(self, data: bytes | memoryview, /) -> None:
-        """Take in ``data``."""
-
-
 def read_records(
     inputs: Iterable[str | Source],
-    digest: Digest | None = None,
+    digest: xxh3_128 | None = None,
     left_out: Counter[str] | None = None,
 ) -> Iterator[Record]:
     """The records of all inputs, in order, holding one at a time. U is read as T.
@@ -90,7 +83,7 @@ def read_records(
     ``left_out`` counts, by kind, alignments that are no read of their own. `BadInputError` if a
     file is missing, damaged, or holds anything but nucleotides.
     """
-    numbers, total = count(), digest or xxhash.xxh3_128()
+    numbers, total = count(), digest or xxh3_128()
     left_out = Counter() if left_out is None else left_out
     for source in map(_as_source, inputs):
         with _digests(source, total) as digests:
@@ -122,7 +115,7 @@ def _paired(source: Source, files: list[_Columns], numbers: Iterator[int]) -> It
         yield record
 
 
-def hash_inputs(inputs: Iterable[str | Source], digest: Digest) -> None:
+def hash_inputs(inputs: Iterable[str | Source], digest: xxh3_128) -> None:
     """Give ``digest`` what `read_records` does, without parsing it."""
     for source in map(_as_source, inputs):
         with _digests(source, digest) as digests, ExitStack() as stack:
@@ -137,12 +130,12 @@ def _as_source(given: str | Source) -> Source:
 
 
 @contextmanager
-def _digests(source: Source, total: Digest) -> Iterator[list[Digest]]:
+def _digests(source: Source, total: xxh3_128) -> Iterator[list[xxh3_128]]:
     """A digest for each file; those of files that are read at once are taken in at the end."""
     if len(source.paths) == 1:
         yield [total]
         return
-    digests = [xxhash.xxh3_128() for _ in source.paths]
+    digests = [xxh3_128() for _ in source.paths]
     yield [*digests]
     for each in digests:
         total.update(each.digest())
@@ -151,7 +144,7 @@ def _digests(source: Source, total: Digest) -> Iterator[list[Digest]]:
 class _Digesting(io.RawIOBase):
     """Passes on what it reads, to the digest too."""
 
-    def __init__(self, raw: io.BufferedIOBase, digest: Digest) -> None:
+    def __init__(self, raw: io.BufferedIOBase, digest: xxh3_128) -> None:
         self._raw = raw
         self._digest = digest
 
@@ -174,7 +167,7 @@ def _open_raw(source: str, stack: ExitStack) -> io.BufferedIOBase:
 
 
 def _read_file(
-    source: str, digest: Digest, left_out: Counter[str], paired: bool | None
+    source: str, digest: xxh3_128, left_out: Counter[str], paired: bool | None
 ) -> _Columns:
     aligned = is_alignments(source)
     name = "standard input" if source == STDIN else source
