@@ -22,7 +22,7 @@ from virnuc_dask.errors import (
     UsageError,
 )
 from virnuc_dask.modelsets.contig_model import ContigModel
-from virnuc_dask.modelsets.manifest import GenesSpec, ModelSetInfo, find, read_info, verified
+from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info, verified
 from virnuc_dask.modelsets.source import ModelSource
 from virnuc_dask.sequences.chunks import Chunks
 from virnuc_dask.sequences.partitions import Cutting, count_records, write_partitions
@@ -182,30 +182,22 @@ def decided(
             )
         )
     settings = replace(settings, precision=precision)
+    made = earlier.decisions if earlier else None
+    chunks = settings.partition_chunks or (made.partition_chunks if made else None)
     if info.genes is not None:
-        return _decided_for_genes(settings, info.genes, earlier)
+        return replace(
+            settings,
+            partition_chunks=chunks or _PARTITION_PIECES,
+            partition_nt=settings.partition_nt or (made.partition_nt if made else _PARTITION_NT),
+            gene_caller=settings.gene_caller or (made.gene_caller if made else info.genes.caller),
+        )
     if settings.gene_caller is not None:
         raise BadSettingError(
             f"--gene-caller is for model sets that read genes; {info.name!r} reads frames. "
             "Leave it out, or choose another model set."
         )
-    chunks = settings.partition_chunks or (
-        earlier.decisions.partition_chunks
-        if earlier
-        else chunks_a_partition(info, chunk_length(settings, info), hardware.device)
-    )
+    chunks = chunks or chunks_a_partition(info, chunk_length(settings, info), hardware.device)
     return replace(settings, partition_chunks=chunks, partition_nt=None)
-
-
-def _decided_for_genes(settings: Settings, genes: GenesSpec, earlier: Plan | None) -> Settings:
-    made = earlier.decisions if earlier else None
-    return replace(
-        settings,
-        partition_chunks=settings.partition_chunks
-        or (made.partition_chunks if made else _PARTITION_PIECES),
-        partition_nt=settings.partition_nt or (made.partition_nt if made else _PARTITION_NT),
-        gene_caller=settings.gene_caller or (made.gene_caller if made else genes.caller),
-    )
 
 
 def source_of(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from virnuc_dask.sequences import partitions
+from virnuc_dask.sequences.bases import share_of_gc
 from virnuc_dask.sequences.chunks import Chunks, Pieces, chunk_spans
 from virnuc_dask.sequences.partitions import count_records, write_partitions
 from virnuc_dask.sequences.records import Record
@@ -65,11 +66,6 @@ def write(folder) -> Callable[..., Written]:
         return Written(out, counts, parts, [table.to_pylist() for table in tables])
 
     return written
-
-
-def share_of_gc(dna: str) -> float | None:
-    bases = [letter for letter in dna.upper() if letter in "ACGT"]
-    return sum(letter in "GC" for letter in bases) / len(bases) if bases else None
 
 
 def spans_of(record):

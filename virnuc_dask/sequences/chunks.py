@@ -37,6 +37,8 @@ class Chunks:
 
     def sizes(self, length_nt: int) -> Iterator[int]:
         """Lengths of the chunks of one record, in order."""
+        if 0 < length_nt <= self.length_nt:  # a read: many times as fast as arrays
+            return iter((length_nt,))
         return (end - start for start, end in chunk_spans(length_nt, self.length_nt))
 
     def spans(self, length_nt: IntArray, step: IntArray) -> tuple[IntArray, IntArray]:

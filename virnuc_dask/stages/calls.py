@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -205,28 +204,14 @@ def _each(pieces: Sequence[_Arrays], make: Callable[[Sequence[Any]], Any]) -> _A
     return replace(pieces[0], **made)
 
 
-class RecordScores(ABC):
+class RecordScores(Protocol):
     """What the chunks and the rows of all records say, partition by partition."""
 
-    def __init__(self, rule: CallRule, rows: RecordRows, folder: Path | None) -> None:
-        self._rule, self._rows, self._folder = rule, rows, folder
-
-    @abstractmethod
-    def add(self, chunks: pa.Table, predictions: pa.Table | None = None) -> None:
-        """Take in a partition's calls, and its predictions; None if all of it failed."""
+    def add(self, chunks: pa.Table, predictions: pa.Table | None) -> None:
+        """Take in a partition's calls, and its predictions."""
 
     def calls(self) -> Iterator[ContigCalls]:
-        """Call every record by the rule, from all that was added: many at a time, in order."""
-        evidence = map(self._evidence, self._rows.pieces())
-        sample = Sample(evidence, self._rule.fdr, self._folder)
-        for known in self._rows.pieces():
-            yield self._called(known, sample)
-
-    @abstractmethod
-    def _evidence(self, known: NDArray[Any]) -> Floats: ...
-
-    @abstractmethod
-    def _called(self, known: NDArray[Any], sample: Sample) -> ContigCalls: ...
+        """Call every record, from all that was added: many at a time, in order."""
 
 
 # What the scored chunks of a record add up to.
@@ -278,7 +263,7 @@ def evidence_of(sums: Sums, calibration: Calibration | None) -> Floats:
     return calibration.contig_evidence(sums["evidence"], sums["chunks_scored"])
 
 
-class ContigScores(RecordScores):
+class ContigScores:
     """What each record's scored chunks say, summed partition by partition.
 
     A chunk counts with (1 + score_virus - score_others) / 2, in [0, 1], above one half where the
@@ -295,9 +280,9 @@ class ContigScores(RecordScores):
     def __init__(
         self, records: int, rule: CallRule | None = None, folder: Path | None = None
     ) -> None:
+        self._rule, self._folder = rule or CallRule(), folder
         sizes = (min(ROWS, records - first) for first in range(0, records, ROWS))
-        rows = RecordRows((np.zeros(size, SUMS) for size in sizes), SUMS, folder)
-        super().__init__(rule or CallRule(), rows, folder)
+        self._rows = RecordRows((np.zeros(size, SUMS) for size in sizes), SUMS, folder)
 
     def add(self, chunks: pa.Table, predictions: pa.Table | None = None) -> None:
         """Take in the calls of a partition."""
@@ -309,12 +294,16 @@ class ContigScores(RecordScores):
             add_scores(sums, at, virus, others, end - start, calibration)
             self._rows.end(record[-1])
 
-    def _evidence(self, known: Sums) -> Floats:
-        return evidence_of(known, self._rule.calibration)
+    def calls(self) -> Iterator[ContigCalls]:
+        """Call every record by the rule, from all that was added."""
+        evidence = (evidence_of(sums, self._rule.calibration) for sums in self._rows.pieces())
+        sample = Sample(evidence, self._rule.fdr, self._folder)
+        for sums in self._rows.pieces():
+            yield self._called(sums, sample)
 
-    def _called(self, known: Sums, sample: Sample) -> ContigCalls:
-        rule, scored, score = self._rule, known["chunks_scored"], mean_score(known)
-        evidence = self._evidence(known)
+    def _called(self, sums: Sums, sample: Sample) -> ContigCalls:
+        rule, scored, score = self._rule, sums["chunks_scored"], mean_score(sums)
+        evidence = evidence_of(sums, rule.calibration)
         chance, q_value = probability(evidence), sample.q_values(evidence)
         if rule.fdr is not None:
             is_virus = q_value <= rule.fdr
@@ -323,13 +312,13 @@ class ContigScores(RecordScores):
         return ContigCalls(
             rule=rule,
             chunks_scored=scored,
-            chunks_virus=known["chunks_virus"],
-            virus_fraction=virus_fraction(known),
+            chunks_virus=sums["chunks_virus"],
+            virus_fraction=virus_fraction(sums),
             score=score,
             probability=chance,
             q_value=q_value,
             call=np.where(scored > 0, np.where(is_virus, VIRUS, OTHERS), UNSCORED),
             # Evidence ends somewhere: beyond, records with more of it in all their chunks go first.
-            rank=np.stack([evidence, known["evidence"], score], axis=1),
+            rank=np.stack([evidence, sums["evidence"], score], axis=1),
             prevalence=sample.prevalence,
         )

@@ -25,7 +25,6 @@ from virnuc_dask.stages.calls import (
     CallRule,
     ContigCalls,
     IntArray,
-    RecordScores,
     add_scores,
     evidence_of,
     mean_score,
@@ -53,7 +52,7 @@ _RECORD = np.dtype(
 Known = NDArray[Any]
 
 
-class GeneScores(RecordScores):
+class GeneScores:
     """What the genes of each record say; or its frames, where it has no gene.
 
     Frames are weighed by the contig model, if it knows how; else as by a set that reads frames.
@@ -83,33 +82,37 @@ class GeneScores(RecordScores):
         reads_genes: bool = True,
         folder: Path | None = None,
     ) -> None:
-        super().__init__(rule, RecordRows(map(_unknown, lengths_nt), _RECORD, folder), folder)
-        self._model, self._pass_on = model, pass_on
+        self._rule, self._model, self._folder = rule, model, folder
+        self._pass_on = pass_on
         self._whole = WholeRecords(self._end_records)
         self._reads_genes = reads_genes
         known_nt = None if reads_genes else model.readers[FRAMES].calibration.length_nt
         self._least_nt = 0 if known_nt is None else known_nt[0]
+        self._records = RecordRows(map(_unknown, lengths_nt), _RECORD, folder)
 
-    def add(self, chunks: pa.Table, predictions: pa.Table | None = None) -> None:
+    def add(self, chunks: pa.Table, predictions: pa.Table | None) -> None:
         """Take in a partition's calls, and its predictions; None if all of it failed."""
         record = chunks["record_index"].to_numpy()
         if len(record):
             is_scored = chunks["call"].is_valid().to_numpy()
-            known = self._rows.within(record[0], record[-1])
+            known = self._records.within(record[0], record[-1])
             np.add.at(known["chunks_scored"], record[is_scored] - record[0], 1)
         if predictions is not None:
             rows = predictions if self._reads_genes else rows_of_frames(chunks, predictions)
             self._whole.add(rows)
         # A record whose rows wait for its end is not known yet; nor is the last one.
         if (going_on := self._whole.going_on) is not None:
-            self._rows.end(going_on)
+            self._records.end(going_on)
         elif len(record):
-            self._rows.end(record[-1])
+            self._records.end(record[-1])
 
     def calls(self) -> Iterator[ContigCalls]:
-        """As of `RecordScores`."""
+        """Call every record by the rule, from all that was added."""
         self._whole.end()
-        yield from super().calls()
+        evidence = (self._evidence(known) for known in self._records.pieces())
+        sample = Sample(evidence, self._rule.fdr, self._folder)
+        for known in self._records.pieces():
+            yield self._called(known, sample)
 
     def _evidence(self, known: Known) -> Floats:
         by_frames = evidence_of(known["frames"], self._rule.calibration)
@@ -165,7 +168,7 @@ class GeneScores(RecordScores):
         """The first record of ``rows``, what is known from it on, and the place there of each."""
         record = rows["record_index"].to_numpy()
         first = int(record[0])
-        return first, self._rows.within(first, int(record[-1])), record - first
+        return first, self._records.within(first, int(record[-1])), record - first
 
     def _take_in(self, genes: pa.Table) -> None:
         _, known, at = self._known(genes)
