@@ -30,6 +30,7 @@ from measured import (
 )
 
 from virnuc_dask.lab.speed.process import in_own_process
+from virnuc_dask.sequences.chunks import Chunks
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import Record, read_records
 from virnuc_dask.tables.folder import RunFolder
@@ -131,7 +132,7 @@ def plan(path: Path) -> Figures:
     with tempfile.TemporaryDirectory(dir=path.parent) as work:
         folder = RunFolder(Path(work))
         folder.prepare(resume=False, force=False)
-        sizes = (CHUNK_LENGTH, PARTITION_CHUNKS)
+        sizes = (Chunks(CHUNK_LENGTH), PARTITION_CHUNKS)
         write = partial(write_partitions, ours(path), folder, *sizes, lambda: "x")
         took = spent(write)
     return took | {"peak_mb": peak_bytes() / 1e6}

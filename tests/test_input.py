@@ -62,7 +62,6 @@ def refused(what: str, content: bytes, *words: str) -> Row:
 TABLE = [
     # Compression
     fine("gzip", gzip.compress(TWO)),
-    fine("gzip of several members", gzip.compress(TWO[:400]) + gzip.compress(TWO[400:])),
     fine("bzip2", bz2.compress(TWO)),
     fine("xz", lzma.compress(TWO)),
     fine("zstandard", zstd(TWO)),
@@ -90,7 +89,10 @@ TABLE = [
     # Emptiness
     fine("empty file", b"", "0 records", "the input holds no records"),
     fine("blank lines only", b"\n \n\n", "0 records"),
-    fine("empty gzip", gzip.compress(b""), "0 records"),
+    *(
+        fine(f"empty, packed {number}", pack(b""), "0 records")
+        for number, pack in enumerate((gzip.compress, bz2.compress, lzma.compress, zstd))
+    ),
     refused("only >", b">", "record 1 has no name; give it one"),
     refused("a nameless record", TWO + b"> \n" + DNA, "record 3 has no name"),
     fine("empty record first", b">none\n" + TWO, "3 records, 1020 nt, 2 pieces"),
@@ -131,19 +133,6 @@ TABLE = [
     refused(
         "a terminal's escape", b">\x1b]0;x\x07\nACGT\n", r"'\x1b]0;x\x07'", "control characters"
     ),
-    *(
-        fine(f"the id {name}", b">%s\n%s\n" % (name.encode(), DNA), ONE_READ)
-        for name in (
-            "../../x",
-            "/etc/x",
-            "<script>",
-            "=cmd()",
-            '"it\'s"',
-            "a,b",
-            "-o",
-            "$(touch x)",
-        )
-    ),
     # Format
     fine("FASTQ", READS),
     fine("FASTQ with @ in qualities", READS.replace(b"I" * 720, b"@" * 720)),
@@ -161,6 +150,9 @@ TABLE = [
     refused("FASTQ of two names", b"@a\nAC\n+b\nII\n", "two names"),
     refused("FASTQ of many lines", b"@a\nAC\nAC\n+\nII\nII\n", "Give every read in four lines"),
     refused("FASTA after FASTQ", READS + TWO, "after record 2", "not with @"),
+    refused("a blank line amid FASTQ", READS + b"\n" + READS, UNREADABLE, "after record 2"),
+    refused("two carriage returns", b">a\nACGT\r\r\n", UNREADABLE),
+    refused("UTF-16", b"\xff\xfe>\0a\0", UNREADABLE),
     refused("prose", b"Dear reader,\n", UNREADABLE, "it has b'Dear reader"),
     refused("GenBank", b"LOCUS  X\n", "neither > (FASTA) nor @ (FASTQ)"),
     refused("a picture", b"\x89PNG\r\n\x1a\n\0\0", UNREADABLE),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from virnuc_dask.config import Settings, load_settings
-from virnuc_dask.errors import OutputExistsError, PlanChangedError, UsageError
+from virnuc_dask.errors import OutputExistsError, PlanChangedError
 from virnuc_dask.modelsets.manifest import read_info
 from virnuc_dask.outputs.pairs import as_pairs
 from virnuc_dask.run import predict, run
@@ -330,9 +330,3 @@ def test_bam_is_read_by_a_run_and_nothing_of_it_is_lost(mates, settings, tmp_pat
     assert {row["sample"] for row in rows} == {"gut"}
     counts = json.loads((tmp_path / "out/run.json").read_text())["plan"]["counts"]
     assert (counts["records"], counts["pairs"], counts["left_out"]) == (54, 27, 1)
-
-
-def test_nothing_to_read_is_told(settings, tmp_path):
-    with pytest.raises(UsageError, match="no input"):
-        run([], tmp_path / "out", settings=settings)
-    assert not (tmp_path / "out").exists()

@@ -22,12 +22,13 @@ from virnuc_dask.errors import (
     UsageError,
 )
 from virnuc_dask.modelsets.contig_model import ContigModel
-from virnuc_dask.modelsets.manifest import GenesSpec, ModelSetInfo, find, read_info, verified
+from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info, verified
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.sequences.chunks import Pieces
-from virnuc_dask.sequences.partitions import count_records, write_partitions
+from virnuc_dask.sequences.chunks import Chunks
+from virnuc_dask.sequences.partitions import Cutting, count_records, write_partitions
 from virnuc_dask.sequences.records import hash_inputs, read_records
 from virnuc_dask.stages.calls import CallRule
+from virnuc_dask.stages.readings import pieces_of
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.inputs import Source
 from virnuc_dask.tables.parquet import is_done
@@ -41,6 +42,16 @@ _FRAMES_A_CHUNK = 0.5
 _FEWEST_CHUNKS, _MOST_CHUNKS = 4, 5000
 # Of a model set that reads genes: bounds memory for contigs, and for reads.
 _PARTITION_NT, _PARTITION_PIECES = 2_000_000, 10_000
+# Of an input, by what is counted.
+_WARNINGS = {
+    "duplicate_ids": "record(s) repeat an id; they are kept apart by their place in the input "
+    "(record_index).",
+    "lone_mates": "read(s) have no mate beside them: each is called alone (pairs.tsv has no "
+    "length_2 there).",
+    "left_out": "secondary or supplementary alignment(s) were left out: their reads are there "
+    "once, as primary ones.",
+    "rna_records": "record(s) have U, which is read as T, and written as T.",
+}
 
 
 def make_plan(
@@ -82,7 +93,7 @@ def dry_run(inputs: Sequence[Source], settings: Settings) -> Counts:
     call_rule(settings, info, length)
     left_out = Counter[str]()
     records = read_records(inputs, left_out=left_out)
-    counts = count_records(records, length, pieces_of(info))
+    counts = count_records(records, _cutting(info, length))
     counts = replace(counts, left_out=left_out.total())
     for message in warnings_of(counts, info, length):
         logger.warning(message)
@@ -171,30 +182,22 @@ def decided(
             )
         )
     settings = replace(settings, precision=precision)
+    made = earlier.decisions if earlier else None
+    chunks = settings.partition_chunks or (made.partition_chunks if made else None)
     if info.genes is not None:
-        return _decided_for_genes(settings, info.genes, earlier)
+        return replace(
+            settings,
+            partition_chunks=chunks or _PARTITION_PIECES,
+            partition_nt=settings.partition_nt or (made.partition_nt if made else _PARTITION_NT),
+            gene_caller=settings.gene_caller or (made.gene_caller if made else info.genes.caller),
+        )
     if settings.gene_caller is not None:
         raise BadSettingError(
             f"--gene-caller is for model sets that read genes; {info.name!r} reads frames. "
             "Leave it out, or choose another model set."
         )
-    chunks = settings.partition_chunks or (
-        earlier.decisions.partition_chunks
-        if earlier
-        else chunks_a_partition(info, chunk_length(settings, info), hardware.device)
-    )
+    chunks = chunks or chunks_a_partition(info, chunk_length(settings, info), hardware.device)
     return replace(settings, partition_chunks=chunks, partition_nt=None)
-
-
-def _decided_for_genes(settings: Settings, genes: GenesSpec, earlier: Plan | None) -> Settings:
-    made = earlier.decisions if earlier else None
-    return replace(
-        settings,
-        partition_chunks=settings.partition_chunks
-        or (made.partition_chunks if made else _PARTITION_PIECES),
-        partition_nt=settings.partition_nt or (made.partition_nt if made else _PARTITION_NT),
-        gene_caller=settings.gene_caller or (made.gene_caller if made else genes.caller),
-    )
 
 
 def source_of(
@@ -252,23 +255,9 @@ def warnings_of(counts: Counts, info: ModelSetInfo, length: int) -> Iterator[str
         )
     if not counts.records:
         yield "the input holds no records; the result files hold their headers only."
-    if counts.duplicate_ids:
-        yield (
-            f"{counts.duplicate_ids} record(s) repeat an id; they are kept apart by their place "
-            "in the input (record_index)."
-        )
-    if counts.lone_mates:
-        yield (
-            f"{counts.lone_mates} read(s) have no mate beside them: each is called alone "
-            "(pairs.tsv has no length_2 there)."
-        )
-    if counts.left_out:
-        yield (
-            f"{counts.left_out} secondary or supplementary alignment(s) were left out: their reads "
-            "are there once, as primary ones."
-        )
-    if counts.rna_records:
-        yield f"{counts.rna_records} record(s) have U, which is read as T, and written as T."
+    for name, words in _WARNINGS.items():
+        if number := getattr(counts, name):
+            yield f"{number} {words}"
     if counts.shorter_records and info.genes is not None:
         yield (
             f"{counts.shorter_records} of {counts.records} records are shorter than "
@@ -292,25 +281,12 @@ def warnings_of_speed(settings: Settings, info: ModelSetInfo, hardware: Hardware
         )
 
 
-def require_frames(info: ModelSetInfo, command: str) -> None:
-    """`UsageError` for a model set that reads genes, where ``command`` knows frames alone."""
-    if info.reads_genes:
-        raise UsageError(
-            f"{command}: model set {info.name!r} reads genes, and {command} knows frames of chunks "
-            "alone. Name the folder of a set that reads frames; `virnuc-dask models import` makes "
-            "one from published checkpoints."
-        )
-
-
-def pieces_of(info: ModelSetInfo) -> Pieces | None:
-    """The pieces that records are cut into by a model set that reads genes."""
-    if info.genes is None:
-        return None
-    return Pieces(info.genes.piece_nt, info.genes.overlap_nt, info.genes.shortest_nt)
-
-
 def _architectures(info: ModelSetInfo) -> tuple[str, str]:
     return info.nucleotide.architecture, info.peptide.architecture
+
+
+def _cutting(info: ModelSetInfo, length: int) -> Cutting:
+    return Chunks(length) if info.genes is None else pieces_of(info.genes)
 
 
 def _plan_anew(
@@ -321,10 +297,9 @@ def _plan_anew(
     counts, partitions = write_partitions(
         read_records(inputs, digest, left_out),
         folder,
-        decisions.chunk_length,
+        _cutting(info, decisions.chunk_length),
         decisions.partition_chunks,
         lambda: replace(decisions, input_digest=digest.hexdigest()).records_fingerprint,
-        pieces_of(info),
         decisions.partition_nt,
     )
     decisions = replace(decisions, input_digest=digest.hexdigest())

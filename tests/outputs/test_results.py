@@ -13,6 +13,7 @@ from virnuc_dask.modelsets.calibration import (
 )
 from virnuc_dask.outputs.fields import fields
 from virnuc_dask.outputs.results import write_results
+from virnuc_dask.sequences.chunks import Chunks
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.stages import calls
@@ -45,7 +46,8 @@ def make_plan(folder: RunFolder, records: list[Record]) -> Plan:
     folder.prepare(resume=False, force=False)
     decisions = Decisions("input", CHUNK_LENGTH, PARTITION_CHUNKS, "fp32", "encoders", "modelset")
     counts, partitions = write_partitions(
-        records, folder, CHUNK_LENGTH, PARTITION_CHUNKS, lambda: fingerprint("input", CHUNK_LENGTH)
+        *(records, folder, Chunks(CHUNK_LENGTH), PARTITION_CHUNKS),
+        lambda: fingerprint("input", CHUNK_LENGTH),
     )
     return Plan(folder, decisions, counts, partitions)
 

@@ -5,6 +5,7 @@ import pytest
 from Bio.Data.CodonTable import standard_dna_table, unambiguous_dna_by_id
 from Bio.Seq import Seq
 
+from virnuc_dask.sequences import bases
 from virnuc_dask.sequences.bases import (
     BASES,
     CODONS,
@@ -14,6 +15,7 @@ from virnuc_dask.sequences.bases import (
     numbers_of,
     other_strand,
     reverse_complement,
+    share_of_gc,
     translate,
     translate_codons,
 )
@@ -29,9 +31,9 @@ def drawn(length, letters=BASES, seed=1):
 def test_the_other_strand_is_biopythons():
     dna = drawn(500, IUPAC)
     assert reverse_complement(dna) == str(Seq(dna).reverse_complement())
-    bases = drawn(200, "ACGTN")
-    turned = other_strand(numbers_of(bases.encode()))
-    assert turned.tolist() == numbers_of(reverse_complement(bases).encode()).tolist()
+    dna = drawn(200, "ACGTN")
+    turned = other_strand(numbers_of(dna.encode()))
+    assert turned.tolist() == numbers_of(reverse_complement(dna).encode()).tolist()
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 100])
@@ -55,3 +57,14 @@ def test_every_codon_is_translated_by_its_own_code(table):
     tables = np.full(64, table, np.int8)
     found = translate_codons("".join(CODONS), tables).tobytes().decode()
     assert found == "".join(forward.get(codon, "*") for codon in CODONS)
+
+
+@pytest.mark.parametrize("block_nt", [7, 5000, 1 << 18])
+@pytest.mark.parametrize("length", [0, 1, 200, 10_001])
+@pytest.mark.parametrize("letters", [IUPAC + IUPAC.lower(), "N", "GgCcaT"])
+def test_gc_is_the_share_among_bases(monkeypatch, block_nt, length, letters):
+    monkeypatch.setattr(bases, "_BLOCK_NT", block_nt)
+    dna = drawn(length, letters)
+    count = {letter: dna.upper().count(letter) for letter in BASES}
+    known = sum(count.values())
+    assert share_of_gc(dna) == ((count["G"] + count["C"]) / known if known else None)

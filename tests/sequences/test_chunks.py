@@ -72,13 +72,6 @@ def test_pieces_cover_a_record_their_cores_tile_it_and_the_last_alone_is_short(g
     assert (np.array(last) <= end).all()
 
 
-def test_a_record_as_long_as_a_piece_has_two():
-    assert spans_of(Pieces(200, 20), 200) == [(0, 200), (180, 200)]
-    assert spans_of(Pieces(200, 20), 199) == [(0, 199)]
-    starts, ends = Pieces(200, 20).core(np.array([0, 180]), np.array([200, 200]))
-    assert (starts.tolist(), ends.tolist()) == ([0, 190], [190, 200])
-
-
 @pytest.mark.parametrize("overlap_nt", [0, 200, 300])
 def test_pieces_must_overlap_and_go_on(overlap_nt):
     with pytest.raises(ValueError, match="pieces of 200 nt cannot share"):

@@ -1,6 +1,4 @@
 import random
-import subprocess
-import sys
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virnuc_dask.errors import BadSettingError, ModelSetError
-from virnuc_dask.sequences import fast_genes
-from virnuc_dask.sequences.chunks import Pieces
-from virnuc_dask.sequences.genes import START_TYPES, Genes, gene_caller, owned
+from virnuc_dask.sequences.gene_paths import best_path
+from virnuc_dask.sequences.genes import START_TYPES, Genes, gene_caller
 from virnuc_dask.sequences.records import read_records
 
 DEMO = Path(__file__).parents[1] / "data" / "demo.fasta.gz"
@@ -142,39 +139,9 @@ def test_an_unknown_model_is_refused_with_those_that_there_are(models):
         gene_caller("pyrodigal-gv", models)
 
 
-def test_pyrodigal_is_imported_by_those_who_call_with_it_only():
-    program = (
-        "import sys; from virnuc_dask.sequences.genes import gene_caller;"
-        "gene_caller('fast').find(['ACGT' * 300]); print('pyrodigal' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr
-
-
 def test_an_unknown_caller_is_refused():
     with pytest.raises(BadSettingError, match="gene caller 'prodigal' is unknown"):
         gene_caller("prodigal", None)
-
-
-def test_genes_called_in_pieces_are_those_of_the_whole_and_each_is_counted_once(demo):
-    # Of one species, so that every piece's best model is that of the whole.
-    coli = gene_caller("pyrodigal-gv", [20])
-    dna = "".join(demo[1:4]) * 3
-    pieces = Pieces(40_000, 8_000)
-    step = np.arange(pieces.count(len(dna)))
-    start, end = pieces.spans(np.full_like(step, len(dna)), step)
-    spans = zip(start.tolist(), end.tolist(), strict=True)
-    found = coli.find([dna[first:last] for first, last in spans])
-    own = found.take(np.flatnonzero(owned(found, pieces, start, end)))
-    begin = own.start + start[own.sequence]
-    piecewise = list(zip(begin.tolist(), own.end + start[own.sequence], own.strand, strict=True))
-    whole = rows(coli.find([dna]))
-    assert len(dna) > 500_000
-    assert piecewise == sorted(piecewise)
-    assert len(set(piecewise)) == len(piecewise)
-    # An edge of a piece is 4,000 nt away from its core: none of these genes is longer.
-    assert piecewise == whole
-    assert own.peptides[100] == coli.find([dna]).peptides[whole.index(piecewise[100])]
 
 
 def ends(genes: Genes) -> dict[tuple[int, int, int], int]:
@@ -235,7 +202,7 @@ def test_the_path_is_the_best_one_by_trying_all():
         end, start = [e for e, _ in spans], [s for _, s in spans]
         strand = [rng.choice((1, -1)) for _ in spans]
         score = [rng.uniform(-2, 4) for _ in spans]
-        path = fast_genes._best_path(start, end, strand, score, link)
+        path = best_path(start, end, strand, score, link)
         best = max(worth(rows_of(n), start, end, strand, score, link) for n in range(1 << 8))
         assert worth(path, start, end, strand, score, link) == pytest.approx(max(best, 0))
 

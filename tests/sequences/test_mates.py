@@ -7,14 +7,14 @@ import pytest
 import xxhash
 
 from virnuc_dask.errors import BadInputError
-from virnuc_dask.sequences.mates import Read, neighbours, paired_files
-from virnuc_dask.sequences.records import hash_inputs, read_records
+from virnuc_dask.sequences.mates import neighbours, paired_files
+from virnuc_dask.sequences.records import Record, hash_inputs, read_records
 from virnuc_dask.tables.inputs import Source
 
 
-def reads_of(*headers: str) -> list[Read]:
+def reads_of(*headers: str) -> list[Record]:
     split = [header.partition(" ")[::2] for header in headers]
-    return [Read(name, f"{n}", text, was_rna=False) for n, (name, text) in enumerate(split)]
+    return [Record(n, name, f"{n}", description=text) for n, (name, text) in enumerate(split)]
 
 
 def found(headers: tuple[str, ...], paired: bool | None) -> list[tuple[str, int]]:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from virnuc_dask.sequences import partitions
-from virnuc_dask.sequences.chunks import Pieces, chunk_spans
+from virnuc_dask.sequences.bases import share_of_gc
+from virnuc_dask.sequences.chunks import Chunks, Pieces, chunk_spans
 from virnuc_dask.sequences.partitions import count_records, write_partitions
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.tables.folder import RunFolder
@@ -19,6 +20,7 @@ from virnuc_dask.tables.parquet import read_table
 from virnuc_dask.tables.plan import Counts, PlannedPartition
 
 CHUNK_LENGTH, ROWS = 30, 4
+CHUNKS = Chunks(CHUNK_LENGTH)
 PIECES = Pieces(40, 10, shortest_nt=20)
 DNA = ("ACGTTGCAac" * 20)[:173]
 LENGTHS = {"long": 173, "empty": 0, "exact": 30, "short": 12, "twin": 61}
@@ -53,22 +55,17 @@ def folder(tmp_path) -> Callable[[], RunFolder]:
 def write(folder) -> Callable[..., Written]:
     """Writes records into a new folder; counting alone gives the same counts."""
 
-    def written(records, rows=ROWS, pieces=None, nt=None) -> Written:
+    def written(records, rows=ROWS, cutting=CHUNKS, nt=None) -> Written:
         out = folder()
-        cut = iter(records), out, CHUNK_LENGTH, rows, lambda: "of the records", pieces, nt
+        cut = iter(records), out, cutting, rows, lambda: "of the records", nt
         counts, parts = write_partitions(*cut)
-        assert counts == count_records(iter(records), CHUNK_LENGTH, pieces)
+        assert counts == count_records(iter(records), cutting)
         tables = [read_table(out.partition(part.index), part.content) for part in parts]
         assert [len(table) for table in tables] == [part.chunks for part in parts]
         assert [part.index for part in parts] == list(range(len(parts)))
         return Written(out, counts, parts, [table.to_pylist() for table in tables])
 
     return written
-
-
-def share_of_gc(dna: str) -> float | None:
-    bases = [letter for letter in dna.upper() if letter in "ACGT"]
-    return sum(letter in "GC" for letter in bases) / len(bases) if bases else None
 
 
 def spans_of(record):
@@ -147,13 +144,6 @@ def test_an_input_without_chunks_has_no_partition_but_a_record_table(write, reco
     assert len(read_table(written.folder.records, "of the records")) == len(records)
 
 
-def test_the_record_tables_fingerprint_is_asked_once_all_records_are_read(folder):
-    out, seen = folder(), []
-    stream = (seen.append(record.id) or record for record in RECORDS)
-    write_partitions(stream, out, CHUNK_LENGTH, ROWS, lambda: ",".join(seen))
-    assert len(read_table(out.records, "long,empty,exact,short,twin,twin")) == 6
-
-
 @pytest.mark.parametrize(
     ("row", "other", "differing"),
     [
@@ -185,7 +175,7 @@ def test_what_cannot_be_read_or_written_ends_the_planning_without_a_record_table
         (RECORDS, unwritable, "part-00001"),
     ):
         with pytest.raises(OSError, match=message):
-            write_partitions(records, out, CHUNK_LENGTH, ROWS, lambda: "x")
+            write_partitions(records, out, CHUNKS, ROWS, lambda: "x")
         assert not out.records.exists()
 
 
@@ -220,7 +210,7 @@ def test_no_more_is_read_ahead_than_a_few_partitions(folder, monkeypatch):
 
     monkeypatch.setattr(partitions, "write_table", write)
     monkeypatch.setattr(partitions, "ThreadPoolExecutor", SlowestThread)
-    write_partitions(stream(), folder(), CHUNK_LENGTH, ROWS, lambda: "x")
+    write_partitions(stream(), folder(), CHUNKS, ROWS, lambda: "x")
     assert written == 50
     assert most == 5 * ROWS, "four wait to be written, one is read"
 
@@ -228,6 +218,7 @@ def test_no_more_is_read_ahead_than_a_few_partitions(folder, monkeypatch):
 MEASURE = """
 import sys
 from pathlib import Path
+from virnuc_dask.sequences.chunks import Chunks
 from virnuc_dask.sequences.partitions import write_partitions
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.folder import RunFolder
@@ -241,7 +232,7 @@ folder = RunFolder(Path(sys.argv[1]))
 folder.path.mkdir()
 folder.prepare(resume=False, force=False)
 before = peak_kib()
-counts, _ = write_partitions(read_records([sys.argv[2]]), folder, 500, 1000, lambda: "x")
+counts, _ = write_partitions(read_records([sys.argv[2]]), folder, Chunks(500), 1000, lambda: "x")
 print(counts.length_nt, (peak_kib() - before) * 1024)
 """
 

@@ -1,10 +1,7 @@
 import hashlib
-import io
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from xopen import xopen
@@ -46,12 +43,6 @@ def content(*inputs: str) -> list[tuple[int, str, str]]:
     return [(record.index, record.id, record.dna) for record in read_records(inputs)]
 
 
-def error_of(source: str) -> str:
-    with pytest.raises(BadInputError) as caught:
-        content(source)
-    return str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("plain", "dna"), [(FASTA, ("ACGTacgtn", "RYK-")), (FASTQ, ("ACGT", "acgn")), (EMPTY, ("", ""))]
 )
@@ -63,34 +54,18 @@ def test_a_record_is_its_headers_first_word_and_its_joined_lines(write, plain, d
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-@pytest.mark.parametrize("plain", [FASTA, FASTQ], ids=["fasta", "fastq"])
-def test_compression_is_told_from_the_content_and_makes_no_difference(write, compression, plain):
-    packed = Path(write(plain, f"x.{compression}"))
+def test_a_compressed_file_of_two_members_is_read_whatever_it_is_called(write, compression):
+    packed = Path(write(FASTA, f"x.{compression}"))
     misnamed = packed.with_name("misnamed.fa")
-    misnamed.write_bytes(packed.read_bytes() * 2)  # of two members
-    expected = [(name, dna) for _, name, dna in content(write(plain))] * 2
+    misnamed.write_bytes(packed.read_bytes() * 2)
+    expected = [(name, dna) for _, name, dna in content(write(FASTA))] * 2
     assert [(name, dna) for _, name, dna in content(str(misnamed))] == expected
-
-
-@pytest.mark.parametrize("compression", ["", ".gz", ".zst"])
-def test_a_dash_is_standard_input(write, monkeypatch, compression):
-    raw = Path(write(FASTA, f"x{compression}")).read_bytes()
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
-    digest = hashlib.sha256()
-    assert [record.id for record in read_records(["-"], digest)] == ["one", "two"]
-    assert digest.digest() == hashlib.sha256(raw).digest()
 
 
 def test_several_inputs_are_numbered_through(write):
     inputs = [write(FASTA), write(b"", "empty.fa"), write(FASTQ, "reads.fq.gz")]
     expected = [(0, "one"), (1, "two"), (2, "one"), (3, "two")]
     assert [(index, name) for index, name, _ in content(*inputs)] == expected
-
-
-@pytest.mark.parametrize("name", ["x.fa", *(f"x.{compression}" for compression in COMPRESSIONS)])
-@pytest.mark.parametrize("nothing", [b"", b"\n\n"], ids=["empty", "blank lines"])
-def test_a_file_with_nothing_in_it_has_no_records(write, name, nothing):
-    assert content(write(nothing, name)) == []
 
 
 @pytest.mark.parametrize("name", ["x.fa", *(f"x.{compression}" for compression in COMPRESSIONS)])
@@ -118,14 +93,6 @@ def test_files_are_closed_when_reading_ends_early(write, long_fasta):
     records.close()
 
 
-@pytest.mark.parametrize("reader", [content, lambda name: hash_inputs([name], hashlib.sha256())])
-def test_a_missing_file_or_a_folder_is_named(tmp_path, reader):
-    for source in (tmp_path / "missing.fa", tmp_path):
-        with pytest.raises(BadInputError) as caught:
-            reader(str(source))
-        assert str(source) in str(caught.value)
-
-
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("seed", range(5))
 def test_a_corrupt_or_truncated_compressed_file_is_refused(write, long_fasta, compression, seed):
@@ -135,35 +102,5 @@ def test_a_corrupt_or_truncated_compressed_file_is_refused(write, long_fasta, co
     corrupt = whole[:12] + rng.randbytes(len(whole) - 20) + whole[-8:]
     for damaged in (corrupt, whole[: rng.randrange(1, len(whole) - 1)]):
         path.write_bytes(damaged)
-        assert str(path) in error_of(str(path))
-
-
-OTHER = "not a readable FASTA or FASTQ file; "
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (b"hello, world\n", OTHER),
-        (b"ACGTACGT\n", OTHER),
-        (b"\x89PNG\r\n\x1a\n", OTHER),
-        (b"\0\0\0\0", OTHER),
-        (b"\xff\xfe>\0a\0", OTHER),
-        (b">a\rACGT\r>b\rACGT\r", OTHER),
-        (b">a\nACGT\r\r\n", OTHER),
-        (b"@a\nACGT\n+\nIII\n", OTHER),
-        (b"@a\nACGT\n+b\nIIII\n", OTHER),
-        (b"@a\nAC\nGT\n+\nII\nII\n", OTHER),
-        (FASTQ + b"\n@b\nACGT\n+\nIIII\n", OTHER),
-        (FASTQ + b"@three\nACGT\n", OTHER + "after record 2"),
-        (b">dna\nACGT\n>p53 x\nAC\nGMEE\n", "'p53' (number 2) has 'E' at position 5"),
-        *((f">a\nAC{c}GT\n".encode(), f"{c!r} at position 3") for c in "\0* ;Eq.7"),
-        (b">one\nA\n>\nACGT\n", "record 2 has no name"),
-        (b">one\nA\n>  \nACGT\n", "record 2 has no name"),
-    ],
-)
-def test_what_is_wrong_is_refused_with_its_place(write, wrong, message):
-    path = write(wrong)
-    error = error_of(path)
-    assert error.startswith(f"{path}: ")
-    assert message in error
+        with pytest.raises(BadInputError, match=str(path)):
+            content(str(path))

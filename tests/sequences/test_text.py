@@ -101,7 +101,6 @@ def test_an_endless_record_is_refused_before_it_fills_the_memory(monkeypatch, co
 
 READS = b"@one first\nACGTN\n+\nII@>+\n@two\tx\n\n+\n\n@three\nac-\n+\n###\n"
 FASTA = b">one first\nACGT\nNac\n>two\tx\n>three\n\nac-\n"
-TEXTS = ["first", "x", ""]
 ODD = (b"\xe9", b"\x7f", b"\0", b"\x0b", b"\x1c", b" ", b"\t", b"\r", b"\n", b"U", b"E", b"@", b">")
 
 lines = st.sampled_from(
@@ -144,14 +143,6 @@ def test_one_odd_letter_anywhere_is_read_as_one_by_one(content, odd):
     for place in range(len(content)):
         for changed in (content[:place] + odd + content[place + 1 :], content[:place] + odd):
             same_both_ways(changed, 1 << 16)
-
-
-def test_ordinary_records_come_together():
-    names, dna = ["one", "two", "three"], ["ACGTN", "", "ac-"]
-    assert list(entries(io.BytesIO(READS))) == [Columns(names, dna, TEXTS)]
-    first, last = entries(io.BytesIO(FASTA))
-    assert first == Columns(names[:2], ["ACGTNac", ""], TEXTS[:2])
-    assert last == (b"three", b"ac-")
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from virnuc_dask.modelsets.calibration import Calibration, estimate_prevalence, q_values
+from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.stages.calls import CallRule, ContigCalls, ContigScores, call_chunks
 from virnuc_dask.tables import schemas
 
@@ -171,22 +171,6 @@ def test_a_probability_counts_all_chunks_and_decides_the_call():
     assert found.call.tolist() == ["others", "virus", "others", "unscored"]
     assert found.score[:2] == pytest.approx([0.6, 0.6])
     assert str(found.rule) == "probability >= 0.5"
-
-
-def test_a_probability_does_not_depend_on_the_other_records_but_a_q_value_does():
-    alone = calls_of(contigs([0.8]), 1, CallRule(CALIBRATION))
-    among = calls_of(contigs([0.8], *[[0.01] * 5] * 50), 51, CallRule(CALIBRATION))
-    assert among.probability[0] == alone.probability[0]
-    assert among.q_value[0] > alone.q_value[0] + 0.1
-    assert among.prevalence < alone.prevalence
-
-
-def test_q_values_are_those_at_the_estimated_prevalence():
-    found = calls_of(contigs([0.9] * 3, [0.7], [0.3], [0.05] * 8, []), 5, CallRule(CALIBRATION))
-    evidence = np.log(found.probability) - np.log1p(-found.probability)
-    assert found.prevalence == pytest.approx(estimate_prevalence(evidence), abs=1e-6)
-    assert np.allclose(found.q_value, q_values(evidence, found.prevalence), equal_nan=True)
-    assert np.isnan(found.q_value[4])
 
 
 def test_nothing_scored_is_nothing_called():

@@ -36,14 +36,6 @@ def die(marks):
     return begin
 
 
-def test_an_attempt_that_ends_leaves_no_mark(marks):
-    with marks.attempt():
-        assert marks.deaths() == 1
-    with pytest.raises(KeyError), marks.attempt():
-        raise KeyError
-    assert marks.deaths() == 0
-
-
 @pytest.mark.parametrize(("what", "deaths"), [("whole", 3), (rows_name((7, 8)), 1)])
 def test_a_partition_that_kills_workers_is_refused_beside_others(task, die, what, deaths):
     for _ in range(deaths):

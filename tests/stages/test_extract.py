@@ -1,6 +1,4 @@
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,15 +50,22 @@ def partition_of(sequences: list[str]) -> pa.Table:
     return schemas.filled(schemas.PARTITION, given, len(sequences))
 
 
-def models_of(*encoders: LengthEncoder, clock: DeviceClock | None = None) -> SimpleNamespace:
-    lock = DeviceLock(clock=clock)
-    return SimpleNamespace(encoders=encoders, device_lock=lock, memory_bytes=lambda: 5, caller=None)
+class FourSeconds(DeviceClock):
+    """Says of every computation that the device had nothing to do for so long before it."""
+
+    def idle_s(self) -> float:
+        return 4
 
 
 @pytest.fixture
 def models() -> SimpleNamespace:
     """A model set of two length encoders."""
-    return models_of(LengthEncoder(3), LengthEncoder(2))
+    return SimpleNamespace(
+        encoders=(LengthEncoder(3), LengthEncoder(2)),
+        device_lock=DeviceLock(clock=FourSeconds()),
+        memory_bytes=lambda: 5,
+        caller=None,
+    )
 
 
 @pytest.fixture
@@ -106,6 +111,7 @@ def test_the_receipt_counts_chunks_frames_and_texts_and_tells_time_and_memory(ta
     assert (receipt.partition, receipt.chunks) == (0, len(SEQUENCES))
     assert receipt.frames == count_rows(task.features_path) > 0
     assert (receipt.memory_before_bytes, receipt.memory_after_bytes) == (5, 5)
+    assert receipt.device_idle_s == 8, "before each encoder"
     steps = {"read", "frames", "tokenise", "wait", "nucleotide", "peptide", "write"}
     assert set(receipt.elapsed_s) == steps
     (nucleotide,), (peptide,) = (encoder.calls for encoder in models.encoders)
@@ -212,59 +218,3 @@ def test_where_nothing_can_be_embedded_another_partition_tells_whose_fault_it_is
             extract(controlled, models)
     with pytest.raises(LostRowsError, match="not finite"):
         extract(task, models)
-
-
-class Watching(LengthEncoder):
-    """Computes on only when the other partition was prepared, then when it was written."""
-
-    def __init__(self, dim: int, folder: RunFolder, seen: list[str]) -> None:
-        super().__init__(dim)
-        self.folder = folder
-        self.seen = seen
-
-    def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
-        self.seen.append("tokenised")
-        return texts
-
-    def embed_tokens(self, texts: Sequence[str]) -> np.ndarray:
-        self.seen.append("begun")
-        if self.seen.count("begun") == 1:
-            wait_until(lambda: self.seen.count("tokenised") == 4)
-        if self.seen.count("begun") == 4:
-            wait_until(lambda: any(self.folder.features(n).exists() for n in (0, 1)))
-        assert self.seen.count("begun") == self.seen.count("ended") + 1, "two compute at once"
-        self.seen.append("ended")
-        return super().embed_tokens(texts)
-
-
-class FourSeconds(DeviceClock):
-    """Says of every computation that the device had nothing to do for so long before it."""
-
-    def idle_s(self) -> float:
-        return 4
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
-def test_while_one_partition_computes_another_is_prepared_or_written(task, chunks):
-    other = replace(task, index=1, chunks=3)
-    write_table(task.folder.partition(1), chunks.slice(0, 3), "content")
-    seen: list[str] = []
-    encoders = Watching(3, task.folder, seen), Watching(2, task.folder, seen)
-    models = models_of(*encoders, clock=FourSeconds())
-    with ThreadPoolExecutor(2) as pool:
-        receipts = list(pool.map(extract, (task, other), (models, models)))
-    assert sum(each.receipt.elapsed_s["wait"] for each in receipts) > 0
-    assert [each.receipt.device_idle_s for each in receipts] == [8, 8], "before each encoder"
-    alone = models_of(LengthEncoder(3), LengthEncoder(2))
-    for partition in (task, other):
-        path = partition.folder.features(partition.index)
-        at_once = path.read_bytes()
-        path.unlink()
-        extract(partition, alone)
-        assert path.read_bytes() == at_once

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise, product
 
@@ -24,17 +25,18 @@ MODEL = RegionModel(
 MOVES = np.array([[0.95, 0.05], [0.1, 0.9]])
 
 
-def probability_by_all_ways(log_ratio: np.ndarray) -> np.ndarray:
-    """The same from the likelihood of every sequence of states."""
-    total, viral = 0.0, np.zeros(len(log_ratio))
+def ways(log_ratio: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+    """Every sequence of states with its likelihood."""
     for states in product((0, 1), repeat=len(log_ratio)):
         likelihood = (0.7, 0.3)[states[0]]
         for left, right in pairwise(states):
             likelihood *= MOVES[left, right]
-        likelihood *= np.exp(log_ratio @ np.array(states))
-        total += likelihood
-        viral += likelihood * np.array(states)
-    return viral / total
+        yield np.array(states), likelihood * np.exp(log_ratio @ np.array(states))
+
+
+def probability_by_all_ways(log_ratio: np.ndarray) -> np.ndarray:
+    total = sum(likelihood for _, likelihood in ways(log_ratio))
+    return sum(states * likelihood for states, likelihood in ways(log_ratio)) / total
 
 
 @settings(max_examples=40)
@@ -75,20 +77,8 @@ def test_regions_are_runs_within_a_record_counted_from_one(viral, record, number
     assert number_runs(flags, records, 3).tolist() == numbers.tolist()
 
 
-def probability_of_none(log_ratio: np.ndarray, first: int, end: int) -> float:
-    """That no gene from ``first`` to ``end`` is viral, from every sequence of states."""
-    total = none = 0.0
-    for states in product((0, 1), repeat=len(log_ratio)):
-        likelihood = (0.7, 0.3)[states[0]]
-        for left, right in pairwise(states):
-            likelihood *= MOVES[left, right]
-        likelihood *= np.exp(log_ratio @ np.array(states))
-        total += likelihood
-        none += likelihood * (not any(states[first:end]))
-    return none / total
-
-
-NO_VIRUS = probability_of_none(np.array([-4.0] * 4 + [3.5] * 5), 4, 9)
+ALL_WAYS = list(ways(np.array([-4.0] * 4 + [3.5] * 5)))
+NO_VIRUS = sum(w for states, w in ALL_WAYS if not states[4:].any()) / sum(w for _, w in ALL_WAYS)
 
 
 def genes_of(logits: list[float], records: list[int]) -> pa.Table:

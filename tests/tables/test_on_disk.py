@@ -40,26 +40,6 @@ def test_rows_come_out_as_a_stable_sort_by_bytes_gives_them(ids, rows_a_piece):
     assert sorted_on_disk(ids, rows_a_piece) == sorted_by_hand(ids)
 
 
-@pytest.mark.parametrize("ids", [["same"] * 500, ["b"] * 250 + ["a"] * 250, []])
-def test_equal_rows_keep_their_order_however_many_there_are(ids):
-    assert sorted_on_disk(ids, 7) == sorted_by_hand(ids)
-
-
-def test_rows_that_are_in_order_already_stay_so():
-    ids = [f"{n:06}" for n in range(2000)]
-    assert sorted_on_disk(ids, 13) == sorted_by_hand(ids)
-
-
-def test_numbers_are_sorted_too():
-    values = np.random.default_rng(3).normal(size=1000).round(2)
-    schema = pa.schema([("value", pa.float64())])
-    rows = SortedRows(schema)
-    for part in np.split(values, 50):
-        rows.add(pa.table([part], schema=schema))
-    found = np.concatenate([piece["value"].to_numpy() for piece in rows.merged()])
-    assert np.array_equal(found, np.sort(values))
-
-
 def test_no_more_than_a_piece_of_each_run_is_read_at_a_time(monkeypatch):
     ids = [str(n * 7919 % 1000) for n in range(1000)]
     read: list[int] = []

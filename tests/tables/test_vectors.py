@@ -25,8 +25,3 @@ def test_vectors_come_back_as_single_precision_rounded_as_stored(tmp_path, dtype
 def test_what_half_precision_cannot_hold_is_not_finite_and_no_warning():
     column = to_column(np.full((1, 2), 1e6, np.float32), "float16")
     assert not np.isfinite(column.flatten().to_numpy()).any()
-
-
-def test_no_rows_are_no_rows(tmp_path):
-    table = pa.table({"v": to_column(EMBEDDINGS[:0], "float16")})
-    assert from_column(table, "v").shape == (0, 6)

@@ -37,7 +37,6 @@ from virnuc_dask.lab.recipe import VIRUSES, DataSettings, Recipe
 from virnuc_dask.lab.splits.folds import folds_of
 from virnuc_dask.lab.taught import Prepared
 from virnuc_dask.sequences.genes import gene_caller
-from virnuc_dask.sequences.records import hash_inputs
 from virnuc_dask.tables.parquet import (
     is_done,
     read_pieces,
@@ -45,6 +44,7 @@ from virnuc_dask.tables.parquet import (
     table_writer,
     write_table,
 )
+from virnuc_dask.tables.paths import reading
 from virnuc_dask.tables.plan import fingerprint
 
 log = logging.getLogger(__name__)
@@ -321,6 +321,5 @@ def _checked_files(data: DataSettings) -> list[str]:
 
 
 def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    hash_inputs([path], digest)
-    return digest.hexdigest()
+    with reading(path), Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -30,7 +30,7 @@ from virnuc_dask.modelsets.contig_model import ContigModel
 from virnuc_dask.modelsets.manifest import ModelSetInfo, find, read_info
 from virnuc_dask.modelsets.modelset import limit_threads, resolve_device
 from virnuc_dask.modelsets.source import ModelSource
-from virnuc_dask.planning import chunk_length, decided, require_frames
+from virnuc_dask.planning import chunk_length, decided
 from virnuc_dask.run import run
 from virnuc_dask.sequences.records import read_records
 from virnuc_dask.tables.paths import writing
@@ -96,7 +96,12 @@ def _decided(base: Path, out: Path, settings: Settings) -> tuple[ModelSetInfo, S
     if out.resolve() == base:
         raise UsageError(f"{out}: is the model set to start from; choose another folder.")
     info = read_info(base)
-    require_frames(info, "train")
+    if info.reads_genes:
+        raise UsageError(
+            f"train: model set {info.name!r} reads genes, and train knows frames of chunks alone. "
+            "Name the folder of a set that reads frames; `virnuc-dask models import` makes one "
+            "from published checkpoints."
+        )
     with reached(settings.cluster) as client:
         hardware = hardware_of(settings.cluster, client)
     # A false discovery rate is for calls, which are not made here, and needs a calibration.

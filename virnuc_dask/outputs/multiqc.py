@@ -17,9 +17,10 @@ import yaml
 from virnuc_dask.modelsets.manifest import ModelSetInfo
 from virnuc_dask.outputs.contig_table import read_contig_table
 from virnuc_dask.stages.calls import VIRUS
-from virnuc_dask.tables.folder import FOR_MULTIQC, MULTIQC, VERSIONS, RunFolder
+from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import write_text
 from virnuc_dask.tables.paths import writing
+from virnuc_dask.tables.result_files import FOR_MULTIQC, MULTIQC, VERSIONS
 
 _BINS = 20  # of the histogram
 

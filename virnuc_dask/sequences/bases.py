@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.uint8]
@@ -21,7 +20,7 @@ STOPS = ("TAA", "TAG", "TGA")
 _COMPLEMENT = str.maketrans("ACGTRYKMBVDH", "TGCAYRMKVBHD")
 _NUMBER = bytes(BASES.find(chr(byte).upper()) % 5 for byte in range(256))  # none: -1, so 4
 _OTHER_STRAND = bytes.maketrans(b"\0\1\2\3", b"\3\2\1\0")
-_BATCH_NT = 1 << 18  # that are counted together
+_BLOCK_NT, _FEW_NT = 1 << 18, 4000  # whose G and C are counted together
 # With this mask G and C of either case are one letter; A and T stay what no other nucleotide is.
 _ALIKE = 0xDB
 _STRONG, _A, _T = (ord(base) & _ALIKE for base in "GAT")
@@ -81,38 +80,17 @@ def translate_codons(dna: str, tables: NDArray[np.int8]) -> Numbers:
     return letters
 
 
-class Composition:
-    """Shares of G and C of sequences that come one by one; a batch of letters is kept."""
-
-    def __init__(self) -> None:
-        self._texts, self._of, self._waiting_nt = list[str](), list[int](), 0
-        self._counts = [np.zeros((3, 0), np.int64)]  # sequence, bases G and C, bases A and T
-        self._sequences = 0
-
-    def add(self, dna: str) -> None:
-        """Take in a sequence, upper or lower case."""
-        for at in range(0, len(dna), _BATCH_NT):
-            self._texts.append(dna[at : at + _BATCH_NT])
-            self._of.append(self._sequences)
-            self._waiting_nt += len(self._texts[-1])
-            if self._waiting_nt >= _BATCH_NT:
-                self._count()
-        self._sequences += 1
-
-    def shares(self) -> pa.Array:
-        """Of each sequence since the last time: G and C among its bases, null without a base."""
-        self._count()
-        of, *pairs = np.concatenate(self._counts, axis=1)
-        strong, weak = (np.bincount(of, counts, self._sequences) for counts in pairs)
-        bases, self._counts, self._sequences = strong + weak, self._counts[:1], 0
-        return pa.array(strong / np.maximum(bases, 1), mask=bases == 0)
-
-    def _count(self) -> None:
-        if not self._texts:
-            return
-        letters = np.frombuffer("".join(self._texts).encode("ascii"), np.uint8) & _ALIKE
-        starts = np.cumsum([0, *map(len, self._texts)])[:-1]
-        kinds = (letters == _STRONG, (letters == _A) | (letters == _T))
-        counts = [np.add.reduceat(kind.view(np.uint8), starts, dtype=np.int64) for kind in kinds]
-        self._counts.append(np.array([self._of, *counts]))
-        self._texts, self._of, self._waiting_nt = [], [], 0
+def share_of_gc(dna: str) -> float | None:
+    """G and C among the bases of a sequence, upper or lower case; None without a base."""
+    gc = at = 0
+    for first in range(0, len(dna), _BLOCK_NT):
+        letters = dna[first : first + _BLOCK_NT].encode("ascii")
+        if len(letters) < _FEW_NT:  # of a read: many times as fast as arrays
+            others = letters.translate(None, b"GCgc")
+            gc += len(letters) - len(others)
+            at += len(others) - len(others.translate(None, b"ATat"))
+        else:
+            alike = np.frombuffer(letters, np.uint8) & _ALIKE
+            gc += int(np.count_nonzero(alike == _STRONG))
+            at += int(np.count_nonzero((alike == _A) | (alike == _T)))
+    return gc / (gc + at) if gc + at else None

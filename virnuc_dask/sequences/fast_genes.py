@@ -12,7 +12,6 @@ sequence is laid beside; held by tests/sequences/test_genes.py.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from virnuc_dask.sequences import bases
 from virnuc_dask.sequences.gene_columns import CALL, START_TYPES
+from virnuc_dask.sequences.gene_paths import genes_among
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -39,8 +39,6 @@ UPSTREAM_NT = 24  # before a start, which its score reads
 
 # As pyrodigal's, in codons with the stop: of genes with both ends, and of those at an edge.
 _SHORTEST, _SHORTEST_AT_EDGE = 30, 20
-_FURTHEST_OVERLAP, _FREE_OVERLAP = 60, 4
-_NEAR = 150  # nt; genes further apart say nothing of each other
 # Below, it is no candidate.
 _LEAST_CODING, _LEAST_SCORE = -8.0, -4.0
 _ODDS_UNIT = np.float32(4.35)  # pyrodigal's, of scores that make its confidence
@@ -149,11 +147,6 @@ def places(strand: Strand, rows: IntArray) -> IntArray:
     return row * 3 + phase
 
 
-def sequence_at(strand: Strand, place: IntArray) -> IntArray:
-    """Which sequence of the block is there."""
-    return np.searchsorted(strand.first, place, "right") - 1
-
-
 def gc_bins(strand: Strand) -> IntArray:
     """Of each sequence of a block."""
     is_gc, is_known = (strand.code == 1) | (strand.code == 2), strand.code < 4
@@ -162,31 +155,21 @@ def gc_bins(strand: Strand) -> IntArray:
     return np.clip(share * GC_BINS, 0, GC_BINS - 1).astype(np.int64)
 
 
-def pair_rows(strand: Strand) -> NDArray[np.uint16]:
-    """For each codon of the layout but the last: the row of it and the next one in the pairs."""
-    rows = strand.layout[:-1] * np.uint16(CODONS)
-    rows += strand.layout[1:]
-    return rows
-
-
-def bins_of_layout(strand: Strand, bins: IntArray) -> NDArray[np.int32]:
-    """What is said of each sequence, for each codon of the layout but the last."""
-    between = (strand.last[:-1] + strand.first[1:]) // 2
-    lengths = np.diff(np.concatenate([[0], between, [len(strand.code)]]))
-    of_place = np.repeat(bins.astype(np.int32), lengths)
-    return np.concatenate([of_place[phase::3] for phase in range(3)])[:-1]
-
-
 def running_scores(strand: Strand, bins: IntArray, models: GeneModels) -> NDArray[np.int32]:
     """Sums of the scores of all pairs before each codon of the layout.
 
     They may wrap around: a difference of two is right all the same.
     """
-    rows = pair_rows(strand)
+    # For each codon but the last: the row of it and the next one in the pairs.
+    rows = strand.layout[:-1] * np.uint16(CODONS) + strand.layout[1:]
     if len(bins) == 1:
         scores = models.pairs[bins[0]][rows]
     else:
-        scores = models.pairs.ravel()[bins_of_layout(strand, bins * CODONS**2) + rows]
+        between = (strand.last[:-1] + strand.first[1:]) // 2
+        lengths = np.diff(np.concatenate([[0], between, [len(strand.code)]]))
+        of_place = np.repeat((bins * CODONS**2).astype(np.int32), lengths)
+        of_layout = np.concatenate([of_place[phase::3] for phase in range(3)])
+        scores = models.pairs.ravel()[of_layout[:-1] + rows]
     total = np.zeros(len(strand.layout), np.int32)
     np.cumsum(scores.astype(np.int32), out=total[1:])  # thrice as fast as if it had to convert
     return total
@@ -241,17 +224,12 @@ def motif_rows(strand: Strand, place: IntArray) -> IntArray:
     return np.where((one < bases.UNKNOWN_CODON) & (two < bases.UNKNOWN_CODON), one * 64 + two, 4096)
 
 
-def bases_before(strand: Strand, place: IntArray) -> Bytes:
-    """The bases before each place."""
-    before: Bytes = strand.code[place[:, None] + np.arange(-UPSTREAM_NT, 0)]
-    return before
-
-
 def start_features(strand: Strand, frames: Frames, models: GeneModels) -> list[Floats]:
     """Of each start: its type, its motif, the bases before, what it loses to the frame's best."""
     place = places(strand, frames.start)
     motif = (models.motif[motif_rows(strand, place)] + models.spacer).max(1, initial=-9)
-    upstream = models.upstream[np.arange(UPSTREAM_NT), bases_before(strand, place)]
+    before = strand.code[place[:, None] + np.arange(-UPSTREAM_NT, 0)]
+    upstream = models.upstream[np.arange(UPSTREAM_NT), before]
     kind = np.where(frames.edge, EDGE, _TYPE[strand.layout[frames.start]])
     codons = (frames.stop[frames.frame] - frames.start).astype(np.float32)
     columns = [
@@ -306,7 +284,7 @@ def _of_strand(strand: Strand, bins: IntArray, models: GeneModels) -> NDArray[np
     start_score = weighed(features, models.start)
     chosen = chosen_starts(frames, start_score)
     place = places(strand, frames.start[chosen])
-    sequence = sequence_at(strand, place)
+    sequence = np.searchsorted(strand.first, place, "right") - 1
     of_genes = gene_features(frames, chosen, start_score, bins[sequence])
     found = np.zeros(len(place), CANDIDATE)
     found["sequence"], found["strand"] = sequence, 1
@@ -352,47 +330,3 @@ def _turned(found: NDArray[np.void], strand: Strand) -> NDArray[np.void]:
     turned["partial_left"], turned["partial_right"] = found["partial_right"], found["partial_left"]
     turned["strand"] = -1
     return turned
-
-
-def genes_among(found: NDArray[np.void], link: Floats) -> IntArray:
-    """Rows of the candidates that are genes: of each sequence those of the best path."""
-    edges = np.flatnonzero(np.diff(found["sequence"], prepend=-1, append=-2))
-    names = ("start", "end", "strand", "score")
-    start, end, strand, score = (found[name].tolist() for name in names)
-    rows: list[int] = []
-    for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        span = slice(first, last)
-        path = _best_path(start[span], end[span], strand[span], score[span], link.tolist())
-        rows += [first + row for row in path]
-    return np.array(rows, np.int64)
-
-
-def _best_path(
-    start: list[int], end: list[int], strand: list[int], score: list[float], link: list[float]
-) -> list[int]:
-    """Rows whose scores, and whose links to the row before, add up to most; by their ends."""
-    per_nt, same, other = link
-    best: list[float] = []  # sum of the path that ends with a row
-    before: list[int] = []
-    leader: list[int] = []  # of a row and those before it, the one with the best path
-    for row, begin in enumerate(start):
-        far = bisect_right(end, begin - _NEAR, 0, row)
-        previous = leader[far - 1] if far and best[leader[far - 1]] > 0 else -1
-        value = best[previous] if previous >= 0 else 0.0
-        for near in range(far, row):
-            overlap = end[near] - begin
-            if overlap > _FURTHEST_OVERLAP or start[near] >= begin or end[near] >= end[row]:
-                continue
-            step = best[near] - per_nt * max(0, overlap - _FREE_OVERLAP)
-            step += same if strand[near] == strand[row] else other
-            if step > value:
-                value, previous = step, near
-        best.append(score[row] + value)
-        before.append(previous)
-        leader.append(row if not row or best[row] > best[leader[-1]] else leader[-1])
-    row = leader[-1] if best[leader[-1]] > 0 else -1
-    path = []
-    while row >= 0:
-        path.append(row)
-        row = before[row]
-    return path[::-1]

@@ -5,21 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from virnuc_dask.errors import BadInputError
 
+if TYPE_CHECKING:
+    from virnuc_dask.sequences.records import Record
+
 ALONE = -1  # the mate of a read whose other one is missing
 _ILLUMINA = re.compile(r"([12]):[YN]:")
-
-
-class Read(NamedTuple):
-    """A record before it is numbered."""
-
-    id: str
-    dna: str
-    description: str
-    was_rna: bool
 
 
 def pair_id(record_id: str) -> str:
@@ -28,8 +22,8 @@ def pair_id(record_id: str) -> str:
 
 
 def paired_files(
-    ones: Iterator[Read], twos: Iterator[Read], paths: Sequence[str]
-) -> Iterator[tuple[Read, int]]:
+    ones: Iterator[Record], twos: Iterator[Record], paths: Sequence[str]
+) -> Iterator[tuple[Record, int]]:
     """First and second mates, pair by pair, and their numbers; the rest of the longer file alone.
 
     `BadInputError` if two that have the same place are named as no mates are.
@@ -52,13 +46,13 @@ def _are_named_alike(one: str, two: str) -> bool:
     return pair_id(one) == pair_id(two) or (one[:-1], one[-1], two[-1]) == (two[:-1], "1", "2")
 
 
-def neighbours(reads: Iterator[Read], paired: bool | None) -> Iterator[tuple[Read, int]]:
+def neighbours(reads: Iterator[Record], paired: bool | None) -> Iterator[tuple[Record, int]]:
     """All reads, those in order that are mates of a pair, and their numbers.
 
     Mates follow one another, have one name, and say by it, or by an Illumina comment, which is
     which. Where it is known that all are ``paired``, none of them needs to say so.
     """
-    held: Read | None = None
+    held: Record | None = None
     for read in reads:
         if held is None:
             held = read
@@ -75,7 +69,7 @@ def neighbours(reads: Iterator[Read], paired: bool | None) -> Iterator[tuple[Rea
         yield held, _alone(held, paired)
 
 
-def _mark(read: Read) -> int:
+def _mark(read: Record) -> int:
     """1 or 2, as a read says itself; else 0."""
     if read.id.endswith(("/1", "/2")):
         return int(read.id[-1])
@@ -83,5 +77,5 @@ def _mark(read: Read) -> int:
     return int(found[1]) if found else 0
 
 
-def _alone(read: Read, paired: bool | None) -> int:
+def _alone(read: Record, paired: bool | None) -> int:
     return ALONE if paired or _mark(read) else 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from virnuc_dask.sequences.bases import Composition
-from virnuc_dask.sequences.chunks import Chunks, Pieces
+from virnuc_dask.sequences.bases import share_of_gc
+from virnuc_dask.sequences.chunks import Chunks, Pieces, places_of
 from virnuc_dask.sequences.mates import ALONE
 from virnuc_dask.sequences.records import Record
 from virnuc_dask.sequences.topology import terminal_repeat
@@ -26,8 +26,7 @@ from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import ROWS, TableWriter, table_writer, write_table
 from virnuc_dask.tables.plan import Counts, PlannedPartition
 
-_Cutting = Chunks | Pieces
-_Row = tuple[int, str, int, str, str, int, str | None]  # of the record table, without its chunks
+Cutting = Chunks | Pieces
 
 _IN_FLIGHT = 4  # partitions that wait to be written
 
@@ -35,19 +34,17 @@ _IN_FLIGHT = 4  # partitions that wait to be written
 def write_partitions(
     records: Iterable[Record],
     folder: RunFolder,
-    chunk_length: int,
+    cutting: Cutting,
     partition_chunks: int,
     records_fingerprint: Callable[[], str],
-    pieces: Pieces | None = None,
     partition_nt: int | None = None,
 ) -> tuple[Counts, tuple[PlannedPartition, ...]]:
-    """Cut records into chunks, or into ``pieces``, and write these and the record table.
+    """Cut records into chunks or pieces, and write these and the record table.
 
     A partition has ``partition_chunks`` rows, or fewer if the last brings it to ``partition_nt``.
-    ``records_fingerprint`` is asked once all records have been read. With ``pieces`` the record
-    table tells of terminal repeats.
+    ``records_fingerprint`` is asked once all records have been read. Of pieces the record table
+    tells of terminal repeats.
     """
-    cutting = pieces or Chunks(chunk_length)
     tally = _Tally(cutting)
     with (
         table_writer(folder.records, tally.schema, records_fingerprint) as writer,
@@ -59,11 +56,9 @@ def write_partitions(
     return tally.counts(), partitions
 
 
-def count_records(
-    records: Iterable[Record], chunk_length: int, pieces: Pieces | None = None
-) -> Counts:
+def count_records(records: Iterable[Record], cutting: Cutting) -> Counts:
     """What `write_partitions` would count, without writing."""
-    tally = _Tally(pieces or Chunks(chunk_length))
+    tally = _Tally(cutting)
     deque(tally.counting(records), maxlen=0)
     return tally.counts()
 
@@ -77,7 +72,7 @@ class _Group(NamedTuple):
 
 
 def _group(
-    records: Iterable[Record], cutting: _Cutting, rows: int, nt: int | None
+    records: Iterable[Record], cutting: Cutting, rows: int, nt: int | None
 ) -> Iterator[_Group]:
     """Groups that end with their row number ``rows``, or with that which brings them to ``nt``."""
     group: list[Record] = []
@@ -97,7 +92,7 @@ def _group(
 
 
 def _write_behind(
-    thread: ThreadPoolExecutor, groups: Iterable[_Group], folder: RunFolder, cutting: _Cutting
+    thread: ThreadPoolExecutor, groups: Iterable[_Group], folder: RunFolder, cutting: Cutting
 ) -> Iterator[PlannedPartition]:
     """Write partitions while the next ones are read: compressing and the disk need no Python."""
     writing: deque[Future[PlannedPartition]] = deque()
@@ -119,15 +114,14 @@ def _write(folder: RunFolder, index: int, table: pa.Table) -> PlannedPartition:
     return PlannedPartition(index, len(table), content)
 
 
-def _cut(group: _Group, cutting: _Cutting) -> pa.Table:
+def _cut(group: _Group, cutting: Cutting) -> pa.Table:
     """The chunks or pieces of ``group``: rows of `schemas.PARTITION`."""
     ids, dna = [record.id for record in group.records], [record.dna for record in group.records]
     length_nt = np.fromiter(map(len, dna), np.int64, len(dna))
     count = cutting.count(length_nt)
     count[0] -= group.first
     count[-1] -= count.sum() - group.chunks
-    row = np.repeat(np.arange(len(dna)), count)
-    step = np.arange(group.chunks) - (np.cumsum(count) - count)[row]
+    row, step = places_of(count)
     step[: count[0]] += group.first
     start, end = cutting.spans(length_nt[row], step)
     spans = zip(row.tolist(), start.tolist(), end.tolist(), strict=True)
@@ -169,7 +163,7 @@ def _text(values: pa.StringArray, size: int) -> memoryview:
 class _Tally:
     """Counts what passes by, eight bytes a record."""
 
-    def __init__(self, cutting: _Cutting) -> None:
+    def __init__(self, cutting: Cutting) -> None:
         self._cutting = cutting
         self._looks_at_ends = isinstance(cutting, Pieces)
         self.schema = schemas.RECORDS_WITH_ENDS if self._looks_at_ends else schemas.RECORDS
@@ -181,55 +175,39 @@ class _Tally:
         self, records: Iterable[Record], writer: TableWriter | None = None
     ) -> Iterator[Record]:
         """Pass records on; with a ``writer``, the record table is written on the way."""
-        rows: list[_Row] = []
-        composition = Composition()
+        rows: list[tuple[object, ...]] = []
         for record in records:
-            ends = terminal_repeat(record.dna) if self._looks_at_ends and writer else None
             origin = record.origin
-            rows.append(
-                (
-                    *(record.index, record.id, len(record.dna)),
-                    *(origin.sample, record.description, origin.mate, ends),
-                )
-            )
+            told = (record.index, record.id, len(record.dna), origin.mate)
             self._rna += origin.was_rna
             if writer:
-                composition.add(record.dna)
+                ends = (terminal_repeat(record.dna),) if self._looks_at_ends else ()
+                gc = share_of_gc(record.dna)
+                told = (*told, gc, origin.sample, record.description, *ends)
+            rows.append(told)
             yield record
             if len(rows) == ROWS:
-                self._take_in(rows, composition, writer)
+                self._take_in(rows, writer)
                 rows.clear()
-        self._take_in(rows, composition, writer)
+        if rows:
+            self._take_in(rows, writer)
 
-    def _take_in(
-        self, rows: Sequence[_Row], composition: Composition, writer: TableWriter | None
-    ) -> None:
-        columns = tuple(zip(*rows, strict=True)) if rows else ((),) * 7
-        index, ids, lengths, samples, descriptions, mates, ends = columns
-        mate = np.array(mates, np.int8)
+    def _take_in(self, rows: list[tuple[object, ...]], writer: TableWriter | None) -> None:
+        index, ids, lengths, mates, *told = zip(*rows, strict=True)
+        length_nt, mate = np.array(lengths, np.int64), np.array(mates, np.int8)
         # Python's own hash: 64 bits, compared within this process only. Mates may share an id.
         hashes = np.fromiter(map(hash, ids), np.int64, len(ids)) ^ (mate == 2)
         self._id_hashes.frombytes(hashes.tobytes())
         self._pairs += int(np.count_nonzero(mate == 2))
         self._alone += int(np.count_nonzero(mate == ALONE))
-        length_nt = np.array(lengths, np.int64)
         chunks = self._cutting.count(length_nt)
         self._chunks += int(chunks.sum())
         self._length_nt += int(length_nt.sum())
         self._shorter += int(np.count_nonzero(length_nt < self._cutting.shortest_nt))
         if writer is not None:
-            told = [
-                index,
-                ids,
-                length_nt,
-                chunks,
-                composition.shares(),
-                samples,
-                descriptions,
-                mate,
-            ]
-            told += [ends] if self._looks_at_ends else []
-            writer.write(pa.table(told, schema=self.schema))
+            gc, sample, description, *ends = told
+            columns = [index, ids, length_nt, chunks, gc, sample, description, mate, *ends]
+            writer.write(pa.table(columns, schema=self.schema))
 
     def counts(self) -> Counts:
         """What has passed by."""

@@ -9,17 +9,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import count, islice, repeat
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import IO, NamedTuple, Protocol, cast
+from typing import IO, NamedTuple, cast
 
-import xxhash
 from xopen import xopen
+from xxhash import xxh3_128
 
 from virnuc_dask.errors import BadInputError
 from virnuc_dask.sequences.alignments import is_alignments, read_alignments
-from virnuc_dask.sequences.mates import Read, neighbours, paired_files
+from virnuc_dask.sequences.mates import neighbours, paired_files
 from virnuc_dask.sequences.text import DNA, Columns, Entry, FormatError, entries
 from virnuc_dask.tables.inputs import Source, one_line, sample_of
 from virnuc_dask.tables.paths import STDIN
@@ -45,15 +45,16 @@ def _decompression_errors() -> Iterator[type[Exception]]:
 DAMAGE: tuple[type[Exception], ...] = (EOFError, OSError, ValueError, *_decompression_errors())
 
 
+# Columns of neighbouring records, and whether they were RNA.
+_Columns = Iterator[tuple[Columns, bool]]
+
+
 class Origin(NamedTuple):
     """Where records come from; many share one."""
 
     sample: str = ""
     mate: int = 0  # 1, 2: neighbours that make a pair; -1: the other one is missing; 0: no pairs
     was_rna: bool = False  # had U, which is T in ``dna``
-
-
-_NOWHERE = Origin()
 
 
 @dataclass(slots=True)  # a frozen one takes five times as long to make
@@ -66,20 +67,13 @@ class Record:
     index: int
     id: str
     dna: str
-    origin: Origin = _NOWHERE
+    origin: Origin = Origin()  # noqa: RUF009  # it cannot be changed
     description: str = ""
-
-
-class Digest(Protocol):
-    """A ``hashlib`` or ``xxhash`` object."""
-
-    def update(self, data: bytes | memoryview, /) -> None:
-        """Take in ``data``."""
 
 
 def read_records(
     inputs: Iterable[str | Source],
-    digest: Digest | None = None,
+    digest: xxh3_128 | None = None,
     left_out: Counter[str] | None = None,
 ) -> Iterator[Record]:
     """The records of all inputs, in order, holding one at a time. U is read as T.
@@ -89,17 +83,39 @@ def read_records(
     ``left_out`` counts, by kind, alignments that are no read of their own. `BadInputError` if a
     file is missing, damaged, or holds anything but nucleotides.
     """
-    read = 0
-    total, left_out = digest or xxhash.xxh3_128(), Counter() if left_out is None else left_out
+    numbers, total = count(), digest or xxh3_128()
+    left_out = Counter() if left_out is None else left_out
     for source in map(_as_source, inputs):
-        for origin, columns in _columns_of(source, total, left_out):
-            index = range(read, read + len(columns.ids))
-            told = (columns.descriptions,) if columns.descriptions else ()
-            yield from map(Record, index, columns.ids, columns.dna, repeat(origin), *told)
-            read = index.stop
+        with _digests(source, total) as digests:
+            files = [
+                _read_file(path, each, left_out, source.paired)
+                for path, each in zip(source.paths, digests, strict=True)
+            ]
+            if source.paired or (source.paired is None and is_alignments(source.paths[0])):
+                yield from _paired(source, files, numbers)
+            else:
+                yield from _records(files[0], source.sample, numbers)
 
 
-def hash_inputs(inputs: Iterable[str | Source], digest: Digest) -> None:
+def _records(file: _Columns, sample: str, numbers: Iterator[int]) -> Iterator[Record]:
+    """The records of a file, numbered."""
+    for columns, was_rna in file:
+        index, origin = islice(numbers, len(columns.ids)), Origin(sample, 0, was_rna)
+        told = (columns.descriptions,) if columns.descriptions else ()
+        yield from map(Record, index, columns.ids, columns.dna, repeat(origin), *told)
+
+
+def _paired(source: Source, files: list[_Columns], numbers: Iterator[int]) -> Iterator[Record]:
+    """Records with their mates; numbered as mates follow one another."""
+    one, *two = (_records(file, source.sample, repeat(0)) for file in files)
+    pairs = paired_files(one, two[0], source.paths) if two else neighbours(one, source.paired)
+    for record, mate in pairs:
+        record.index = next(numbers)
+        record.origin = Origin(source.sample, mate, record.origin.was_rna)
+        yield record
+
+
+def hash_inputs(inputs: Iterable[str | Source], digest: xxh3_128) -> None:
     """Give ``digest`` what `read_records` does, without parsing it."""
     for source in map(_as_source, inputs):
         with _digests(source, digest) as digests, ExitStack() as stack:
@@ -114,51 +130,21 @@ def _as_source(given: str | Source) -> Source:
 
 
 @contextmanager
-def _digests(source: Source, total: Digest) -> Iterator[list[Digest]]:
+def _digests(source: Source, total: xxh3_128) -> Iterator[list[xxh3_128]]:
     """A digest for each file; those of files that are read at once are taken in at the end."""
     if len(source.paths) == 1:
         yield [total]
         return
-    digests = [xxhash.xxh3_128() for _ in source.paths]
+    digests = [xxh3_128() for _ in source.paths]
     yield [*digests]
     for each in digests:
         total.update(each.digest())
 
 
-def _columns_of(
-    source: Source, total: Digest, left_out: Counter[str]
-) -> Iterator[tuple[Origin, Columns]]:
-    """Columns of neighbouring records that share an origin."""
-    paired = source.paired
-    with _digests(source, total) as digests:
-        files = [
-            _read_file(path, digest, left_out, paired)
-            for path, digest in zip(source.paths, digests, strict=True)
-        ]
-        if paired is None:
-            paired = None if is_alignments(source.paths[0]) else False
-        if paired is False:
-            for columns, was_rna in files[0]:
-                yield Origin(source.sample, 0, was_rna), columns
-            return
-        first, *second = map(_single, files)
-        for read, mate in (
-            paired_files(first, second[0], source.paths) if second else neighbours(first, paired)
-        ):
-            columns = Columns([read.id], [read.dna], [read.description])
-            yield Origin(source.sample, mate, read.was_rna), columns
-
-
-def _single(file: Iterator[tuple[Columns, bool]]) -> Iterator[Read]:
-    for columns, was_rna in file:
-        told = columns.descriptions or repeat("")
-        yield from map(Read, columns.ids, columns.dna, told, repeat(was_rna))
-
-
 class _Digesting(io.RawIOBase):
     """Passes on what it reads, to the digest too."""
 
-    def __init__(self, raw: io.BufferedIOBase, digest: Digest) -> None:
+    def __init__(self, raw: io.BufferedIOBase, digest: xxh3_128) -> None:
         self._raw = raw
         self._digest = digest
 
@@ -181,12 +167,11 @@ def _open_raw(source: str, stack: ExitStack) -> io.BufferedIOBase:
 
 
 def _read_file(
-    source: str, digest: Digest, left_out: Counter[str], paired: bool | None
-) -> Iterator[tuple[Columns, bool]]:
-    """Columns of neighbouring records, and whether they were RNA."""
+    source: str, digest: xxh3_128, left_out: Counter[str], paired: bool | None
+) -> _Columns:
     aligned = is_alignments(source)
     name = "standard input" if source == STDIN else source
-    count = 0
+    done = 0
     with ExitStack() as stack:
         raw = io.BufferedReader(_Digesting(_open_raw(source, stack), digest), _BUFFER)
         try:
@@ -196,15 +181,15 @@ def _read_file(
                 else _entries(raw, stack)
             ):
                 if isinstance(found, Columns):
-                    count += len(found.ids)
+                    done += len(found.ids)
                     yield found, False
                 else:
-                    count += 1
-                    yield _check(name, count, found)
+                    done += 1
+                    yield _check(name, done, found)
             while raw.read(_BUFFER):  # what follows the last record still belongs to the digest
                 pass
         except DAMAGE as error:
-            after = f"after record {count}" if count else "at its start"
+            after = f"after record {done}" if done else "at its start"
             fault = str(error)
             if not isinstance(error, FormatError):
                 fault += ". Is it complete? Get it again."

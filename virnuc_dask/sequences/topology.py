@@ -6,7 +6,7 @@ pack; inverted ones are the ends of many linear viruses.
 
 from __future__ import annotations
 
-from itertools import takewhile
+from os.path import commonprefix
 
 from virnuc_dask.sequences.bases import BASES, reverse_complement
 
@@ -30,8 +30,8 @@ def terminal_repeat(dna: str) -> str | None:
     first, last = dna[:reach].upper(), dna[-reach:].upper()
     if _is_telling(_shared(first, last)):
         return DIRECT
-    backwards = reverse_complement(last)
-    return INVERTED if _is_telling(_beginning(first, backwards)) else None
+    alike = commonprefix([first, reverse_complement(last)])  # noqa: RUF071  # letters are meant
+    return INVERTED if _is_telling(alike) else None
 
 
 def _shared(first: str, last: str) -> str:
@@ -43,14 +43,6 @@ def _shared(first: str, last: str) -> str:
             return last[place:]
         place = last.find(seed, place + 1)
     return ""
-
-
-def _beginning(first: str, other: str) -> str:
-    """What two texts of one length begin with alike; shorter than the least is none."""
-    if first[:_SHORTEST_NT] != other[:_SHORTEST_NT]:
-        return ""
-    alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, other, strict=True))
-    return "".join(base for base, _ in alike)
 
 
 def _is_telling(repeat: str) -> bool:

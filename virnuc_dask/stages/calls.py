@@ -20,6 +20,8 @@ from virnuc_dask.tables.parquet import ROWS
 from virnuc_dask.tables.plan import Rows
 
 IntArray = NDArray[np.int64]
+# One score of every chunk, from those of its rows; any number where there are none.
+_Summary = Callable[[Floats, IntArray, int], Floats]
 
 _SCORES = ("record_index", "score_virus", "score_others", "start", "end")
 NO_OPEN_FRAME = "no_open_frame"
@@ -54,12 +56,6 @@ def call_pieces(
 ) -> pa.Table:
     """As `call_chunks`, of a model set that reads genes: scores are the means of a piece's rows."""
     return _called(pieces, predictions, failed, _mean)
-
-
-class _Summary(Protocol):
-    """One score of every chunk, from those of its rows; any number where there are none."""
-
-    def __call__(self, scores: Floats, rows: IntArray, chunks: int) -> Floats: ...
 
 
 def _highest(scores: Floats, rows: IntArray, chunks: int) -> Floats:
@@ -167,12 +163,11 @@ class ContigCalls:
     @staticmethod
     def joined(pieces: Iterable[ContigCalls]) -> ContigCalls:
         """The calls of all of them."""
-        first, *more = pieces
-        return first._each(more, np.concatenate)
+        return _each(list(pieces), np.concatenate)
 
     def take(self, rows: slice | IntArray) -> ContigCalls:
         """The calls of some records."""
-        return self._each((), lambda arrays: arrays[0][rows])
+        return _each([self], lambda arrays: arrays[0][rows])
 
     @property
     def order(self) -> IntArray:
@@ -182,14 +177,6 @@ class ContigCalls:
 
     def __len__(self) -> int:
         return len(self.call)
-
-    def _each(self, more: Sequence[ContigCalls], make: _Maker) -> ContigCalls:
-        """Calls whose arrays are made of those of this piece and of more."""
-        basis = None
-        if self.basis is not None:
-            others = [piece.basis for piece in more if piece.basis is not None]
-            basis = _each([self.basis, *others], make)
-        return replace(_each([self, *more], make), basis=basis)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,19 +189,18 @@ class Basis:
     reliability: Floats  # in [0, 1]; NaN without a gene
 
 
-_Maker = Callable[[list[NDArray[Any]]], NDArray[Any]]
-
-
 _Arrays = TypeVar("_Arrays", "ContigCalls", Basis)
 
 
-def _each(pieces: Sequence[_Arrays], make: _Maker) -> _Arrays:
+def _each(pieces: Sequence[_Arrays], make: Callable[[Sequence[Any]], Any]) -> _Arrays:
     """The first of several, with arrays that are made of those of all."""
-    names = (f.name for f in fields(pieces[0]))
-    arrays = [name for name in names if isinstance(getattr(pieces[0], name), np.ndarray)]
-    made: dict[str, Any] = {
-        name: make([getattr(piece, name) for piece in pieces]) for name in arrays
-    }
+    made: dict[str, Any] = {}
+    for name in (field.name for field in fields(pieces[0])):
+        values = [getattr(piece, name) for piece in pieces]
+        if isinstance(values[0], np.ndarray):
+            made[name] = make(values)
+        elif isinstance(values[0], Basis):
+            made[name] = _each(values, make)
     return replace(pieces[0], **made)
 
 

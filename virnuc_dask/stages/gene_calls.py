@@ -32,7 +32,7 @@ from virnuc_dask.stages.calls import (
 )
 from virnuc_dask.stages.predict import viral_logit
 from virnuc_dask.stages.sample import Sample
-from virnuc_dask.stages.whole_records import WholeRecords
+from virnuc_dask.stages.whole_records import WholeRecords, begins
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.on_disk import RecordRows
 from virnuc_dask.tables.vectors import to_column
@@ -199,8 +199,7 @@ class GeneScores:
             if len(judged):
                 self._judge(judged, FRAMES)
         start, end = (frames[name].to_numpy() for name in ("start", "end"))
-        is_first = np.diff(at, prepend=-1) + np.abs(np.diff(start, prepend=-1)) != 0
-        chunk = np.flatnonzero(is_first)
+        chunk = np.flatnonzero(begins(at, start))
         virus, others = (
             np.maximum.reduceat(frames[name].to_numpy(), chunk)
             for name in ("score_virus", "score_others")

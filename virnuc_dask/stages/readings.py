@@ -16,14 +16,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from virnuc_dask.modelsets.manifest import FRAMES, GENES
-from virnuc_dask.sequences.chunks import Chunks, Pieces
+from virnuc_dask.sequences.chunks import Chunks, Pieces, places_of
 from virnuc_dask.sequences.frames import Frame, find_frames
 from virnuc_dask.sequences.genes import START_TYPES, GeneCaller, owned
 from virnuc_dask.sequences.genes import Genes as FoundGenes
 from virnuc_dask.tables import schemas
 
 if TYPE_CHECKING:
-    from virnuc_dask.modelsets.manifest import ModelSetInfo
+    from virnuc_dask.modelsets.manifest import GenesSpec, ModelSetInfo
 
 IntArray = NDArray[np.int64]
 
@@ -59,6 +59,11 @@ def frame_readings(chunks: pa.Table) -> Readings:
     return _readings(pa.table(columns, schema=schemas.FRAME_ROWS), frames)
 
 
+def pieces_of(genes: GenesSpec) -> Pieces:
+    """The pieces that records are cut into by a model set that reads genes."""
+    return Pieces(genes.piece_nt, genes.overlap_nt, genes.shortest_nt)
+
+
 def find_readings(
     pieces: pa.Table, info: ModelSetInfo, caller: GeneCaller, threads: int
 ) -> Readings:
@@ -69,7 +74,7 @@ def find_readings(
     """
     if info.genes is None:
         raise ValueError("the model set reads no genes")
-    cut = Pieces(info.genes.piece_nt, info.genes.overlap_nt, info.genes.shortest_nt)
+    cut = pieces_of(info.genes)
     sequences = pieces["sequence"].to_pylist()
     start, end = pieces["start"].to_numpy(), pieces["end"].to_numpy()
     genes, places = _own_genes(sequences, start, end, cut, caller, threads)
@@ -115,9 +120,7 @@ def _frames_of(
 ) -> tuple[list[Frame], _Places]:
     """The frames of the cores' chunks; start and end are those of the chunk."""
     length_nt, chunks = cores.end - cores.start, Chunks(chunk_length)
-    count = chunks.count(length_nt)
-    of_core = np.repeat(np.arange(len(count)), count)
-    step = np.arange(len(of_core)) - (np.cumsum(count) - count)[of_core]
+    of_core, step = places_of(chunks.count(length_nt))
     first, last = chunks.spans(length_nt[of_core], step)
     piece, core_start = cores.piece[of_core], cores.start[of_core]
     places = _Places(piece, core_start + first, core_start + last)

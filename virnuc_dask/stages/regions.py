@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from virnuc_dask.modelsets.calibration import Calibration, margins
 from virnuc_dask.modelsets.region_model import Floats, RegionModel, structure
+from virnuc_dask.stages.whole_records import begins
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.vectors import from_column
 
@@ -83,7 +84,8 @@ def chunk_regions(chunks: pa.Table, calibration: Calibration | None) -> pa.Table
     chunks
         Rows of `schemas.CHUNKS`, all of each record, in order.
     """
-    chunks = chunks.filter(_in_long_records(chunks["record_index"].to_numpy()))
+    _, at, count = np.unique(chunks["record_index"], return_inverse=True, return_counts=True)
+    chunks = chunks.filter(count[at] >= CHUNKS.least_genes)  # of reads hardly any has enough
     virus, others = (
         chunks[name].to_numpy().astype(np.float64) for name in ("score_virus", "score_others")
     )
@@ -95,15 +97,6 @@ def chunk_regions(chunks: pa.Table, calibration: Calibration | None) -> pa.Table
     log_ratio = CHUNKS.log_ratio(np.nan_to_num(evidence)[:, None], alone)
     found, number = find(log_ratio, chunks["record_index"].to_numpy(), CHUNKS)
     return _regions(chunks, number, found)
-
-
-def _in_long_records(record: IntArray) -> Flags:
-    """Which chunks are of a record with enough of them: of reads hardly any is."""
-    if not len(record):
-        return np.zeros(0, np.bool_)
-    of = record - record[0]
-    long: Flags = (np.bincount(of) >= CHUNKS.least_genes)[of]
-    return long
 
 
 def find(log_ratio: Floats, record: IntArray, model: RegionModel) -> tuple[Posterior, IntArray]:
@@ -118,7 +111,7 @@ def posterior(log_ratio: Floats, record: IntArray, model: RegionModel) -> Poster
         return Posterior(*np.zeros((3, 0)))
     likelihood = np.exp(np.stack([np.minimum(-log_ratio, 0), np.minimum(log_ratio, 0)], axis=1))
     moves = np.array([[1 - model.enter, model.enter], [model.leave, 1 - model.leave]])
-    is_first = np.diff(record, prepend=record[0] - 1) != 0
+    is_first = begins(record)
     is_last = np.append(is_first[1:], True)
     # A step to the first gene of a record forgets what was before it, whatever that was.
     start = np.array([1 - model.initial, model.initial])
@@ -152,20 +145,14 @@ def _running_products(matrices: Floats) -> Floats:
 
 def number_runs(is_viral: Flags, record: IntArray, least: int) -> IntArray:
     """Each gene's region, counted from 1 in its record, 0 for none: runs of ``least`` or more."""
-    number = np.zeros(len(record), np.int64)
-    if not len(record):
-        return number
-    changes = (np.diff(record, prepend=record[0] - 1) != 0) | np.diff(is_viral, prepend=False)
+    changes = begins(record, is_viral)
     run = np.cumsum(changes) - 1
     first = np.flatnonzero(changes)
     kept = is_viral[first] & (np.bincount(run) >= least)
     # Runs that are kept, less those of the records before.
     count = np.cumsum(kept)
-    of_record = record[first]
-    before = np.maximum.accumulate(
-        np.where(np.diff(of_record, prepend=of_record[0] - 1) != 0, count - kept, 0)
-    )
-    number[:] = np.where(kept, count - before, 0)[run]
+    before = np.maximum.accumulate(np.where(begins(record[first]), count - kept, 0))
+    number: IntArray = np.where(kept, count - before, 0)[run]
     return number
 
 
@@ -174,7 +161,7 @@ def _regions(rows: pa.Table, number: IntArray, found: Posterior) -> pa.Table:
     inside = np.flatnonzero(number)
     record = rows["record_index"].to_numpy()[inside]
     number = number[inside]
-    at = np.flatnonzero((np.diff(record, prepend=-1) != 0) | (np.diff(number, prepend=0) != 0))
+    at = np.flatnonzero(begins(record, number))
     if not len(at):
         return schemas.REGIONS.empty_table()
     count = np.diff(np.append(at, len(inside)))

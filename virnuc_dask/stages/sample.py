@@ -46,7 +46,8 @@ class Sample:
         counts: Counter[float] = Counter()
         rows = SortedRows(_EVIDENCE, folder)
         for values in (piece[~np.isnan(piece)] for piece in evidence):
-            counts.update(_counted(*rounded(values)))
+            near, records = rounded(values)
+            counts.update(dict(zip(near.tolist(), records.tolist(), strict=True)))
             distinct = np.unique(-values, return_counts=True)
             rows.add(pa.table(list(distinct), schema=_EVIDENCE))
         self.prevalence: float | None = None
@@ -64,10 +65,6 @@ class Sample:
         at = np.searchsorted(self._negated, -evidence, side="right") - 1
         q_value: Floats = np.where(np.isnan(evidence), np.nan, self._q_value[at])
         return q_value
-
-
-def _counted(values: Floats, counts: IntArray) -> dict[float, int]:
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def _steps(rows: SortedRows, prevalence: float, fdr: float | None) -> tuple[Floats, Floats]:

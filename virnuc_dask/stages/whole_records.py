@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 
 class WholeRecords:
@@ -39,3 +41,10 @@ class WholeRecords:
         if self._held:
             rows, self._held = pa.concat_tables(self._held), []
             self._pass_on(rows)
+
+
+def begins(*columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows are not as the one before in one of the columns; the first is not, either."""
+    is_first = np.ones(len(columns[0]), np.bool_)
+    is_first[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    return is_first

@@ -19,33 +19,9 @@ from virnuc_dask.tables.locks import SOFT, locked
 from virnuc_dask.tables.ownership import made, refuse_loss, refuse_others, sizes
 from virnuc_dask.tables.parquet import HALF_WRITTEN, read_fingerprint
 from virnuc_dask.tables.paths import writing
+from virnuc_dask.tables.result_files import MULTIQC, outputs_of, prefixed
 
 _TABLES = ("partitions", "features", "predictions")
-VERSIONS = "versions.yml"
-MULTIQC = "multiqc"  # a folder, and what is in it
-FOR_MULTIQC = (
-    "virnuc_general_mqc.json",
-    "virnuc_calls_mqc.json",
-    "virnuc_values_mqc.json",
-    "virnuc_mqc_versions.yml",
-)
-# What a run leaves for its user.
-_OUTPUTS = (
-    "chunks.parquet",
-    "genes.parquet",
-    *(f"virus_regions.{kind}" for kind in ("tsv", "bed", "gff3", "fasta")),
-    "contigs.tsv",
-    "contigs.parquet",
-    "pairs.tsv",
-    "virus.fasta",
-    "prediction_results.txt",
-    "prediction_results_highestscore.csv",
-    "failed.tsv",
-    "report.html",
-    "virus_summary.tsv",
-    *(f"{MULTIQC}/{name}" for name in FOR_MULTIQC),
-    VERSIONS,
-)
 _OF_JOBS = ("virnuc*", "worker-*", ".dask-jobqueue*")  # logs, certificates
 _LOCK = ".lock"
 _STAGE = ".virnuc-plan"  # a plan in the making
@@ -58,7 +34,7 @@ _LONGEST_LINE = 1 << 16  # bytes of the log's first line that are looked at
 class RunFolder:
     """Paths inside one run's output folder.
 
-    ``prefix`` stands, with a dot, before the names of all result files but `VERSIONS`.
+    ``prefix`` stands, with a dot, before the names of all result files but `result_files.VERSIONS`.
     """
 
     path: Path
@@ -128,15 +104,15 @@ class RunFolder:
 
     def output(self, name: str) -> Path:
         """One of the files that a run leaves for its user."""
-        return self.path / _prefixed(self.prefix, name)
+        return self.path / prefixed(self.prefix, name)
 
     def outputs(self) -> dict[str, Path]:
         """Of these, the ones that are there, by their names without a prefix."""
-        return {name: self.output(name) for name in _OUTPUTS if self.output(name).is_file()}
+        return {name: self.output(name) for name in outputs_of() if self.output(name).is_file()}
 
     def output_sizes(self) -> dict[str, int]:
         """Bytes of the files that a finished run left for its user: ``outputs`` of ``run.json``."""
-        return sizes(self.path, _outputs(self.prefix))
+        return sizes(self.path, outputs_of(self.prefix))
 
     @property
     def is_run(self) -> bool:
@@ -190,7 +166,7 @@ class RunFolder:
         listed = self._listed()
         if self.prefix != self._recorded_prefix():
             listed = listed or {}  # an unfinished run has made files of its own prefix only
-        refuse_others(self.path, _outputs(self.prefix), listed, "the run")
+        refuse_others(self.path, outputs_of(self.prefix), listed, "the run")
         refuse_loss((*self._made(), self.run_json, self.log), read)
 
     @contextmanager
@@ -318,7 +294,7 @@ class RunFolder:
 
     def _made(self) -> Iterator[Path]:
         """What a run made here, all but its log and ``run.json``."""
-        yield from made(self.path, _outputs(self._recorded_prefix()), self._listed())
+        yield from made(self.path, outputs_of(self._recorded_prefix()), self._listed())
         planned = self._planned()
         for path, index in self._numbered():
             if _is_own(path, index, planned):
@@ -347,16 +323,6 @@ class RunFolder:
         """Remove a plan that never stood; all in its folder is a run's."""
         if self.path.exists():
             shutil.rmtree(self.path)
-
-
-def _prefixed(prefix: str, name: str) -> str:
-    folder, _, file = name.rpartition("/")
-    return name if not prefix or name == VERSIONS else str(Path(folder, f"{prefix}.{file}"))
-
-
-def _outputs(prefix: str) -> list[str]:
-    """Names of the files that a run with this prefix leaves for its user."""
-    return [_prefixed(prefix, name) for name in _OUTPUTS]
 
 
 def _is_own(path: Path, index: int, planned: int) -> bool:

@@ -163,16 +163,13 @@ def _refuse_repeated(paths: Sequence[str]) -> None:
     seen: dict[tuple[int, int], str] = {}
     for name in paths:
         identity = _require_there(name)
-        if identity in seen:
-            _refuse_twice(seen[identity], name)
-        seen[identity] = name
-
-
-def _refuse_twice(earlier: str, name: str) -> None:
-    if STDIN in (earlier, name):
-        raise UsageError("standard input is given twice; it can be read once.")
-    same = "is given twice" if earlier == name else f"is the same file as {earlier}"
-    raise UsageError(f"{name}: {same}; its records would count twice.")
+        if (earlier := seen.get(identity)) is None:
+            seen[identity] = name
+        elif STDIN in (earlier, name):
+            raise UsageError("standard input is given twice; it can be read once.")
+        else:
+            same = "is given twice" if earlier == name else f"is the same file as {earlier}"
+            raise UsageError(f"{name}: {same}; its records would count twice.")
 
 
 def _require_there(name: str) -> tuple[int, int]:

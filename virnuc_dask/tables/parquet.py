@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -69,11 +68,6 @@ def unwritable_told(path: Path) -> Iterator[None]:
             f"{path}: {os.strerror(error.errno)}. What is done is kept: make room, or the folder "
             "writable, and continue with --resume."
         ) from error
-
-
-def is_half_written(name: str) -> bool:
-    """Whether a file of this name is one that was never whole."""
-    return fnmatchcase(name, HALF_WRITTEN)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -31,11 +31,6 @@ def reason(error: OSError | ValueError) -> str:
     return str(error)
 
 
-def _is_of_a_path(error: OSError | ValueError) -> bool:
-    """Names that cannot be are a `ValueError` with Python."""
-    return isinstance(error, OSError | UnicodeEncodeError) or "null byte" in str(error)
-
-
 def given_output(path: str | os.PathLike[str]) -> Path:
     """A path to write; `BadOutputError` for an address: it would become folders of this machine."""
     if "://" in os.fspath(path):
@@ -65,7 +60,8 @@ def _told(path: str | os.PathLike[str], done: str, kind: type[VirnucError]) -> I
     try:
         yield
     except (OSError, ValueError) as error:
-        if not _is_of_a_path(error):
+        # Names that cannot be are a `ValueError` with Python.
+        if not isinstance(error, OSError | UnicodeEncodeError) and "null byte" not in str(error):
             raise
         if done == "written" and isinstance(error, OSError) and error.errno in _FULL:
             kind = CannotWriteError

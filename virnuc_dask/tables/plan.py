@@ -174,19 +174,16 @@ class Plan:
 
     def tasks(self) -> Iterator[PartitionTask]:
         """One task per partition, in order."""
-        # A worker's working directory can be another one.
-        folder = RunFolder(self.folder.path.absolute())
-        for part in self.partitions:
-            yield self.task(part, folder)
+        return map(self.task, self.partitions)
 
-    def task(self, part: PlannedPartition, folder: RunFolder | None = None) -> PartitionTask:
-        """The task that turns a partition into its tables; ``folder`` is the run's, absolute."""
+    def task(self, part: PlannedPartition) -> PartitionTask:
+        """The task that turns a partition into its tables."""
         made = self.decisions
         by = (made.encoders_checksum, made.precision, made.features_dtype)
         genes = (made.gene_caller,) if made.reads_genes else ()
         features = fingerprint(part.content, *by, *genes)
         return PartitionTask(
-            folder=folder or RunFolder(self.folder.path.absolute()),
+            folder=RunFolder(self.folder.path.absolute()),  # a worker can be in another one
             index=part.index,
             chunks=part.chunks,
             content=part.content,

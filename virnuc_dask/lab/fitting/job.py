@@ -19,7 +19,7 @@ from virnuc_dask.planning import chunk_length
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.locks import SOFT, locked
 from virnuc_dask.tables.ownership import refuse_loss
-from virnuc_dask.tables.parquet import is_half_written
+from virnuc_dask.tables.parquet import HALF_WRITTEN
 from virnuc_dask.tables.paths import writing
 
 _LOCK = ".lock"
@@ -105,7 +105,7 @@ class Job:
         if not self.work.exists():
             return
         own = {"run", "modelset", _LOCK, _LOCK + SOFT, *(path.name for path in self.scratch)}
-        present = {path.name for path in self.work.iterdir() if not is_half_written(path.name)}
+        present = {path.name for path in self.work.iterdir() if not path.match(HALF_WRITTEN)}
         if (self.work / "modelset" / MANIFEST).exists():
             list(own_files(self.work / "modelset"))
         if others := present - own if _LOCK in present or _LOCK + SOFT in present else present:
