@@ -23,7 +23,7 @@ from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.submit import executing
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import BadTableError, PlanChangedError
-from virnuc_dask.modelsets.manifest import card_of, find, read_info
+from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.modelsets.sizes import encoder_bytes
 from virnuc_dask.outputs.finished_run import Run
 from virnuc_dask.outputs.multiqc import write_for_pipelines
@@ -43,7 +43,7 @@ from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.stages.crash_marks import tidy_marks
 from virnuc_dask.stages.receipt import Tally
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.inputs import Inputs, Pairs, Source, given_inputs
+from virnuc_dask.tables.inputs import Given, Inputs, Pairs, Source, given_inputs
 from virnuc_dask.tables.parquet import count_rows
 from virnuc_dask.tables.paths import given_output
 from virnuc_dask.tables.plan import PartitionTask, Plan, read_plan, read_run_json
@@ -105,12 +105,32 @@ def run(
     settings = settings or Settings()
     settings = replace(settings, model=model or settings.model)
     given, folder = given_inputs(inputs, reads, paired), RunFolder(given_output(out))
+    report = None if performance_report is None else given_output(performance_report)
+    begun = _begun(given, folder, settings, client, keep, report, resume=resume, force=force)
+    with begun as context:
+        context = replace(context, console=console, keep_models=keep_models)
+        return _run(context, given.sources, resume=resume)
+
+
+@contextmanager
+def _begun(
+    given: Given,
+    folder: RunFolder,
+    settings: Settings,
+    client: Client | None,
+    keep: Sequence[str | os.PathLike[str]],
+    report: Path | None,
+    *,
+    resume: bool,
+    force: bool,
+) -> Iterator[RunContext]:
+    """Hold the folder, make it ready, and open its log; what cannot be is refused before."""
     info = read_info(find(settings.model))
-    # Refused before the folder is touched.
     call_rule(settings, info, chunk_length(settings, info))
     if client is None:
         refuse_impossible(settings.cluster)
-    report = _report_file(performance_report, settings, folder)
+    if report is not None:
+        refuse_report(report, settings.cluster, folder.path)
     with reached(settings.cluster, client) as client:
         hardware = hardware_of(settings.cluster, client)
         decided(settings, info, hardware)
@@ -120,22 +140,10 @@ def run(
             read = (*given.paths, *given.lists, find(settings.model), *keep)
             folder.prepare(resume=resume, force=force, read=read)
             with Journal.opened(folder.log, info.units, shown(given.paths)) as journal:
-                context = RunContext(
-                    given.paths, folder, settings, info, journal, hardware, console, client
-                )
-                context = replace(context, report=report, keep_models=keep_models)
+                shared = (given.paths, folder, settings, info, journal, hardware)
+                context = RunContext(*shared, client=client, report=report)
                 context.warn(given.warnings())
-                return _run(context, given.sources, resume=resume)
-
-
-def _report_file(
-    name: str | os.PathLike[str] | None, settings: Settings, folder: RunFolder
-) -> Path | None:
-    """The file for Dask's report, if one is asked for; refused early if it cannot be written."""
-    if name is None:
-        return None
-    refuse_report(given_output(name), settings.cluster, folder.path)
-    return given_output(name)
+                yield context
 
 
 def _run(context: RunContext, sources: Sequence[Source], *, resume: bool) -> Run:
@@ -204,16 +212,11 @@ def _on_jobs(context: RunContext) -> Iterator[RunContext]:
         return
     cluster = with_workers(context.settings.cluster)
     settings = replace(context.settings, cluster=cluster)
-    with submitted(
-        cluster, context.folder.jobs, lambda line: context.tell("note", message=line)
-    ) as client:
-        yield replace(
-            context,
-            settings=settings,
-            client=client,
-            hardware=hardware_of(cluster, client),
-            start=time.perf_counter(),  # a queue's time is not the run's
-        )
+    folder = context.folder.jobs
+    with submitted(cluster, folder, lambda line: context.tell("note", message=line)) as client:
+        hardware, start = hardware_of(cluster, client), time.perf_counter()
+        # A queue's time is not the run's.
+        yield replace(context, settings=settings, client=client, hardware=hardware, start=start)
 
 
 def execute(plan: Plan, context: RunContext) -> Tally:
@@ -263,7 +266,7 @@ def _report(plan: Plan, rule: CallRule, context: RunContext) -> None:
     plan.folder.output(REPORT).unlink(missing_ok=True)  # of an earlier run
     if context.settings.report:
         try:
-            write_report(plan.folder, rule, card_of(context.settings.model))
+            write_report(plan.folder, rule)
         except BadTableError as error:  # the results are there, and fit for all else
             context.tell("warning", message=f"{REPORT} could not be made: {error}")
 
@@ -282,11 +285,9 @@ def _compute(
     control = _computed_before(plan, tasks)
     with watched(connection, journal) as connection:
         context.tell_cluster(connection, tally)
+        work = (tasks, connection, source, settings, journal, control)
         with (
-            executing(
-                *(tasks, connection, source, settings, journal, control),
-                lasting=context.keep_models,
-            ) as receipts,
+            executing(*work, lasting=context.keep_models) as receipts,
             ProgressBar(context.console, journal),
             journal.telling_end(),
         ):

@@ -9,7 +9,6 @@ from virnuc_dask.modelsets.calibration import (
     estimate_prevalence,
     interpolate,
     margins,
-    pool,
     posterior,
     probability,
     q_values,
@@ -59,15 +58,6 @@ def test_chunk_evidence_rises_with_the_margin_and_ends_at_the_outer_knots(calibr
     assert interpolate(margin, calibration.chunk_knots).tolist() == expected
     score = 1 / (1 + np.exp(-margin[1:-1] / 2))
     np.testing.assert_allclose(calibration.chunk_evidence(score, 1 - score), expected[1:-1])
-
-
-def test_correlated_chunks_say_less_than_their_sum_and_more_than_their_mean():
-    for size in (2, 10, 100):
-        pooled = pool(np.array([1.0 * size]), np.array([size]), 0.25, 0.0)[0]
-        assert 1 < pooled < size
-        assert pooled == pytest.approx(size / (1 + 0.25 * (size - 1)))
-    assert pool(np.array([12.0]), np.array([4]), 0.0, 0.0)[0] == 12
-    assert pool(np.array([12.0]), np.array([4]), 1.0, 0.0)[0] == 3
 
 
 def test_a_records_evidence_follows_from_sum_and_count_alone(calibration):

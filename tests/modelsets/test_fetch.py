@@ -95,7 +95,7 @@ def test_what_is_fetched_runs_by_its_name_and_is_fetched_once(
 
 
 def test_licences_and_what_was_trusted_are_told(command, hub, home):
-    _, _, err = command("models", "fetch", NAME)
+    _, _, err = command("models", "fetch", NAME, "--weights", "fp16")
     record = home / "downloads/VirNucPro" / f"{CLASSIFIER}.sha256"
     digest, name = record.read_text().split()
     assert name == CLASSIFIER
@@ -103,7 +103,8 @@ def test_licences_and_what_was_trusted_are_told(command, hub, home):
     assert f"{CLASSIFIER}: no checksum of it is published" in told
     assert digest in told
     assert "ESM-2: MIT; VirNucPro: none stated" in read_info(find(NAME)).licence
-    assert "ESM-2: MIT" in (find(NAME) / "README.md").read_text()
+    card = (find(NAME) / "README.md").read_text()
+    assert ("ESM-2: MIT" in card, "stored as fp16" in card) == (True, True)
 
 
 def test_a_plan_tells_and_asks_nothing(command, hub, home):
@@ -116,19 +117,23 @@ def test_a_plan_tells_and_asks_nothing(command, hub, home):
     assert (hub.asked, home.exists()) == ([], False)
 
 
-def test_weights_are_stored_as_asked_for(command, hub, home):
-    assert command("models", "fetch", NAME, "--weights", "fp16")[0] == 0
-    assert "stored as fp16" in (find(NAME) / "README.md").read_text()
-
-
 # Cut, and gone on with
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", ESM2])
-def test_a_cut_connection_is_gone_on_with(command, hub, home, parity_modelset, name):
-    hub.cuts = {name: [3_000, 50_000]}
+@pytest.mark.parametrize(
+    ("name", "cuts", "gives_parts", "asked"),
+    [
+        ("pytorch_model.bin", [3_000, 50_000], True, [None, "bytes=3000-", "bytes=53000-"]),
+        (ESM2, [3_000, 50_000], True, [None, "bytes=3000-", "bytes=53000-"]),
+        (ESM2, [20_000], False, [None, "bytes=20000-"]),
+    ],
+)
+def test_a_cut_connection_is_gone_on_with(
+    command, hub, home, parity_modelset, name, cuts, gives_parts, asked
+):
+    hub.cuts, hub.takes_ranges = {name: cuts}, gives_parts
     assert command("models", "fetch", NAME)[0] == 0
-    assert hub.ranges(name) == [None, "bytes=3000-", "bytes=53000-"]
+    assert hub.ranges(name) == asked
     assert_right(parity_modelset)
 
 
@@ -141,12 +146,6 @@ def test_what_came_is_kept_for_the_next_fetch(command, hub, home, parity_modelse
     assert command("models", "fetch", NAME)[0] == 0
     assert hub.ranges(ESM2)[-1] == "bytes=7000-"
     assert asked_names(hub).count("pytorch_model.bin") == 1
-    assert_right(parity_modelset)
-
-
-def test_a_place_that_gives_no_parts_is_asked_for_all(command, hub, home, parity_modelset):
-    hub.takes_ranges, hub.cuts = False, {ESM2: [20_000]}
-    assert command("models", "fetch", NAME)[0] == 0
     assert_right(parity_modelset)
 
 

@@ -62,17 +62,11 @@ def test_the_classifier_alone_neither_loads_nor_checks_the_encoders(source, fold
     assert models.weight_bytes > 0
 
 
-@pytest.mark.parametrize(
-    "name", ["classifier.safetensors", "nucleotide.safetensors", "tokenizer.json"]
-)
-def test_a_damaged_or_missing_file_is_refused(source, folder, name):
-    content = bytearray((folder / name).read_bytes())
+def test_a_damaged_file_is_refused(source, folder):
+    content = bytearray((folder / "tokenizer.json").read_bytes())
     content[-1] ^= 1
-    (folder / name).write_bytes(content)
-    with pytest.raises(ModelSetError, match=f"{folder / name}: damaged"):
-        load(source)
-    (folder / name).unlink()
-    with pytest.raises(ModelSetError, match=f"{folder / name}: missing"):
+    (folder / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ModelSetError, match=r"tokenizer\.json: damaged"):
         load(source)
 
 

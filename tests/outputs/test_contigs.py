@@ -6,13 +6,11 @@ import pyarrow as pa
 import pytest
 
 from virnuc_dask.errors import LostRowsError
-from virnuc_dask.modelsets.calibration import Calibration
 from virnuc_dask.outputs.contigs import contig_table, side_by_side
 from virnuc_dask.outputs.fasta import write_records, write_regions
-from virnuc_dask.outputs.fields import lines
 from virnuc_dask.sequences.chunks import chunk_spans
 from virnuc_dask.sequences.records import Record
-from virnuc_dask.stages.calls import CallRule, ContigCalls, ContigScores
+from virnuc_dask.stages.calls import ContigScores
 from virnuc_dask.tables import schemas
 
 CHUNK_LENGTH = 50
@@ -87,95 +85,14 @@ def test_regions_are_cut_out_of_their_records_across_chunks_and_partitions(recor
     ]
 
 
-def calls_of(chunk_scores: list[list[float]], rule: CallRule | None = None) -> ContigCalls:
-    """Contigs with chunks of these scores."""
-    scores = ContigScores(len(chunk_scores), rule)
-    flat = [(index, score) for index, chunks in enumerate(chunk_scores) for score in chunks]
-    columns = {
-        "record_index": [index for index, _ in flat],
-        "score_others": pa.array([1 - score for _, score in flat], pa.float32()),
-        "score_virus": pa.array([score for _, score in flat], pa.float32()),
-        "call": ["virus" if score >= 0.5 else "others" for _, score in flat],
-        "start": pa.array([0] * len(flat), pa.int64()),
-        "end": pa.array([500 - place for place in range(len(flat))], pa.int64()),
-    }
-    scores.add(pa.table(columns))
-    return ContigCalls.joined(scores.calls())
-
-
-def rows_of(pieces: list[pa.Table], calls: ContigCalls) -> list[list[str]]:
-    text = "".join(lines(contig_table(*pair)) for pair in side_by_side(pieces, [calls]))
-    return [line.split("\t") for line in text.splitlines()]
-
-
-def test_a_record_is_a_line_in_input_order():
-    records = pa.table(
-        [
-            *([0, 1, 2, 3], ["b", "a", "a", "empty"], [900, 12, 700, 0], [2, 1, 2, 0]),
-            [0.25, 0.5, 1.0, None],
-            *(["x", "y", "y", "y"], ["first, of two", "", 'a "b"', ""], [0] * 4),
-        ],
-        schema=schemas.RECORDS,
-    )
-    rows = rows_of([records], calls_of([[0.75, 0.25], [], [0.25], []]))
-    assert rows == [
-        [
-            "b",
-            "900",
-            "2",
-            "2",
-            "0.500000",
-            "",
-            "",
-            "virus",
-            "1",
-            "0.250000",
-            "0.500501",
-            "first, of two",
-            "x",
-        ],
-        ["a", "12", "1", "0", "", "", "", "unscored", "0", "0.500000", "", "", "y"],
-        [
-            "a",
-            "700",
-            "2",
-            "1",
-            "0.250000",
-            "",
-            "",
-            "others",
-            "0",
-            "1.000000",
-            "0.000000",
-            '"a ""b"""',
-            "y",
-        ],
-        ["empty", "0", "0", "0", "", "", "", "unscored", "0", "", "", "", "y"],
-    ]
-    assert all(len(row) == len(schemas.CONTIGS) for row in rows)
-
-
 def test_a_record_that_an_older_version_planned_has_no_gc():
     records = pa.table({"record_id": ["a"], "length_nt": [9], "chunks": [1]})
-    (row,) = contig_table(records, calls_of([[0.5]])).to_pylist()
-    assert (row["gc"], row["call"]) == (None, "virus")
-
-
-def test_with_a_calibration_probability_and_q_value_are_filled_in():
-    columns = [[0, 1, 2], ["a", "b", "c"], [9, 9, 0], [1, 1, 0], [0.5, 0.5, None]]
-    columns += [[""] * 3, [""] * 3, [0] * 3]
-    records = pa.table(columns, schema=schemas.RECORDS)
-    knots = ((-9.0, -9.0), (9.0, 9.0))
-    calls = calls_of([[0.75], [0.25], []], CallRule(Calibration(knots, 0.0, 0.0, knots, "m")))
-    rows = rows_of([records.slice(0, 2), records.slice(2)], calls)
-    assert [row[5] for row in rows] == ["0.900000", "0.100000", ""]
-    assert [row[6] for row in rows] == [*(f"{q:.6f}" for q in calls.q_value[:2]), ""]
-    assert [row[7] for row in rows] == ["virus", "others", "unscored"]
+    (row,) = contig_table(records, next(ContigScores(1).calls())).to_pylist()
+    assert (row["gc"], row["call"]) == (None, "unscored")
 
 
 @pytest.mark.parametrize(("records", "calls"), [(1, 2), (2, 1)])
 def test_another_number_of_records_than_of_calls_is_an_error(records, calls):
-    columns = [[0, 1], ["a", "b"], [9, 9], [1, 1], [0.5, 0.5], [""] * 2, [""] * 2, [0] * 2]
-    table = pa.table(columns, schema=schemas.RECORDS)
+    table = schemas.filled(schemas.RECORDS, {}, records)
     with pytest.raises(LostRowsError, match=f"{calls} records were read, {records} came out"):
-        rows_of([table.slice(0, records)], calls_of([[0.5]] * calls))
+        list(side_by_side([table], ContigScores(calls).calls()))

@@ -5,9 +5,10 @@ import pytest
 
 from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.outputs.multiqc import write_for_pipelines
+from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 
-CONTIGS_HEADER = "record_id\tlength_nt\tchunks\tchunks_scored\tscore\tprobability\tq_value\tcall\n"
+CONTIGS_HEADER = "\t".join([*schemas.CONTIGS.names[:8], "sample"]) + "\n"
 CALLED = [  # id, length, score, probability, call, sample
     ("a", 100, "0.9", "0.99", "virus", "one"),
     ("b", 50, "0.6", "0.525", "virus", "two"),
@@ -26,12 +27,11 @@ def shown(folder: RunFolder) -> dict[str, dict]:
 
 
 def write_contigs(folder: RunFolder, *, samples: bool) -> None:
-    header = CONTIGS_HEADER.replace("\n", "\tsample\n") if samples else CONTIGS_HEADER
     lines = (
-        f"{name}\t{nt}\t1\t1\t{score}\t{chance}\t\t{call}" + f"\t{sample}" * samples + "\n"
+        f"{name}\t{nt}\t1\t1\t{score}\t{chance}\t\t{call}\t{sample * samples}\n"
         for name, nt, score, chance, call, sample in CALLED
     )
-    folder.output("contigs.tsv").write_text(header + "".join(lines))
+    folder.output("contigs.tsv").write_text(CONTIGS_HEADER + "".join(lines))
 
 
 @pytest.mark.parametrize("rows", [None, 1])

@@ -34,13 +34,6 @@ def test_a_frame_is_a_line_of_id_label_and_both_scores_in_frame_order():
     assert lines == "r_chunk_0F1\tothers\t0.75\t0.25\nr_chunk_1F1\tvirus\t0.25\t0.75\n"
 
 
-def test_every_score_reads_back_as_the_same_float32():
-    scores = np.random.default_rng(2).random(1000, np.float32) ** 8
-    lines = frame_lines(prediction_table([(0.5, score) for score in scores.tolist()]))
-    written = [line.split("\t")[3] for line in lines.splitlines()]
-    assert np.array_equal(np.array(written, np.float32), scores)
-
-
 def test_scores_are_written_as_the_published_tools_pandas_writes_them():
     scores = np.array([0.1, 1e-4, 1e-5, 0.00012, 1 / 3, 1, 0, 1 - 2**-24, 3e-30], np.float32)
     texts = ["0.1", "1e-04", "1e-05", "0.00012", "0.33333334", "1.0", "0.0", "0.99999994", "3e-30"]
@@ -49,25 +42,6 @@ def test_scores_are_written_as_the_published_tools_pandas_writes_them():
     assert [line.split("\t")[2] for line in lines.splitlines()] == expected == texts
 
 
-def test_chunks_are_sorted_by_id_as_text():
-    calls = [(f"b_chunk_{n}", "virus") for n in range(1, 12)] + [("a_chunk_1", "others")]
-    ids = [line.split("\t")[0] for line in joined_chunk_lines(call_table(calls)).splitlines()]
-    assert ids == sorted(name for name, _ in calls)
-
-
 def test_a_chunk_is_true_where_it_is_virus_and_left_out_without_a_call():
     calls = [("c", "virus"), ("b", None), ("a", "others")]
     assert joined_chunk_lines(call_table(calls)) == "a\tFalse\nc\tTrue\n"
-
-
-def test_the_order_does_not_depend_on_how_the_table_is_stored():
-    calls = [(f"id{n % 50}", "virus" if n % 3 else "others") for n in range(300)]
-    pieces = [call_table(calls[at : at + 7]) for at in range(0, 300, 7)]
-    assert joined_chunk_lines(pa.concat_tables(pieces)) == joined_chunk_lines(call_table(calls))
-    expected = "".join(f"{i}\t{call == 'virus'}\n" for i, call in sorted(calls, key=lambda c: c[0]))
-    assert joined_chunk_lines(call_table(calls)) == expected
-
-
-def test_nothing_has_no_lines():
-    assert frame_lines(prediction_table([])) == ""
-    assert joined_chunk_lines(call_table([])) == ""

@@ -18,7 +18,7 @@ import pytest
 
 from virnuc_dask.config import load_settings
 from virnuc_dask.errors import BadTableError
-from virnuc_dask.modelsets.manifest import card_of, find, read_info
+from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.outputs.report.contigs import Digest
 from virnuc_dask.outputs.report.page import write_report
 from virnuc_dask.outputs.report.plots import called_from, scatter
@@ -29,7 +29,7 @@ from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 
-CONTIGS_HEADER = "\t".join(schemas.CONTIGS.names[:8]) + "\n"
+CONTIGS_HEADER = "\t".join([*schemas.CONTIGS.names[:8], "sample"]) + "\n"
 DEMO = Path(__file__).parents[1] / "data" / "demo.fasta.gz"
 HOSTILE = "<img/src=x/onerror=document.title='owned'>"
 IN_SCRIPT = "</script><script>document.title='owned'</script>"
@@ -126,7 +126,7 @@ def full(finished, mini_rule, tmp_path_factory) -> Path:
     (folder / "run.json").write_text(json.dumps(run_json))
     lines = (f"one_chunk_{n}\tone\t0\t<b>out of memory</b>\n" for n in range(30))
     (folder / "failed.tsv").write_text("chunk_id\trecord_id\tpartition\treason\n" + "".join(lines))
-    return write_report(RunFolder(folder), mini_rule, card_of("mini"), [finished])
+    return write_report(RunFolder(folder), mini_rule, [finished])
 
 
 def test_samples_regions_and_what_failed_are_told(full):
@@ -239,22 +239,36 @@ def test_another_run_is_compared_and_the_page_is_still_the_runs_own(finished, tm
 @pytest.mark.parametrize("modelset", ["frames_modelset", "parity_modelset"])
 def test_a_set_that_reads_frames_has_strips_of_chunks(modelset, request, tmp_path):
     settings = load_settings(
-        flags={"cluster.kind": "none", "model": str(request.getfixturevalue(modelset))}
+        flags={
+            "cluster.kind": "none",
+            "prefix": "x",
+            "model": str(request.getfixturevalue(modelset)),
+        }
     )
     fasta = tmp_path / "in.fasta"
-    fasta.write_text(">one\n" + "ATGGCCAAAGTTCTG" * 200 + "\n>none\nNNNN\n")
-    folder = run(fasta, tmp_path / "out", settings=settings).folder
-    info = read_info(Path(settings.model))
-    page = write_report(RunFolder(folder), call_rule(settings, info, info.chunk_lengths[0]))
+    _, lambda_, *_ = gzip.decompress(DEMO.read_bytes()).decode().split(">")
+    fasta.write_text(f">one {lambda_}\n>none\nNNNN\n")
+    page = run(fasta, tmp_path / "out", settings=settings).report()
+    assert page.name == "x.report.html"
     told = words(page.read_text())
     assert "of 2 records called virus" in told
     assert "chunks along the record" in told
     assert "Records by score" in told
     assert ("Records by probability" in told) == (modelset == "frames_modelset")
     assert "No card of it says" in told
+    rows = re.findall(r'<th role="rowheader".*?</tr>', page.read_text(), re.DOTALL)
+    regions = page.with_name("x.virus_regions.tsv").read_text().count("one\t")
+    assert [row.count('class="region"') for row in rows] == [regions] * 2
+    assert regions == (modelset == "frames_modelset")
     (viral,) = re.findall(r"viral chunks (\d+) of", told)
     assert re.search(rf'aria-label="{viral} of [1-9]\d* viral"', page.read_text())
     assert ("q-value up to" in told) == (modelset == "frames_modelset")
+
+
+def test_a_run_is_not_compared_with_itself(finished, command, monkeypatch):
+    monkeypatch.chdir(finished)
+    code, _, said = command("report", finished, "--compare", ".")
+    assert (code, ".: is the run itself; name another one" in said) == (2, True)
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"plan": 1}', '{"virnuc_dask": "0", "plan": {}}'])
@@ -296,15 +310,18 @@ def test_a_page_of_many_records_is_small_and_shows_the_first_and_the_nearest(
     rng, count = np.random.default_rng(1), 100_000
     value = rng.random(count).round(6)
     lines = (
-        f"{'<' * 100}{n}\t{n + 300}\t1\t1\t{one}\t{one}\t\t{'virus' if one >= 0.5 else 'others'}\n"
+        f"{'<' * 100}{n}\t{n + 300}\t1\t1\t{one}\t{one}\t\t{('others', 'virus')[one >= 0.5]}\t\n"
         for n, one in enumerate(value.tolist())
     )
     shutil.copytree(finished, tmp_path / "out")
     path = tmp_path / "out" / "contigs.tsv"
     path.write_text(CONTIGS_HEADER + "".join(lines))
     digest = Digest.read(path, CallRule())
-    assert digest.highest.row.tolist() == np.argsort(-value, kind="stable")[:20].tolist()
-    assert digest.nearest.row.tolist() == np.argsort(abs(value - 0.5), kind="stable")[:20].tolist()
+    assert digest.highest["row"].to_pylist() == np.argsort(-value, kind="stable")[:20].tolist()
+    assert (
+        digest.nearest["row"].to_pylist()
+        == np.argsort(abs(value - 0.5), kind="stable")[:20].tolist()
+    )
     assert sum(counts.sum() for counts in digest.histograms["score"].values()) == count
     assert digest.histograms["score"]["virus"].sum() == (value >= 0.5).sum()
     dots = scatter(digest, CallRule()).dots
@@ -326,19 +343,11 @@ def test_a_strip_of_very_many_parts_is_a_strip_of_their_means():
     assert Strip(1000, parts[:100]).drawn == parts[:100]
 
 
-def test_a_region_reaches_from_the_start_of_its_first_gene_to_the_last_end():
-    strip = Strip(100)
-    for gene in ((0, 9, 0.1, None), (10, 60, 0.9, 1), (20, 40, 0.9, 1), (70, 80, None, None)):
-        strip.add(*gene)
-    assert strip.regions == {1: (10, 60)}
-    assert str(strip) == "2 of 3 viral"
-
-
 def test_the_threshold_is_where_records_become_viruses(tmp_path, mini_rule):
     path = tmp_path / "contigs.tsv"
     rows = "".join(
         f"{n}\t{10 ** (n + 2)}\t1\t1\t{n / 9}\t{n / 9}\t{1 - n / 9}\t"
-        f"{'virus' if n > 6 else 'others'}\n"
+        f"{'virus' if n > 6 else 'others'}\t\n"
         for n in range(9)
     )
     path.write_text(CONTIGS_HEADER + rows)
@@ -362,12 +371,12 @@ def test_the_threshold_is_where_records_become_viruses(tmp_path, mini_rule):
 
 def test_records_without_a_score_and_files_without_records_are_no_fault(tmp_path):
     path = tmp_path / "contigs.tsv"
-    path.write_text(CONTIGS_HEADER + '"quo""ted"\t0\t0\t0\t\t\t\tunscored\n')
+    path.write_text(CONTIGS_HEADER + '"quo""ted"\t0\t0\t0\t\t\t\tunscored\t\n')
     digest = Digest.read(path, CallRule())
-    assert (digest.records, len(digest.highest), digest.drawn) == (1, 0, [])
+    assert (digest.records, len(digest.highest), scatter(digest, CallRule()).dots) == (1, 0, [])
     long = "x" * 3_000_000
-    path.write_text(CONTIGS_HEADER + f'"{long}\n"\t9\t1\t1\t0.9\t\t\tvirus\n')
-    assert len(Digest.read(path, CallRule()).highest.record_id[0]) == 3_000_001
+    path.write_text(CONTIGS_HEADER + f'"{long}\n"\t9\t1\t1\t0.9\t\t\tvirus\t\n')
+    assert len(Digest.read(path, CallRule()).highest["record_id"][0].as_py()) == 3_000_001
     path.write_text(CONTIGS_HEADER)
     assert Digest.read(path, CallRule()).records == 0
     assert scatter(Digest.read(path, CallRule()), CallRule()).dots == []

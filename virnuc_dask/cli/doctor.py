@@ -36,8 +36,7 @@ def doctor_command(out: Path, as_json: bool, **options: Any) -> None:
     Green works, yellow works with less than there could be, red does not; each with the next step.
     Workers are started as a run starts them, and end. The exit code is 1 if anything is red.
     """
-    settings = prepare(options)
-    quiet = options["quiet"]
+    settings, quiet = prepare(options)["settings"], options["quiet"]
     found = examine(settings, out, lambda line: None if quiet else say(line, err=True))
     if as_json:
         say(json.dumps(found.as_json(), indent=2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,15 +63,11 @@ def bench_command(esm2: tuple[str, ...], quick: bool, file: Path | None, **optio
 
     if file is not None:
         _refuse_others(file)
-    tell = _keep_quiet if quiet else partial(say, err=True)
-    report = bench(load_settings(flags=flags), BenchOptions(esm2, quick), tell)
+    settings, how = load_settings(flags=flags), BenchOptions(esm2, quick)
+    report = bench(settings, how, lambda line: None if quiet else say(line, err=True))
     if file is not None:
         _write(file, json.dumps(report.as_json()) + "\n")
     say(report_text(report))
-
-
-def _keep_quiet(message: str) -> None:
-    pass
 
 
 def _refuse_others(file: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 
 from virnuc_dask.cluster.log_setup import show_log
-from virnuc_dask.config import CLUSTERS, FORMATS, ClusterSettings, Settings, load_settings
+from virnuc_dask.config import CLUSTERS, FORMATS, ClusterSettings, load_settings
 from virnuc_dask.encoders.precision import AUTO, PRECISIONS
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.modelsets.manifest import find, names
@@ -48,7 +48,9 @@ class InputText(InputPath):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The text; `BadInputError` if it cannot be looked at, or read."""
-        return value if value == STDIN else str(super().convert(value, param, ctx) and value)
+        if value != STDIN:
+            super().convert(value, param, ctx)
+        return value
 
 
 class OutputPath(click.Path):
@@ -111,6 +113,8 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as one JSON object, for programs."
 )
 _FILE = InputText()
+# What is read and must not be replaced, besides inputs and model sets.
+_READ = ("config", "scheduler_file", "tls_ca_file", "tls_cert", "tls_key")
 
 
 def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -133,7 +137,7 @@ def precision_option(what: str) -> Callable[[Command], Command]:
 
 
 def restart_options(resume: str, force: str) -> Callable[[Command], Command]:
-    """``--resume`` and ``--force`` with their help; `take_restart` takes them."""
+    """``--resume`` and ``--force`` with their help; `prepare` takes them."""
     return _with(
         click.option("--resume", is_flag=True, help=resume),
         click.option("--force", is_flag=True, help=force),
@@ -235,36 +239,28 @@ class ManyFiles(ManyValues):
         return False
 
 
-def take_restart(options: dict[str, Any]) -> tuple[bool, bool]:
-    """Take ``resume`` and ``force`` out of ``options``; `click.UsageError` if both are set."""
-    resume, force = options.pop("resume"), options.pop("force")
-    if resume and force:
+def prepare(options: dict[str, Any]) -> dict[str, Any]:
+    """Set up logging; returns what every job takes by keyword: settings, console, files to keep.
+
+    ``resume`` and ``force`` too, where the command has them; `click.UsageError` if both are set.
+    """
+    present = [name for name in ("resume", "force") if name in options]
+    restart: dict[str, Any] = {name: options.pop(name) for name in present}
+    if restart and all(restart.values()):
         raise click.UsageError("--resume and --force exclude each other.")
-    return resume, force
-
-
-def prepare(options: dict[str, Any]) -> Settings:
-    """Set up logging, and build the settings from the flags that were given."""
     show_log(console, quiet=options["quiet"], verbose=options["verbose"])
-    here = ("config", "quiet", "verbose")
     in_cluster = {field.name for field in fields(ClusterSettings)}
     flags = {
         f"cluster.{name}" if name in in_cluster else name: value
         for name, value in options.items()
-        if name not in here and value != ()
+        if name not in ("config", "quiet", "verbose") and value != ()
     }
     for name in [name for name in flags if name.startswith("jobs_")]:
         flags[f"cluster.jobs.{name.removeprefix('jobs_')}"] = flags.pop(name)
     flags["cluster.kind"] = flags.pop("cluster_kind")
-    return load_settings(options["config"], flags)
-
-
-def read_besides(options: Mapping[str, Any]) -> tuple[str | Path, ...]:
-    """Files that are read and must not be replaced, besides inputs and model sets."""
-    names = ("config", "scheduler_file", "tls_ca_file", "tls_cert", "tls_key")
-    return tuple(options[name] for name in names if options.get(name))
-
-
-def bar(*, quiet: bool) -> Console | None:
-    """Where to draw a progress bar."""
-    return None if quiet else console
+    return {
+        "settings": load_settings(options["config"], flags),
+        "console": None if options["quiet"] else console,
+        "keep": tuple(options[name] for name in _READ if options.get(name)),
+        **restart,
+    }

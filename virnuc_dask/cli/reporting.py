@@ -14,14 +14,14 @@ import click
 from virnuc_dask.cli.options import InputPath, OutputPath
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.config import Settings
-from virnuc_dask.modelsets.manifest import card_of, find, read_info
+from virnuc_dask.errors import UsageError
+from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.outputs.comparison import Called, Comparison, why
 from virnuc_dask.outputs.fields import fields
-from virnuc_dask.outputs.report.page import write_report
+from virnuc_dask.outputs.report.page import write_again
 from virnuc_dask.planning import call_rule
-from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.plan import read_finished, read_run_json, write_run_json
+from virnuc_dask.tables.plan import read_finished
 
 
 @click.command("report")
@@ -34,25 +34,14 @@ from virnuc_dask.tables.plan import read_finished, read_run_json, write_run_json
 )
 def report_command(out: Path, compare: tuple[Path, ...]) -> None:
     """Write report.html of the finished run in OUT again."""
-    rule, model = _rule(out)
-    read = (find(model), *(RunFolder.of_run(other).output("contigs.tsv") for other in compare))
+    if mine := [other for other in compare if other.resolve() == out.resolve()]:
+        raise UsageError(f"{mine[0]}: is the run itself; name another one to --compare it with.")
     folder = RunFolder.of_run(out)
-    with folder.held():
-        folder.refuse_loss(read)
-        page = write_report(folder, rule, card_of(model), compare)
-        write_run_json(folder, read_run_json(folder) | {"outputs": folder.output_sizes()})
-    say(str(page))
-
-
-def _rule(out: Path) -> tuple[CallRule, str]:
-    """What a finished run's calls were made by, and its model set.
-
-    `BadTableError` if there is no finished run.
-    """
-    plan, run = read_finished(RunFolder(out))
-    model = run["settings"]["model"]
-    settings = replace(Settings(), model=model, fdr=run["settings"]["fdr"])
-    return call_rule(settings, read_info(find(model)), plan.decisions.chunk_length), model
+    plan, run = read_finished(folder)
+    model, fdr = (run["settings"][name] for name in ("model", "fdr"))
+    settings = replace(Settings(), model=model, fdr=fdr)
+    rule = call_rule(settings, read_info(find(model)), plan.decisions.chunk_length)
+    say(str(write_again(folder, rule, compare)))
 
 
 _HEADER = (

@@ -13,7 +13,6 @@ import click
 from virnuc_dask.cli.options import (
     InputText,
     OutputPath,
-    bar,
     computing_options,
     fdr_option,
     folder_option,
@@ -22,10 +21,8 @@ from virnuc_dask.cli.options import (
     model_option,
     precision_option,
     prepare,
-    read_besides,
     restart_options,
     shown_options,
-    take_restart,
 )
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.cluster.job_scripts import job_script
@@ -36,7 +33,7 @@ from virnuc_dask.outputs.contigs import Listed, most_viral
 from virnuc_dask.outputs.report.page import REPORT
 from virnuc_dask.planning import dry_run
 from virnuc_dask.run import Run, predict, run
-from virnuc_dask.stages.calls import VIRUS, VIRUS_REGION
+from virnuc_dask.stages.calls import OTHERS, UNSCORED, UNSURE, VIRUS, VIRUS_REGION
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.inputs import given_inputs
 from virnuc_dask.tables.plan import read_run_json
@@ -45,6 +42,7 @@ _SHOWN = (  # files that are named at the end
     *("contigs.tsv", "pairs.tsv", "virus.fasta", "virus_regions.tsv", "genes.parquet"),
     *("chunks.parquet", "prediction_results.txt", REPORT),
 )
+_OTHERWISE = (VIRUS_REGION, OTHERS, UNSURE, UNSCORED)
 _WIDEST_ID = 60  # letters of a record's id in the summary
 
 
@@ -131,9 +129,9 @@ def run_command(
     FASTA or FASTQ files, plain or compressed; BAM, CRAM; folders, quoted patterns, @LIST (a path a
     line, then perhaps a tab and the sample's name); - is stdin.
     """
-    resume, force = take_restart(options)
-    settings = prepare(options)
+    how = prepare(options)
     if dry:
+        settings = how["settings"]
         given = given_inputs(inputs, reads, paired)
         for message in given.warnings():
             logger.warning(message)
@@ -150,20 +148,15 @@ def run_command(
         if settings.cluster.batch_system is not None:
             say(f"Each job:\n{job_script(settings.cluster, RunFolder(out).jobs)}")
         return
-    quiet = options["quiet"]
     done = run(
         inputs,
         out,
-        settings=settings,
-        console=bar(quiet=quiet),
-        resume=resume,
-        force=force,
-        keep=read_besides(options),
         performance_report=performance_report,
         reads=reads,
         paired=paired,
+        **how,
     )
-    _report(done, top, min_length, quiet=quiet, as_json=as_json)
+    _tell(done, top, min_length, quiet=options["quiet"], as_json=as_json)
 
 
 @click.command("predict")
@@ -178,30 +171,22 @@ def predict_command(
     out: Path, as_json: bool, top: int | None, min_length: int | None, **options: Any
 ) -> None:
     """Score the stored feature tables of the run in OUT again."""
-    settings = prepare(options)
-    quiet = options["quiet"]
-    done = predict(
-        out,
-        options["model"],
-        settings=settings,
-        console=bar(quiet=quiet),
-        keep=read_besides(options),
-    )
-    _report(done, top, min_length, quiet=quiet, as_json=as_json)
+    done = predict(out, options["model"], **prepare(options))
+    _tell(done, top, min_length, quiet=options["quiet"], as_json=as_json)
 
 
-def _report(
+def _tell(
     done: Run, top: int | None, min_length: int | None, *, quiet: bool, as_json: bool
 ) -> None:
     """Print the summary; `LostRowsError` if something failed."""
     if as_json:
-        say(json.dumps(run_object(done), indent=2))
+        say(json.dumps(_run_object(done), indent=2))
     elif not quiet:
         say(summary_text(done, top, min_length))
     done.require_complete()
 
 
-def run_object(done: Run) -> dict[str, Any]:
+def _run_object(done: Run) -> dict[str, Any]:
     """What ``--json`` prints: all of ``run.json`` but the plan, and where the files lie."""
     folder = RunFolder.of_run(done.folder)
     content = read_run_json(folder)
@@ -212,74 +197,49 @@ def run_object(done: Run) -> dict[str, Any]:
 
 def summary_text(done: Run, top: int | None = None, min_length: int | None = None) -> str:
     """What a run found, for people; of the most viral so many, of at least so many nt."""
-    found, contigs = done.summary, done.summary["contigs"]
-    folder = RunFolder.of_run(done.folder)
-    shown = [path.name for name in _SHOWN if (path := folder.output(name)).exists()]
+    found, folder = done.summary, RunFolder.of_run(done.folder)
     listed = Listed(found["highest"])
     if top is not None or min_length:
         listed = most_viral(folder.output("contigs.parquet"), top, min_length or 0)
     width = max([6, *(len(contig["call"]) for contig in listed.records)])
-    return "\n".join(
-        [
-            f"records         {found['records']:,}",
-            *_chunk_lines(found),
-            f"virus contigs   {contigs['virus']:,}  ("
-            + (f"{VIRUS_REGION} {held:,}, " if (held := contigs.get(VIRUS_REGION)) else "")
-            + f"others {contigs['others']:,}, "
-            + (f"unsure {contigs['unsure']:,}, " if "unsure" in contigs else "")
-            + f"unscored {contigs['unscored']:,})",
-            *_pair_line(found),
-            *_fdr_line(found),
-            *(
-                f"{'' if place else 'most viral':<16}{_scores(contig)}  "
-                f"{contig['call']:<{width}}  {contig['record_id'][:_WIDEST_ID]}"
-                for place, contig in enumerate(listed.records)
-            ),
-            *_hidden_line(listed, min_length),
-            f"seconds         {found['elapsed_s']:,.1f}",
-            f"outputs         {done.folder}/",
-            f"{'':<16}{'  '.join(shown)}",
-        ]
-    )
+    lines = [("records", f"{found['records']:,}"), *_parts(found)]
+    lines.append(("virus contigs", _calls(found["contigs"])))
+    if pairs := found.get("pairs"):
+        lines.append(("virus pairs", _calls(pairs)))
+    if found.get("fdr") is not None:
+        share = found["prevalence"]
+        none = "nothing was scored"
+        told = none if share is None else f"estimated share of viruses {share:.1%}"
+        lines.append(("called by", f"{found['called_by']}  ({told})"))
+    for place, contig in enumerate(listed.records):
+        shown = f"{contig['call']:<{width}}  {contig['record_id'][:_WIDEST_ID]}"
+        lines.append(("" if place else "most viral", f"{_scores(contig)}  {shown}"))
+    if min_length:
+        viral = f"{listed.shorter_viral:,} {VIRUS} or {VIRUS_REGION}"
+        shorter = f"{listed.shorter:,} below {min_length:,} nt, of them {viral}"
+        lines.append(("not listed", f"{shorter}; the files hold all"))
+    files = [path.name for name in _SHOWN if (path := folder.output(name)).exists()]
+    lines.append(("seconds", f"{found['elapsed_s']:,.1f}"))
+    lines += [("outputs", f"{done.folder}/"), ("", "  ".join(files))]
+    return "\n".join(f"{name:<16}{value}" for name, value in lines)
 
 
-def _chunk_lines(found: Mapping[str, Any]) -> list[str]:
+def _parts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was read: frames of chunks, or genes of records."""
-    if "genes" in found:
-        lines = [f"genes           {found['genes']:,} ({found['genes_virus']:,} viral)"]
-        if frames := found["frames"] - found["genes"]:
-            lines.append(f"frames          {frames:,} (where there is no gene)")
-        return lines
-    return [
-        f"chunks          {found['chunks']:,} ({found['chunks_scored']:,} with an open frame)",
-        f"frames          {found['frames']:,}",
-    ]
+    if "genes" not in found:
+        scored = f"{found['chunks']:,} ({found['chunks_scored']:,} with an open frame)"
+        return [("chunks", scored), ("frames", f"{found['frames']:,}")]
+    lines = [("genes", f"{found['genes']:,} ({found['genes_virus']:,} viral)")]
+    if frames := found["frames"] - found["genes"]:
+        lines.append(("frames", f"{frames:,} (where there is no gene)"))
+    return lines
 
 
-def _pair_line(found: Mapping[str, Any]) -> list[str]:
-    """What pairs of reads are called, of a run that has any."""
-    if not (pairs := found.get("pairs")):
-        return []
-    others = ", ".join(f"{call} {count:,}" for call, count in pairs.items() if call != "virus")
-    return [f"virus pairs     {pairs['virus']:,}  ({others})"]
-
-
-def _fdr_line(found: Mapping[str, Any]) -> list[str]:
-    """How records were called where a false discovery rate was asked for."""
-    if found.get("fdr") is None:
-        return []
-    share = found["prevalence"]
-    estimated = "nothing was scored" if share is None else f"estimated share of viruses {share:.1%}"
-    return [f"called by       {found['called_by']}  ({estimated})"]
-
-
-def _hidden_line(listed: Listed, min_length: int | None) -> list[str]:
-    """How many records the list leaves out for their length, and how many of them matter."""
-    if not min_length:
-        return []
-    shorter = f"{listed.shorter:,} below {min_length:,} nt"
-    viral = f"{listed.shorter_viral:,} {VIRUS} or {VIRUS_REGION}"
-    return [f"not listed      {shorter}, of them {viral}; the files hold all"]
+def _calls(counts: Mapping[str, int]) -> str:
+    """How many are virus, and how many are called otherwise."""
+    there = {call: counts[call] for call in _OTHERWISE if call in counts}
+    others = (f"{call} {count:,}" for call, count in there.items() if count or call != VIRUS_REGION)
+    return f"{counts[VIRUS]:,}  ({', '.join(others)})"
 
 
 def _scores(contig: Mapping[str, Any]) -> str:

@@ -10,7 +10,6 @@ import click
 from virnuc_dask.cli.options import (
     InputPath,
     ManyFiles,
-    bar,
     computing_options,
     console,
     folder_option,
@@ -19,9 +18,7 @@ from virnuc_dask.cli.options import (
     model_option,
     precision_option,
     prepare,
-    read_besides,
     restart_options,
-    take_restart,
 )
 from virnuc_dask.cli.terminal import say
 from virnuc_dask.cluster.log_setup import show_log
@@ -68,26 +65,12 @@ def evaluate_command(
             "no model set: name a folder with a modelset.json. Whatever else follows "
             "--virus and --other counts as a file of theirs."
         )
-    resume, force = take_restart(options)
     from virnuc_dask.lab.evaluate import evaluate, summary_lines
 
-    settings = prepare(options)
-    quiet = options["quiet"]
-    content = evaluate(
-        sets,
-        virus,
-        other,
-        out,
-        settings,
-        lengths,
-        console=bar(quiet=quiet),
-        resume=resume,
-        force=force,
-        keep=read_besides(options),
-    )
+    content = evaluate(sets, virus, other, out, lengths=lengths, **prepare(options))
     for warning in content["warnings"]:
         say(f"warning: {warning}", err=True)
-    if not quiet:
+    if not options["quiet"]:
         say("\n".join([*summary_lines(content), f"report  {out / 'evaluation.html'}"]))
 
 
@@ -122,27 +105,14 @@ def train_command(
 
     --virus and --other take FASTA, FASTQ or GenBank files, plain or compressed.
     """
-    resume, force = take_restart(options)
     from virnuc_dask.lab.fitting.options import TrainingOptions
     from virnuc_dask.lab.fitting.trained_set import summary_lines
     from virnuc_dask.lab.train import train
 
     given = {name: options.pop(name) for name in _TRAINING}
     how = TrainingOptions(**{name: value for name, value in given.items() if value is not None})
-    settings = prepare(options)
-    quiet = options["quiet"]
-    done = train(
-        virus,
-        other,
-        out,
-        settings=settings,
-        options=how,
-        console=bar(quiet=quiet),
-        resume=resume,
-        force=force,
-        keep=read_besides(options),
-    )
-    if not quiet:
+    done = train(virus, other, out, options=how, **prepare(options))
+    if not options["quiet"]:
         say("\n".join([*summary_lines(done.report), f"model set  {done.folder}/"]))
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from virnuc_dask.modelsets.manifest import read_info
+from virnuc_dask.modelsets.manifest import ModelSetInfo, read_info
 from virnuc_dask.modelsets.sizes import weight_values
 
 
@@ -17,17 +17,22 @@ def compare(ours: Path, theirs: Path) -> dict[str, Any]:
     None is for what one does not have. ``sizes`` are values and bytes of each weight file. A set
     whose features are the same can score what was stored for the other.
     """
-    infos = read_info(ours), read_info(theirs)
-    checksums = ((i.encoders_checksum, i.checksum, i.calls_checksum) for i in infos)
-    names = "features", "predictions", "calls"
-    same = {name: a == b for name, a, b in zip(names, *checksums, strict=True)}
-    a, b = (dict(_flat("", _content(folder))) for folder in (ours, theirs))
-    different = {place: [a.get(place), b.get(place)] for place in a | b}
-    return {"same": same, "differences": {k: v for k, v in different.items() if v[0] != v[1]}}
+    infos = [read_info(folder) for folder in (ours, theirs)]
+    checksums: dict[str, list[str | None]] = {
+        "features": [info.encoders_checksum for info in infos],
+        "predictions": [info.checksum for info in infos],
+        "calls": [info.calls_checksum for info in infos],
+    }
+    a, b = (dict(_flat("", _content(f, i))) for f, i in zip((ours, theirs), infos, strict=True))
+    return {
+        "same": {what: one == other for what, (one, other) in checksums.items()},
+        "differences": {
+            place: [a.get(place), b.get(place)] for place in a | b if a.get(place) != b.get(place)
+        },
+    }
 
 
-def _content(folder: Path) -> dict[str, Any]:
-    info = read_info(folder)
+def _content(folder: Path, info: ModelSetInfo) -> dict[str, Any]:
     paths = [folder / part.file for part in (info.nucleotide, info.peptide, info.classifier)]
     sizes = {p.name: {"values": weight_values(p), "bytes": p.stat().st_size} for p in paths}
     return asdict(info) | {"sizes": sizes}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from virnuc_dask.modelsets.region_model import RegionModel
 
 READINGS = ("genes", "frames")
 Arrays = Mapping[str, NDArray[Any]]
+Part = TypeVar("Part")
 
 _FARTHEST = 6.0  # standard deviations that a number may be off, for the logistic model
 _BLOCK = 512  # records that walk through all trees together, in a processor's cache
@@ -185,26 +186,21 @@ class ContigModel:
     def load(cls, path: Path) -> Self:
         """Read a contig model's file; `ModelSetError` if it is missing, damaged or none."""
         try:
-            return cls.of(load_file(path))
+            arrays = load_file(path)
+            readings = {name.split(".", 1)[0] for name in arrays} & set(READINGS)
+            readers = {of: _read(Reader, _within(arrays, of)) for of in sorted(readings)}
+            of_regions = _within(arrays, "regions")
+            regions = _read(RegionModel, of_regions) if of_regions else None
+            return cls(readers, np.asarray(arrays["viral_models"], np.int64), regions)
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
             raise ModelSetError(f"{path}: not a contig model: {error}") from error
 
-    @classmethod
-    def of(cls, arrays: Arrays) -> Self:
-        """Put a contig model together from the arrays of its file."""
-        readings = {name.split(".", 1)[0] for name in arrays} & set(READINGS)
-        readers = {reading: _reader(_within(arrays, reading)) for reading in sorted(readings)}
-        of_regions = _within(arrays, "regions")
-        regions = RegionModel.of(of_regions) if of_regions else None
-        return cls(readers, np.asarray(arrays["viral_models"], np.int64), regions)
-
     def save(self, path: Path) -> None:
         """Write the file that `load` reads."""
-        arrays: dict[str, NDArray[Any]] = {"viral_models": self.viral_models}
-        for reading, reader in self.readers.items():
-            arrays |= _arrays(reader, f"{reading}.")
-        if self.regions is not None:
-            arrays |= {f"regions.{name}": v for name, v in self.regions.arrays().items()}
+        arrays = {"viral_models": self.viral_models}
+        parts = {**self.readers, **({"regions": self.regions} if self.regions else {})}
+        for name, part in parts.items():
+            arrays |= _arrays(part, f"{name}.")
         save_file({name: np.ascontiguousarray(v) for name, v in arrays.items()}, path)
 
     def judge(self, sums: GeneSums, length_nt: Floats, reading: str) -> Verdict:
@@ -220,20 +216,19 @@ def _within(arrays: Arrays, name: str) -> dict[str, NDArray[Any]]:
     return {key[len(name) + 1 :]: v for key, v in arrays.items() if key.startswith(f"{name}.")}
 
 
-def _reader(arrays: Arrays) -> Reader:
-    familiarity = _within(arrays, "familiarity")
-    curve = ByLength(**_within(familiarity, "curve"))
-    return Reader(
-        columns=int(arrays["columns"].item()),
-        logistic=Logistic(**_within(arrays, "logistic")),
-        trees=Trees(**_within(arrays, "trees")),
-        calibration=ByLength(**_within(arrays, "calibration")),
-        familiarity=Familiarity(familiarity["mean"], familiarity["axes"], curve),
-    )
+def _read(kind: type[Part], arrays: Arrays) -> Part:
+    """A part from its arrays, and its parts' from theirs; what it has a default for can lack."""
+    values: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind).items():
+        if isinstance(hint, type) and is_dataclass(hint):
+            values[name] = _read(hint, _within(arrays, name))
+        elif name in arrays:
+            values[name] = arrays[name].item() if hint in (int, float) else arrays[name]
+    return kind(**values)
 
 
 def _arrays(part: Any, prefix: str) -> dict[str, NDArray[Any]]:
-    """The arrays of a part and of its parts, by their places: as `_reader` takes them."""
+    """The arrays of a part and of its parts, by their places: as `_read` takes them."""
     arrays: dict[str, NDArray[Any]] = {}
     for name in (field.name for field in fields(part)):
         value = getattr(part, name)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,22 +44,6 @@ class RegionModel:
         # Beyond, a product of likelihoods has no number.
         if not 0 < self.most <= 50 or self.least_genes < 1:
             raise ValueError("regions: most lies in (0, 50], and a region has a gene")
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """From the arrays of a contig model's file; `KeyError`, `ValueError` if they are none."""
-        numbers = ("bias", "most", "initial", "enter", "leave")
-        structure = arrays.get("structure", np.zeros(len(STRUCTURE)))
-        return cls(
-            weight=np.asarray(arrays["weight"], np.float64),
-            least_genes=int(arrays["least_genes"].item()),
-            structure=np.asarray(structure, np.float64),
-            **{name: float(arrays[name].item()) for name in numbers},
-        )
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """As `of` takes them."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
 
     def log_ratio(self, evidence: NDArray[Any], neighbours: Floats) -> Floats:
         """Log-likelihood ratio of each gene, from (genes, columns) and the genes' `structure`."""

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from virnuc_dask.outputs.contig_table import read_contig_table
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.on_disk import SortedRows
-from virnuc_dask.tables.parquet import ROWS
 from virnuc_dask.tables.plan import DECISION_NAMES, Plan, read_finished
 
 _OF_WORK = ("partition_chunks", "partition_nt")  # decisions that no call depends on
@@ -101,15 +100,16 @@ def _decided(plan: Plan, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(tables: Iterator[pa.Table]) -> Iterator[Called]:
-    for batch in (batch for table in tables for batch in table.to_batches(ROWS)):
-        yield from map(Called._make, zip(*(column.to_pylist() for column in batch), strict=True))
+    for table in tables:
+        columns = (column.to_pylist() for column in table.columns)
+        yield from map(Called._make, zip(*columns, strict=True))
 
 
 def _tables(folder: RunFolder) -> Iterator[pa.Table]:
-    for batch in read_contig_table(folder.output("contigs.tsv"), Called._fields[1:]):
-        lengths = batch["length_nt"].cast(pa.string())
-        key = pc.binary_join_element_wise(batch["record_id"], lengths, "\t")
-        yield pa.table([key, *batch.columns], schema=_SCHEMA)
+    for table in read_contig_table(folder.output("contigs.tsv"), Called._fields[1:]):
+        lengths = table["length_nt"].cast(pa.string())
+        key = pc.binary_join_element_wise(table["record_id"], lengths, "\t")
+        yield pa.table([key, *table.columns], schema=_SCHEMA)
 
 
 def _sorted(folder: RunFolder) -> Iterator[pa.Table]:

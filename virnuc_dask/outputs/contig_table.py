@@ -9,22 +9,18 @@ import pyarrow as pa
 import pyarrow.csv as csv
 
 from virnuc_dask.errors import BadTableError
-from virnuc_dask.tables.parquet import local
+from virnuc_dask.tables.parquet import ROWS, local
 from virnuc_dask.tables.schemas import CONTIGS, CONTIGS_OF_GENES
 
-_TYPES = {"sample": pa.string()} | {
-    field.name: field.type for columns in (CONTIGS, CONTIGS_OF_GENES) for field in columns
-}
+_TYPES = {field.name: field.type for columns in (CONTIGS, CONTIGS_OF_GENES) for field in columns}
 _BLOCK = 1 << 24  # bytes read at a time; more than a line has
 
 
-def read_contig_table(path: Path, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
-    """Rows of a ``contigs.tsv``, of all or of these columns; numbers that are not there are null.
+def read_contig_table(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Rows of a ``contigs.tsv``, these columns, ``call`` among them.
 
-    Raises
-    ------
-    BadTableError
-        If the file is missing or damaged.
+    Numbers that are not there are null, and columns that it has not: of the other reading, or of a
+    later version. `BadTableError` if the file is missing or damaged.
     """
     try:
         with csv.open_csv(
@@ -32,9 +28,16 @@ def read_contig_table(path: Path, columns: Sequence[str] = ()) -> Iterator[pa.Re
             read_options=csv.ReadOptions(block_size=_BLOCK),
             parse_options=csv.ParseOptions(delimiter="\t", newlines_in_values=True),
             convert_options=csv.ConvertOptions(
-                column_types=_TYPES, null_values=[""], include_columns=columns
+                column_types=_TYPES,
+                null_values=[""],
+                include_columns=columns,
+                include_missing_columns=True,
             ),
         ) as reader:
-            yield from reader
+            for batch in reader:
+                if batch["call"].null_count:
+                    raise BadTableError(f"{path}: cannot be read (a record has no call).")
+                for first in range(0, len(batch), ROWS):
+                    yield pa.Table.from_batches([batch.slice(first, ROWS)])
     except (OSError, pa.ArrowException) as error:
         raise BadTableError(f"{path}: cannot be read ({error}).") from error

@@ -16,6 +16,7 @@ from virnuc_dask.modelsets.manifest import FRAMES, GENES
 from virnuc_dask.stages.calls import VIRUS, VIRUS_REGION, ContigCalls
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.parquet import read_pieces
+from virnuc_dask.tables.plan import Plan
 
 SHOWN = 5  # records in a summary
 
@@ -23,6 +24,11 @@ _OF_CALLS = (
     *("chunks_scored", "score", "probability", "q_value"),
     *("call", "chunks_virus", "virus_fraction"),
 )
+
+
+def read_records(plan: Plan, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Rows of `schemas.RECORDS`, many at a time; `BadTableError` if the table is damaged."""
+    return read_pieces(plan.folder.records, plan.records_fingerprint, columns)
 
 
 def contigs_schema(calls: ContigCalls) -> pa.Schema:

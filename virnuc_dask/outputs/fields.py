@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
+
+from virnuc_dask.tables.parquet import written_whole
 
 _SPECIAL = re.compile(r'["\t\r\n]')
 
@@ -28,6 +34,14 @@ def lines(table: pa.Table) -> str:
     """The rows of a table: numbers that are not whole with six decimals, null as nothing."""
     rows = zip(*(_column(column) for column in table.columns), strict=True)
     return "".join(["\t".join(row) + "\n" for row in rows])
+
+
+@contextmanager
+def text_table(path: Path, first: str = "") -> Iterator[TextIO]:
+    """A file for lines, below the ``first`` one, that appears when, and only when, it is whole."""
+    with written_whole(path) as stream, TextIOWrapper(stream, "utf-8", newline="\n") as text:
+        text.write(first)
+        yield text
 
 
 def _column(column: pa.ChunkedArray) -> Iterable[str]:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import pyarrow as pa
 
 from virnuc_dask.errors import BadTableError, LostRowsError, UsageError
-from virnuc_dask.modelsets.manifest import card_of
-from virnuc_dask.outputs.report.page import REPORT, write_report
+from virnuc_dask.outputs.report.page import REPORT, write_again
 from virnuc_dask.stages.calls import CallRule
 from virnuc_dask.stages.receipt import Failure
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.parquet import local
-from virnuc_dask.tables.plan import read_plan, read_run_json, write_run_json
+from virnuc_dask.tables.plan import read_plan
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -51,14 +50,9 @@ class Run:
 
     def report(self) -> Path:
         """Path of ``report.html``, made where it is not there; `BadTableError` if it cannot be."""
-        folder = RunFolder(self.folder)
+        folder = RunFolder.of_run(self.folder)
         path = folder.output(REPORT)
-        if not path.exists():
-            with folder.held():
-                content = read_run_json(folder)
-                write_report(folder, self.rule, card_of(content["settings"]["model"]))
-                write_run_json(folder, content | {"outputs": folder.output_sizes()})
-        return path
+        return path if path.exists() else write_again(folder, self.rule)
 
     def dataset(self, name: str) -> ds.Dataset:
         """A table as an Arrow dataset, which pandas, polars, DuckDB and Dask read.
@@ -81,16 +75,16 @@ class Run:
     def _tables(self, name: str) -> list[Path]:
         """The files of a table: those that were planned, and are there."""
         folder = RunFolder.of_run(self.folder)
+        plan = read_plan(folder)
+        alone = {each: folder.output(f"{each}.parquet") for each in ("contigs", "chunks")}
+        alone["records"] = folder.records
+        if plan is not None and plan.decisions.reads_genes:
+            alone["genes"] = folder.output("genes.parquet")
         several = {
             "partitions": folder.partition,
             "features": folder.features,
             "predictions": folder.predictions,
         }
-        alone = {name: folder.output(f"{name}.parquet") for name in ("contigs", "chunks")}
-        alone["records"] = folder.records
-        plan = read_plan(folder)
-        if plan is not None and plan.decisions.reads_genes:
-            alone["genes"] = folder.output("genes.parquet")
         if name in alone:
             return [alone[name]]
         if name not in several:

@@ -12,15 +12,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from virnuc_dask.outputs.contig_table import read_contig_table
-from virnuc_dask.outputs.fields import fields
+from virnuc_dask.outputs.fields import fields, text_table
 from virnuc_dask.outputs.regions import names
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.parquet import written_whole
 
 SUMMARY_HEADER = (
     "seq_name\tlength\ttopology\tcoordinates\tn_genes\tgenetic_code\tvirus_score\tfdr\t"
     "n_hallmarks\tmarker_enrichment\ttaxonomy\n"
 )
+_SCORES = ("score", "probability", "q_value")
+_COLUMNS = ("record_id", "length_nt", "call", *_SCORES, "topology", "genes")
 _NONE = "NA"
 _TOPOLOGIES = {"direct_repeat": "DTR", "inverted_repeat": "ITR", "": "No terminal repeats"}
 _Row = tuple[str, int, str, str, int | str, float | None, float | None]  # see `_line`
@@ -42,19 +43,18 @@ def write_virus_summary(
         The regions in ``virus_regions.fasta``, with their ``q_value``.
     """
     rows = heapq.merge(_viruses(folder, is_virus), _proviruses(sure), key=itemgetter(0))
-    with written_whole(folder.output("virus_summary.tsv")) as stream:
-        stream.write(SUMMARY_HEADER.encode())
-        stream.writelines(_line(*row).encode() for _, row in rows)
+    with text_table(folder.output("virus_summary.tsv"), SUMMARY_HEADER) as stream:
+        stream.writelines(_line(*row) for _, row in rows)
 
 
 def _viruses(folder: RunFolder, is_virus: NDArray[np.bool_]) -> Iterator[tuple[int, _Row]]:
-    batches = read_contig_table(folder.output("contigs.tsv"))
-    records = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+    tables = read_contig_table(folder.output("contigs.tsv"), _COLUMNS)
+    records = itertools.chain.from_iterable(table.to_pylist() for table in tables)
     for index, row in enumerate(records):
         if is_virus[index]:
-            topology = _TOPOLOGIES[row["topology"]] if "topology" in row else _NONE
+            topology = _TOPOLOGIES.get(row["topology"], _NONE)  # null, of frames
             value = row["score"] if row["probability"] is None else row["probability"]
-            genes = row.get("genes", _NONE)
+            genes = _NONE if row["genes"] is None else row["genes"]
             length = row["length_nt"]
             yield index, (row["record_id"], length, topology, _NONE, genes, value, row["q_value"])
 

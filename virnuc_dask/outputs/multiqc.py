@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from virnuc_dask.modelsets.manifest import ModelSetInfo
@@ -23,6 +23,7 @@ from virnuc_dask.tables.paths import writing
 from virnuc_dask.tables.result_files import FOR_MULTIQC, MULTIQC, VERSIONS
 
 _BINS = 20  # of the histogram
+_COLUMNS = ("sample", "call", "length_nt", "score", "probability")
 
 
 @dataclass
@@ -64,8 +65,8 @@ def write_for_pipelines(folder: RunFolder, info: ModelSetInfo) -> None:
 def _samples(folder: RunFolder, name: str) -> Mapping[str, _Sample]:
     """By name; ``name`` is that of records without a sample."""
     samples: dict[str, _Sample] = defaultdict(_Sample)
-    for batch in read_contig_table(folder.output("contigs.tsv")):
-        for row in _sums(batch).to_pylist():
+    for contigs in read_contig_table(folder.output("contigs.tsv"), _COLUMNS):
+        for row in _sums(contigs).to_pylist():
             sample, records = samples[row["sample"] or name], row["length_nt_count"]
             sample.calls[row["call"]] += records
             if row["bin"] is not None:
@@ -75,16 +76,10 @@ def _samples(folder: RunFolder, name: str) -> Mapping[str, _Sample]:
     return samples or {name: _Sample()}
 
 
-def _sums(batch: pa.RecordBatch) -> pa.Table:
+def _sums(contigs: pa.Table) -> pa.Table:
     """Records and nucleotides by sample, call, and bin of what the call goes by."""
-    score, chance = (batch[c].to_numpy(zero_copy_only=False) for c in ("score", "probability"))
-    value = np.where(np.isnan(chance), score, chance)
-    bins = np.minimum(np.nan_to_num(value) * _BINS, _BINS - 1).astype(np.int64)
-    has_samples = "sample" in batch.schema.names
-    keys = {
-        "sample": batch["sample"] if has_samples else pa.repeat("", len(batch)),
-        "call": batch["call"],
-        "bin": pa.array(bins, mask=np.isnan(value)),
-    }
-    rows = pa.table({**keys, "length_nt": batch["length_nt"]})
-    return rows.group_by(list(keys)).aggregate([("length_nt", "count"), ("length_nt", "sum")])
+    value = pc.coalesce(contigs["probability"], contigs["score"])
+    bins = pc.min_element_wise(pc.floor(pc.multiply(value, _BINS)), _BINS - 1, skip_nulls=False)
+    rows = contigs.append_column("bin", bins.cast(pa.int64()))
+    by = rows.group_by(["sample", "call", "bin"], use_threads=False)
+    return by.aggregate([("length_nt", "count"), ("length_nt", "sum")])

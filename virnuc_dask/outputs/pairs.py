@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from virnuc_dask.outputs.contigs import read_records, side_by_side
+from virnuc_dask.outputs.fields import header, lines, text_table
+from virnuc_dask.outputs.totals import WRITTEN, Called
 from virnuc_dask.sequences.mates import pair_id
-from virnuc_dask.stages.calls import ContigCalls, RecordScores
+from virnuc_dask.stages.calls import (
+    OTHERS,
+    UNSCORED,
+    UNSURE,
+    VIRUS,
+    CallRule,
+    ContigCalls,
+    ContigScores,
+    RecordScores,
+)
+from virnuc_dask.stages.gene_calls import GeneScores
 from virnuc_dask.tables import schemas
 from virnuc_dask.tables.on_disk import RecordRows
+from virnuc_dask.tables.plan import Plan
 
 # Where a record goes: its pair, or itself, counted from 0; and how far its places move.
 _PLACE = np.dtype([("pair", np.int64), ("shift_nt", np.int64)])
@@ -44,25 +60,11 @@ def _uncut(records: Iterable[pa.Table]) -> Iterator[pa.Table]:
     yield from held
 
 
-def pair_lengths(records: Iterable[pa.Table]) -> Iterator[NDArray[np.int64]]:
-    """Letters of both mates of the rows of `as_pairs`."""
-    for rows in as_pairs(records):
-        yield rows["length_1"].to_numpy() + rows["length_2"].fill_null(0).to_numpy()
-
-
 class PairScores:
-    """Gives ``scores`` the chunks and rows of both mates as those of one record.
+    """Gives ``scores``, of rows of `as_pairs`, the chunks and rows of both mates as one record's.
 
-    The second mate's lie behind the first one's.
-
-    Parameters
-    ----------
-    records
-        Rows of `schemas.RECORDS`, taken as needed.
-    scores
-        Sums up the rows of `as_pairs`.
-    folder
-        As of `RecordRows`.
+    The second mate's lie behind the first one's. ``records`` are rows of `schemas.RECORDS`,
+    ``folder`` is as of `RecordRows`.
     """
 
     def __init__(self, records: Iterable[pa.Table], scores: RecordScores, folder: Path) -> None:
@@ -99,7 +101,53 @@ def _moved(table: pa.Table, places: NDArray[np.void], first: int) -> pa.Table:
     return table
 
 
-def pair_table(rows: pa.Table, calls: ContigCalls) -> pa.Table:
+def pair_scores(plan: Plan, rule: CallRule) -> list[PairScores]:
+    """What sums up pairs, of a run that has any."""
+    folder, counts = plan.folder.path, plan.counts
+    if not counts.pairs and not counts.lone_mates:
+        return []
+    scores: RecordScores
+    if (model := rule.contig_model) is None:
+        scores = ContigScores(counts.records - counts.pairs, rule, folder)
+    else:
+        # Both mates together look like no record that a model set was trained on.
+        rule = replace(rule, reliable=0.0)
+        by_genes = plan.decisions.reads_genes
+        scores = GeneScores(_lengths(plan), rule, model, reads_genes=by_genes, folder=folder)
+    return [PairScores(read_records(plan), scores, folder)]
+
+
+def _lengths(plan: Plan) -> Iterator[NDArray[np.int64]]:
+    """Letters of both mates of each pair."""
+    for rows in as_pairs(read_records(plan)):
+        yield rows["length_1"].to_numpy() + rows["length_2"].fill_null(0).to_numpy()
+
+
+def write_pairs(plan: Plan, calls: Iterator[ContigCalls], called: Called) -> dict[str, int]:
+    """Write ``pairs.tsv``, and count calls; a pair is unsure if one of its mates is.
+
+    What is written of both mates follows from what their pair is called.
+    """
+    first = next(calls)
+    unsure, viral = [UNSURE] if first.rule.contig_model else [], WRITTEN.index(VIRUS)
+    counts = dict.fromkeys((VIRUS, OTHERS, UNSCORED, *unsure), 0)
+    with text_table(plan.folder.output("pairs.tsv"), header(schemas.PAIRS)) as stream:
+        pairs, joint_calls = as_pairs(read_records(plan)), itertools.chain([first], calls)
+        for table, joint in side_by_side(pairs, joint_calls):
+            index, mate = (table[name].to_numpy() for name in ("record_index", "mate"))
+            is_read, second = mate != 0, index + (mate == 1)
+            is_unsure = called.is_unsure[index] | called.is_unsure[second]
+            call = np.where(is_unsure, UNSURE, joint.call)
+            stream.write(lines(_pair_table(table, replace(joint, call=call)).filter(is_read)))
+            for mates in (index[is_read], second[is_read]):
+                kept = np.where(called.written[mates] == viral, 0, called.written[mates])
+                called.written[mates] = np.where(call[is_read] == VIRUS, viral, kept)
+            for kind in counts:
+                counts[kind] += int(np.count_nonzero(is_read & (call == kind)))
+    return counts
+
+
+def _pair_table(rows: pa.Table, calls: ContigCalls) -> pa.Table:
     """Rows of `schemas.PAIRS`, for rows of `as_pairs` and their calls; numbers as of contigs."""
     columns = {name: rows[name].combine_chunks() for name in ("sample", "length_1", "length_2")}
     columns["pair_id"] = pa.array(map(pair_id, rows["record_id"].to_pylist()), pa.string())

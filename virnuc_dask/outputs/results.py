@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import IO
+from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +15,11 @@ from numpy.typing import NDArray
 
 from virnuc_dask.errors import LostRowsError
 from virnuc_dask.modelsets.region_model import RegionModel
-from virnuc_dask.outputs.contigs import contig_table, contigs_schema, side_by_side
+from virnuc_dask.outputs.contigs import contig_table, contigs_schema, read_records, side_by_side
 from virnuc_dask.outputs.fasta import COLUMNS, write_records, write_regions
-from virnuc_dask.outputs.fields import fields, header, lines
+from virnuc_dask.outputs.fields import header, lines, text_table
 from virnuc_dask.outputs.genomad import write_virus_summary
-from virnuc_dask.outputs.pairs import PairScores, as_pairs, pair_lengths, pair_table
+from virnuc_dask.outputs.pairs import pair_scores, write_pairs
 from virnuc_dask.outputs.published import (
     BY_ID,
     BY_ID_WITH_SCORES,
@@ -33,9 +32,6 @@ from virnuc_dask.outputs.regions import GFF3_HEADER, bed_lines, gff3_lines
 from virnuc_dask.outputs.totals import WRITTEN, Called, Totals
 from virnuc_dask.stages.calls import (
     FAILED,
-    OTHERS,
-    UNSCORED,
-    UNSURE,
     VIRUS,
     VIRUS_REGION,
     CallRule,
@@ -54,7 +50,6 @@ from virnuc_dask.tables import schemas
 from virnuc_dask.tables.on_disk import SortedRows
 from virnuc_dask.tables.parquet import (
     TableWriter,
-    read_pieces,
     read_table,
     table_writer,
     written_whole,
@@ -88,13 +83,13 @@ def write_results(
     for failure in failures:
         failed.setdefault(failure.partition, []).append(failure.rows)
     regions, rule = Regions(plan.folder.path), rule or CallRule()
-    pairs = _pair_scores(plan, rule)
+    pairs = pair_scores(plan, rule)
     with _scores(plan, rule, regions) as scores:
         by = BY_ID_WITH_SCORES if "legacy" in formats else BY_ID
         _write_chunks(plan, failed, [scores, *pairs], totals, by)
         called = _write_contigs(plan, scores.calls(), regions, totals)
     for each in pairs:
-        totals.pairs = _write_pairs(plan, each.calls(), called)
+        totals.pairs = write_pairs(plan, each.calls(), called)
     _write_sequences(plan, regions, called.written)
     if "genomad" in formats:
         is_virus = called.written == WRITTEN.index(VIRUS)
@@ -109,13 +104,11 @@ def write_results(
 def _scores(plan: Plan, rule: CallRule, regions: Regions) -> Iterator[RecordScores]:
     """What sums up records, and finds their ``regions``; of genes it writes ``genes.parquet``."""
     folder, model = plan.folder.path, rule.contig_model
-    if model is None:
-        scores = ContigScores(plan.counts.records, rule, folder)
+    if model is None or not plan.decisions.reads_genes:
+        scores: RecordScores = ContigScores(plan.counts.records, rule, folder)
+        if model is not None:
+            scores = GeneScores(_lengths(plan), rule, model, reads_genes=False, folder=folder)
         yield _WithRegions(scores, rule, regions)
-        return
-    if not plan.decisions.reads_genes:
-        by_model = GeneScores(_lengths(plan), rule, model, reads_genes=False, folder=folder)
-        yield _WithRegions(by_model, rule, regions)
         return
     path = plan.folder.output("genes.parquet")
     with table_writer(path, schemas.GENES, lambda: plan.records_fingerprint) as writer:
@@ -140,27 +133,7 @@ class _WithRegions:
 
 
 def _lengths(plan: Plan) -> Iterator[NDArray[np.int64]]:
-    return (piece["length_nt"].to_numpy() for piece in _records(plan, ["length_nt"]))
-
-
-def _records(plan: Plan, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    return read_pieces(plan.folder.records, plan.records_fingerprint, columns)
-
-
-def _pair_scores(plan: Plan, rule: CallRule) -> list[PairScores]:
-    """What sums up pairs, of a run that has any."""
-    folder, counts = plan.folder.path, plan.counts
-    if not counts.pairs and not counts.lone_mates:
-        return []
-    scores: RecordScores
-    if (model := rule.contig_model) is None:
-        scores = ContigScores(counts.records - counts.pairs, rule, folder)
-    else:
-        # Both mates together look like no record that a model set was trained on.
-        rule = replace(rule, reliable=0.0)
-        lengths, by_genes = pair_lengths(_records(plan)), plan.decisions.reads_genes
-        scores = GeneScores(lengths, rule, model, reads_genes=by_genes, folder=folder)
-    return [PairScores(_records(plan), scores, folder)]
+    return (piece["length_nt"].to_numpy() for piece in read_records(plan, ["length_nt"]))
 
 
 def _write_genes(
@@ -185,11 +158,10 @@ def _write_chunks(
     path, schema = folder.output("chunks.parquet"), schemas.CHUNKS_OF_SAMPLES
     with (
         table_writer(path, schema, lambda: mark) as writer,
-        written_whole(folder.output("prediction_results.txt")) as lines,
+        text_table(folder.output("prediction_results.txt"), FRAMES_HEADER) as frames,
     ):
-        lines.write(FRAMES_HEADER.encode())
         for part in plan.partitions:
-            called, predictions = _write_partition(plan, part, lines, failed.get(part.index, ()))
+            called, predictions = _write_partition(plan, part, frames, failed.get(part.index, ()))
             writer.write(samples.beside(called))
             for each in scores:
                 each.add(called, predictions)
@@ -197,15 +169,15 @@ def _write_chunks(
             chunks.add(by_id(called, sorted_by))
     if totals.chunks != plan.counts.chunks:
         raise LostRowsError(f"{plan.counts.chunks} chunks were planned, {totals.chunks} came out.")
-    with written_whole(folder.output("prediction_results_highestscore.csv")) as lines:
-        lines.write(("\t".join(sorted_by.names) + "\n").encode())
-        lines.writelines(chunk_lines(piece).encode() for piece in chunks.merged())
+    path = folder.output("prediction_results_highestscore.csv")
+    with text_table(path, header(sorted_by)) as stream:
+        stream.writelines(map(chunk_lines, chunks.merged()))
 
 
 def _write_partition(
     plan: Plan,
     part: PlannedPartition,
-    lines: IO[bytes],
+    lines: TextIO,
     failed: Sequence[Rows],
 ) -> tuple[pa.Table, pa.Table | None]:
     """Write one partition's frame lines; returns its calls and its predictions."""
@@ -215,7 +187,7 @@ def _write_partition(
     if sum(end - first for first, end in failed) != part.chunks:
         lacking = task.lacking(failed)
         predictions = read_table(lacking.predictions_path, lacking.predictions)
-        lines.write(frame_lines(predictions).encode())
+        lines.write(frame_lines(predictions))
     call = call_pieces if plan.decisions.reads_genes else call_chunks
     called = call(chunks, predictions, failed)
     _require_whole(part, called, predictions, failed)
@@ -227,7 +199,7 @@ class _Samples:
 
     def __init__(self, plan: Plan) -> None:
         starts, names, done = [0], list[str](), 0
-        for piece in _records(plan, ["sample"]):
+        for piece in read_records(plan, ["sample"]):
             runs = pc.run_end_encode(piece["sample"].combine_chunks(), run_end_type=pa.int64())
             starts += (np.array(runs.run_ends) + done).tolist()
             names += runs.values.to_pylist()
@@ -273,87 +245,34 @@ def _write_contigs(
 ) -> Called:
     """Write the tables of records and of regions; returns what records are called."""
     first = next(calls)  # there is one even without records
-    records = _records(plan)
-    called = Called(plan.counts.records, first)
-    with _contig_writer(plan, first) as write_contigs, _region_writer(plan) as write_regions:
-        everything = side_by_side(records, itertools.chain([first], calls))
-        for table, here, found in beside(everything, regions):
-            write_contigs(contig_table(table, here))
-            write_regions(found)
-            called.add(table, here)
+    called, output = Called(plan.counts.records, first), plan.folder.output
+    schema, mark = contigs_schema(first), plan.records_fingerprint
+    of_regions = schemas.regions("genes" if plan.decisions.reads_genes else "chunks")
+    with (
+        text_table(output("contigs.tsv"), header(schema)) as contigs,
+        table_writer(output("contigs.parquet"), schema, lambda: mark) as typed,
+        text_table(output("virus_regions.tsv"), header(of_regions)) as tsv,
+        text_table(output("virus_regions.bed")) as bed,
+        text_table(output("virus_regions.gff3"), GFF3_HEADER) as gff3,
+    ):
+        everything = side_by_side(read_records(plan), itertools.chain([first], calls))
+        for records, here, found in beside(everything, regions):
+            table = contig_table(records, here)
+            contigs.write(lines(table))
+            typed.write(table)
+            tsv.write(lines(found.select(schemas.regions().names)))
+            bed.write(bed_lines(found))
+            gff3.write(gff3_lines(found))
+            called.add(records, here)
     called.count(totals)
     return called
-
-
-def _write_pairs(plan: Plan, calls: Iterator[ContigCalls], called: Called) -> dict[str, int]:
-    """Write ``pairs.tsv``, and count calls; a pair is unsure if one of its mates is.
-
-    What is written of both mates follows from what their pair is called.
-    """
-    first = next(calls)
-    unsure, viral = [UNSURE] if first.rule.contig_model else [], WRITTEN.index(VIRUS)
-    counts = dict.fromkeys((VIRUS, OTHERS, UNSCORED, *unsure), 0)
-    with written_whole(plan.folder.output("pairs.tsv")) as stream:
-        stream.write(header(schemas.PAIRS).encode())
-        for table, joint in side_by_side(as_pairs(_records(plan)), itertools.chain([first], calls)):
-            index, mate = (table[name].to_numpy() for name in ("record_index", "mate"))
-            is_read, second = mate != 0, index + (mate == 1)
-            is_unsure = called.is_unsure[index] | called.is_unsure[second]
-            call = np.where(is_unsure, UNSURE, joint.call)
-            rows = pair_table(table, replace(joint, call=call)).filter(pa.array(is_read))
-            stream.write(lines(rows).encode())
-            for mates in (index[is_read], second[is_read]):
-                kept = np.where(called.written[mates] == viral, 0, called.written[mates])
-                called.written[mates] = np.where(call[is_read] == VIRUS, viral, kept)
-            for kind in counts:
-                counts[kind] += int(np.count_nonzero(is_read & (call == kind)))
-    return counts
-
-
-@contextmanager
-def _contig_writer(plan: Plan, calls: ContigCalls) -> Iterator[Callable[[pa.Table], None]]:
-    """Writes rows of both tables of records."""
-    schema, folder = contigs_schema(calls), plan.folder
-    with (
-        written_whole(folder.output("contigs.tsv")) as stream,
-        table_writer(
-            folder.output("contigs.parquet"), schema, lambda: plan.records_fingerprint
-        ) as writer,
-    ):
-
-        def write(table: pa.Table) -> None:
-            stream.write(lines(table).encode())
-            writer.write(table)
-
-        stream.write(header(schema).encode())
-        yield write
-
-
-@contextmanager
-def _region_writer(plan: Plan) -> Iterator[Callable[[pa.Table], None]]:
-    """Writes regions with their q-values into all their files but that of DNA."""
-    schema = schemas.regions("genes" if plan.decisions.reads_genes else "chunks")
-    with ExitStack() as stack:
-        tsv, bed, gff3 = (
-            stack.enter_context(written_whole(plan.folder.output(f"virus_regions.{kind}")))
-            for kind in ("tsv", "bed", "gff3")
-        )
-
-        def write(regions: pa.Table) -> None:
-            tsv.write(lines(regions.select(schemas.regions().names)).encode())
-            bed.write(bed_lines(regions).encode())
-            gff3.write(gff3_lines(regions).encode())
-
-        tsv.write(header(schema).encode())
-        gff3.write(GFF3_HEADER.encode())
-        yield write
 
 
 def _write_sequences(plan: Plan, regions: Regions, written: NDArray[np.uint8]) -> None:
     """Write ``virus.fasta``, and the regions that other records are called by."""
     with written_whole(plan.folder.output("virus.fasta")) as stream:
         is_virus = written == WRITTEN.index(VIRUS)
-        records = _records(plan, ["record_index", "description"])
+        records = read_records(plan, ["record_index", "description"])
         write_records(stream, _sequences(plan, is_virus), is_virus, records)
     with written_whole(plan.folder.output("virus_regions.fasta")) as stream:
         holds_one = written == WRITTEN.index(VIRUS_REGION)
@@ -384,13 +303,12 @@ def _write_failed(plan: Plan, failures: Sequence[Failure]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    with written_whole(path) as stream:
-        stream.write(b"chunk_id\trecord_id\tpartition\treason\n")
+    ids = ("chunk_id", "record_id")
+    with text_table(path, "\t".join([*ids, "partition", "reason"]) + "\n") as stream:
         for failure in sorted(failures, key=lambda f: (f.partition, f.rows)):
             part = plan.partitions[failure.partition]
-            table = read_table(plan.folder.partition(part.index), part.content, _UNSEQUENCED)
-            chunks = table.slice(failure.rows[0], failure.chunks)
-            (reason,) = fields([" ".join(failure.reason.split())])
-            columns = (fields(chunks[name].to_pylist()) for name in ("chunk_id", "record_id"))
-            ids = zip(*columns, strict=True)
-            stream.writelines(f"{c}\t{r}\t{part.index}\t{reason}\n".encode() for c, r in ids)
+            chunks = read_table(plan.folder.partition(part.index), part.content, ids)
+            failed = chunks.slice(failure.rows[0], failure.chunks)
+            for column in (str(part.index), " ".join(failure.reason.split())):
+                failed = failed.append_column(column, pa.repeat(column, len(failed)))
+            stream.write(lines(failed))

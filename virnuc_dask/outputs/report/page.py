@@ -6,25 +6,25 @@ import base64
 import csv
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from heapq import nlargest
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from virnuc_dask.modelsets.manifest import card_of, find
 from virnuc_dask.outputs.comparison import Comparison
-from virnuc_dask.outputs.report.contigs import Contigs, Digest
+from virnuc_dask.outputs.report.contigs import Digest
 from virnuc_dask.outputs.report.plots import called_from, scatter
 from virnuc_dask.outputs.report.strips import strips
 from virnuc_dask.stages.calls import OTHERS, UNSCORED, UNSURE, VIRUS, VIRUS_REGION, CallRule
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.parquet import written_whole
-from virnuc_dask.tables.plan import read_run_json
+from virnuc_dask.tables.parquet import write_text
+from virnuc_dask.tables.plan import read_run_json, write_run_json
 
 REPORT = "report.html"
 _LISTED = 20
@@ -36,27 +36,13 @@ _NONE = "\u2013"
 _WHERE_IT_FAILS = re.compile(r"^## Where it fails\s*\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Compared:
-    """How the calls of another run of the same records differ."""
-
-    folder: str
-    records: int
-    crossed: Mapping[tuple[str, str], int]  # this run's call and the other's
-    differing: Sequence[tuple[str, str, str, float, float]]  # id, calls, values
-
-
-def write_report(
-    folder: RunFolder, rule: CallRule, card: str = "", others: Sequence[Path] = ()
-) -> Path:
+def write_report(folder: RunFolder, rule: CallRule, others: Sequence[Path] = ()) -> Path:
     """Write ``report.html`` of a finished run, and return its path.
 
     Parameters
     ----------
     rule
         What its calls were made by.
-    card
-        The model set's card, in Markdown.
     others
         Folders of runs to compare with.
 
@@ -65,29 +51,36 @@ def write_report(
     BadTableError
         If a table is missing or damaged, or the run is not finished.
     """
-    page = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            _content(folder, rule),
-            fails=_where_it_fails(card),
-            compared=[_compared(folder, other) for other in others],
-        )
-    )
-    with written_whole(folder.output(REPORT)) as stream:
-        stream.write(page.encode())
+    template = _environment().get_template("report.html.j2")
+    compared = [_compared(folder, other) for other in others]
+    write_text(folder.output(REPORT), template.render(_content(folder, rule), compared=compared))
     return folder.output(REPORT)
+
+
+def write_again(folder: RunFolder, rule: CallRule, others: Sequence[Path] = ()) -> Path:
+    """Write ``report.html`` of the run in a folder that no run holds, and note it in ``run.json``.
+
+    `OutputExistsError` if that takes a file of somebody else's, and as `write_report`.
+    """
+    with folder.held():
+        content = read_run_json(folder)
+        tables = (RunFolder.of_run(other).output("contigs.tsv") for other in others)
+        folder.refuse_loss((find(content["settings"]["model"]), *tables))
+        page = write_report(folder, rule, others)
+        write_run_json(folder, content | {"outputs": folder.output_sizes()})
+    return page
 
 
 def _content(folder: RunFolder, rule: CallRule) -> dict[str, Any]:
     """What the page shows of the run alone, by its name in the template."""
     run, digest = read_run_json(folder), Digest.read(folder.output("contigs.tsv"), rule)
+    several = digest.samples
     listed = {
         "The most viral records": _rows(digest.highest),
         "The records nearest to the threshold": _rows(digest.nearest),
     }
     of_genes = run["modelset"].get("reading") == "genes"
-    lengths = {row["index"]: row["length_nt"] for rows in listed.values() for row in rows}
+    lengths = {row["row"]: row["length_nt"] for rows in listed.values() for row in rows}
     return {
         "run": run,
         "found": run["summary"],
@@ -96,29 +89,20 @@ def _content(folder: RunFolder, rule: CallRule) -> dict[str, Any]:
         "digest": digest,
         "calls": _calls(run["summary"]["contigs"], digest),
         "lists": listed,
-        "strips": strips(folder, lengths, reads_genes=of_genes),
+        "strips": strips(folder, lengths, rule.calibration, reads_genes=of_genes),
         "scatter": scatter(digest, rule),
         "called_from": called_from(digest, rule),
-        "q_values": _expected(digest) if rule.has_probability else [],
-        "samples": _samples(digest),
+        "q_values": digest.q_values if rule.has_probability else {},
+        # Of one alone, there is nothing to compare.
+        "samples": dict(islice(several.items(), _SAMPLES_LISTED)) if len(several) > 1 else {},
+        "fails": _where_it_fails(card_of(run["settings"]["model"])),
         "failed": _failed(folder.output("failed.tsv")),
     }
 
 
-def _rows(contigs: Contigs | None) -> list[dict[str, Any]]:
-    if contigs is None:
-        return []
-    return [
-        {
-            "index": int(contigs.row[place]),
-            "id": contigs.record_id[place][:_WIDEST],
-            "call": contigs.call[place],
-            "value": contigs.value[place],
-            "q_value": contigs.q_value[place],
-            "length_nt": int(contigs.length_nt[place]),
-        }
-        for place in range(len(contigs))
-    ]
+def _rows(contigs: pa.Table | None) -> list[dict[str, Any]]:
+    rows = [] if contigs is None else contigs.to_pylist()
+    return [row | {"record_id": row["record_id"][:_WIDEST]} for row in rows]
 
 
 def _calls(told: Mapping[str, int], digest: Digest) -> dict[str, tuple[int, int]]:
@@ -126,19 +110,6 @@ def _calls(told: Mapping[str, int], digest: Digest) -> dict[str, tuple[int, int]
     names = [*_ORDER, *sorted({*told, *digest.calls} - {*_ORDER})]
     there = [name for name in names if name in told or name in digest.calls]
     return {name: (digest.calls[name], digest.nt[name]) for name in there}
-
-
-def _samples(digest: Digest) -> dict[str, Counter[str]]:
-    """Records by call of each sample, in input order; none of one alone, not all of many."""
-    found: dict[str, Counter[str]] = {}
-    for (sample, call), records in digest.samples.items():
-        found.setdefault(sample, Counter())[call] += records
-    return dict(islice(found.items(), _SAMPLES_LISTED)) if len(found) > 1 else {}
-
-
-def _expected(digest: Digest) -> list[tuple[float, int, float]]:
-    """q-values, how many records are at most there, and the share of those that is no virus."""
-    return [(most, n, highest) for most, (n, highest) in digest.q_values.items()]
 
 
 def _failed(path: Path) -> list[list[str]]:
@@ -157,19 +128,16 @@ def _where_it_fails(card: str) -> list[tuple[str, str]]:
     return [(p[1], "".join(p[2:])) if len(p) > 2 else ("", "".join(p)) for p in parts]
 
 
-def _compared(folder: RunFolder, other: Path) -> Compared:
+def _compared(folder: RunFolder, other: Path) -> dict[str, Any]:
+    """How the calls of another run of the same records differ, by its name in the template."""
     comparison = Comparison(folder, RunFolder.of_run(other))
     both = ((here, there) for here, there in comparison.differing() if here and there)
     changed = nlargest(_LISTED, both, key=lambda pair: abs(pair[0].value - pair[1].value))
-    return Compared(
-        str(other),
-        comparison.calls.total(),
-        comparison.calls,
-        [
-            (here.record_id[:_WIDEST], here.call, there.call, here.value, there.value)
-            for here, there in changed
-        ],
-    )
+    differing = [
+        (here.record_id[:_WIDEST], here.call, there.call, here.value, there.value)
+        for here, there in changed
+    ]
+    return {"folder": str(other), "crossed": comparison.calls, "differing": differing}
 
 
 @cache

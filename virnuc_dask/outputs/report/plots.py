@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from virnuc_dask.modelsets.calibration import Floats
-from virnuc_dask.outputs.report.contigs import Contigs, Digest
+from virnuc_dask.outputs.report.contigs import Digest, floats
 from virnuc_dask.stages.calls import CallRule
 
 _LONGEST_ID = 80
@@ -36,28 +37,23 @@ def called_from(digest: Digest, rule: CallRule) -> tuple[float, float] | None:
 
 def scatter(digest: Digest, rule: CallRule) -> Scatter:
     """The records that were drawn, the least viral first, so that viruses lie on top."""
-    lengths, drawn = _lengths(digest), digest.drawn
-    if not drawn:
+    lengths, tables = _lengths(digest), digest.drawn.values()
+    if not any(map(len, tables)):
         return Scatter([], [], [])
-    some = drawn[0] if len(drawn) == 1 else drawn[0].joined(drawn[1])
-    some = some.take(np.argsort(some.value, kind="stable"))
-    left = _left(some.length_nt, lengths)
+    some = pa.concat_tables(tables)
+    some = some.take(np.argsort(floats(some, "value"), kind="stable"))
+    columns = (some[name].to_pylist() for name in ("record_id", "call", "length_nt", "value"))
+    left = _left(some["length_nt"].to_numpy(), lengths)
     dots = [
-        (round(x, 2), round(100 - 100 * y, 2), call, text)
-        for x, y, call, text in zip(left, some.value, some.call, _texts(some, digest), strict=True)
+        (
+            *(round(x, 2), round(100 - 100 * value, 2), call),
+            f"{record_id[:_LONGEST_ID]}: {call}, {length:,} nt, {digest.by} {value:.3f}",
+        )
+        for x, record_id, call, length, value in zip(left, *columns, strict=True)
     ]
     curve = np.stack([_left(lengths, lengths), 100 - 100 * _heights(digest, rule)], axis=1)
     threshold = [] if rule.fdr is not None else [(x, y) for x, y in curve.round(2).tolist()]
     return Scatter(dots, _ticks(lengths), threshold)
-
-
-def _texts(contigs: Contigs, digest: Digest) -> list[str]:
-    return [
-        f"{record_id[:_LONGEST_ID]}: {call}, {length:,} nt, {digest.by} {value:.3f}"
-        for record_id, call, length, value in zip(
-            contigs.record_id, contigs.call, contigs.length_nt, contigs.value, strict=True
-        )
-    ]
 
 
 def _lengths(digest: Digest) -> Floats:

@@ -1,4 +1,4 @@
-"""Where along a record its viral genes, or chunks, lie."""
+"""Where along a record its viral genes, or chunks, and its viral regions lie."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from virnuc_dask.modelsets.calibration import Calibration
+from virnuc_dask.stages.regions import chunk_regions
+from virnuc_dask.tables import schemas
 from virnuc_dask.tables.folder import RunFolder
-from virnuc_dask.tables.parquet import local
+from virnuc_dask.tables.parquet import read_pieces
 
 _VIRAL = 0.5
 _MOST = 200  # parts that are drawn of a record
+_OF_GENES = ("record_index", "start", "end", "score_virus", "score_others", "region")
 
 
 @dataclass
@@ -24,7 +27,7 @@ class Strip:
 
     length_nt: int
     parts: list[tuple[int, int, float]] = field(default_factory=list)
-    regions: dict[int, tuple[int, int]] = field(default_factory=dict)
+    regions: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def drawn(self) -> list[tuple[int, int, float]]:
@@ -36,14 +39,6 @@ class Strip:
             for pool in pools
         ]
 
-    def add(self, start: int, end: int, score: float | None, region: int | None) -> None:
-        """Take in a gene or a chunk, in the order of their places."""
-        if score is not None:
-            self.parts.append((start, end, score))
-        if region is not None:
-            first, last = self.regions.get(region, (start, end))
-            self.regions[region] = first, max(last, end)
-
     def __str__(self) -> str:
         if not self.parts:
             return "nothing to show"
@@ -51,19 +46,35 @@ class Strip:
         return f"{viral} of {len(self.parts)} viral"
 
 
-def strips(folder: RunFolder, lengths_nt: dict[int, int], *, reads_genes: bool) -> dict[int, Strip]:
+def strips(
+    folder: RunFolder,
+    lengths_nt: dict[int, int],
+    calibration: Calibration | None,
+    *,
+    reads_genes: bool,
+) -> dict[int, Strip]:
     """Strips of the records with these indices and lengths."""
+    name, columns = "chunks.parquet", schemas.CHUNKS.names
+    if reads_genes:
+        name, columns = "genes.parquet", _OF_GENES
+    pieces = read_pieces(folder.output(name), None, columns)
+    shown = list(lengths_nt)
+    kept = [piece.filter(np.isin(piece["record_index"].to_numpy(), shown)) for piece in pieces]
     found = {index: Strip(length) for index, length in lengths_nt.items()}
-    name = "genes.parquet" if reads_genes else "chunks.parquet"
-    # Chunks have no region.
-    columns = ["record_index", "start", "end", "score_virus", "score_others", "region"]
-    with pq.ParquetFile(local(folder.output(name))) as file:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns)
-            is_shown = np.isin(table["record_index"].to_numpy(), list(found))
-            rows = table.filter(pa.array(is_shown)).to_pylist()
-            for row in rows:
-                virus, others = row["score_virus"], row["score_others"]
-                score = None if virus is None else (1 + virus - others) / 2  # as records have it
-                found[row["record_index"]].add(row["start"], row["end"], score, row.get("region"))
+    if not kept:
+        return found
+    rows = pa.concat_tables(kept)
+    for row in rows.filter(rows["score_virus"].is_valid()).to_pylist():
+        score = (1 + row["score_virus"] - row["score_others"]) / 2  # as records have it
+        found[row["record_index"]].parts.append((row["start"], row["end"], score))
+    regions = _of_genes(rows) if reads_genes else chunk_regions(rows, calibration)
+    for region in regions.select(["record_index", "start", "end"]).to_pylist():
+        found[region["record_index"]].regions.append((region["start"], region["end"]))
     return found
+
+
+def _of_genes(genes: pa.Table) -> pa.Table:
+    inside = genes.filter(genes["region"].is_valid())
+    regions = inside.group_by(["record_index", "region"], use_threads=False)
+    found = regions.aggregate([("start", "min"), ("end", "max")])
+    return found.rename_columns({"start_min": "start", "end_max": "end"})
