@@ -280,18 +280,6 @@ def test_the_summary_says_how_records_were_called_where_a_rate_was_asked_for(tmp
     assert "called by" not in running.summary_text(Run(tmp_path, found | {"fdr": None}))
 
 
-def test_predict_scores_again(command, run_here, inputs):
-    run_here(inputs / "good.fa")
-    results = inputs / "out/prediction_results.txt"
-    first = results.read_bytes()
-    results.unlink()
-    code, out, _ = command("predict", inputs / "out", "--cluster", "none")
-    assert code == 0
-    assert results.read_bytes() == first
-    assert "virus contigs" in out
-    assert command("predict", inputs)[0] == 3
-
-
 def test_run_json_says_what_was_done_with_what(run_here, inputs, parity_modelset):
     run_here(inputs / "good.fa")
     content = json.loads((inputs / "out/run.json").read_text())

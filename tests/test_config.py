@@ -59,11 +59,6 @@ def test_flags_beat_the_environment_which_beats_the_file_which_beats_dask(preset
     assert cluster.kind == Settings().cluster.kind
 
 
-def test_dasks_own_configuration_counts_without_a_file():
-    with dask.config.set({"virnuc.model": "from-dask"}):
-        assert load_settings().model == "from-dask"
-
-
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [

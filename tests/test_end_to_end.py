@@ -60,19 +60,6 @@ def small_run(parity_dir, settings, tmp_path_factory):
     )
 
 
-def test_every_record_chunk_and_frame_is_accounted_for(plain_run):
-    found, folder = plain_run.summary, plain_run.folder
-    assert sum(found["contigs"].values()) == found["records"] == 13
-    assert found["chunks"] == plain_run.dataset("chunks").count_rows()
-    assert found["frames"] == plain_run.dataset("features").count_rows()
-    assert found["frames"] == plain_run.dataset("predictions").count_rows()
-    assert found["frames"] == len((folder / RESULTS[0]).read_text().splitlines()) - 1
-    assert found["chunks_scored"] == len((folder / RESULTS[1]).read_text().splitlines()) - 1
-    embedded = found["embedded"]
-    assert 0 < embedded["peptide"] <= embedded["nucleotide"] <= embedded["frames"]
-    assert embedded["frames"] == found["frames"]
-
-
 @pytest.mark.parametrize(
     ("workers", "persistent"),
     [

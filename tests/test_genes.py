@@ -253,16 +253,6 @@ def differ(ours: dict[str, str], whole: dict[str, str]) -> bool:
     return ours | {"q_value": ""} != whole | {"q_value": ""}
 
 
-def test_a_record_is_whole_in_the_fasta_of_viruses(plain_run, records, contigs):
-    found = {
-        text.partition("\n")[0]: text.partition("\n")[2].replace("\n", "")
-        for text in (plain_run.folder / "virus.fasta").read_text().split(">")[1:]
-    }
-    viral = {name for name, row in contigs.items() if row["call"] == "virus"}
-    assert found == {name: records[name] for name in viral}
-    assert "lambda" in viral
-
-
 def test_the_tables_tell_of_genes_and_of_what_the_contig_model_saw(plain_run):
     features = pq.read_table(plain_run.folder / "features" / "part-00000.parquet").to_pydict()
     rows = pq.read_table(plain_run.folder / "predictions" / "part-00000.parquet").to_pydict()
@@ -352,14 +342,6 @@ def test_a_gene_caller_is_for_sets_that_read_genes(fasta, frames_modelset, tmp_p
         run([fasta], tmp_path / "out", settings=settings)
     with pytest.raises(BadSettingError, match="gene_caller must be one of"):
         load_settings(flags={"gene_caller": "prokka"})
-
-
-def test_a_run_by_frames_has_no_genes(plain_run, parity_dir, parity_modelset, tmp_path):
-    flags = {"model": str(parity_modelset), "cluster.kind": "none"}
-    done = run([parity_dir / "input.fa"], tmp_path / "out", settings=load_settings(flags=flags))
-    with pytest.raises(UsageError, match="no table 'genes'; there are contigs, chunks"):
-        done.dataset("genes")
-    assert not {"genes", "genes_virus"} & done.summary.keys()
 
 
 def test_what_knows_frames_alone_refuses_the_set(fasta, settings, tmp_path):

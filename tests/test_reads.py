@@ -133,26 +133,6 @@ def test_genes_of_both_mates_are_weighed_together(reads, settings, genes_modelse
     assert seen > 2
 
 
-def test_a_set_of_frames_with_a_contig_model_weighs_frames_of_both(
-    reads, settings, parity_modelset, contig_model, tmp_path
-):
-    from virnuc_dask.modelsets.manifest import ContigModelSpec, write_info
-
-    model = Path(shutil.copytree(parity_modelset, tmp_path / "set"))
-    contig_model(1, "frames").save(model / "contig_model.safetensors")
-    spec = ContigModelSpec("contig_model.safetensors", called=((1, 0.503),), reliable=0.6)
-    write_info(model, replace(read_info(model), contig_model=spec))
-    done = run([], tmp_path / "out", settings=replace(settings, model=str(model)), reads=[reads])
-    logits: dict[str, list[float]] = {}
-    for row in done.dataset("predictions").to_table().to_pylist():
-        logit = np.log(row["score_virus"] / row["score_others"])
-        logits.setdefault(row["record_id"], []).append(logit)
-    for row in table_of(done.folder / "pairs.tsv"):
-        if row["probability"]:
-            expected = 1 / (1 + np.exp(-np.mean(logits[row["pair_id"]])))
-            assert float(row["probability"]) == pytest.approx(expected, abs=2e-6)
-
-
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_pairs_are_whole_wherever_pieces_of_the_record_table_end(size):
     mate = [0, 1, 2, -1, 1, 2, 0]

@@ -1,5 +1,3 @@
-from argparse import Namespace
-
 import bench_encoders
 import numpy as np
 import psutil
@@ -55,14 +53,6 @@ def test_chosen_variants_are_compared_with_the_first(program, monkeypatch):
     assert 0.99 < found["ours_bf16"]["smallest_cosine"] <= 1
     assert len(found["ours_bf16"]["turns_s"]) == 3
     assert figures["dnabert_s"]["small"]["ours_bf16"]["tokens_per_s"] > 0
-
-
-def test_fp8_is_compared_for_esm2_on_a_gpu_that_has_it(monkeypatch, esm2, dnabert_s):
-    options = Namespace(device="cuda")
-    for has_it in (True, False):
-        monkeypatch.setattr(bench_encoders, "gpu_multiplies_fp8", lambda has_it=has_it: has_it)
-        assert ("fp8" in bench_encoders.compared(esm2, options)) == has_it
-        assert "fp8" not in bench_encoders.compared(dnabert_s, options)
 
 
 def test_busy_processes_run_beside_it_and_end_with_it():

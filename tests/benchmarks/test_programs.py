@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from virnuc_dask.cluster.graph import partition_graph
 from virnuc_dask.lab.speed.products import DTYPES
 
 
@@ -60,14 +59,6 @@ def test_a_run_in_this_process_with_random_weights(program):
     assert "ESM-2 8M" in figures["model"]
 
 
-def test_shares_are_medians_of_the_turns_ratios():
-    def turns(*working_s):
-        return [{"working_s": s, "computing_s": s} for s in working_s]
-
-    measured = {"none": turns(1.0, 2.0, 10.0), "one_worker": turns(1.1, 2.1, 10.2)}
-    assert bench_run.dask_share(measured)["one_worker_over_none"] == 1.05
-
-
 PERSISTENCE = ("--models", "mini", "--mini-chunks", 40, "--partitions", 4, "--workers", 1)
 
 
@@ -82,12 +73,6 @@ def test_both_modes_are_compared_on_the_same_input(program, monkeypatch):
     assert first > 0 < last
 
 
-def test_modes_that_differ_are_no_comparison(program, monkeypatch):
-    monkeypatch.setattr(bench_persistence, "measure", lambda folder, flags: {"digest": str(flags)})
-    with pytest.raises(ValueError, match="differ"):
-        program(bench_persistence, *PERSISTENCE)
-
-
 def test_every_point_is_measured_in_a_process_of_its_own(program):
     options = ("--workers", 1, 3, "--partitions", 12, "--sleep-s", 0.02)
     one, three = program(bench_scaling, *options)["points"]
@@ -98,10 +83,3 @@ def test_every_point_is_measured_in_a_process_of_its_own(program):
         assert overhead_s >= 0
         assert point["overhead_ms"] == pytest.approx(1000 * overhead_s / 12, abs=0.1)
         assert point["memory_peak_mb"] >= point["memory_started_mb"] > 10
-
-
-def test_the_chains_of_the_engine_alone_are_those_of_a_run(tmp_path):
-    (task,) = bench_scaling.make_plan(tmp_path, 1).tasks()
-    ours, real = bench_scaling.chained(task, 0.0), partition_graph(task, "plugin")
-    kinds = [sorted(key.split("-")[0] for key in graph.dask) for graph in (ours, real)]
-    assert kinds[0] == kinds[1]

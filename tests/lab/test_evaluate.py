@@ -255,10 +255,3 @@ def test_dna_in_both_classes_is_told(files, frames_modelset, tmp_path):
     content = evaluate([frames_modelset], [files["phage"]], [other], tmp_path / "out", SETTINGS)
     assert "1 of the other records have the same DNA" in content["warnings"][0]
     assert "same DNA" in (tmp_path / "out/evaluation.html").read_text()
-
-
-def test_what_is_not_installed_is_named(files, frames_modelset, tmp_path, monkeypatch):
-    spec = {"matplotlib": "matplotlib"}.get
-    monkeypatch.setattr("virnuc_dask.lab.installed.find_spec", spec)
-    with pytest.raises(UsageError, match=r"scikit-learn: pip install 'virnuc-dask\[training\]'"):
-        evaluate([frames_modelset], [files["phage"]], [files["bacteria"]], tmp_path / "out")

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from virnuc_dask.lab.fragments import cut
 from virnuc_dask.lab.genomes import Genome
@@ -10,20 +9,6 @@ SETTINGS = FragmentSettings(longest_nt=3_000)
 
 def genomes(kind, count=30, length=9_000):
     return [Genome(f"{kind}{n}", kind, "g", "somewhere", 0, "A" * length) for n in range(count)]
-
-
-@pytest.mark.parametrize(
-    ("kind", "coverage", "least", "most"),
-    [
-        ("phage", 4.0, 3.5, 4.0),  # what is left at an end is too short at times
-        ("plasmid", 1.5, 1.1, 1.7),
-        ("eukaryote", 0.4, 0.2, 0.6),
-    ],
-)
-def test_coverage_is_what_was_asked(kind, coverage, least, most):
-    settings = FragmentSettings(longest_nt=3_000, coverage={kind: coverage})
-    cuts = cut(genomes(kind), settings, seed=1)
-    assert least < (cuts.end - cuts.start).sum() / (30 * 9_000) <= most
 
 
 def test_fragments_of_a_round_tile_a_record_and_lengths_are_even_in_logarithms():

@@ -1,11 +1,9 @@
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from virnuc_dask.lab.fitting.held_out import ScoredFrames
-from virnuc_dask.lab.frame_contigs import Drawn, Labelled, contigs_of, draw, learn
+from virnuc_dask.lab.frame_contigs import Drawn, Labelled, contigs_of, draw
 from virnuc_dask.modelsets.contig_features import contig_features, feature_count
 from virnuc_dask.modelsets.gene_sums import GeneColumns, GeneSums
 from virnuc_dask.sequences.chunks import chunk_spans
@@ -83,27 +81,3 @@ def test_contigs_lie_within_used_records_and_their_lengths_are_even_by_logarithm
     assert middle == pytest.approx(np.sqrt(500 * 20_000), rel=0.05)
     again = draw(of, seed=1)
     assert all((one == other).all() for one, other in zip(drawn, again, strict=True))
-
-
-@pytest.mark.parametrize("apart", [0.0, 0.7])
-def test_evidence_is_what_the_scores_are_worth(apart):
-    of = records([15_000] * 120)
-    scored = frames(of, apart=apart)
-    drawn = draw(of, seed=1)
-    assert drawn is not None
-    model = learn(drawn, scored, of, seed=1)
-    new = replace(of, length_nt=np.full(120, 10_000))
-    fresh = frames(new, seed=9, apart=apart)
-    whole = Drawn(np.arange(120), np.zeros(120, np.int64), new.length_nt)
-    features = contigs_of(whole, fresh, new, seed=2).features
-    reader = model.readers["frames"]
-    length_nt = new.length_nt.astype(np.float64)
-    evidence = reader.calibration.of(reader.score(features), length_nt)
-    assert reader.calibration.length_nt[0] == CHUNK_NT
-    if apart:
-        assert evidence[of.is_virus].mean() > 1
-        assert evidence[~of.is_virus].mean() < -1
-        assert ((evidence > 0) == of.is_virus).mean() > 0.9
-    else:
-        # Scores of classifiers that have seen nothing of it say nothing, and so does the model.
-        assert np.abs(evidence).mean() < 0.7

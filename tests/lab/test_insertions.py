@@ -63,13 +63,6 @@ def test_a_stretch_of_a_phage_is_between_genes_of_one_prokaryote_of_its_fold(fra
         assert 4_000 < np.ptp(one[["start", "end"]][is_viral].tolist()) <= 18_000
 
 
-def test_what_is_not_used_is_not_drawn(fragments, genes):
-    is_used = fragments.fold == -1
-    for records in draw(fragments, genes, is_used, 10, seed=1):
-        assert is_used[genes["fragment"].to_numpy()[records["gene"]]].all()
-    assert not any(map(len, draw(fragments, genes, fragments.kind == "phage", 10, seed=1)))
-
-
 def test_a_gene_that_two_fragments_share_is_one(fragments, genes):
     """It is as long as both parts; the longer one stands for it."""
     column = {name: genes[name].to_numpy().copy() for name in genes.column_names}
@@ -84,11 +77,3 @@ def test_a_gene_that_two_fragments_share_is_one(fragments, genes):
     ]
     assert host["end"][5] - host["start"][5] == 500 + 450
     assert host["start"][6] == 3_500
-
-
-def test_prokaryotes_alone_are_whole_but_for_what_is_doubtful(fragments, genes):
-    hosts = draw(fragments, genes, EVERY, 1, seed=1).hosts
-    assert len(each(hosts)) == 4
-    assert len(hosts) == len(set(hosts["gene"])) == 4 * (OF_ONE - 1) * GENES_OF_ONE
-    assert not hosts["is_viral"].any()
-    assert each(hosts)[1]["start"].tolist() == list(range(0, 15_000, 500))

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-import torch
 
-from virnuc_dask.encoders.words import SIX, KnownWords, Pattern, Texts
+from virnuc_dask.encoders.words import SIX, Pattern, Texts
 from virnuc_dask.lab import known_words
-from virnuc_dask.lab.known_words import count, log_odds, pack_log_odds
+from virnuc_dask.lab.known_words import count, log_odds
 
 PATTERN = Pattern(SIX, (0, 1, 2))
 
@@ -22,14 +21,6 @@ def test_a_word_counts_once_a_group_and_side(monkeypatch, most_letters):
     assert counts[:, number("ACD")].tolist() == [1, 2]
     assert counts[:, number("WCD")].tolist() == [1, 0]
     assert not log_odds(count(PATTERN, [], groups[:0], np.zeros(0, bool))).any()
-
-
-def test_the_encoder_reads_the_table():
-    texts = ["ACDACDACD", "WWWYYYWWW"]
-    counts = count(PATTERN, texts, np.arange(2), np.array([True, False]))
-    known = KnownWords(PATTERN, torch.from_numpy(pack_log_odds(log_odds(counts))))
-    virus, other = known.values(Texts(texts))
-    assert virus[0] > 0 > other[0]
 
 
 def test_log_odds_are_of_equally_many_words_and_0_of_what_is_unknown():

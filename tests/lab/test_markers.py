@@ -48,16 +48,6 @@ def test_those_that_may_not_be_used_are_left_out(tmp_path):
     assert [one.kind for one in found] == ["virus", "transcript", "other"]
 
 
-def test_a_share_of_others_is_used_and_all_of_viruses(tmp_path):
-    names = [f"GeneID:{n}" for n in range(50)] + [f"gi|{n}|ref|NC_1.1|:1" for n in range(400)]
-    found = read(
-        tmp_path / "m.fasta", dict.fromkeys(names, gene(31, 9)), MarkerSettings(others=0.1)
-    )
-    kinds = [one.kind for one in found]
-    assert kinds.count("virus") == 50
-    assert 20 < kinds.count("other") < 60
-
-
 def test_a_marker_that_shares_words_with_viruses_of_a_fold_says_so(tmp_path):
     found = read(tmp_path / "m.fasta", ENTRIES)
     first, second, third = (one.peptide for one in found[:3])

@@ -82,10 +82,6 @@ def test_a_phage_in_a_bacterium_is_found_and_what_shares_kmers_is_doubtful(prepa
     assert {of["record"] for of in fragments if of["prophage"]} == {"host"}
 
 
-def test_markers_are_there(prepared):
-    assert columns(prepared.markers)["kind"] == ["virus"]
-
-
 def test_what_is_there_is_not_made_again(recipe, prepared, monkeypatch):
     folder = prepared.genes.parent
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}
@@ -118,14 +114,6 @@ def test_a_preparation_that_was_stopped_goes_on_and_ends_the_same(
         assert pq.read_table(one).equals(pq.read_table(other))
     parts = len(list((tmp_path / "called").glob("*.parquet")))
     assert len(calls) == parts + 1  # the one that was stopped, twice
-
-
-def test_other_splits_keep_the_genes_and_other_seeds_do_not(recipe):
-    prints = preparing._fingerprints(recipe)
-    splits = preparing._fingerprints(replace(recipe, splits=replace(recipe.splits, folds=4)))
-    changed = {name for name in prints if splits[name] != prints[name]}
-    assert changed == {"fragments", "markers", "tests"}
-    assert not set(preparing._fingerprints(replace(recipe, seed=2)).values()) & set(prints.values())
 
 
 @pytest.mark.parametrize(

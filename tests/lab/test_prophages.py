@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from virnuc_dask.errors import UsageError
-from virnuc_dask.lab.prophages import doubts, hits, stretches
+from virnuc_dask.lab.prophages import doubts, hits
 from virnuc_dask.lab.recipe import ProphageSettings
 
 SETTINGS = ProphageSettings()
@@ -43,19 +43,3 @@ def test_neighbours_of_many_hits_are_doubtful_and_of_more_prophages(hit, doubtfu
     found = doubts(record[order], place[order], is_hit[order], SETTINGS)
     for flags, wanted in zip(found, (doubtful, prophage), strict=True):
         assert np.sort(order[flags]).tolist() == list(wanted)
-
-
-def test_stretches_are_runs_of_flagged_genes():
-    record = np.array([0, 0, 0, 0, 1, 1])
-    start = np.array([0, 100, 200, 300, 0, 100])
-    end = start + np.array([150, 90, 90, 90, 90, 90])
-    flagged = np.array([1, 1, 0, 1, 1, 0], np.bool_)
-    runs = [[0, 0, 190], [0, 300, 390], [1, 0, 90]]
-    assert stretches(record, start, end, flagged).tolist() == runs
-    assert stretches(record, start, end, flagged | True).tolist() == [[0, 0, 390], [1, 0, 190]]
-    assert stretches(record, start, end, np.array([1, 1, 2, 0, 1, 1])).tolist() == [
-        [0, 0, 190],
-        [0, 200, 290],
-        [1, 0, 190],
-    ]
-    assert stretches(record[:0], start[:0], end[:0], flagged[:0]).tolist() == []

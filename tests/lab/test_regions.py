@@ -85,10 +85,3 @@ def test_an_insertion_is_found_if_half_of_it_and_half_of_the_region_agree(
     assert of.pieces.tolist() == [pieces]
     assert of.covered[0] == pytest.approx(covered)
     assert of.is_found.tolist() == [is_found]
-
-
-def test_boundary_errors_are_those_of_the_region_that_covers_most():
-    insertions = stretches((0, 1000, 2000), (1, 0, 500))
-    of = match(insertions, stretches((0, 900, 1100), (0, 1150, 2030), (1, 0, 500)))
-    assert of.off_nt.tolist() == [[150, 30], [0, 0]]
-    assert of.pieces.tolist() == [2, 1]

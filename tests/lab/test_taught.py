@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from virnuc_dask.lab.markers import TEST_BIT
-from virnuc_dask.lab.taught import TEST, Fragments, Prepared, Texts
+from virnuc_dask.lab.taught import TEST, Prepared, Texts
 
 
 @pytest.fixture
@@ -57,10 +57,3 @@ def test_kinds_and_groups_are_kept_apart_and_only_others_are_doubtful(prepared):
     phage, host, *_, last = texts.group[:5]
     assert phage != host == last
     assert not set(texts.group[:5]) & set(texts.group[5:])
-
-
-def test_tiles_of_a_genome_and_one_round_belong_together(prepared):
-    genome = Fragments.read(prepared.fragments).genome.tolist()
-    assert genome[0] == genome[2] != genome[3]
-    assert genome[1] == genome[4]
-    assert len(set(genome)) == 3

@@ -7,11 +7,8 @@ from virnuc_dask.lab.quality.figures import (
     auroc,
     calibration_error,
     curves,
-    interval,
     quality,
-    ranked,
     reliability_bins,
-    resampled,
 )
 
 # Three viruses and four others: by falling score v o v o o v o.
@@ -95,23 +92,3 @@ def test_reliability_weighs_both_classes_the_same():
 def test_the_calibration_error_is_the_mean_gap_of_the_bins(probability, is_virus, error):
     found = calibration_error(np.array(probability), np.array(is_virus, bool))
     assert found == pytest.approx(error)
-
-
-def test_an_interval_holds_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    is_virus, held = np.arange(120) < 60, 0
-    for _ in range(40):
-        scores = rng.normal(size=120) + is_virus
-        low, high = interval(resampled([ranked(scores, is_virus)], is_virus)[:, 0])
-        held += low < 0.7602 < high  # the standard normal distribution at 1 / sqrt(2)
-    assert held >= 34
-    few = np.arange(120) < 9
-    assert resampled([ranked(scores, few)], few) is None
-
-
-def test_differences_are_paired():
-    is_virus = np.arange(60) < 30
-    scores = np.random.default_rng(2).normal(size=60) + is_virus
-    once, twice = resampled([ranked(s, is_virus) for s in (scores, 2 * scores)], is_virus).T
-    np.testing.assert_array_equal(once, twice)
-    assert once.std() > 0.01

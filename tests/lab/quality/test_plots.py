@@ -36,14 +36,3 @@ def test_sets_are_in_the_plots_of_what_they_have_by_their_names_and_colours(plot
     assert "other 1" in shown
     assert {"#0072b2", "#d55e00"} <= set(re.findall("#[0-9a-f]{6}", plots["roc"].svg))
     assert "other 1" not in texts(plots["reliability"]), "it has no calibration"
-
-
-def test_what_has_no_figures_is_not_drawn(made_up_run, content_of):
-    content = content_of(made_up_run(calibrated=False))
-    (e,) = content["evaluations"]
-    e["pairs"] = e["pairs"][:1]
-    plots = list(draw(content))
-    assert [plot.name for plot in plots] == ["roc", "precision-recall"]
-    assert list(draw(content)) == plots, "the same figures give the same plots"
-    e["curves"] = {"roc": [[], []], "precision_recall": [[], []]}
-    assert not list(draw(content))

@@ -1,20 +1,13 @@
 import pytest
 
 from virnuc_dask import Settings
-from virnuc_dask.encoders.dnabert_s import DnabertSSizes
-from virnuc_dask.encoders.encoder import Placement
 from virnuc_dask.encoders.esm2 import Esm2Sizes
 from virnuc_dask.encoders.processor import Processor, this_processor
 from virnuc_dask.lab.speed import encoders
 from virnuc_dask.lab.speed.encoders import (
-    DNA,
     EncoderPlan,
-    Subject,
-    agreement,
-    count_tokens,
     measure_encoders,
 )
-from virnuc_dask.lab.speed.random_weights import write_dnabert_s, write_esm2
 from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.modelsets.source import ModelSource
 
@@ -25,27 +18,6 @@ LENGTH = 60
 def tiny(monkeypatch):
     monkeypatch.setitem(encoders.MAX_TOKENS, "cpu", (None, 128, 256))
     monkeypatch.setitem(encoders.ESM2_SIZES, "8M", Esm2Sizes(1, 40, 4))
-
-
-@pytest.fixture(params=["esm2", "dnabert_s"])
-def subject(request, tmp_path):
-    if request.param == "esm2":
-        spec = write_esm2(Esm2Sizes(layers=2, embed_dim=32, heads=4), tmp_path)
-    else:
-        sizes = DnabertSSizes(layers=2, embed_dim=32, heads=4, mlp_dim=64, vocabulary=64)
-        spec = write_dnabert_s(sizes, tmp_path)
-    return Subject("tiny", spec, tmp_path, LENGTH)
-
-
-def test_an_encoder_gets_the_texts_it_reads_and_its_tokens_are_counted(subject):
-    texts = subject.draw_texts(6)
-    assert len(texts) == 6
-    assert (set("".join(texts)) <= set("ACGT")) == (subject.kind == DNA)
-    encoder, seen = subject.load(Placement()), []
-    encoder.module.register_forward_hook(lambda module, args, out: seen.append(args[0].numel()))
-    encoder.embed(texts)
-    assert count_tokens(encoder, texts) == sum(seen)
-    assert 0.99 < agreement(subject, Placement(precision="bf16")) < 1
 
 
 @pytest.fixture(params=[False, True], ids=["fp32", "bf16"])

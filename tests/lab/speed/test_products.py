@@ -5,7 +5,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from virnuc_dask.encoders.cost import layer_of
 from virnuc_dask.encoders.dnabert_s import DnabertSModule, DnabertSSizes
 from virnuc_dask.encoders.esm2 import Esm2Module, Esm2Sizes
-from virnuc_dask.lab.speed.products import gemm_rate
 from virnuc_dask.lab.speed.random_weights import write_dnabert_s, write_esm2
 
 ESM2 = Esm2Sizes(layers=3, embed_dim=32, heads=4)
@@ -29,9 +28,3 @@ def counted(module):
 def test_flops_are_those_that_torch_counts(tmp_path, write, sizes, kind):
     flops = layer_of(write(sizes, tmp_path)).flops_per_token(TOKENS) * BATCH * TOKENS
     assert flops == counted(kind(sizes))
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp8"])
-def test_the_rate_of_products_is_measured(tmp_path, precision):
-    rate = gemm_rate(layer_of(write_esm2(ESM2, tmp_path)), precision, budget_s=0.02, rows=(8, 64))
-    assert 1e6 < rate < 1e15
