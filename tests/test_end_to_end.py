@@ -21,6 +21,7 @@ RESULTS = (
     "virus.fasta",
 )
 PARTITION_CHUNKS = 24
+SLOW_WAYS = ((1, True), (1, False), (2, True), (2, False))
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +63,7 @@ def small_run(parity_dir, settings, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("workers", "persistent"),
-    [
-        (0, True),
-        (0, False),
-        (1, False),
-        pytest.param(2, True, marks=pytest.mark.slow),  # as the command below
-        pytest.param(1, True, marks=pytest.mark.slow),
-        pytest.param(2, False, marks=pytest.mark.slow),
-    ],
+    [(0, True), (0, False), *(pytest.param(*way, marks=pytest.mark.slow) for way in SLOW_WAYS)],
 )
 def test_workers_and_persistence_do_not_change_the_results(
     parity_dir, settings, small_run, tmp_path, workers, persistent

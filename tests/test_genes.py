@@ -171,10 +171,15 @@ def test_genes_are_those_of_the_whole_record_but_where_a_piece_ends(plain_run, r
     assert ours - whole == {("bacterium", 6581, 8000, "-")}
 
 
-def test_workers_do_not_change_the_results(fasta, settings, plain_run, tmp_path):
+def test_workers_that_load_anew_for_each_partition_do_not_change_the_results(
+    fasta, settings, plain_run, tmp_path
+):
     cluster = replace(settings.cluster, kind="cpu", workers=2)
-    done = run([fasta], tmp_path / "out", settings=replace(settings, cluster=cluster))
+    changed = replace(settings, cluster=cluster, persistent_models=False)
+    done = run([fasta], tmp_path / "out", settings=changed)
     assert_same_results(done.folder, plain_run.folder)
+    loads = [worker["model_loads"] for worker in done.summary["model_loads"]]
+    assert sum(loads) == done.summary["partitions"]["computed"]
 
 
 def test_what_is_missing_is_computed_again(fasta, settings, plain_run, copied):

@@ -10,36 +10,28 @@ import pytest
 
 from virnuc_dask.sequences.frames import find_frames
 
-WAYS = {"none": ["--cluster", "none"], "two_workers": ["--cluster", "cpu", "--workers", "2"]}
-RUNS = [
-    (500, "none"),
-    (300, "none"),
-    (500, "two_workers"),
-    pytest.param((300, "two_workers"), marks=pytest.mark.slow),
-]
-
 
 @pytest.fixture(scope="module")
-def runs() -> dict[tuple[int, str], Path]:
+def runs() -> dict[int, Path]:
     """Folders of the runs that were made already, whatever the order of the tests."""
     return {}
 
 
-@pytest.fixture(params=RUNS, ids=str)
+@pytest.fixture(params=[500, 300])
 def compared(
     request, runs, parity_dir, parity_modelset, tmp_path_factory, command, monkeypatch
 ) -> tuple[Path, Path]:
     """A run's folder, and the folder of what it should hold."""
-    length, way = request.param
+    length = request.param
     expected = parity_dir / f"expected_{length}"
-    if request.param in runs:
-        return runs[request.param], expected
-    out = runs[request.param] = tmp_path_factory.mktemp("parity") / "out"
+    if length in runs:
+        return runs[length], expected
+    out = runs[length] = tmp_path_factory.mktemp("parity") / "out"
     # Several partitions, so that joining them is part of what is compared.
     monkeypatch.setitem(dask.config.config, "virnuc", {"partition_chunks": 20})
     code, _, err = command(
         *("run", parity_dir / "input.fa", "-o", out, "--model", parity_modelset),
-        *("--length", length, "--precision", "fp32", *WAYS[way]),
+        *("--length", length, "--precision", "fp32", "--cluster", "none"),
     )
     assert code == 0, err
     assert len(_parts(out, "partitions")) > 1

@@ -32,14 +32,16 @@ def unknown(folder: Path, *command: str, home: str | None = None) -> subprocess.
     )
 
 
-@pytest.mark.parametrize("home", ["/nowhere", None])
-def test_a_run_needs_its_folder_and_a_temporary_one(tmp_path, home):
+@pytest.mark.parametrize(
+    ("home", "way"), [("/nowhere", ("none",)), (None, ("cpu", "--workers", "1"))]
+)
+def test_a_run_needs_its_folder_and_a_temporary_one(tmp_path, home, way):
     if not sys.platform.startswith("linux") or unknown(tmp_path, "true").returncode:
         pytest.skip("no namespaces of mounts and users here")
     assert unknown(tmp_path, "id", "-un").returncode, "the user has no name"
     (tmp_path / "in.fa").write_text(f">a\n{'ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGT' * 30}\n")
     command = [sys.executable, "-m", "virnuc_dask", "run", "in.fa", "-o", "out"]
-    done = unknown(tmp_path, *command, "--cluster", "cpu", "--workers", "1", home=home)
+    done = unknown(tmp_path, *command, "--cluster", *way, home=home)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/contigs.tsv").stat().st_size
     made = {path.name for path in tmp_path.iterdir()}

@@ -9,6 +9,7 @@ import pytest
 
 from virnuc_dask.cli.program import main
 
+SLOW = {"torch", "esm", "sklearn", "scipy", "matplotlib", "Bio", "pyrodigal", "pandas"}
 HEAVY = {"numpy", "pyarrow", "pandas", "dask", "distributed", "torch", "rich", "yaml"}
 
 
@@ -35,10 +36,11 @@ assert run.__module__ == 'virnuc_dask.run'
         (COMMAND.format(flag="--help"), "click", HEAVY),
         (COMMAND.format(flag="--version"), "click", HEAVY),
         ("import virnuc_dask", "virnuc_dask", HEAVY | {"click"}),
-        ("import virnuc_dask.cli.running, virnuc_dask.cli.training", "pyarrow", {"pandas"}),
+        ("import virnuc_dask.cli.running, virnuc_dask.cli.training", "pyarrow", SLOW),
         (RUN, "pyarrow", {"pandas"}),
+        ("import virnuc_dask.cluster.plugin", "distributed", SLOW - {"pandas"}),
     ],
-    ids=["--help", "--version", "the package", "commands", "run is the function, not its module"],
+    ids=["--help", "--version", "the package", "commands", "run is the function", "workers"],
 )
 def test_nothing_is_imported_that_is_not_needed(program, imported, not_imported):
     told = "import sys; print('imported', *{name.split('.')[0] for name in sys.modules})"

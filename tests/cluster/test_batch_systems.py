@@ -250,7 +250,7 @@ def test_a_worker_ends_between_partitions():
         Client(cluster) as client,
     ):
         first, second = client.scheduler_info()["workers"]
-        inside = client.submit(compute, 3, workers=[first])
+        inside = client.submit(compute, 1.5, workers=[first])
         time.sleep(0.5)
         how = {"workers": [first], "allow_other_workers": True, "pure": False}
         later = [client.submit(compute, 0, **how) for _ in range(3)]

@@ -105,12 +105,3 @@ def test_torchs_cuda_is_read_without_importing_it(monkeypatch, tmp_path, line, c
     spec = ModuleSpec("torch", None, origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda _: spec)
     assert this_machine().torch_cuda == cuda
-
-
-def test_what_every_machine_has_is_known():
-    found = this_machine()
-    assert found.versions["virnuc-dask"]
-    assert found.cores > 0
-    assert found.memory_bytes > 0
-    assert found.open_files > 0
-    assert found.cpu

@@ -155,30 +155,6 @@ def test_a_task_waits_for_a_plugin_that_loads(client, source, task):
     client.unregister_worker_plugin(name)
 
 
-def test_what_happens_to_model_sets_is_told(client, source, journal):
-    plugin = ModelPlugin(source, PERSISTENT, "told")
-    client.register_plugin(plugin)
-    check_workers(client, plugin.name, journal)
-    client.unregister_worker_plugin(plugin.name)
-    events = [event for _, event in client.get_events("told")]
-    kinds = sorted(event["event"] for event in events)
-    assert kinds == ["modelset_loaded"] * 2 + ["modelset_released"] * 2
-    assert {event["name"] for event in events} == {"0", "1"}
-    for event in events:
-        assert event["mode"] == "persistent"
-        assert event["pid"] > 0
-        assert event["memory_after_bytes"] > 0
-
-
-def test_the_name_tells_weights_and_precision_apart(source):
-    def named(source: ModelSource, topic: str = "t") -> str:
-        return ModelPlugin(source, PERSISTENT, topic).name
-
-    others = [replace(source, checksum="f" * 64), replace(source, precision="bf16")]
-    names = {named(source), named(source, "u"), *map(named, others)}
-    assert len(names) == 4
-
-
 def test_loading_leaves_the_event_loop_free_and_set_up_does_not_wait_for_it(source, monkeypatch):
     """Else heartbeats stop: a slow load would get its worker killed, and each that comes for it."""
     loading, go_on, closed = threading.Event(), threading.Event(), []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from virnuc_dask.cluster.retries import Retries
-from virnuc_dask.errors import BadTableError, LostRowsError, ModelSetError, NoClusterError
+from virnuc_dask.errors import LostRowsError, NoClusterError
 from virnuc_dask.stages.bad_chunks import ControlFailedError
 from virnuc_dask.stages.crash_marks import WorkerDiedError
 from virnuc_dask.stages.receipt import Failure, Receipt
@@ -97,21 +97,6 @@ def test_where_nothing_can_be_computed_the_error_itself_ends_the_run(partitions)
         work(Retries(tasks_of(partitions)), set(range(partitions)), tried.append)
     assert "No chunk was marked as failed" in raised.value.__notes__[0]
     assert len(tried) <= 3
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "told"),
-    [
-        (MemoryError("12 bytes"), NoClusterError, "memory does not hold a single chunk"),
-        (WorkerDiedError("died"), NoClusterError, "workers die whatever they compute"),
-        (LostRowsError("frame x has no score."), ModelSetError, "every chunk fails alike: frame x"),
-        (OSError(5, "Input/output error"), BadTableError, "every partition fails alike: OSError"),
-    ],
-    ids=lambda value: value.__name__ if isinstance(value, type) else None,
-)
-def test_where_nothing_can_be_computed_and_the_cause_is_known_it_is_named(error, kind, told):
-    with pytest.raises(kind, match=told):
-        work(Retries(tasks_of(3)), {0, 1, 2}, error=error)
 
 
 def test_a_machine_that_breaks_on_the_way_ends_the_run():

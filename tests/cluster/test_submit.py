@@ -19,8 +19,6 @@ from virnuc_dask.cluster.submit import execute_on, executing
 from virnuc_dask.cluster.worker_watch import WorkerWatch
 from virnuc_dask.config import ClusterSettings, Settings
 from virnuc_dask.errors import (
-    BadTableError,
-    CannotWriteError,
     ModelSetError,
     NoClusterError,
     WorkerRefusedError,
@@ -69,12 +67,6 @@ def graph(function: Callable[..., Receipt], *args: object) -> Callable[[Partitio
     return lambda task: delayed(function, pure=False)(task, *args)
 
 
-def failing(task: PartitionTask, index: int, error: BaseException) -> Receipt:
-    if task.index == index:
-        raise error
-    return work(task)
-
-
 def test_every_partition_comes_back_once_and_only_a_window_is_submitted(client, journal, tmp_path):
     taken = []
 
@@ -88,30 +80,6 @@ def test_every_partition_comes_back_once_and_only_a_window_is_submitted(client, 
         came.append(receipt.partition)
     assert sorted(came) == list(range(40))
     assert 1 < max(ahead) <= 3 * 2, "workers are kept busy, with three partitions each"
-
-
-@pytest.mark.parametrize(
-    "error",
-    [OSError(5, "Input/output error"), RuntimeError("out of memory"), BadTableError("bad")],
-    ids=lambda error: type(error).__name__,
-)
-def test_a_failing_chunk_is_reported_and_the_others_are_done(client, journal, tmp_path, error):
-    retries = Retries(tasks(tmp_path, 10))
-    receipts = list(started(client, retries, graph(failing, 4, error), journal))
-    (failure,) = (failure for receipt in receipts for failure in receipt.failures)
-    assert (failure.partition, failure.rows) == (4, (0, 1))
-    assert str(error) in failure.reason
-    assert len(receipts) == 10
-
-
-@pytest.mark.parametrize(
-    "error",
-    [KeyError("a bug"), ModelSetError("no model set here"), CannotWriteError("disk full")],
-)
-def test_what_is_no_fault_of_a_partition_ends_the_run(client, journal, tmp_path, error):
-    retries = Retries(tasks(tmp_path, 10))
-    with pytest.raises(type(error)):
-        list(started(client, retries, graph(failing, 4, error), journal))
 
 
 def test_a_run_that_ends_early_cancels_what_it_submitted(client, journal, tmp_path):

@@ -148,12 +148,6 @@ def test_limits_of_a_cluster_are_told_before_they_are_met(found, level):
     assert (found.level, bool(found.next_step)) == (level, level != "green")
 
 
-def test_other_packages_on_a_worker_are_named():
-    there = replace(PLAIN_MACHINE, versions={"torch": "2.13", "dask-cuda": None})
-    found = checks.check_packages(there, PLAIN_MACHINE, "worker 0")
-    assert (found.level, found.text) == ("yellow", "torch 2.13, here 2.11")
-
-
 @pytest.fixture(scope="module")
 def address():
     """Of a cluster of two workers in this process."""

@@ -16,11 +16,6 @@ def test_batches_have_one_length_and_cover_every_text_once(lengths, max_tokens):
         assert len(batch) == 1 or len(batch) * length <= max_tokens
 
 
-def test_batches_come_longest_first_and_in_order_within_a_length():
-    batches = [batch.tolist() for batch in exact_length_batches([3, 5, 3, 5, 3], 6)]
-    assert batches == [[1], [3], [0, 2], [4]]
-
-
 class SmallDevice:
     """Embeds a text as its sum and its length, and runs out of memory above ``capacity``."""
 
@@ -58,16 +53,3 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(tokens):
 def test_a_single_text_that_does_not_fit_is_an_error(tokens):
     with pytest.raises(torch.OutOfMemoryError):
         embed_in_batches(tokens, SmallDevice(5), dim=2, max_tokens=64)
-
-
-def test_no_texts_give_no_rows():
-    assert embed_in_batches([], SmallDevice(1), dim=7, max_tokens=64).shape == (0, 7)
-
-
-def test_only_the_last_batch_of_a_length_that_had_a_full_one_is_filled():
-    tokens = [np.full(4, number) for number in range(7)] + [np.full(3, 9)] * 2
-    device = SmallDevice(10**6)
-    embeddings = embed_in_batches(tokens, device, dim=2, max_tokens=12, fill=True)
-    # Seven texts of four tokens are three batches of three; two of three tokens stay two.
-    assert device.sizes == [12, 12, 12, 6]
-    assert embeddings.tolist() == [[text.sum(), len(text)] for text in tokens]

@@ -1,8 +1,6 @@
 import json
-import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,39 +68,3 @@ def test_a_process_that_forks_hears_no_warning(parity_dir):
         [sys.executable, "-c", program, path], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
-
-
-@pytest.mark.parametrize("content", [None, "", "{}", '{"model": 1}'])
-def test_a_bad_tokenizer_is_named(tmp_path, content):
-    path = tmp_path / "tokenizer.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(ModelSetError, match=r"tokenizer\.json: not a tokenizer"):
-        read_tokenizer(path)
-
-
-@pytest.mark.parametrize(
-    ("dim", "size", "value", "message"),
-    [
-        (96, "mlp_dim", 100, r"nucleotide\.safetensors: not the weights"),
-        (96, "layers", None, "layers"),
-        (96, "nonsense", 1, "nonsense"),
-        (768, "layers", 3, "dim 768"),
-    ],
-)
-def test_sizes_that_are_wrong_or_do_not_fit_are_named(
-    spec, parity_modelset, dim, size, value, message
-):
-    config = {**spec.config, size: value}
-    config = {name: value for name, value in config.items() if value is not None}
-    with pytest.raises(ModelSetError, match=message):
-        load_encoder(replace(spec, dim=dim, config=config), parity_modelset, Placement())
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\x00" * 100])
-def test_damaged_weights_are_named(spec, parity_modelset, tmp_path, content):
-    shutil.copyfile(parity_modelset / "tokenizer.json", tmp_path / "tokenizer.json")
-    if content is not None:
-        (tmp_path / spec.file).write_bytes(content)
-    with pytest.raises(ModelSetError, match=r"nucleotide\.safetensors: missing or damaged"):
-        load_encoder(spec, tmp_path, Placement())

@@ -112,26 +112,6 @@ def test_embeddings_are_the_published_tools(parity_modelset, parity_dir, length)
     )
 
 
-def test_order_is_kept_and_batch_sizes_change_nothing(small_checkpoint, tmp_path):
-    _, source = small_checkpoint
-    encoder = imported(source, tmp_path / "set")
-    peptides = random_peptides([9, 30, 9, 2, 30, 9, 17, 30] * 4)
-    embeddings = encoder.embed(peptides)
-    one_by_one = np.concatenate([encoder.embed([peptide]) for peptide in peptides])
-    np.testing.assert_allclose(embeddings, one_by_one, rtol=0, atol=1e-5)
-    for max_tokens in (1, 70, 10**6):
-        encoder.placement = Placement(max_tokens=max_tokens)
-        np.testing.assert_allclose(encoder.embed(peptides), embeddings, rtol=0, atol=1e-5)
-
-
-def test_bf16_takes_half_the_memory_and_frequencies_stay_fp32(pair, tmp_path):
-    oracle, encoder = pair
-    source = write_fair_esm(oracle, tmp_path / "model.pt")
-    halved = imported(source, tmp_path / "set", Placement(precision="bf16"))
-    assert halved.module.inverse_frequencies.dtype == torch.float32
-    assert halved.weight_bytes < 0.51 * encoder.weight_bytes
-
-
 def test_frequencies_rounded_to_half_precision_are_kept(tmp_path):
     """Published checkpoints are in half precision, and fair-esm loads its rounded frequencies."""
     halved = fair_esm2(3, 96, 3).half()
@@ -149,25 +129,6 @@ def test_frequencies_rounded_to_half_precision_are_kept(tmp_path):
     np.testing.assert_allclose(
         encoder.embed(peptides), fair_embeddings(oracle, peptides), rtol=0, atol=1e-5
     )
-
-
-def test_without_token_dropout_nothing_is_scaled(tmp_path):
-    oracle = fair_esm2(2, 40, 4, token_dropout=False)
-    encoder = imported(write_fair_esm(oracle, tmp_path / "model.pt"), tmp_path / "set")
-    peptides = random_peptides([12])
-    np.testing.assert_allclose(
-        encoder.embed(peptides), fair_embeddings(oracle, peptides), rtol=0, atol=1e-5
-    )
-
-
-def test_sizes_may_be_in_a_dictionary(small_checkpoint, tmp_path):
-    oracle, source = small_checkpoint
-    with torch.serialization.safe_globals([Namespace]):
-        content = torch.load(source, weights_only=True)
-    content["cfg"] = Namespace(model=vars(content["cfg"]["model"]))
-    torch.save(content, tmp_path / "model.pt")
-    encoder = imported(tmp_path / "model.pt", tmp_path / "set")
-    assert encoder.dim == oracle.embed_dim
 
 
 def hugging_face_esm2(layers: int, dim: int, heads: int) -> EsmModel:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from faulty_runs import (
     LONG,
+    NO_CLUSTER,
     ONE_WORKER,
     SEED,
     Job,
@@ -22,7 +23,7 @@ from faulty_runs import (
 
 CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 INTERRUPTIONS = 50 if LONG else 2
-LONGEST_S = 12 if LONG else 4
+LONGEST_S = 12 if LONG else 2
 
 
 def test_interrupted_at_random_moments_a_run_gives_the_same_in_the_end(
@@ -96,7 +97,7 @@ def test_the_second_interruption_is_obeyed_at_once(job):
 
 
 def test_what_a_killed_run_left_half_written_is_cleared_away(job, undisturbed):
-    job = job.but(cluster=ONE_WORKER)
+    job = job.but(cluster=NO_CLUSTER)
     with job.start() as process:
         wait_for_partitions(job, 1)
         interrupt(process, signal.SIGKILL)
@@ -112,7 +113,7 @@ def test_what_a_killed_run_left_half_written_is_cleared_away(job, undisturbed):
 @pytest.fixture
 def held(job) -> Iterator[Job]:
     """A folder that another run is writing to."""
-    job = job.but(cluster=("--cluster", "none"))
+    job = job.but(cluster=NO_CLUSTER)
     with job.start() as process:
         wait_for_partitions(job, 1)
         yield job

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from faulty_runs import (
+    NO_CLUSTER,
     ONE_WORKER,
     Job,
     assert_no_process_left,
@@ -18,8 +19,6 @@ LIMITED = (
     "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); "
     "os.execv(sys.argv[2], sys.argv[2:])"
 )
-WAYS = [("--cluster", "none"), ONE_WORKER]
-WAYS_NAMES = ["none", "cpu"]
 DISK_BYTES, PAGE_BYTES = 1 << 20, 4096
 
 
@@ -33,10 +32,9 @@ def assert_stopped_in_order(done: subprocess.CompletedProcess, job: Job, reason:
     assert_no_process_left(job)
 
 
-@pytest.mark.parametrize("cluster", WAYS, ids=WAYS_NAMES)
-def test_files_that_may_not_grow_end_the_run_in_order(job, undisturbed, cluster):
+def test_files_that_may_not_grow_end_the_run_in_order(job, undisturbed):
     """Feature tables are the largest; partition tables fit."""
-    job = job.but(cluster=cluster, faults={})
+    job = job.but(cluster=ONE_WORKER, faults={})
     sizes = [p.stat().st_size for p in (undisturbed.out / "features").iterdir()]
     limit = str(sorted(sizes)[len(sizes) // 2])  # half of them are too large
     done = subprocess.run(
@@ -74,14 +72,11 @@ def on_disk(folder: Path) -> int:
     return sum(-(-size // PAGE_BYTES) for size in sizes) * PAGE_BYTES
 
 
-@pytest.mark.parametrize("cluster", WAYS, ids=WAYS_NAMES)
-def test_a_full_disk_ends_the_run_in_order_and_room_lets_it_go_on(
-    job, undisturbed, small_disk, cluster
-):
+def test_a_full_disk_ends_the_run_in_order_and_room_lets_it_go_on(job, undisturbed, small_disk):
     planned, whole = on_disk(undisturbed.out / "partitions"), on_disk(undisturbed.out)
     room = planned + (whole - planned) // 2  # for the plan, not for all that is made of it
     (small_disk / "ballast").write_bytes(bytes(DISK_BYTES - room))
-    job = job.but(out=small_disk / "out", cluster=cluster, faults={})
+    job = job.but(out=small_disk / "out", cluster=NO_CLUSTER, faults={})
     done = job.run()
     assert_stopped_in_order(done, job, "No space left on device")
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
@@ -92,7 +87,7 @@ def test_a_full_disk_ends_the_run_in_order_and_room_lets_it_go_on(
 
 def test_a_disk_too_small_for_the_plan_is_told(job, small_disk):
     (small_disk / "ballast").write_bytes(bytes(DISK_BYTES - 100_000))
-    done = job.but(out=small_disk / "out", cluster=("--cluster", "none")).run()
+    done = job.but(out=small_disk / "out", cluster=NO_CLUSTER).run()
     assert done.returncode == 5, done.stderr
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr

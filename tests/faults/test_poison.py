@@ -64,7 +64,6 @@ def assert_one_chunk_lost(job, clean, reason):
     ("harm", "cluster", "reason"),
     [
         ("memory", NO_CLUSTER, "MemoryError: as if memory had run out"),
-        ("runtime", NO_CLUSTER, "RuntimeError: as if a kernel had failed"),
         ("nan", NO_CLUSTER, "has no score"),
         ("die", ONE_WORKER, "its worker died 2 time(s)"),
     ],
@@ -96,11 +95,10 @@ EVERYWHERE = {
     ("harm", "partition_chunks", "cluster"),
     [
         ("runtime", 10, NO_CLUSTER),
-        ("runtime", 1000, NO_CLUSTER),
         ("bug", 10, NO_CLUSTER),
         ("memory", 1000, NO_CLUSTER),
         ("nan", 10, NO_CLUSTER),
-        ("runtime", 10, TWO_WORKERS),
+        pytest.param("runtime", 10, TWO_WORKERS, marks=pytest.mark.slow),
         pytest.param("die", 10, TWO_WORKERS, marks=pytest.mark.slow),
     ],
 )

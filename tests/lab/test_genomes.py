@@ -3,7 +3,6 @@ from collections import Counter
 import pytest
 from xxhash import xxh3_64_hexdigest
 
-from virnuc_dask.errors import BadInputError
 from virnuc_dask.lab.genomes import Exclusions, Genome, make_noise, read_genomes
 from virnuc_dask.lab.noise import KINDS
 from virnuc_dask.lab.recipe import DataSettings
@@ -72,21 +71,6 @@ def test_what_must_never_be_used_is_left_out(folder, changes, left, monkeypatch)
     monkeypatch.chdir(folder)
     found = [one.record for one in read(settings(folder, **changes)) if one.kind == "prokaryote"]
     assert left in (found, len(found))
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "told"),
-    [
-        ("phage.fa", ">Q.1\nACGT\n", r"phage\.fa: Q\.1 .* not in it"),
-        ("phage.fa", ">M.1:0-400\nACGT\n", "eukaryote there"),
-        ("table.tsv", "record\tclass\n", r"table\.tsv: cannot be read: .*group"),
-        ("table.tsv", b"\xff\xfe", r"table\.tsv: cannot be read"),
-    ],
-)
-def test_what_cannot_be_read_is_told(folder, file, text, told):
-    (folder / file).write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(BadInputError, match=told):
-        read(settings(folder))
 
 
 def test_noise_is_of_every_kind_and_stays_with_what_it_was_made_from(random_dna):

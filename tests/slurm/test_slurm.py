@@ -56,15 +56,6 @@ def test_the_demo_over_two_jobs_gives_the_bytes_of_no_cluster(slurm, job, tmp_pa
     assert (cluster["kind"], cluster["threads"]) == ("slurm", 1)
 
 
-def test_the_run_does_not_wait_for_a_third_job(slurm, job, undisturbed):
-    job = job.but(cluster=on_jobs(3))
-    done = job.run()
-    assert done.returncode == 0, done.stderr
-    assert_same_results(job, undisturbed)
-    assert "2 of 3 jobs running, waiting" in notes(job)
-    assert "(squeue says: PENDING, Resources)" in notes(job)
-
-
 def test_a_job_that_is_cancelled_is_submitted_again(slurm, job, undisturbed):
     with job.start() as process:
         wait_for_partitions(job, 3)
