@@ -287,14 +287,6 @@ def test_regions_stand_in_a_table(plain_run):
     assert sum(int(region["genes"]) for region in regions) == sum(bool(r["region"]) for r in rows)
 
 
-def test_dry_run_counts_pieces(fasta, settings, command, plain_run):
-    code, stdout, stderr = command("run", fasta, "--dry-run", "-o", "x", "--model", settings.model)
-    assert code == 0
-    assert f"{plain_run.summary['records']} records" in stdout
-    assert "14 pieces" in stdout
-    assert "4 of 11 records are shorter than 300 nt" in stderr
-
-
 def test_what_is_told_of_a_run_is_of_pieces_and_genes(fasta, settings, command, tmp_path):
     way = ("--cluster", "none", "--verbose", "--model", settings.model)
     code, stdout, stderr = command("run", fasta, "-o", tmp_path / "out", *way)

@@ -98,21 +98,6 @@ def test_a_pair_is_called_as_a_record_with_the_chunks_of_both_mates(reads, setti
     assert len(table_of(done.folder / "contigs.tsv")) == 2 * len(mates)
 
 
-def test_without_a_calibration_it_is_by_the_score_of_both(reads, settings, parity_modelset, mates):
-    settings = replace(settings, model=str(parity_modelset))
-    done = run([], reads[0].parent / "out", settings=settings, reads=[reads])
-    rows = table_of(done.folder / "pairs.tsv")
-    assert {row["probability"] for row in rows} == {""}
-    scored = [row for row in rows if row["score"]]
-    assert all((row["call"] == "virus") == (float(row["score"]) >= 0.5) for row in scored)
-    viral = [int(row["pair_id"][1:]) for row in rows if row["call"] == "virus"]
-    assert 0 < len(viral) < len(scored)
-    both = [
-        pair for n in viral for pair in zip([h.format(n) for h in HEADS], mates[n], strict=True)
-    ]
-    assert names_in(done.folder / "virus.fasta") == [name for name, dna in both if dna]
-
-
 def test_genes_of_both_mates_are_weighed_together(reads, settings, genes_modelset, mates):
     settings = replace(settings, model=str(genes_modelset))
     done = run([], reads[0].parent / "out", settings=settings, reads=[reads])

@@ -2,16 +2,11 @@
 
 import os
 
-import bench_loading
 import bench_persistence
 import bench_reading
 import bench_run
 import bench_scaling
 import pytest
-import torch
-from safetensors.torch import load_file
-
-from virnuc_dask.lab.speed.products import DTYPES
 
 
 @pytest.fixture
@@ -34,18 +29,6 @@ def test_every_input_is_read_by_both_readers_and_planned(program, tmp_path):
         assert readers["ours"]["records"] == readers["dnaio"]["records"] > 0
         assert all(figures["mb_per_cpu_s"] > 0 for figures in readers.values())
         assert readers["plan"]["peak_mb"] > 10
-
-
-@pytest.mark.parametrize("stored", ["fp32", "bf16"])
-@pytest.mark.usefixtures("tiny")
-def test_a_set_is_stored_in_a_precision_and_loaded(tmp_path, stored):
-    folder = tmp_path / "set"
-    bench_loading.write_stored(folder, "8M", stored)
-    dtypes = {name: t.dtype for name, t in load_file(folder / "peptide.safetensors").items()}
-    assert dtypes.pop("inverse_frequencies") == torch.float32
-    assert set(dtypes.values()) == {DTYPES[stored]}
-    assert bench_loading.measure(folder, "cpu", stored)["load_s"] > 0
-    assert bench_loading.read_rates(folder / "peptide.safetensors")["sha256_gb_per_s"] > 0
 
 
 @pytest.mark.usefixtures("tiny")

@@ -15,7 +15,7 @@ from bokeh.client import pull_session
 from distributed import Client, LocalCluster
 
 from virnuc_dask.cluster.connect import Connection
-from virnuc_dask.cluster.dashboard.history import OTHERS, RunHistory, Timeline
+from virnuc_dask.cluster.dashboard.history import RunHistory
 from virnuc_dask.cluster.dashboard.monitor import RunMonitor, watched
 from virnuc_dask.cluster.dashboard.page import PARTS
 from virnuc_dask.cluster.journal import Journal
@@ -116,17 +116,6 @@ def _events(dask_scheduler: Any = None) -> dict[str, list[tuple[float, str, str]
 # Counts and rates
 
 
-def test_a_long_run_of_many_workers_takes_no_more_memory():
-    line = Timeline()
-    for n in range(1000):
-        line.add(str(n), 100 * n, 100 * n + 50, 7)
-    times, rates = line.rates(until_s=1e9)
-    assert len(times) == 240
-    assert len(rates) <= 65
-    assert OTHERS in rates
-    assert sum(rate.sum() for rate in rates.values()) * line.width_s == pytest.approx(7000)
-
-
 @pytest.fixture
 def state() -> RunHistory:
     """Of a run that is planned, and begins to compute at 1000."""
@@ -202,24 +191,6 @@ def test_a_run_whose_client_is_gone_leaves_nothing(client, eventually):
         assert get(link)[0] == 200
     eventually(lambda: events_on(client) == {})
     assert get(link)[0] == 404
-
-
-def test_a_scheduler_without_a_dashboard_is_one_line_of_the_log(journal, eventually):
-    with (
-        LocalCluster(
-            n_workers=0,
-            processes=False,
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster) as client,
-        watched(connection(client), journal) as seen,
-    ):
-        assert seen.page == "status"
-        journal.write({"event": "warning", "message": "it goes on"})
-        eventually(lambda: events_on(client)["first"])
-    told = journal.state.last["note"]["message"]
-    assert "The dashboard has no page of this run: the scheduler was started without" in told
 
 
 def test_the_link_follows_the_proxy(client, journal):

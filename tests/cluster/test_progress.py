@@ -6,7 +6,7 @@ from rich.console import Console
 
 from virnuc_dask.cluster import progress
 from virnuc_dask.cluster.journal import Journal
-from virnuc_dask.cluster.progress import ProgressBar, duration
+from virnuc_dask.cluster.progress import ProgressBar
 from virnuc_dask.cluster.run_state import Pace
 
 
@@ -95,11 +95,3 @@ def test_the_pace_is_that_of_the_last_minutes():
         pace.add(5000 + n / 100, 1, 10)  # a hundred workers
     assert pace.rates(6000) == pytest.approx((100, 1000), rel=0.01)
     assert len(pace._steps) <= 602, "of a second one is kept"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (7300, "2 h 1 min"), (200_000, "2 d 7 h")],
-)
-def test_durations_are_for_people(seconds, shown):
-    assert duration(seconds) == shown

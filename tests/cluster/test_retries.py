@@ -72,14 +72,6 @@ def give(count: int) -> tuple[Retries, list[PartitionTask]]:
     return retries, tasks
 
 
-def test_a_control_that_lacks_chunks_is_known_by_what_was_written():
-    retries, (first, second) = give(2)
-    assert list(retries.done(first, computed(first, 2))) == [computed(first, 2)]
-    assert retries.take() == second
-    assert list(retries.failed(second, RuntimeError("poison"))) == []
-    assert retries.take().control == first.lacking([(2, 3)])
-
-
 @pytest.mark.parametrize(("frames", "elapsed_s"), [(0, {"work": 1.0}), (5, {})])
 def test_nothing_was_computed_where_no_frame_was_or_all_was_there(frames, elapsed_s):
     receipt = Receipt(0, CHUNKS, frames, 0, 0, elapsed_s)
@@ -116,11 +108,6 @@ def test_what_lies_with_a_disk_is_tried_once_more():
         receipts = list(retries.failed(task, OSError("I/O error")))
     assert receipts == [Receipt.of_failed(task, "OSError: I/O error")]
     assert retries.take() is None
-
-
-def test_partitions_that_cannot_be_scored_again_are_named():
-    receipts = work(Retries(tasks_of(2, rescore=True)), {1}, error=LostRowsError("no score"))
-    assert [len(receipt.failures) for receipt in receipts] == [0, 1]
 
 
 def test_a_receipt_for_fewer_chunks_is_an_error():
@@ -161,14 +148,3 @@ def test_where_nothing_was_computed_yet_what_killed_workers_comes_first():
     assert retries.take().alone
     assert not retries.must_be_alone
     assert retries.take(busy=True) is None
-
-
-def test_deaths_one_after_the_other_are_looked_into_before_more_workers_die():
-    sound, *deadly = tasks_of(5)
-    retries = Retries([sound, *deadly])
-    assert list(retries.done(retries.take(), computed(sound))) != []
-    for _ in range(3):
-        assert not retries.must_be_alone
-        assert list(retries.failed(retries.take(), WorkerDiedError("died"))) == []
-    assert retries.must_be_alone
-    assert retries.take().alone

@@ -6,18 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from virnuc_dask.encoders import dnabert_s, esm2
+from virnuc_dask.encoders import esm2
 from virnuc_dask.encoders.attention import inverse_frequencies
 from virnuc_dask.encoders.encoder import Placement, load_encoder
 from virnuc_dask.encoders.esm2 import Esm2, Esm2Module, Esm2Sizes
 from virnuc_dask.encoders.fp8 import Fp8Linear, check_gpu
-from virnuc_dask.encoders.weights import load_module
 from virnuc_dask.errors import ModelSetError
 from virnuc_dask.lab.speed.encoders import smallest_cosine
 from virnuc_dask.lab.speed.random_weights import (
-    DNABERT_S_SIZES,
     ESM2_SIZES,
-    write_dnabert_s,
     write_esm2,
 )
 
@@ -63,31 +60,6 @@ def test_an_older_gpu_is_refused_by_its_name(monkeypatch):
         check_gpu()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     check_gpu()
-
-
-@pytest.mark.parametrize("precision", ["fp16", "fp8"])
-def test_a_cpu_refuses_what_it_is_slow_at(tmp_path, precision):
-    placement = Placement("cpu", precision)
-    for spec in (
-        write_esm2(Esm2Sizes(2, 32, 2), tmp_path),
-        write_dnabert_s(DNABERT_S_SIZES["small"], tmp_path),
-    ):
-        with pytest.raises(ModelSetError, match="is for GPUs"):
-            load_encoder(spec, tmp_path, placement)
-
-
-def test_dnabert_s_computes_fp16_beside_an_esm2_in_8_bits(tmp_path, monkeypatch):
-    spec = write_dnabert_s(DNABERT_S_SIZES["small"], tmp_path)
-    asked: list[Placement] = []
-
-    def note(build, path, placement):
-        asked.append(placement)
-        return load_module(build, path, Placement())
-
-    monkeypatch.setattr(dnabert_s, "load_module", note)
-    encoder = load_encoder(spec, tmp_path, Placement("cuda", "fp8"))
-    assert [placement.precision for placement in asked] == ["fp16"]
-    assert encoder.placement.precision == "fp16"
 
 
 def test_esm2_is_loaded_as_bf16_and_then_multiplied_in_8_bits(tmp_path, monkeypatch):

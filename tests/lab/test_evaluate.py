@@ -217,17 +217,6 @@ def test_an_evaluation_is_whole_until_another_is_known(
     }
 
 
-@pytest.mark.parametrize("name", ["runs/mine/data.csv", "plots/a.png", "evaluation.json"])
-def test_a_name_of_ours_makes_no_folder_an_evaluation(files, frames_modelset, tmp_path, name):
-    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / name).write_text("{}")
-    with pytest.raises(OutputExistsError, match="no evaluation; choose another"):
-        evaluate(
-            [frames_modelset], [files["phage"]], [files["bacteria"]], tmp_path, SETTINGS, force=True
-        )
-    assert (tmp_path / name).read_text() == "{}"
-
-
 def test_mistakes_are_refused_before_anything_is_computed(
     files, frames_modelset, genes_modelset, tmp_path
 ):

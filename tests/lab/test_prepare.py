@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from virnuc_dask.config import settings_of
-from virnuc_dask.errors import BadInputError, BadSettingError, OutputExistsError
+from virnuc_dask.errors import BadInputError, BadSettingError
 from virnuc_dask.lab import prepare as preparing
 from virnuc_dask.lab.prepare import prepare
 from virnuc_dask.lab.recipe import Recipe, read_recipe
@@ -124,14 +124,6 @@ def test_files_of_another_checksum_are_refused(recipe, tmp_path, sums, told):
     other = replace(recipe.data, sha256=("0" * 64,) * sums)
     with pytest.raises(BadInputError, match=told):
         prepare(replace(recipe, data=other), tmp_path)
-
-
-def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(recipe, tmp_path):
-    (tmp_path / "genes.parquet").write_text("mine")
-    with pytest.raises(OutputExistsError, match="no training made"):
-        prepare(recipe, tmp_path)
-    (only,) = tmp_path.iterdir()
-    assert only.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

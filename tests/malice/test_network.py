@@ -158,28 +158,6 @@ def test_with_certificates_an_open_cluster_is_refused(certificates):
             pass
 
 
-@pytest.mark.parametrize(
-    ("changed", "scheduler", "code", "told"),
-    [
-        *(
-            ({name: None}, True, 2, f"virnuc.cluster needs {name} as well, for TLS")
-            for name in ("tls_ca_file", "tls_cert", "tls_key")
-        ),
-        ({"tls_key": "no.key"}, True, 6, "no.key: no such file"),
-        ({}, False, 6, "name it with --scheduler"),
-    ],
-)
-def test_options_that_do_not_go_together_are_told(
-    run_on, certificates, tmp_path, changed, scheduler, code, told
-):
-    given = {name: file for name, file in (certificates | changed).items() if file is not None}
-    where = ("--scheduler", "tls://127.0.0.1:1") if scheduler else ()
-    found, said = run_on(*where, *options(given))
-    assert found == code
-    assert told in said
-    assert not (tmp_path / "out").exists()
-
-
 # Without a network
 
 # Loaded by every Python that is started, the workers' too.

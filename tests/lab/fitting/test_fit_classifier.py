@@ -58,11 +58,3 @@ def test_standardising_folds_into_the_first_layer():
     expected = classifier.score(standard.astype(np.float32))
     found = folded(classifier, scaling).score(raw.astype(np.float32))
     np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
-def test_a_chunk_is_ranked_by_the_highest_scores_of_its_frames():
-    virus = np.array([0.125, 0.875, 0.25, 0.75, 0.25])
-    chunk = np.array([0, 0, 3, 3, 5])
-    part = FrameSet(np.empty((5, 1), np.float16), chunk == 3, chunk, chunk)
-    # Chunk scores: 0.5, because its frames contradict each other; 0.5 as well; 0.25.
-    assert chunk_auroc(np.stack([1 - virus, virus], axis=1), part) == 0.75

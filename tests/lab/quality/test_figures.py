@@ -8,7 +8,6 @@ from virnuc_dask.lab.quality.figures import (
     calibration_error,
     curves,
     quality,
-    reliability_bins,
 )
 
 # Three viruses and four others: by falling score v o v o o v o.
@@ -68,16 +67,6 @@ def test_thinned_curves_keep_their_shape_and_both_ends():
     area = metrics.average_precision_score(is_virus, scores)
     assert np.trapezoid(precision, recall) == pytest.approx(area, abs=5e-3)
     assert precision[-1] == pytest.approx(is_virus.mean(), abs=1e-5), "the share of viruses"
-
-
-def test_reliability_weighs_both_classes_the_same():
-    # One virus and three others at 0.1, one virus at 0.95: half a virus against one in weight.
-    probability = np.array([0.1, 0.1, 0.1, 0.1, 0.95])
-    is_virus = np.array([True, False, False, False, True])
-    low, high = reliability_bins(probability, is_virus, bins=2)
-    assert low == {"n": 4, "mean_probability": 0.1, "share_virus": pytest.approx(1 / 3, abs=1e-6)}
-    assert high == {"n": 1, "mean_probability": 0.95, "share_virus": 1.0}
-    assert reliability_bins(np.array([1.0, 0.0]), np.array([True, False]))[-1]["n"] == 1
 
 
 @pytest.mark.parametrize(
