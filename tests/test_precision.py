@@ -11,7 +11,7 @@ from virnuc_dask.config import ClusterSettings, Settings
 from virnuc_dask.encoders.processor import AVX2, AVX512, Processor
 from virnuc_dask.errors import BadSettingError
 from virnuc_dask.lab.speed.random_weights import DNABERT_S_SIZES, ESM2_SIZES
-from virnuc_dask.modelsets.manifest import read_info
+from virnuc_dask.modelsets.manifest import find, read_info
 from virnuc_dask.planning import chunks_a_partition, decided, source_of
 from virnuc_dask.run import run
 from virnuc_dask.tables.folder import RunFolder
@@ -53,6 +53,15 @@ def test_precision_and_kernels_are_what_is_fastest_there(transformers, hardware,
     source, kernels = source_of(settings, transformers, hardware), hardware.processor.instructions
     wanted = (hardware.device, kernels if hardware.device == "cpu" else None)
     assert (source.device, source.instructions) == wanted
+
+
+@pytest.mark.parametrize("hardware", [CPU, NEW_CPU, GPU])
+def test_what_is_looked_up_is_computed_alike_everywhere(frames_modelset, hardware):
+    for folder in (find("mini"), frames_modelset):
+        info = read_info(folder)
+        settings = decided(Settings(), info, hardware)
+        assert settings.precision == "fp32"
+        assert source_of(settings, info, hardware).instructions is None
 
 
 def test_a_run_in_fp16_is_not_resumed_on_cpus(transformers, tmp_path):

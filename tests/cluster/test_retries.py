@@ -72,6 +72,14 @@ def give(count: int) -> tuple[Retries, list[PartitionTask]]:
     return retries, tasks
 
 
+def test_a_control_that_lacks_chunks_is_known_by_what_was_written():
+    retries, (first, second) = give(2)
+    assert list(retries.done(first, computed(first, 2))) == [computed(first, 2)]
+    assert retries.take() == second
+    assert list(retries.failed(second, RuntimeError("poison"))) == []
+    assert retries.take().control == first.lacking([(2, 3)])
+
+
 @pytest.mark.parametrize(("frames", "elapsed_s"), [(0, {"work": 1.0}), (5, {})])
 def test_nothing_was_computed_where_no_frame_was_or_all_was_there(frames, elapsed_s):
     receipt = Receipt(0, CHUNKS, frames, 0, 0, elapsed_s)
