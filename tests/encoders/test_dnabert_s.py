@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -68,3 +69,12 @@ def test_a_process_that_forks_hears_no_warning(parity_dir):
         [sys.executable, "-c", program, path], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x00" * 100])
+def test_damaged_weights_are_named(spec, parity_modelset, tmp_path, content):
+    shutil.copyfile(parity_modelset / "tokenizer.json", tmp_path / "tokenizer.json")
+    if content is not None:
+        (tmp_path / spec.file).write_bytes(content)
+    with pytest.raises(ModelSetError, match=r"nucleotide\.safetensors: missing or damaged"):
+        load_encoder(spec, tmp_path, Placement())
