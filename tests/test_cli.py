@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from virnuc_dask.cli import running
 from virnuc_dask.config import ClusterSettings, Settings
 from virnuc_dask.run import Run
+from virnuc_dask.stages.receipt import Failure
 from virnuc_dask.tables.folder import RunFolder
 
 DNA = "ATGGCTGAACGTCTGAAAGCTGCTGGTGCTGAACGT" * 20
@@ -70,6 +72,20 @@ def test_every_option_reaches_the_settings(command, seen, tmp_path):
         cluster=ClusterSettings(**cluster),
     )
     assert (seen["resume"], seen["force"], seen["keep"]) == (False, True, (preset,))
+
+
+def test_options_not_given_leave_the_defaults_and_the_summary_is_printed(command, seen, tmp_path):
+    _, out, _ = command("run", "a.fa", "-o", tmp_path)
+    assert seen["settings"] == Settings()
+    assert "virus contigs   1  (others 2, unscored 3)" in out
+
+
+def test_failed_partitions_are_exit_code_5(command, monkeypatch, seen, tmp_path):
+    ran = running.run
+    failures = (Failure(0, "why", (0, 3)),)
+    monkeypatch.setattr(running, "run", lambda *a, **k: replace(ran(*a, **k), failures=failures))
+    code, _, err = command("run", "a.fa", "-o", tmp_path)
+    assert (code, "failed.tsv" in err, "--resume" in err) == (5, True, True)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +265,33 @@ def test_a_false_discovery_rate_without_a_calibration_is_exit_code_2(command, ru
     assert (inputs / "out/run.json").read_bytes() == before
 
 
+def test_the_summary_says_how_records_were_called_where_a_rate_was_asked_for(tmp_path):
+    found = {
+        "contigs": {"virus": 1, "others": 0, "unscored": 0},
+        **dict.fromkeys(("records", "chunks", "chunks_scored", "frames"), 1),
+        "elapsed_s": 1.0,
+        "highest": [{"record_id": "c", "score": 0.5, "probability": 0.875, "call": "virus"}],
+        "called_by": "q_value <= 0.05",
+        "prevalence": 0.123,
+    }
+    told = running.summary_text(Run(tmp_path, found | {"fdr": 0.05}))
+    assert "called by       q_value <= 0.05  (estimated share of viruses 12.3%)\n" in told
+    assert "0.500  probability 0.875  virus   c\n" in told
+    assert "called by" not in running.summary_text(Run(tmp_path, found | {"fdr": None}))
+
+
+def test_predict_scores_again(command, run_here, inputs):
+    run_here(inputs / "good.fa")
+    results = inputs / "out/prediction_results.txt"
+    first = results.read_bytes()
+    results.unlink()
+    code, out, _ = command("predict", inputs / "out", "--cluster", "none")
+    assert code == 0
+    assert results.read_bytes() == first
+    assert "virus contigs" in out
+    assert command("predict", inputs)[0] == 3
+
+
 def test_run_json_says_what_was_done_with_what(run_here, inputs, parity_modelset):
     run_here(inputs / "good.fa")
     content = json.loads((inputs / "out/run.json").read_text())
@@ -258,6 +301,16 @@ def test_run_json_says_what_was_done_with_what(run_here, inputs, parity_modelset
     assert content["versions"]["torch"]
     assert set(content["summary"]["stage_s"]) >= {"nucleotide", "peptide", "predict", "finish"}
     assert content["plan"]["counts"]["records"] == 1
+
+
+def test_model_sets_are_listed_shown_and_verified(command, parity_modelset):
+    code, out, _ = command("models", "list")
+    assert (code, out.split("\t")[0]) == (0, "mini")
+    code, out, _ = command("models", "show", parity_modelset)
+    assert code == 0
+    assert "classifier.safetensors" in out
+    code, out, _ = command("models", "verify", parity_modelset)
+    assert (code, "are what they should be" in out) == (0, True)
 
 
 def test_the_help_names_the_commands_wanted_most_first(command):

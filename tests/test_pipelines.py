@@ -114,6 +114,12 @@ def test_a_prefix_that_is_no_name_is_refused(prefix, out):
     assert RunFolder.of_run(out).output("contigs.tsv") == out / "contigs.tsv"
 
 
+def test_tables_of_a_run_with_a_prefix_are_found(fasta, frames_modelset, tmp_path):
+    flags = {"cluster.kind": "none", "model": str(frames_modelset), "prefix": "x"}
+    done = run(fasta, tmp_path / "out", settings=load_settings(flags=flags))
+    assert done.dataset("chunks").count_rows() == done.summary["chunks"]
+
+
 def test_json_is_one_object_on_standard_output(tmp_path, fasta, way, command):
     code, said, told = command("run", fasta, "-o", tmp_path / "out", *way, "--json")
     assert code == 0
@@ -153,3 +159,7 @@ def test_formats_of_other_tools_are_written_when_asked_for_and_go_with_them(
     code, _, said = command(*ask, "--formats", "legacy,vibrant")
     assert code == 2
     assert "formats[1] must be one of legacy, genomad, not 'vibrant'" in said
+
+
+def test_the_version_is_one_line(command):
+    assert command("--version") == (0, f"virnuc_dask, version {__version__}\n", "")

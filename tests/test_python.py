@@ -56,6 +56,14 @@ def test_a_table_that_is_not_there_is_told(done, tmp_path):
         without.dataset("features")
 
 
+def test_the_tables_of_an_empty_input_are_empty(tmp_path):
+    (tmp_path / "none.fa").touch()
+    empty = run(tmp_path / "none.fa", tmp_path / "out", settings=SETTINGS)
+    for name in ("records", "chunks", "partitions", "predictions", "features"):
+        assert empty.dataset(name).count_rows() == 0
+    assert "label" in empty.dataset("predictions").schema.names
+
+
 @pytest.mark.parametrize("table", ["contigs", "chunks", "genes"])
 def test_tables_come_as_the_frames_that_are_asked_for(done, table):
     arrow = getattr(done, table)("arrow")

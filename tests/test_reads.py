@@ -98,6 +98,21 @@ def test_a_pair_is_called_as_a_record_with_the_chunks_of_both_mates(reads, setti
     assert len(table_of(done.folder / "contigs.tsv")) == 2 * len(mates)
 
 
+def test_without_a_calibration_it_is_by_the_score_of_both(reads, settings, parity_modelset, mates):
+    settings = replace(settings, model=str(parity_modelset))
+    done = run([], reads[0].parent / "out", settings=settings, reads=[reads])
+    rows = table_of(done.folder / "pairs.tsv")
+    assert {row["probability"] for row in rows} == {""}
+    scored = [row for row in rows if row["score"]]
+    assert all((row["call"] == "virus") == (float(row["score"]) >= 0.5) for row in scored)
+    viral = [int(row["pair_id"][1:]) for row in rows if row["call"] == "virus"]
+    assert 0 < len(viral) < len(scored)
+    both = [
+        pair for n in viral for pair in zip([h.format(n) for h in HEADS], mates[n], strict=True)
+    ]
+    assert names_in(done.folder / "virus.fasta") == [name for name, dna in both if dna]
+
+
 def test_genes_of_both_mates_are_weighed_together(reads, settings, genes_modelset, mates):
     settings = replace(settings, model=str(genes_modelset))
     done = run([], reads[0].parent / "out", settings=settings, reads=[reads])
@@ -116,6 +131,26 @@ def test_genes_of_both_mates_are_weighed_together(reads, settings, genes_modelse
             expected = 1 / (1 + np.exp(-np.mean(logits)))
             assert float(row["probability"]) == pytest.approx(expected, abs=2e-6)
     assert seen > 2
+
+
+def test_a_set_of_frames_with_a_contig_model_weighs_frames_of_both(
+    reads, settings, parity_modelset, contig_model, tmp_path
+):
+    from virnuc_dask.modelsets.manifest import ContigModelSpec, write_info
+
+    model = Path(shutil.copytree(parity_modelset, tmp_path / "set"))
+    contig_model(1, "frames").save(model / "contig_model.safetensors")
+    spec = ContigModelSpec("contig_model.safetensors", called=((1, 0.503),), reliable=0.6)
+    write_info(model, replace(read_info(model), contig_model=spec))
+    done = run([], tmp_path / "out", settings=replace(settings, model=str(model)), reads=[reads])
+    logits: dict[str, list[float]] = {}
+    for row in done.dataset("predictions").to_table().to_pylist():
+        logit = np.log(row["score_virus"] / row["score_others"])
+        logits.setdefault(row["record_id"], []).append(logit)
+    for row in table_of(done.folder / "pairs.tsv"):
+        if row["probability"]:
+            expected = 1 / (1 + np.exp(-np.mean(logits[row["pair_id"]])))
+            assert float(row["probability"]) == pytest.approx(expected, abs=2e-6)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])

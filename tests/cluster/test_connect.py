@@ -10,6 +10,7 @@ from distributed import Client, LocalCluster
 
 from virnuc_dask.cluster import connect as connecting
 from virnuc_dask.cluster.connect import (
+    Connection,
     connect,
     device_of,
     local_workers,
@@ -55,6 +56,13 @@ def started_cuda(monkeypatch, four_gpus):
     yield begin
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
         os.environ.pop(name, None)
+
+
+def test_none_is_this_process():
+    with connect(ClusterSettings(kind="none"), weight_bytes=0) as connection:
+        assert connection.client is None
+        assert connection.workers == 1
+        assert str(connection) == "In this process, without Dask workers."
 
 
 def test_a_worker_that_takes_long_to_end_does_not_spoil_the_run(monkeypatch):
@@ -123,6 +131,16 @@ def test_cuda_starts_one_worker_a_gpu_over_tcp_on_loopback(
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
         assert environment[name] == "expandable_segments:True"
     assert started_cuda(ClusterSettings(kind="cuda", workers=2))["n_workers"] == 2
+
+
+def test_a_worker_is_sent_one_partition_more_than_it_has_in_work():
+    def in_flight(**settings: int) -> int:
+        return Connection(None, "cuda", ClusterSettings(**settings)).in_flight
+
+    assert in_flight() == 3
+    assert in_flight(partitions_at_once=2) == 3
+    assert in_flight(partitions_at_once=16) == 17
+    assert in_flight(partitions_at_once=2, partitions_in_flight=8) == 8
 
 
 def test_the_real_dask_cuda_takes_these_arguments():

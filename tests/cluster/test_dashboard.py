@@ -15,7 +15,7 @@ from bokeh.client import pull_session
 from distributed import Client, LocalCluster
 
 from virnuc_dask.cluster.connect import Connection
-from virnuc_dask.cluster.dashboard.history import RunHistory
+from virnuc_dask.cluster.dashboard.history import OTHERS, RunHistory, Timeline
 from virnuc_dask.cluster.dashboard.monitor import RunMonitor, watched
 from virnuc_dask.cluster.dashboard.page import PARTS
 from virnuc_dask.cluster.journal import Journal
@@ -116,6 +116,26 @@ def _events(dask_scheduler: Any = None) -> dict[str, list[tuple[float, str, str]
 # Counts and rates
 
 
+def test_amounts_are_spread_over_the_time_in_which_they_were_made():
+    line = Timeline()
+    line.add("0", 2, 6, 40)
+    line.add("1", 0, 10, 10)
+    times, rates = line.rates(until_s=10)
+    assert list(times[:2]) == [0.5, 1.5]
+    assert list(rates["0"]) == [0, 0, 10, 10, 10, 10, 0, 0, 0, 0]
+
+
+def test_a_long_run_of_many_workers_takes_no_more_memory():
+    line = Timeline()
+    for n in range(1000):
+        line.add(str(n), 100 * n, 100 * n + 50, 7)
+    times, rates = line.rates(until_s=1e9)
+    assert len(times) == 240
+    assert len(rates) <= 65
+    assert OTHERS in rates
+    assert sum(rate.sum() for rate in rates.values()) * line.width_s == pytest.approx(7000)
+
+
 @pytest.fixture
 def state() -> RunHistory:
     """Of a run that is planned, and begins to compute at 1000."""
@@ -136,6 +156,11 @@ def test_a_run_is_counted_and_its_end_estimated(state):
     assert state.left_s(1030.0) == pytest.approx(10)
     told = state.told("0")
     assert (told.loads, told.idle_s, told.pace.rates(1030.0)[1]) == (1, 3, 12)
+
+
+def test_a_table_that_was_there_is_not_judged(state):
+    state.take({**DONE, "elapsed_s": {}, "viral": 0}, 1001.0)
+    assert (state.frames, state.viral_share) == (60, None)
 
 
 def test_what_fails_is_counted_once_a_partition_and_told(state):
@@ -191,6 +216,31 @@ def test_a_run_whose_client_is_gone_leaves_nothing(client, eventually):
         assert get(link)[0] == 200
     eventually(lambda: events_on(client) == {})
     assert get(link)[0] == 404
+
+
+def test_a_scheduler_without_a_dashboard_is_one_line_of_the_log(journal, eventually):
+    with (
+        LocalCluster(
+            n_workers=0,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+        ) as cluster,
+        Client(cluster) as client,
+        watched(connection(client), journal) as seen,
+    ):
+        assert seen.page == "status"
+        journal.write({"event": "warning", "message": "it goes on"})
+        eventually(lambda: events_on(client)["first"])
+    told = journal.state.last["note"]["message"]
+    assert "The dashboard has no page of this run: the scheduler was started without" in told
+
+
+def test_a_page_that_cannot_be_built_is_one_line_of_the_log(client, journal, monkeypatch):
+    monkeypatch.setattr("virnuc_dask.cluster.dashboard.page.BokehApplication", None)
+    with watched(connection(client), journal) as seen:
+        assert seen.dashboard.endswith("/status")
+    assert "TypeError" in journal.state.last["note"]["message"]
 
 
 def test_the_link_follows_the_proxy(client, journal):

@@ -111,6 +111,18 @@ def test_what_failed_and_what_a_gpu_does_is_told(monkeypatch):
     assert worker_metrics.gpu_metrics({**loaded, "device": "cpu"}) == {}
 
 
+def test_a_gpu_that_tells_nothing_is_none(monkeypatch):
+    def refuse() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    monkeypatch.setattr("virnuc_dask.modelsets.modelset.memory_bytes", lambda device: 11)
+    loaded = {"event": "modelset_loaded", "elapsed_s": 1, "weight_bytes": 7, "device": GPU}
+    worker_metrics.count_event("silent", loaded)
+    celsius = value(here(), "virnuc_gpu_temperature_celsius", worker="silent")
+    assert celsius != celsius, "not a number"
+
+
 def names() -> set[str]:
     """Every name that an expression can ask for."""
     text = prometheus_client.generate_latest().decode()

@@ -161,6 +161,21 @@ def test_labels_of_the_test_part_change_no_weight(trained, tmp_path):
     assert weights(~is_virus) != first
 
 
+def test_groups_of_a_table_stay_together(call, tmp_path):
+    table = tmp_path / "groups.tsv"
+    names = [f"{kind}{number}" for kind in CODONS for number in range(RECORDS)]
+    rows = [f"{name}\t{name[:5]}{int(name[5:]) % 7}\n" for name in names]
+    table.write_text("".join(rows) + "again\tx\nboth\ty\n")
+    options = dataclasses.replace(OPTIONS, groups=table, split="80/10/10")
+    done = call(tmp_path / "toy", options=options)
+    groups = np.array([part["groups"] for part in done.report["parts"].values()])
+    assert groups.sum(axis=0).tolist() == [7, 7]
+    card = (done.folder / "README.md").read_text()
+    assert "the groups of `groups.tsv`" in card
+    assert done.info.calibration is None
+    assert "too few validation records" in card
+
+
 def test_an_interrupted_training_is_resumed_and_a_changed_one_refused(
     trained, call, tmp_path, monkeypatch
 ):

@@ -37,8 +37,9 @@ def listening() -> dict[int, set[str]]:
     }
 
 
-def test_scheduler_dashboard_nannies_and_workers_listen_on_loopback_only():
-    settings = ClusterSettings(kind="cpu", workers=1, dashboard_port=18_787)
+@pytest.mark.parametrize("dashboard_port", [0, 18_787])
+def test_scheduler_dashboard_nannies_and_workers_listen_on_loopback_only(dashboard_port):
+    settings = ClusterSettings(kind="cpu", workers=2, dashboard_port=dashboard_port)
     with connect(settings, weight_bytes=0) as connection:
         assert connection.client is not None
         found = listening()
@@ -156,6 +157,28 @@ def test_with_certificates_an_open_cluster_is_refused(certificates):
         settings = ClusterSettings(scheduler=open_cluster.client.scheduler.address, **certificates)
         with pytest.raises(NoClusterError, match="no scheduler answers"), connect(settings, 0):
             pass
+
+
+@pytest.mark.parametrize(
+    ("changed", "scheduler", "code", "told"),
+    [
+        *(
+            ({name: None}, True, 2, f"virnuc.cluster needs {name} as well, for TLS")
+            for name in ("tls_ca_file", "tls_cert", "tls_key")
+        ),
+        ({"tls_key": "no.key"}, True, 6, "no.key: no such file"),
+        ({}, False, 6, "name it with --scheduler"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(
+    run_on, certificates, tmp_path, changed, scheduler, code, told
+):
+    given = {name: file for name, file in (certificates | changed).items() if file is not None}
+    where = ("--scheduler", "tls://127.0.0.1:1") if scheduler else ()
+    found, said = run_on(*where, *options(given))
+    assert found == code
+    assert told in said
+    assert not (tmp_path / "out").exists()
 
 
 # Without a network

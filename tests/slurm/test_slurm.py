@@ -56,6 +56,15 @@ def test_the_demo_over_two_jobs_gives_the_bytes_of_no_cluster(slurm, job, tmp_pa
     assert (cluster["kind"], cluster["threads"]) == ("slurm", 1)
 
 
+def test_the_run_does_not_wait_for_a_third_job(slurm, job, undisturbed):
+    job = job.but(cluster=on_jobs(3))
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    assert_same_results(job, undisturbed)
+    assert "2 of 3 jobs running, waiting" in notes(job)
+    assert "(squeue says: PENDING, Resources)" in notes(job)
+
+
 def test_a_job_that_is_cancelled_is_submitted_again(slurm, job, undisturbed):
     with job.start() as process:
         wait_for_partitions(job, 3)
@@ -66,6 +75,19 @@ def test_a_job_that_is_cancelled_is_submitted_again(slurm, job, undisturbed):
     assert process.returncode == 0, stderr
     assert_same_results(job, undisturbed)
     assert_no_chunk_is_blamed(job)
+
+
+def test_a_job_that_is_pre_empted_waits_for_its_turn(slurm, job, undisturbed):
+    with job.start() as process:
+        wait_for_partitions(job, 3)
+        first, second = slurm.jobs("R")
+        slurm.call("scontrol", "requeue", first)
+        _, stderr = process.communicate(timeout=240)
+    assert process.returncode == 0, stderr
+    assert_same_results(job, undisturbed)
+    assert_no_chunk_is_blamed(job)
+    assert "1 of 2 jobs running" in notes(job)
+    assert str(int(second) + 1) not in slurm.jobs(), "it is still in the queue"
 
 
 def test_a_failing_node_costs_no_partition(slurm, job, undisturbed):
@@ -103,6 +125,13 @@ def test_a_queue_that_starts_nothing_is_told_and_given_up(slurm, job):
     assert "0 of 2 jobs running, waiting" in notes(job)
     assert "no worker came within 8 s: 0 of 2 jobs running (squeue says: PENDING, " in done.stderr
     assert not slurm.jobs()
+
+
+def test_a_queue_that_does_not_exist_is_told_at_once(slurm, job):
+    done = job.but(cluster=on_jobs(2, "--queue", "nosuch")).run()
+    assert done.returncode == 6, done.stderr
+    assert "jobs cannot be submitted" in done.stderr
+    assert "Invalid partition" in done.stderr
 
 
 def test_jobs_that_end_at_once_are_not_submitted_for_ever(slurm, job):
@@ -165,6 +194,17 @@ def test_jobs_that_do_not_see_the_run_folder_are_told(slurm, job, tmp_path, tls)
     message = "does not exist" if tls == "true" else "does not see the run folder"
     assert message in done.stderr
     assert str(job.out) in done.stderr
+
+
+def test_a_job_that_does_not_see_the_run_folder_gets_nothing_to_do(
+    slurm, job, tmp_path, undisturbed
+):
+    job = blind(job, tmp_path, "n1")
+    job = job.but(environment=job.environment | {"DASK_VIRNUC__CLUSTER__JOBS__TLS": "false"})
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    assert_same_results(job, undisturbed)
+    assert len({event["worker"] for event in job.events("partition_done")}) == 1
 
 
 def test_a_run_grows_with_its_work(slurm, job, undisturbed):

@@ -144,6 +144,19 @@ def test_the_modules_description_names_its_channels():
 
 
 @pytest.mark.slow
+def test_a_parser_of_nextflow_reads_the_module(programs, tmp_path):
+    """All of Nextflow that PyPI has: Nextflow's own program is on its site alone."""
+    bin_folder = programs("reftrace==0.6.0")
+    read = (
+        "import sys; from reftrace import Module\n"
+        "process, = Module.from_file(sys.argv[1]).processes\n"
+        "print(process.name, process.first_label.label)"
+    )
+    said = call(bin_folder / "python", "-c", read, MODULE / "main.nf")
+    assert said.split() == ["VIRNUC_DASK", "process_high"]
+
+
+@pytest.mark.slow
 def test_nextflow_runs_the_module(environment, tmp_path):
     if shutil.which("nextflow") is None:
         pytest.skip("no Nextflow here: its program is on its own site alone")
