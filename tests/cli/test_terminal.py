@@ -43,9 +43,7 @@ def test_a_stream_that_takes_nothing_is_told_and_changes_no_exit_code(redirectio
 
 def test_a_reader_that_left_is_no_failure():
     done = shell("| true; exit 5")
-    assert "Traceback" not in done.stderr
-    assert "Exception ignored" not in done.stderr
-    assert done.stderr.endswith("done\n")
+    assert done.stderr == "done\n"
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ def say(text: str, *, err: bool = False, level: str = "") -> None:
 
     A ``level``, which is green, yellow or red, stands before it, on a terminal in its colour.
 
-    Letters that the stream cannot take are spelt out. Where it takes nothing (a full disk, a
-    closed pipe), standard error says so, if it can.
+    Letters that the stream cannot take are spelt out. Where it takes nothing, as on a full disk,
+    standard error says so, if it can.
     """
     stream = sys.stderr if err else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -31,7 +31,7 @@ def say(text: str, *, err: bool = False, level: str = "") -> None:
         click.echo(shown, err=err)
     except (OSError, ValueError) as error:  # ValueError: closed by Python
         _silence(2 if err else 1)
-        if not err:
+        if not err and not isinstance(error, BrokenPipeError):  # `head` has seen enough
             reason = getattr(error, "strerror", None) or error
             say(f"warning: standard output cannot be written: {reason}.", err=True)
 
