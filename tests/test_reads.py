@@ -111,6 +111,8 @@ def test_without_a_calibration_it_is_by_the_score_of_both(reads, settings, parit
         pair for n in viral for pair in zip([h.format(n) for h in HEADS], mates[n], strict=True)
     ]
     assert names_in(done.folder / "virus.fasta") == [name for name, dna in both if dna]
+    told = f"Of {len(rows)} pairs of reads {len(viral)} are called virus, by both mates together"
+    assert told in done.report().read_text()
 
 
 def test_genes_of_both_mates_are_weighed_together(reads, settings, genes_modelset, mates):
