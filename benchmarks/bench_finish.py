@@ -151,7 +151,7 @@ def measure_page(plan: Plan, totals: Totals) -> Figures:
     run = {
         "virnuc_dask": "0",
         "inputs": ["drawn"],
-        "settings": {},
+        "settings": {"model": "mini"},
         "versions": {},
         "modelset": {"name": "drawn", "version": "0", "checksum": "0" * 64, "files": {}},
         "plan": plan.as_json(),
