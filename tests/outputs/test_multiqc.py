@@ -67,6 +67,13 @@ def test_without_samples_the_run_is_one(tmp_path, prefix, name):
     assert general == {name: {"records": 0, "virus": 0, "virus_percent": 0, "virus_nt": 0}}
 
 
+def test_one_sample_goes_by_the_name_of_its_run(tmp_path):
+    folder = RunFolder(tmp_path, "gut")
+    row = "a\t100\t1\t1\t0.9\t0.99\t\tvirus\tfinal.contigs\n"
+    folder.output("contigs.tsv").write_text(CONTIGS_HEADER + row)
+    assert shown(folder)["virnuc_calls"]["data"] == {"gut": {"virus": 1}}
+
+
 def test_every_call_has_a_colour(tmp_path):
     calls = import_module("virnuc_dask.stages.calls")
     folder = RunFolder(tmp_path)

@@ -46,7 +46,8 @@ class _Sample:
 def write_for_pipelines(folder: RunFolder, info: ModelSetInfo) -> None:
     """Write what MultiQC reads and ``versions.yml``, from the run's ``contigs.tsv``.
 
-    A row is a sample, where ``contigs.tsv`` names them, else the run: by its prefix, or its folder.
+    A row is a sample where there are several, else the run, by its prefix or its folder: the files
+    of many runs are often called alike.
     """
     samples = _samples(folder, folder.prefix or folder.path.absolute().name)
     shown = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
@@ -73,7 +74,7 @@ def _samples(folder: RunFolder, name: str) -> Mapping[str, _Sample]:
                 sample.bins[row["bin"]] += records
             if row["call"] == VIRUS:
                 sample.virus_nt += row["length_nt_sum"]
-    return samples or {name: _Sample()}
+    return samples if len(samples) > 1 else {name: next(iter(samples.values()), _Sample())}
 
 
 def _sums(contigs: pa.Table) -> pa.Table:
