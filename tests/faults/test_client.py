@@ -101,7 +101,9 @@ def test_what_a_killed_run_left_half_written_is_cleared_away(job, undisturbed):
     with job.start() as process:
         wait_for_partitions(job, 1)
         interrupt(process, signal.SIGKILL)
-    (job.out / "predictions" / ".part-00007.parquet.0123456789ab.part").write_bytes(b"half")
+    (job.out / "multiqc").mkdir(exist_ok=True)
+    for name in ("predictions/.part-00007.parquet", "multiqc/.virnuc_calls_mqc.json"):
+        (job.out / f"{name}.0123456789ab.part").write_bytes(b"half")
     with (job.out / "run.log.jsonl").open("a") as log:
         log.write('{"event": "half')
     assert job.here().run("--resume").returncode == 0

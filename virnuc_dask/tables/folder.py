@@ -223,7 +223,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what a run that was killed left behind: files half written, its token."""
-        for place in (self.path, *(self.path / name for name in _TABLES)):
+        for place in (self.path, *(self.path / name for name in (*_TABLES, MULTIQC))):
             for path in place.glob(HALF_WRITTEN):
                 path.unlink(missing_ok=True)
         self.token.unlink(missing_ok=True)
