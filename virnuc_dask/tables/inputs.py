@@ -132,7 +132,8 @@ def _expanded(name: str) -> Iterator[tuple[str, str]]:
 def _files(name: str) -> list[str]:
     """The file of this name; those of a folder, or of a pattern, sorted."""
     if _is_folder(name):
-        files = sorted(entry.path for entry in os.scandir(name) if _holds_sequences(entry))
+        with reading(name):
+            files = sorted(entry.path for entry in os.scandir(name) if _holds_sequences(entry))
         if not files:
             raise BadInputError(
                 f"{name}: a folder without sequence files (.fasta, .fastq, .bam and such, also "
