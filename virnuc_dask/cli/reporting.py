@@ -16,7 +16,7 @@ from virnuc_dask.cli.terminal import say
 from virnuc_dask.config import Settings
 from virnuc_dask.errors import UsageError
 from virnuc_dask.modelsets.manifest import find, read_info
-from virnuc_dask.outputs.comparison import Called, Comparison, why
+from virnuc_dask.outputs.comparison import CalledRecord, Comparison, why
 from virnuc_dask.outputs.fields import fields
 from virnuc_dask.outputs.report.page import write_again
 from virnuc_dask.planning import call_rule
@@ -81,7 +81,7 @@ def _differing(comparison: Comparison) -> Iterator[str]:
         yield "\t".join([*name, *(text for pair in columns for text in pair), why(one, other)])
 
 
-def _shown(called: Called | None) -> tuple[str, ...]:
+def _shown(called: CalledRecord | None) -> tuple[str, ...]:
     """Call, score and probability; empty where there is none."""
     if called is None:
         return "", "", ""

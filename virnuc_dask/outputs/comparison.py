@@ -19,7 +19,7 @@ from virnuc_dask.tables.plan import DECISION_NAMES, Plan, read_finished
 _OF_WORK = ("partition_chunks", "partition_nt")  # decisions that no call depends on
 
 
-class Called(NamedTuple):
+class CalledRecord(NamedTuple):
     """A record of a run; ``key`` is the same for the same record of two runs."""
 
     key: str
@@ -35,9 +35,9 @@ class Called(NamedTuple):
         return (self.score if self.probability is None else self.probability) or 0.0
 
 
-Pair = tuple[Called | None, Called | None]
+Pair = tuple[CalledRecord | None, CalledRecord | None]
 _TYPES = (pa.string(), pa.string(), pa.int64(), pa.string(), pa.float64(), pa.float64())
-_SCHEMA = pa.schema(zip(Called._fields, _TYPES, strict=True))
+_SCHEMA = pa.schema(zip(CalledRecord._fields, _TYPES, strict=True))
 MISSING = "missing"
 
 
@@ -81,7 +81,7 @@ class Comparison:
         return zip_longest(mine, theirs)
 
 
-def why(one: Called | None, other: Called | None) -> str:
+def why(one: CalledRecord | None, other: CalledRecord | None) -> str:
     """Why a record is called otherwise; ``threshold``: its values are the same."""
     if one is None or other is None:
         return MISSING
@@ -99,14 +99,14 @@ def _decided(plan: Plan, run: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _rows(tables: Iterator[pa.Table]) -> Iterator[Called]:
+def _rows(tables: Iterator[pa.Table]) -> Iterator[CalledRecord]:
     for table in tables:
         columns = (column.to_pylist() for column in table.columns)
-        yield from map(Called._make, zip(*columns, strict=True))
+        yield from map(CalledRecord._make, zip(*columns, strict=True))
 
 
 def _tables(folder: RunFolder) -> Iterator[pa.Table]:
-    for table in read_contig_table(folder.output("contigs.tsv"), Called._fields[1:]):
+    for table in read_contig_table(folder.output("contigs.tsv"), CalledRecord._fields[1:]):
         lengths = table["length_nt"].cast(pa.string())
         key = pc.binary_join_element_wise(table["record_id"], lengths, "\t")
         yield pa.table([key, *table.columns], schema=_SCHEMA)
@@ -119,7 +119,7 @@ def _sorted(folder: RunFolder) -> Iterator[pa.Table]:
     return rows.merged()
 
 
-def _joined(ones: Iterator[Called], others: Iterator[Called]) -> Iterator[Pair]:
+def _joined(ones: Iterator[CalledRecord], others: Iterator[CalledRecord]) -> Iterator[Pair]:
     """Rows of both, which are sorted by their keys, side by side."""
     one, other = next(ones, None), next(others, None)
     while one is not None or other is not None:

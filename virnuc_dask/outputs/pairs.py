@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from virnuc_dask.outputs.contigs import read_records, side_by_side
 from virnuc_dask.outputs.fields import header, lines, text_table
-from virnuc_dask.outputs.totals import WRITTEN, Called
+from virnuc_dask.outputs.totals import WRITTEN, CallCounts
 from virnuc_dask.sequences.mates import pair_id
 from virnuc_dask.stages.calls import (
     OTHERS,
@@ -123,7 +123,7 @@ def _lengths(plan: Plan) -> Iterator[NDArray[np.int64]]:
         yield rows["length_1"].to_numpy() + rows["length_2"].fill_null(0).to_numpy()
 
 
-def write_pairs(plan: Plan, calls: Iterator[ContigCalls], called: Called) -> dict[str, int]:
+def write_pairs(plan: Plan, calls: Iterator[ContigCalls], called: CallCounts) -> dict[str, int]:
     """Write ``pairs.tsv``, and count calls; a pair is unsure if one of its mates is.
 
     What is written of both mates follows from what their pair is called.

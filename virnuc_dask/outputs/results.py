@@ -29,7 +29,7 @@ from virnuc_dask.outputs.published import (
     frame_lines,
 )
 from virnuc_dask.outputs.regions import GFF3_HEADER, bed_lines, gff3_lines
-from virnuc_dask.outputs.totals import WRITTEN, Called, Totals
+from virnuc_dask.outputs.totals import WRITTEN, CallCounts, Totals
 from virnuc_dask.stages.calls import (
     FAILED,
     VIRUS,
@@ -242,10 +242,10 @@ def _count(totals: Totals, called: pa.Table) -> None:
 
 def _write_contigs(
     plan: Plan, calls: Iterator[ContigCalls], regions: Regions, totals: Totals
-) -> Called:
+) -> CallCounts:
     """Write the tables of records and of regions; returns what records are called."""
     first = next(calls)  # there is one even without records
-    called, output = Called(plan.counts.records, first), plan.folder.output
+    called, output = CallCounts(plan.counts.records, first), plan.folder.output
     schema, mark = contigs_schema(first), plan.records_fingerprint
     of_regions = schemas.regions("genes" if plan.decisions.reads_genes else "chunks")
     with (

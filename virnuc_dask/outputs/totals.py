@@ -32,7 +32,7 @@ class Totals:
     genes_virus: int | None = None
 
 
-class Called:
+class CallCounts:
     """What the calls of all records add up to."""
 
     def __init__(self, records: int, first: ContigCalls) -> None:
