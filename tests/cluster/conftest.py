@@ -17,10 +17,15 @@ from virnuc_dask.run import run
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    """Two workers in this process."""
+    """Two workers in this process, and a dashboard at the address that its link names."""
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+            n_workers=2,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tcp",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -59,23 +59,6 @@ DONE = {
 FAILED = {"event": "partition_failed", "partition": 4, "chunks": 1, "reason": "poison"}
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    """Two workers in this process, and a dashboard at the address that its link names."""
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=False,
-            protocol="tcp",
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
 def begun(inputs: str) -> dict[str, str]:
     return {"event": "run_started", "inputs": inputs, "out": "out"}
 

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 from tornado.httpclient import AsyncHTTPClient
 from tornado.websocket import websocket_connect
 
@@ -115,22 +115,6 @@ async def _watch_a_run(browser: Browser, client: Client, let_it_end: Callable[[]
     await browser.until("1 of 1 partitions done")
     let_it_end()
     await browser.until("ended at")
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=False,
-            protocol="tcp",
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 def test_a_person_sees_a_run_in_a_browser(client, tmp_path, monkeypatch):

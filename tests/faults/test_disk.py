@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from faulty_runs import (
     NO_CLUSTER,
     ONE_WORKER,
@@ -48,22 +47,6 @@ def test_files_that_may_not_grow_end_the_run_in_order(job, undisturbed):
     again = job.here().run("--resume")
     assert again.returncode == 0, again.stderr
     assert_same_results(job, undisturbed)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    """A file system of `DISK_BYTES`."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("there is no mount here")
-    if mounted.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def on_disk(folder: Path) -> int:

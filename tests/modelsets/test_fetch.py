@@ -323,22 +323,6 @@ def test_what_a_killed_fetch_left_is_removed(command, hub, home):
     assert [path.name for path in (home / "modelsets").iterdir()] == [NAME]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of `DISK_BYTES`."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("there is no mount here")
-    if mounted.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 @pytest.mark.parametrize("room", [200_000, 3_700_000], ids=["download", "import"])
 def test_a_full_disk_is_told_and_room_lets_the_fetch_go_on(
     command, hub, small_disk, monkeypatch, parity_modelset, room
