@@ -39,7 +39,7 @@ def export(folder: Path, target: Path) -> ModelSetInfo:
         try:
             with tarfile.open(part, "w") as packed, verified(folder, info):
                 for name in names:
-                    member = tarfile.TarInfo(name)  # owned by nobody, of no date, for all to read
+                    member = tarfile.TarInfo(name)  # without owner and date, for all to read
                     member.size = (folder / name).stat().st_size
                     with (folder / name).open("rb") as stream:
                         packed.addfile(member, stream)

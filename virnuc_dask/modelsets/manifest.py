@@ -202,7 +202,7 @@ class ModelSetInfo:
 
 def home() -> Path:
     """Where fetched and added model sets are kept: ``VIRNUC_HOME``, or ``~/.cache/virnuc``."""
-    # Not Path.expanduser, which raises where nobody has a home.
+    # Not Path.expanduser, which raises where there is no home.
     return Path(os.environ.get("VIRNUC_HOME") or os.path.expanduser("~/.cache/virnuc"))  # noqa: PTH111
 
 

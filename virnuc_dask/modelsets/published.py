@@ -1,7 +1,7 @@
 """What the published model sets are made of: files, their places, checksums and licences.
 
 Revisions, sizes and checksums of DNABERT-S and ESM-2 are those that other public projects pin for
-the same files; several agree on each. Of VirNucPro's classifiers nobody has published a checksum: a
+the same files; several agree on each. Of VirNucPro's classifiers no checksum is published: a
 commit names them, the one that the parity set was made with.
 """
 

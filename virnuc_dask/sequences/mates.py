@@ -36,13 +36,13 @@ def paired_files(
             raise BadInputError(
                 f"{paths[0]} and {paths[1]}: the reads number {number} are {one.id!r} and "
                 f"{two.id!r}, no mates. Files of mates must have one order, with no read left out "
-                "of one of them; or give both as files of their own."
+                "of one of them; or give both as INPUTS, where no pairs are asked for."
             )
         yield from ((one, 1), (two, 2))
 
 
 def _are_named_alike(one: str, two: str) -> bool:
-    # Or as SRA's tools name them, with a last number of their own.
+    # Or as SRA's tools name them: a number at the end.
     return pair_id(one) == pair_id(two) or (one[:-1], one[-1], two[-1]) == (two[:-1], "1", "2")
 
 

@@ -80,7 +80,7 @@ def read_records(
 
     Inputs are paths, `STDIN`, or sources. ``digest`` takes in their raw bytes as they are read, of
     two files of mates the digests of both; it is complete once the iterator is exhausted.
-    ``left_out`` counts, by kind, alignments that are no read of their own. `BadInputError` if a
+    ``left_out`` counts, by kind, alignments beside the primary ones. `BadInputError` if a
     file is missing, damaged, or holds anything but nucleotides.
     """
     numbers, total = count(), digest or xxh3_128()

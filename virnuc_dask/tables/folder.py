@@ -165,7 +165,7 @@ class RunFolder:
             raise OutputExistsError(f"{self.run_json}: is no run's; choose another folder.")
         listed = self._listed()
         if self.prefix != self._recorded_prefix():
-            listed = listed or {}  # an unfinished run has made files of its own prefix only
+            listed = listed or {}  # an unfinished run has made files of its prefix only
         refuse_others(self.path, outputs_of(self.prefix), listed, "the run")
         refuse_loss((*self._made(), self.run_json, self.log), read)
 

@@ -48,7 +48,7 @@ class Given:
 
     sources: tuple[Source, ...]
     lists: tuple[str, ...] = ()  # files that named them
-    shared: tuple[str, ...] = ()  # names that several files have, and that nobody gave
+    shared: tuple[str, ...] = ()  # names that several files have, and no list gave
 
     @property
     def paths(self) -> tuple[str, ...]:

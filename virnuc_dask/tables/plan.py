@@ -82,7 +82,7 @@ class Counts:
     rna_records: int = 0  # records that had U, read as T
     pairs: int = 0  # of two records each, mates
     lone_mates: int = 0  # records whose mate is not there
-    left_out: int = 0  # secondary and supplementary alignments: no reads of their own
+    left_out: int = 0  # secondary and supplementary alignments
 
 
 @checked

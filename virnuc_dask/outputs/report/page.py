@@ -60,7 +60,7 @@ def write_report(folder: RunFolder, rule: CallRule, others: Sequence[Path] = ())
 def write_again(folder: RunFolder, rule: CallRule, others: Sequence[Path] = ()) -> Path:
     """Write ``report.html`` of the run in a folder that no run holds, and note it in ``run.json``.
 
-    `OutputExistsError` if that takes a file of somebody else's, and as `write_report`.
+    `OutputExistsError` if that takes a file that no run made, and as `write_report`.
     """
     with folder.held():
         content = read_run_json(folder)
