@@ -79,7 +79,8 @@ def _write(report: performance_report, made: Path, file: Path, journal: Journal)
         report.__exit__(None, None, None)
         text = made.read_text(encoding="utf-8")
         write_text(file.absolute(), _ICON.sub("", text))
-    except (OSError, ImportError, CannotWriteError) as error:
+    except (OSError, ImportError, CannotWriteError, RuntimeError) as error:
+        # RuntimeError: of bokeh, whose state an error on any page of a scheduler spoils.
         message = f"{file}: no performance report could be made: {error}"
         journal.write({"event": "warning", "message": message})
     else:
