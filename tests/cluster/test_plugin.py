@@ -86,7 +86,7 @@ def test_every_worker_has_the_model_set_once_and_stages_get_it(
 
 
 def test_a_task_where_no_model_set_was_registered_names_the_worker(client, task):
-    with pytest.raises(ModelSetError, match=r"worker 0 \(inproc://.*\) has no virnuc-models-x"):
+    with pytest.raises(ModelSetError, match=r"worker 0 \(tcp://.*\) has no virnuc-models-x"):
         client.submit(run_stage, count_values, "virnuc-models-x", task, workers=0).result()
 
 
@@ -115,7 +115,7 @@ def test_a_worker_that_cannot_compute_as_the_others_is_refused_with_the_reason(
 
     def refused(plugin: ModelPlugin, why: str) -> None:
         name = registered(plugin)
-        with pytest.raises(WorkerRefusedError, match=rf"worker \d \(inproc.*{why}") as raised:
+        with pytest.raises(WorkerRefusedError, match=rf"worker \d \(tcp.*{why}") as raised:
             client.submit(run_stage, count_values, name, task, pure=False).result()
         assert raised.value.address in client.nthreads()
 
