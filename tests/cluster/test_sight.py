@@ -57,9 +57,7 @@ def test_a_worker_that_does_not_see_the_folder_is_named_and_the_others_compute(
     fasta.write_text(">a\n" + "ACGTTG" * 100 + "\n")
     with monkeypatch.context() as patch:
         patch.setattr(Sight, "_is_read", lambda _: False)
-        with pytest.raises(
-            NoClusterError, match=r"worker \d \(tcp.*does not see the run folder"
-        ):
+        with pytest.raises(NoClusterError, match=r"worker \d \(tcp.*does not see the run folder"):
             run([fasta], tmp_path / "none", settings=ON_CPUS, client=client)
     seen = iter([False])
     monkeypatch.setattr(Sight, "_is_read", lambda _: next(seen, True))
