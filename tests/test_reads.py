@@ -187,6 +187,8 @@ def test_interleaved_reads_beside_contigs_and_mates_alone(reads, settings, mates
     assert not (folder / "x").exists()
     code, out, _ = command("run", "--reads", *reads, "-o", folder / "cli", *way)
     assert (code, "virus pairs" in out, "pairs.tsv" in out) == (0, True, True)
+    code, _, err = command("run", "--reads", reads[0], "-o", folder / "one")
+    assert (code, "-o is an option, not a file; two files of mates" in err) == (2, True)
 
 
 def test_records_of_no_pair_are_in_no_line_and_keep_their_own_call(reads, settings, mates, contigs):

@@ -15,6 +15,7 @@ def _logs_as_before():
     for each, handlers, propagate, level in before:
         each.handlers[:], each.propagate = handlers, propagate
         each.setLevel(level)
+    logging.getLogger("distributed.nanny").filters.clear()
 
 
 @pytest.mark.usefixtures("_logs_as_before")
@@ -30,3 +31,16 @@ def test_what_breaks_off_inside_dask_is_told_without_its_traceback(capsys, sourc
     assert ("Traceback" in err) == verbose
     assert "Exception while handling op register\n" in err
     assert err.endswith("OSError: Stream is closed\n")
+
+
+@pytest.mark.usefixtures("_logs_as_before")
+def test_that_a_worker_is_slow_to_end_is_told_to_those_who_want_all_only(capsys):
+    nanny = logging.getLogger("distributed.nanny")
+    show_log(Console(stderr=True), quiet=False, verbose=False)
+    nanny.warning("Worker process still alive after 3.2 seconds, killing")
+    nanny.warning("Restarting worker")
+    assert capsys.readouterr().err == "Restarting worker\n"
+    nanny.filters.clear()
+    show_log(Console(stderr=True), quiet=False, verbose=True)
+    nanny.warning("Worker process still alive after 3.2 seconds, killing")
+    assert "still alive" in capsys.readouterr().err

@@ -18,7 +18,7 @@ CONTIGS_HEADER = "record_id\tlength_nt\tchunks\tchunks_scored\tscore\tprobabilit
 Row = tuple[str, int, str, str]  # id, length, call, score
 
 
-def make_run(path: Path, rows: list[Row], digest: str = "input", **decided: object) -> RunFolder:
+def make_run(path: Path, rows: list[Row], digest: str = "a" * 32, **decided: object) -> RunFolder:
     path.mkdir()
     folder = RunFolder(path)
     decisions = Decisions(digest, 500, 10, "fp32", "encoders", "modelset", **decided)
@@ -107,7 +107,7 @@ def test_what_decided_is_told_and_both_are_listed(tmp_path, command):
     one = [("x", 9, "virus", "0.9"), ("only", 8, "others", "")]
     other = [("x", 9, "others", "0.25")]
     a = make_run(tmp_path / "a", one)
-    b = make_run(tmp_path / "b", other, digest="another", gene_caller="fast")
+    b = make_run(tmp_path / "b", other, digest="b" * 32, gene_caller="fast")
     code, said, told = command("compare", a.path, b.path)
     assert code == 0
     header, *lines = said.splitlines()
@@ -119,12 +119,13 @@ def test_what_decided_is_told_and_both_are_listed(tmp_path, command):
         "x\t9\tvirus\tothers\t0.900000\t0.250000\t\t\tscore",
     ]
     assert "2 of 2 records are called otherwise\n  a others, b missing: 1\n" in told
-    assert "gene caller: a None; b fast" in told
+    assert "gene caller: a none; b fast" in told
+    assert "input: not the same" in told
     code, said, told = command("compare", a.path, b.path, "--json")
     found = json.loads(said)
     assert (code, told) == (0, "")
     assert (found["records"], found["calls_differ"], found["largest_change"]) == (2, 2, 0.65)
-    assert found["causes"]["input"] == {"a": "input", "b": "another"}
+    assert found["causes"]["input"] == {"a": "a" * 32, "b": "b" * 32}
     assert found["calls"][1] == {"a": "virus", "b": "others", "records": 1}
     assert command("compare", a.path, a.path)[2].endswith("settings and threshold\n")
 

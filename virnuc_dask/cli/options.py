@@ -53,6 +53,16 @@ class InputText(InputPath):
         return value
 
 
+class MateText(InputText):
+    """An `InputText` of an option that takes two."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text; `click.UsageError` if it is the next option."""
+        if value.startswith("-") and value != STDIN:
+            self.fail(f"{value} is an option, not a file; two files of mates, R1 R2.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class OutputPath(click.Path):
     """A path to write; one that the system refuses is told before anything is done with it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -48,6 +49,7 @@ _HEADER = (
     "record_id\tlength_nt\tcall_a\tcall_b\tscore_a\tscore_b\tprobability_a\tprobability_b\twhy"
 )
 _LINES = 1000  # printed at a time
+_CHECKSUM = re.compile("[0-9a-f]{32,}")
 
 
 @click.command("compare")
@@ -106,7 +108,7 @@ def _summary(comparison: Comparison) -> dict[str, Any]:
 def _told(found: dict[str, Any]) -> str:
     """The summary, for people."""
     changed = (each for each in found["calls"] if each["a"] != each["b"])
-    causes = [f"{name}: a {v['a']}; b {v['b']}" for name, v in found["causes"].items()]
+    causes = [_cause(name, pair["a"], pair["b"]) for name, pair in found["causes"].items()]
     return "\n".join(
         [
             f"{found['calls_differ']:,} of {found['records']:,} records are called otherwise",
@@ -116,3 +118,10 @@ def _told(found: dict[str, Any]) -> str:
             *(causes or ["the same input, model set, settings and threshold"]),
         ]
     )
+
+
+def _cause(name: str, a: Any, b: Any) -> str:
+    """What differs between two runs; of contents that they are others, not their checksums."""
+    if all(value is None or _CHECKSUM.fullmatch(str(value)) for value in (a, b)):
+        return f"{name}: not the same"
+    return "{}: a {}; b {}".format(name, *("none" if v is None else v for v in (a, b)))

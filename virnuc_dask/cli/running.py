@@ -12,6 +12,7 @@ import click
 
 from virnuc_dask.cli.options import (
     InputText,
+    MateText,
     OutputPath,
     computing_options,
     fdr_option,
@@ -53,7 +54,7 @@ _WIDEST_ID = 60  # letters of a record's id in the summary
     "--reads",
     nargs=2,
     multiple=True,
-    type=InputText(),
+    type=MateText(),
     metavar="R1 R2",
     help="Two files of mates, in the same order; can be repeated. A pair gets one call.",
 )

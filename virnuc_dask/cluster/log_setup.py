@@ -25,6 +25,8 @@ def show_log(console: Console, *, quiet: bool, verbose: bool) -> None:
     for source in (logger, *map(logging.getLogger, _DASKS)):
         source.handlers[:] = [_handler(console, _Harmless() if verbose else _Brief())]
         source.propagate = False
+    if not verbose:
+        logging.getLogger("distributed.nanny").addFilter(_is_news)
     if console.is_terminal and not verbose:
         logger.handlers[0].addFilter(_headline)
 
@@ -52,6 +54,11 @@ def _handler(console: Console, formatter: logging.Formatter) -> logging.Handler:
         )
     handler.setFormatter(formatter)
     return handler
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it is more than that a process is slow to end, which its nanny sees to."""
+    return "still alive" not in record.getMessage()
 
 
 def _headline(record: logging.LogRecord) -> bool:
