@@ -22,5 +22,4 @@ def job(make_job, tmp_path) -> Iterator[Job]:  # noqa: F811
     slowly.touch()
     job = make_job(tmp_path).but(faults={"delay_s": 0.3, "delay_while": str(slowly)})
     yield job
-    for process in job.processes():
-        process.kill()
+    job.end()

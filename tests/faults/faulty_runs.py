@@ -183,6 +183,12 @@ class Job:
         """All processes of this run that are alive, whoever their parents are."""
         return [each for each in psutil.process_iter() if self._has(each)]
 
+    def end(self) -> None:
+        """Kill what is alive of it."""
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):  # it ended by itself
+                process.kill()
+
     def _has(self, process: psutil.Process) -> bool:
         with suppress(psutil.Error):
             known = process in self.clients or process.environ().get(MARK) == self.mark

@@ -148,7 +148,6 @@ def job(slurm, make_job, tmp_path) -> Iterator[Job]:  # noqa: F811
         },
     )
     yield started
-    for process in started.processes():
-        process.kill()
+    started.end()
     slurm.call("scancel", "-u", getpass.getuser())
     wait_until(lambda: not slurm.jobs(), 60, 0.2)
