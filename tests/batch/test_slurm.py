@@ -1,23 +1,16 @@
-"""Workers as jobs of a real Slurm, and what happens to jobs."""
+"""What happens to jobs of Slurm only; test_jobs.py has what happens to those of all systems."""
 
-import json
-import shutil
-import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from faulty_runs import (
-    Job,
-    assert_no_process_left,
-    assert_same_results,
-    interrupt,
-    wait_for_partitions,
-    wait_until,
-)
+from batch_system import assert_no_chunk_is_blamed, notes
+from faulty_runs import Job, assert_same_results, wait_for_partitions, wait_until
+from slurm_system import Slurm
 
-DEMO = Path(__file__).parents[1] / "data" / "demo.fasta.gz"
+pytestmark = [pytest.mark.slurm, pytest.mark.parametrize("system", ["slurm"], indirect=True)]
+
 GIVE_UP_S = 120  # how soon workers end that were left alone
 SIZE = ("--job-cores", "1", "--job-memory", "4GB")
 
@@ -26,55 +19,9 @@ def on_jobs(number: int, *more: str) -> tuple[str, ...]:
     return ("--cluster", "slurm", "--jobs", str(number), *SIZE, *more)
 
 
-def notes(job: Job) -> str:
-    return "\n".join(event["message"] for event in job.events("note"))
-
-
-def assert_no_chunk_is_blamed(job: Job) -> None:
-    assert not job.events("partition_failed")
-
-
-def test_the_demo_over_two_jobs_gives_the_bytes_of_no_cluster(slurm, job, tmp_path):
-    preset = tmp_path / "small.yaml"
-    preset.write_text("virnuc: {partition_nt: 60000}")
-    shutil.copy(DEMO, tmp_path)
-    demo = job.but(
-        inputs=tmp_path / DEMO.name, options=["--config", str(preset)], out=tmp_path / "demo"
-    )
-    expected = demo.but(out=tmp_path / "expected").here()
-    assert expected.run().returncode == 0
-    done = demo.run()
-    assert done.returncode == 0, done.stderr
-    assert_same_results(demo, expected)
-    for name in ("virus.fasta", "virus_regions.tsv", "genes.parquet"):
-        assert (demo.out / name).read_bytes() == (expected.out / name).read_bytes(), name
-    assert "Workers come to tls://127.0.0.1:" in notes(demo)
-    assert len(list((demo.out / "jobs").glob("virnuc-*.err"))) == 2
-    assert not list((demo.out / "jobs").glob(".*")), "certificates stay behind"
-    assert not slurm.jobs("R", "PD")
-    cluster = json.loads((demo.out / "run.json").read_text())["summary"]["cluster"]
-    assert (cluster["kind"], cluster["threads"]) == ("slurm", 1)
-
-
-def test_the_run_does_not_wait_for_a_third_job(slurm, job, undisturbed):
-    job = job.but(cluster=on_jobs(3))
-    done = job.run()
-    assert done.returncode == 0, done.stderr
-    assert_same_results(job, undisturbed)
-    assert "2 of 3 jobs running, waiting" in notes(job)
-    assert "(squeue says: PENDING, Resources)" in notes(job)
-
-
-def test_a_job_that_is_cancelled_is_submitted_again(slurm, job, undisturbed):
-    with job.start() as process:
-        wait_for_partitions(job, 3)
-        first, second = slurm.jobs("R")
-        slurm.call("scancel", first)
-        wait_until(lambda: slurm.jobs("R") == [second, str(int(second) + 1)], 60)
-        _, stderr = process.communicate(timeout=240)
-    assert process.returncode == 0, stderr
-    assert_same_results(job, undisturbed)
-    assert_no_chunk_is_blamed(job)
+@pytest.fixture
+def slurm(system: Slurm) -> Slurm:
+    return system
 
 
 def test_a_job_that_is_pre_empted_waits_for_its_turn(slurm, job, undisturbed):
@@ -141,21 +88,6 @@ def test_jobs_that_end_at_once_are_not_submitted_for_ever(slurm, job):
     assert "jobs ended before their workers came" in done.stderr
     assert "no such module" in done.stderr
     assert not slurm.jobs("R", "PD")
-
-
-@pytest.mark.parametrize("when", ["waiting", "computing"])
-def test_an_interrupt_leaves_no_job(slurm, job, when):
-    if when == "waiting":
-        job = job.but(cluster=on_jobs(2, "--queue", "closed"))
-    with job.start() as process:
-        wait_until(lambda: "of 2 jobs running" in notes(job))
-        if when == "computing":
-            wait_for_partitions(job, 2)
-        code, stderr = interrupt(process, signal.SIGINT)
-    assert code == 130, stderr
-    assert "Traceback" not in stderr
-    wait_until(lambda: not slurm.jobs(), 30, 0.2)
-    assert_no_process_left(job, 30)
 
 
 def test_workers_give_up_when_their_client_is_killed(slurm, job, undisturbed):

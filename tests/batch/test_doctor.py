@@ -4,8 +4,12 @@ import os
 import subprocess
 import sys
 
+import pytest
 
-def test_the_jobs_workers_are_looked_at_and_end(slurm, job, tmp_path):
+pytestmark = [pytest.mark.slurm, pytest.mark.parametrize("system", ["slurm"], indirect=True)]
+
+
+def test_the_jobs_workers_are_looked_at_and_end(system, job, tmp_path):
     out = tmp_path / "out"
     done = subprocess.run(
         [sys.executable, "-m", "virnuc_dask", "doctor", "--out", out, *job.cluster],
@@ -17,5 +21,5 @@ def test_the_jobs_workers_are_looked_at_and_end(slurm, job, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\nworker virnuc-" in done.stdout
     assert "  green   shared files  as here\n" in done.stdout
-    assert not slurm.jobs("R", "PD")
+    assert not system.left()
     assert not list(tmp_path.glob(".virnuc-doctor-*"))
