@@ -25,6 +25,7 @@ class BatchSystem:
     waits: ClassVar[str]  # state of a job in the queue
     runs: ClassVar[str]  # and of one at work
     told: ClassVar[str]  # what the run tells of one in the queue
+    ends_by: ClassVar[str] = "Reason: signal-15"  # what a cancelled worker's log has
     never: ClassVar[tuple[str, ...]] = ("--queue", "closed")  # options of jobs that do not start
     directives: ClassVar[tuple[str, ...]] = ()  # by which jobs have the environment of the run
 
@@ -62,6 +63,10 @@ class BatchSystem:
         raise NotImplementedError
 
     def cancel(self, *jobs: str) -> None:
+        raise NotImplementedError
+
+    def preempt(self, job: str) -> None:
+        """Have it wait in the queue again."""
         raise NotImplementedError
 
     def jobs(self, *states: str) -> list[str]:

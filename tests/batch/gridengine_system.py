@@ -21,6 +21,7 @@ class GridEngine(BatchSystem):
     logs = "virnuc.o*"
     waits, runs = "qw", "r"
     told = "qstat says: qw"
+    ends_by = ""  # it kills at once
     directives = ("-V",)
 
     @property
@@ -36,6 +37,9 @@ class GridEngine(BatchSystem):
     def cancel(self, *jobs: str) -> None:
         self.call("qdel", *jobs)
 
+    def preempt(self, job: str) -> None:
+        self.call("qmod", "-rj", job)
+
     def start(self) -> None:
         self._make_cell()
         self.call("sge_qmaster")
@@ -44,7 +48,7 @@ class GridEngine(BatchSystem):
         self._configure("Msconf", "ssconf", schedule_interval="0:0:1", flush_submit_sec="1")
         self.call("sge_execd")
         queue = {"hostlist": _HOST, "pe_list": "NONE", "load_thresholds": "NONE"}
-        self._configure("Aq", "sq", qname="main", slots="2", **queue)
+        self._configure("Aq", "sq", qname="main", slots="2", rerun="TRUE", **queue)
         self._configure("Aq", "sq", qname="closed", initial_state="disabled", **queue)
         wait_until(lambda: "main@localhost" in self.call("qstat", "-f"), 30, 0.2)
 

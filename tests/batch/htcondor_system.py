@@ -10,14 +10,14 @@ include : /etc/condor/condor_config
 LOCAL_DIR = {folder}
 LOCAL_CONFIG_FILE =
 LOCAL_CONFIG_DIR =
-RUN = {folder}
-LOCK = {folder}
-LOG = {folder}
-SPOOL = {folder}
-EXECUTE = {folder}
+RUN = {folder}/run
+LOCK = {folder}/lock
+LOG = {folder}/log
+SPOOL = {folder}/spool
+EXECUTE = {folder}/execute
 CONDOR_HOST = 127.0.0.1
 COLLECTOR_HOST = 127.0.0.1:0
-COLLECTOR_ADDRESS_FILE = {folder}/collector
+COLLECTOR_ADDRESS_FILE = {folder}/log/collector
 NETWORK_INTERFACE = 127.0.0.1
 USE_SHARED_PORT = false
 DAEMON_LIST = MASTER COLLECTOR NEGOTIATOR SCHEDD STARTD
@@ -62,7 +62,12 @@ class HTCondor(BatchSystem):
     def cancel(self, *jobs: str) -> None:
         self.call("condor_rm", *jobs)
 
+    def preempt(self, job: str) -> None:
+        self.call("condor_vacate_job", job)
+
     def start(self) -> None:
+        for name in ("run", "lock", "log", "spool", "execute"):
+            (self.folder / name).mkdir()
         (self.folder / "condor_config").write_text(_CONFIGURATION.format(folder=self.folder))
         self.call("condor_master", "-pidfile", str(self.folder / "master.pid"))
         wait_until(lambda: self._slots() == ["Unclaimed", "Unclaimed"], 60, 0.5)

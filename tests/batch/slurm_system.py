@@ -59,6 +59,9 @@ class Slurm(BatchSystem):
     def cancel(self, *jobs: str) -> None:
         self.call("scancel", *jobs)
 
+    def preempt(self, job: str) -> None:
+        self.call("scontrol", "requeue", job)
+
     def start(self) -> None:
         (self.folder / "state").mkdir()
         (self.folder / "munge.key").write_bytes(os.urandom(1024))

@@ -53,11 +53,24 @@ def test_a_job_that_is_cancelled_is_submitted_again(system, job, undisturbed):
         wait_for_partitions(job, 3)
         first, second = system.running()
         system.cancel(first)
-        wait_until(lambda: system.running()[:1] == [second] and len(system.running()) == 2, 60, 0.2)
+        wait_until(lambda: system.left()[:1] == [second] and len(system.left()) == 2, 60, 0.2)
         _, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, stderr
     assert_same_results(job, undisturbed)
     assert_no_chunk_is_blamed(job)
+    assert any(system.ends_by in log.read_text() for log in (job.out / "jobs").glob(system.logs))
+
+
+def test_a_job_that_is_pre_empted_waits_for_its_turn(system, job, undisturbed):
+    with job.start() as process:
+        wait_for_partitions(job, 3)
+        system.preempt(system.running()[0])
+        _, stderr = process.communicate(timeout=240)
+    assert process.returncode == 0, stderr
+    assert_same_results(job, undisturbed)
+    assert_no_chunk_is_blamed(job)
+    assert "1 of 2 jobs running" in notes(job)
+    assert len(list((job.out / "jobs").glob(system.logs))) == 2, "another was submitted"
 
 
 @pytest.mark.parametrize("when", ["waiting", "computing"])

@@ -24,19 +24,6 @@ def slurm(system: Slurm) -> Slurm:
     return system
 
 
-def test_a_job_that_is_pre_empted_waits_for_its_turn(slurm, job, undisturbed):
-    with job.start() as process:
-        wait_for_partitions(job, 3)
-        first, second = slurm.jobs("R")
-        slurm.call("scontrol", "requeue", first)
-        _, stderr = process.communicate(timeout=240)
-    assert process.returncode == 0, stderr
-    assert_same_results(job, undisturbed)
-    assert_no_chunk_is_blamed(job)
-    assert "1 of 2 jobs running" in notes(job)
-    assert str(int(second) + 1) not in slurm.jobs(), "it is still in the queue"
-
-
 def test_a_failing_node_costs_no_partition(slurm, job, undisturbed):
     with job.start() as process:
         wait_for_partitions(job, 3)

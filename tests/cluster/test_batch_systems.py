@@ -1,6 +1,6 @@
 """Job scripts, against what dask-jobqueue documents, and the workers in jobs.
 
-tests/slurm/ has the same on a real Slurm.
+tests/batch/ has the same on real batch systems.
 """
 
 import shutil
@@ -80,6 +80,7 @@ def test_a_job_asks_for_what_the_flags_say(kind, tmp_path):
 def test_a_job_of_htcondor_asks_for_what_the_flags_say(tmp_path):
     lines = script("htcondor", tmp_path, cores=8, gpus=2, directives=("accounting_group = lab",))
     assert {"MY.DaskWorkerCores = 8", "request_gpus = 2", "accounting_group = lab"} <= {*lines}
+    assert f"; exec {sys.executable} -m " in "\n".join(lines)
     with pytest.raises(BadSettingError, match="HTCondor has no queue"):
         script("htcondor", tmp_path, queue="gpu")
 
@@ -220,7 +221,7 @@ QSTAT = "Job id Name User Time Use S Queue\n7.head virnuc me 0 Q main\n8.head v 
         ("pbs", QSTAT, {"7": "Q", "8": None}),
         ("sge", "7 0.5 virnuc me qw 01/01/2026 10:00:00 4\n", {"7": "qw"}),
         ("lsf", "7 PEND\n", {"7": "PEND"}),
-        ("htcondor", "7.0 1\n8.0 4\n", {"7.0": "1", "8.0": None}),
+        ("htcondor", "7.0 idle\n8.0 removed\n", {"7.0": "idle", "8.0": None}),
     ],
 )
 def test_states_of_jobs_are_read(system, answer, expected, monkeypatch, tmp_path):
@@ -265,3 +266,20 @@ def test_a_job_that_is_ended_blames_nothing(tmp_path):
         assert marks.deaths() == 1
         forgive_death()
         assert marks.deaths() == 0
+
+
+def attempt(folder: Path, seconds: float) -> None:
+    with CrashMarks(folder, "part-00000").attempt():
+        time.sleep(seconds)
+
+
+def test_a_worker_whose_nanny_alone_is_told_of_the_end_blames_nothing(tmp_path):
+    place = {"processes": False, "worker_class": JobWorker, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=1, **place) as cluster, Client(cluster) as client:
+        task = client.submit(attempt, tmp_path, 3)
+        while not any(tmp_path.glob("*.attempt")):
+            time.sleep(0.02)
+        (worker,) = cluster.workers.values()
+        cluster.sync(worker.close, executor_wait=False, reason="signal-15")
+        assert not any(tmp_path.glob("*.attempt"))
+        task.release()

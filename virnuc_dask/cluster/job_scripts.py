@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -56,6 +57,10 @@ class System:
 
 
 _DIRECTIVE, _RESOURCES = "job_extra_directives", "resource_spec"
+# HTCondor's numbers of states as its own tables call them.
+_CONDOR_STATES = (
+    '{"unexpanded","idle","running","removed","completed","held","transferring","suspended"}'
+)
 SYSTEMS = {
     "slurm": System(
         "SLURM",
@@ -82,11 +87,11 @@ SYSTEMS = {
     ),
     "htcondor": System(
         "HTCondor",
-        ("condor_q", "-af:j", "JobStatus"),
+        ("condor_q", "-af:j", f"{_CONDOR_STATES}[JobStatus]"),
         1,
         (_DIRECTIVE, "request_gpus = {gpus}"),
         account="",
-        ended=("3", "4"),
+        ended=("removed", "completed"),
     ),
     "oar": System(
         "OAR",
@@ -257,6 +262,8 @@ def _resources(settings: ClusterSettings, section: Mapping[str, Any], logs: Path
         pairs = (line.partition("=") for line in found[_DIRECTIVE])
         found[_DIRECTIVE] = {name.strip(): value.strip() for name, _, value in pairs}
         found["disk"] = section.get("disk") or _DISK
+        # It tells one process alone that the job ends: the shell, which would tell nobody.
+        found["python"] = f"exec {section.get('python') or sys.executable}"
     if system == "oar":  # dask-jobqueue leaves its logs where they fall
         found[_DIRECTIVE] += [f"-O {logs}/virnuc-%jobid%.out", f"-E {logs}/virnuc-%jobid%.err"]
         name = "memory-per-core-property-name"
