@@ -8,10 +8,10 @@ DEMO := demo
 IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 # What `make test` runs. On macOS "not slow and not faults": processes end otherwise there.
-MARKS ?= not slow and not slurm
-SLURM_TESTS ?=
+MARKS ?= not slow and not slurm and not gridengine and not htcondor
+BATCH_TESTS ?=
 
-.PHONY: demo test test-slow test-faults test-slurm check docs clean
+.PHONY: demo test test-slow test-faults test-slurm test-gridengine test-htcondor check docs clean
 
 demo: .venv/ready
 	$(BIN)/python -m virnuc_dask run tests/data/demo.fasta.gz -o $(DEMO) --config configs/laptop.yaml --force
@@ -29,10 +29,13 @@ test-slow: .venv/ready
 test-faults: .venv/ready
 	VIRNUC_FAULTS_LONG=1 $(BIN)/python -m pytest -m faults --timeout 3600 tests/faults
 
-# A real Slurm, which the tests start on this machine and stop again.
-test-slurm: .venv/ready
-	@command -v sbatch > /dev/null || { echo "First: apt-get install slurm-wlm munge"; exit 1; }
-	$(BIN)/python -m pytest -m slurm -k "$(SLURM_TESTS)" --timeout 600 --durations 20 tests/slurm
+# Real batch systems, which the tests start on this machine and stop again.
+test-slurm: SUBMIT = sbatch
+test-gridengine: SUBMIT = qsub
+test-htcondor: SUBMIT = condor_submit
+test-slurm test-gridengine test-htcondor: test-%: .venv/ready
+	@command -v $(SUBMIT) > /dev/null || { echo "No $(SUBMIT): see Tests in CONTRIBUTING.md"; exit 1; }
+	$(BIN)/python -m pytest -m $* -k "$(BATCH_TESTS)" --timeout 600 --durations 20 tests/batch
 
 check: .venv/ready
 	$(BIN)/ruff check

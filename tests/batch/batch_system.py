@@ -27,6 +27,8 @@ class BatchSystem:
     told: ClassVar[str]  # what the run tells of one in the queue
     ends_by: ClassVar[str] = "Reason: signal-15"  # what a cancelled worker's log has
     never: ClassVar[tuple[str, ...]] = ("--queue", "closed")  # options of jobs that do not start
+    wrong: ClassVar[tuple[str, ...]] = ("--queue", "nosuch")  # that it refuses
+    refusal: ClassVar[str]  # what it says then
     directives: ClassVar[tuple[str, ...]] = ()  # by which jobs have the environment of the run
 
     def __init__(self, folder: Path) -> None:

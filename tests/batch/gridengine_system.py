@@ -23,6 +23,7 @@ class GridEngine(BatchSystem):
     told = "qstat says: qw"
     ends_by = ""  # it kills at once
     directives = ("-V",)
+    refusal = 'unknown queue "nosuch"'
 
     @property
     def variables(self) -> dict[str, str]:
@@ -32,7 +33,9 @@ class GridEngine(BatchSystem):
 
     def states(self) -> list[tuple[str, str]]:
         rows = [line.split() for line in self.call("qstat").splitlines()[2:]]
-        return sorted(((row[0], row[4]) for row in rows), key=lambda job: int(job[0]))
+        # "t" before it runs, "R" where it was pre-empted.
+        states = ((row[0], row[4].lstrip("R").replace("t", "r")) for row in rows)
+        return sorted(states, key=lambda job: int(job[0]))
 
     def cancel(self, *jobs: str) -> None:
         self.call("qdel", *jobs)

@@ -46,6 +46,8 @@ class HTCondor(BatchSystem):
     told = "condor_q says: idle"
     never = ("--job-cores", "99")
     directives = ("getenv = True",)
+    wrong = ("--job-setup", "true\nfalse")
+    refusal = "ERROR"
 
     @classmethod
     def why_not_here(cls) -> str:

@@ -47,6 +47,7 @@ class Slurm(BatchSystem):
     logs = "virnuc-*.err"
     waits, runs = "PD", "R"
     told = "squeue says: PENDING, Resources"
+    refusal = "Invalid partition"
 
     @property
     def variables(self) -> dict[str, str]:

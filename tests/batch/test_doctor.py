@@ -1,12 +1,8 @@
-"""``doctor`` looks at the workers that a real Slurm gives, and leaves no job."""
+"""``doctor`` looks at the workers that a batch system gives, and leaves no job."""
 
 import os
 import subprocess
 import sys
-
-import pytest
-
-pytestmark = [pytest.mark.slurm, pytest.mark.parametrize("system", ["slurm"], indirect=True)]
 
 
 def test_the_jobs_workers_are_looked_at_and_end(system, job, tmp_path):

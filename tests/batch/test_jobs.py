@@ -86,3 +86,19 @@ def test_an_interrupt_leaves_no_job(system, job, when):
     assert "Traceback" not in stderr
     wait_until(lambda: not system.jobs(), 30, 0.2)
     assert_no_process_left(job, 30)
+
+
+def test_what_does_not_exist_is_told_at_once(system, job):
+    done = job.but(cluster=(*job.cluster, *system.wrong)).run()
+    assert done.returncode == 6, done.stderr
+    assert "jobs cannot be submitted" in done.stderr
+    assert system.refusal in done.stderr
+
+
+def test_jobs_that_end_at_once_are_not_submitted_for_ever(system, job):
+    broken = ("--job-setup", "echo no such module >&2", "--job-setup", "exit 3")
+    done = job.but(cluster=(*job.cluster, *broken)).run()
+    assert done.returncode == 6, done.stderr
+    assert "jobs ended before their workers came" in done.stderr
+    assert "no such module" in done.stderr
+    assert not system.left()

@@ -61,22 +61,6 @@ def test_a_queue_that_starts_nothing_is_told_and_given_up(slurm, job):
     assert not slurm.jobs()
 
 
-def test_a_queue_that_does_not_exist_is_told_at_once(slurm, job):
-    done = job.but(cluster=on_jobs(2, "--queue", "nosuch")).run()
-    assert done.returncode == 6, done.stderr
-    assert "jobs cannot be submitted" in done.stderr
-    assert "Invalid partition" in done.stderr
-
-
-def test_jobs_that_end_at_once_are_not_submitted_for_ever(slurm, job):
-    broken = ("--job-setup", "echo no such module >&2", "--job-setup", "exit 3")
-    done = job.but(cluster=on_jobs(2, *broken)).run()
-    assert done.returncode == 6, done.stderr
-    assert "jobs ended before their workers came" in done.stderr
-    assert "no such module" in done.stderr
-    assert not slurm.jobs("R", "PD")
-
-
 def test_workers_give_up_when_their_client_is_killed(slurm, job, undisturbed):
     job = job.but(cluster=on_jobs(3))  # the third starts when the others have given up
     with job.start() as process:

@@ -3,6 +3,7 @@
 tests/batch/ has the same on real batch systems.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -228,6 +229,21 @@ def test_states_of_jobs_are_read(system, answer, expected, monkeypatch, tmp_path
     monkeypatch.setattr(batch_systems, "_run", lambda *_: answer)
     states = batch_systems._Keeper(None, settings(system), tmp_path, print)._states()
     assert {number: states.get(number) for number in expected} == expected
+
+
+def test_what_a_command_says_is_told_whole():
+    answer = "stdout:\n\nstderr:\nUnable to run job: no such queue.\nExiting.\n\n"
+    match = r"submitted: Unable to run job: no such queue\. Exiting\.$"
+    with pytest.raises(NoClusterError, match=match), batch_systems._submitting():
+        raise RuntimeError(answer)
+
+
+def test_the_last_words_are_the_jobs_own(tmp_path):
+    (tmp_path / "worker-1.0.err").write_text("no such module\n")
+    (tmp_path / "worker-1.log").write_text("Job terminated\n")
+    os.utime(tmp_path / "worker-1.0.err", (0, 0))
+    keeper = batch_systems._Keeper(None, settings("htcondor"), tmp_path, print)
+    assert "no such module" in keeper._last_words()
 
 
 def compute(seconds: float) -> str:

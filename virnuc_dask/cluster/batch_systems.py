@@ -32,7 +32,7 @@ _TOLD_EVERY_S = 60.0
 _LOOK_S = 0.2  # between two looks whether the first worker has come
 _LONGEST_PAUSE_S = 600.0
 _COMMAND_S = 60.0  # that the batch system may take to answer
-_LAST_LINES = 5  # of a job's log that are shown
+_LAST_LINES = 5  # of a job's log, or of what a command says, that are shown
 
 
 @contextmanager
@@ -233,7 +233,8 @@ class _Keeper:
         logs = [path for path in self._logs.glob("[vw]*") if path.stat().st_size]
         if not logs:
             return f"They left no log in {self._logs}: do the compute nodes see this folder?"
-        last = max(logs, key=lambda path: path.stat().st_mtime)
+        # A *.log is HTCondor's own, which also tells how the job ended.
+        last = max(logs, key=lambda path: (path.suffix != ".log", path.stat().st_mtime))
         lines = last.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
         return "\n  ".join([f"The end of {last}:", *lines])
 
@@ -249,8 +250,9 @@ def _submitting() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """What a command of the batch system wrote last, or the error itself."""
-    return ([*filter(None, map(str.strip, str(error).splitlines()))] or [type(error).__name__])[-1]
+    """What a command of the batch system wrote as its error, or the error itself."""
+    lines = map(str.strip, str(error).rpartition("stderr:\n")[2].splitlines())
+    return " ".join([*filter(None, lines)][-_LAST_LINES:]) or type(error).__name__
 
 
 def _run(*command: str) -> str:
