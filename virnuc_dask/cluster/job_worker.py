@@ -42,11 +42,11 @@ class JobWorker(Worker):
         await self._leave(workers=[self.address], close_workers=False, remove=True)
         await self.close(nanny=not restart, reason=reason)
 
-    async def close(self, *arguments: Any, reason: str = "", **options: Any) -> str | None:
-        """End; where only the nanny was told that the job ends, it is the reason."""
-        if reason.startswith("signal-"):
+    async def close(self, *arguments: Any, **options: Any) -> Any:
+        """End; where only the nanny was told that the job ends, it says so."""
+        if str(options.get("reason")).startswith("signal-"):
             forgive_death()
-        return await super().close(*arguments, reason=reason, **options)
+        return await super().close(*arguments, **options)
 
     async def _leave(self, **how: Any) -> None:
         """Have the scheduler give what waits here to others; a scheduler that is gone cannot."""
