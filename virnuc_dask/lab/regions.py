@@ -20,7 +20,6 @@ _MOST, _INITIAL, _LEAST_GENES = 4.0, 0.1, 3
 _ENTER, _LEAVE = (1e-4, 1e-3), (0.01, 0.03, 0.1)  # what is tried
 _FARTHEST, _HALVINGS = 4.0, 10  # in the search for the bias
 _BOUNDS_NT = (0, 10_000, 20_000, 40_000, 100_000)  # of classes of insertions
-_GENOME_MB = 4
 _DECIMALS = 4
 
 IntArray = NDArray[np.int64]
@@ -117,10 +116,14 @@ def match(insertions: IntArray, regions: IntArray) -> Matches:
     return Matches(length, pieces, np.bincount(of, overlap, len(length)) / length, is_found, off)
 
 
+def log_ratios(genes: Placed, model: RegionModel, evidence: Evidence) -> NDArray[np.float64]:
+    """Of each gene; ``evidence`` is of each gene of the training."""
+    return model.log_ratio(evidence[genes["gene"]], _neighbours(genes))
+
+
 def regions_in(genes: Placed, model: RegionModel, evidence: Evidence) -> IntArray:
     """`stretches` that a model finds; ``evidence`` is of each gene of the training."""
-    log_ratio = model.log_ratio(evidence[genes["gene"]], _neighbours(genes))
-    _, number = find(log_ratio, genes["record"], model)
+    _, number = find(log_ratios(genes, model, evidence), genes["record"], model)
     return stretches(genes["record"], genes["start"], genes["end"], number)
 
 
@@ -151,7 +154,6 @@ def figures(model: RegionModel, evidence: Evidence, drawn: Drawn) -> dict[str, d
     found["prokaryotes alone"] = {
         "megabases": round(_megabases(drawn.hosts), _DECIMALS),
         "false_a_megabase": round(false, _DECIMALS),
-        "false_a_genome": round(false * _GENOME_MB, _DECIMALS),
     }
     return {name: of for name, of in found.items() if of}
 
@@ -168,6 +170,11 @@ def _shares(of: Matches, rows: Flags) -> dict[str, float]:
     return {"records": int(rows.sum()), **shares}
 
 
+def record_lengths(genes: Placed) -> IntArray:
+    """In nt, to the end of each record's last gene."""
+    length_nt: IntArray = genes["end"][np.flatnonzero(np.diff(genes["record"], append=-1))]
+    return length_nt
+
+
 def _megabases(genes: Placed) -> float:
-    """Of all records, to the end of each one's last gene."""
-    return float(genes["end"][np.flatnonzero(np.diff(genes["record"], append=-1))].sum() / 1e6)
+    return float(record_lengths(genes).sum() / 1e6)
