@@ -6,7 +6,7 @@ import pytest
 
 from tests.stages.test_regions import MODEL
 from virnuc_dask.lab.false_regions import Found, discoveries, rates
-from virnuc_dask.lab.insertions import draw
+from virnuc_dask.lab.insertions import unbroken
 from virnuc_dask.lab.taught import Fragments
 
 
@@ -60,8 +60,8 @@ def test_prokaryotes_alone_break_where_a_fragment_was_left_out_or_a_piece_of_the
     genes = {"fragment": rows.repeat(2), "start": start, "end": start + 1_900}
     genes |= {"strand": np.ones(16, np.int8)}
     genes |= {name: np.zeros(16, bool) for name in ("partial_left", "partial_right")}
-    drawn = draw(fragments, pa.table(genes), np.ones(8, bool), insertions=4, seed=0)
-    fragment = genes["fragment"][drawn.hosts["gene"]]
-    alone = [np.unique(fragment[drawn.hosts["record"] == of]).tolist() for of in range(3)]
-    assert alone == [[0], [2, 3], [4, 5]]
-    assert drawn.hosts["record"].max() == 2
+    alone = unbroken(fragments, pa.table(genes), rows < 8)
+    fragment = genes["fragment"][alone["gene"]]
+    of = [np.unique(fragment[alone["record"] == number]).tolist() for number in range(4)]
+    assert of == [[0], [2, 3], [4, 5], []]
+    assert alone["start"][alone["record"] == 1].tolist() == [0, 2000, 4000, 6000]

@@ -75,6 +75,17 @@ def _called(
     return is_virus & (verdict.reliability >= rule.reliable)
 
 
+def rated(
+    contig_model: ContigModel, alone: Placed, columns: GeneColumns, rule: CallRule
+) -> ContigModel:
+    """The same, knowing of its regions how many are false, from prokaryotes ``alone``."""
+    if contig_model.regions is None:
+        return contig_model
+    found = find_regions(alone, columns, contig_model, rule)
+    regions = replace(contig_model.regions, false_rates=rates(found))
+    return replace(contig_model, regions=regions)
+
+
 def rates(hosts: Found) -> Floats:
     """`RegionModel.false_rates`, from records without a phage.
 

@@ -58,11 +58,8 @@ def draw(
 
     What is drawn is a stretch of whole genes of a genome's fragments, laid end to end. Phage and
     prokaryote are of one fold: what was learnt without one was learnt without the other. Every
-    prokaryote is alone once, so far as it surely has no phage: in the stretches that it really has,
-    because what is left of phages on both sides of a gap would add up. ``is_used`` is of each
-    fragment.
+    prokaryote is alone once, so far as it surely has no phage. ``is_used`` is of each fragment.
     """
-    fragment = genes["fragment"].to_numpy()
     both, phages_alone, hosts_alone = [], [], []
     is_host = (fragments.kind == "prokaryote") & fragments.is_sure
     for fold in np.unique(fragments.fold[is_used]).tolist():
@@ -74,28 +71,29 @@ def draw(
             rng = np.random.default_rng((seed, fold + 2))
             both += [_inserted(phages, hosts, rng) for _ in range(insertions)]
             phages_alone += [[phages.draw(_PHAGE_NT, rng)] for _ in range(insertions // _ALONE)]
-            stretch = _stretches(fragments, used & is_host)[fragment]
-            hosts_alone += [[of] for genome in hosts.genes for of in _split(genome, stretch)]
+            hosts_alone += [[genome] for genome in hosts.genes]
     return Drawn(*(_records(parts) for parts in (both, phages_alone, hosts_alone)))
+
+
+def unbroken(fragments: Fragments, genes: pa.Table, is_used: Flags) -> Placed:
+    """Every prokaryote that surely has no phage, a record for each stretch that it really has.
+
+    Genomes are not laid end to end here: what is left of phages on both sides of a gap would add
+    up. ``is_used`` is of each fragment.
+    """
+    chosen = is_used & (fragments.kind == "prokaryote") & fragments.is_sure
+    order, stretch = np.argsort(fragments.genome, kind="stable"), np.zeros(len(chosen), np.int64)
+    is_new = np.diff(fragments.tile[order], prepend=-1) != 0
+    stretch[order] = np.cumsum(is_new | ~chosen[order])
+    laid = _laid(fragments, genes, chosen)
+    of = stretch[genes["fragment"].to_numpy()[laid["gene"]]]
+    return _records([[genes] for genes in np.split(laid, np.flatnonzero(np.diff(of)) + 1)])
 
 
 def _inserted(phages: _Genomes, hosts: _Genomes, rng: np.random.Generator) -> list[Placed]:
     host = hosts.draw(_HOST_NT, rng)
     cut = int(rng.integers(1, max(len(host), 2)))
     return [host[:cut], phages.draw(_PHAGE_NT, rng), host[cut:]]
-
-
-def _stretches(fragments: Fragments, chosen: Flags) -> NDArray[np.int64]:
-    """Of each fragment a number that it shares with its neighbours, if they are chosen."""
-    order, number = np.argsort(fragments.genome, kind="stable"), np.zeros(len(chosen), np.int64)
-    is_new = np.diff(fragments.tile[order], prepend=-1) != 0
-    number[order] = np.cumsum(is_new | ~chosen[order])
-    return number
-
-
-def _split(genome: Placed, stretch: NDArray[np.int64]) -> list[Placed]:
-    """A genome's genes, by the stretch of each."""
-    return np.split(genome, np.flatnonzero(np.diff(stretch[genome["gene"]])) + 1)
 
 
 def _genomes(fragments: Fragments, genes: pa.Table, chosen: Flags, least_nt: int) -> _Genomes:

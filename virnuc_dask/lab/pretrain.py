@@ -167,30 +167,17 @@ def _fit(material: Material, is_used: Flags, recipe: Recipe) -> Fitted:
         for reading, of in contigs.items()
     }
     learnt = {reading: one.reader for reading, (_, one) in readers.items()}
-    parts = Parts(
-        classifier,
-        ContigModel(learnt, viral_models),
-        _called(*readers[GENES], fragments, recipe),
-    )
-    of_regions = _fit_regions(_drawn(material, is_used, recipe), columns, parts, recipe)
-    return Fitted(replace(parts, contig_model=of_regions), columns, readers)
+    drawn = _drawn(material, is_used, recipe)
+    found = regions.fit_regions(drawn, evidence, settings.regions.most_false)
+    alone = insertions.unbroken(fragments, material.genes, is_used)
+    called = _called(*readers[GENES], fragments, recipe)
+    contig_model = ContigModel(learnt, viral_models, found)
+    contig_model = false_regions.rated(contig_model, alone, columns, _rule(called))
+    return Fitted(Parts(classifier, contig_model, called), columns, readers)
 
 
-def _fit_regions(
-    drawn: insertions.Drawn, columns: GeneColumns, parts: Parts, recipe: Recipe
-) -> ContigModel:
-    """The contig model, that knows of regions if there were any, and how many are false."""
-    most_false = recipe.fit.regions.most_false
-    model = regions.fit_regions(drawn, columns.evidence, most_false)
-    whole = replace(parts.contig_model, regions=model)
-    if model is None:
-        return whole
-    hosts = false_regions.find_regions(drawn.hosts, columns, whole, _rule(parts))
-    return replace(whole, regions=replace(model, false_rates=false_regions.rates(hosts)))
-
-
-def _rule(parts: Parts) -> CallRule:
-    return CallRule(called=parts.called, reliable=RELIABLE)
+def _rule(called: tuple[tuple[float, float], ...]) -> CallRule:
+    return CallRule(called=called, reliable=RELIABLE)
 
 
 def _fit_classifier(material: Material, is_used: Flags, recipe: Recipe) -> Classifier:
@@ -274,7 +261,7 @@ def _measure(material: Material, fitted: Fitted) -> dict[str, Any]:
     The first two are of the tests. Prophages are too few there: those of the other parts are
     judged by words and contig models that had not seen their part.
     """
-    fragments, found, rule = material.fragments, {}, _rule(fitted.parts)
+    fragments, found, rule = material.fragments, {}, _rule(fitted.parts.called)
     for reading, (contigs, learnt) in fitted.readers.items():
         judged = _judged(contigs, learnt, fragments)
         fold, group = (column[contigs.fragment] for column in (fragments.fold, fragments.group))
@@ -304,12 +291,14 @@ def _measure_regions(material: Material, fitted: Fitted, recipe: Recipe) -> dict
     """Figures of regions and of their q-values, in the tests' new groups and new species."""
     contig_model, columns, found = fitted.parts.contig_model, fitted.columns, {}
     for name, fold in _NEW.items():
-        drawn = _drawn(material, material.fragments.fold == fold, recipe)
+        is_used = material.fragments.fold == fold
+        drawn = _drawn(material, is_used, recipe)
         if (model := contig_model.regions) is None or not len(drawn.insertions):
             continue
+        alone = insertions.unbroken(material.fragments, material.genes, is_used)
         hosts, both = (
-            false_regions.find_regions(of, columns, contig_model, _rule(fitted.parts))
-            for of in (drawn.hosts, drawn.insertions)
+            false_regions.find_regions(of, columns, contig_model, _rule(fitted.parts.called))
+            for of in (alone, drawn.insertions)
         )
         found[f"regions, {name}"] = {
             **regions.figures(model, columns.evidence, drawn),

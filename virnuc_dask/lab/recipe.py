@@ -198,7 +198,7 @@ class RegionSettings(Section):
     """How regions are learnt and measured: on phages that are put into prokaryotes."""
 
     insertions: int = setting(600, "Of each fold; for every four a phage is alone.", ge=4)
-    most_false: float = setting(1.15, "Regions in a megabase of prokaryotes alone.", gt=0)
+    most_false: float = setting(0.75, "Regions in a megabase of prokaryotes alone.", gt=0)
 
 
 @checked

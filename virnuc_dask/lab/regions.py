@@ -20,6 +20,7 @@ _MOST, _INITIAL, _LEAST_GENES = 4.0, 0.1, 3
 _ENTER, _LEAVE = (1e-4, 1e-3), (0.01, 0.03, 0.1)  # what is tried
 _FARTHEST, _HALVINGS = 4.0, 10  # in the search for the bias
 _BOUNDS_NT = (0, 10_000, 20_000, 40_000, 100_000)  # of classes of insertions
+_GENOME_MB = 4
 _DECIMALS = 4
 
 IntArray = NDArray[np.int64]
@@ -154,6 +155,7 @@ def figures(model: RegionModel, evidence: Evidence, drawn: Drawn) -> dict[str, d
     found["prokaryotes alone"] = {
         "megabases": round(_megabases(drawn.hosts), _DECIMALS),
         "false_a_megabase": round(false, _DECIMALS),
+        "false_a_genome": round(false * _GENOME_MB, _DECIMALS),
     }
     return {name: of for name, of in found.items() if of}
 
