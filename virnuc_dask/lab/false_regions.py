@@ -34,13 +34,6 @@ class Found(NamedTuple):
     is_phage: Flags  # more than half of its genes are
     length_nt: IntArray  # of every record; 0 of one that is called a virus
 
-    def of(self, records: IntArray) -> Found:
-        """Those of some records, which keep their numbers."""
-        length_nt = np.zeros_like(self.length_nt)
-        length_nt[records] = self.length_nt[records]
-        rows = np.isin(self.record, records)
-        return Found(self.record[rows], self.evidence[rows], self.is_phage[rows], length_nt)
-
 
 def find_regions(
     genes: Placed, columns: GeneColumns, contig_model: ContigModel, rule: CallRule
@@ -102,46 +95,34 @@ def rates(hosts: Found) -> Floats:
 def discoveries(
     model: RegionModel, hosts: Found, insertions: Found, seed: int = 0
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """By share of contigs with a phage, and q-value: which regions are called.
+    """By share of contigs with a phage, and q-value: how many regions are called.
 
     Of those the share in which there is no phage, and of phages in records that are not called
     viruses the share that is found: means of samples of all hosts and insertions drawn anew.
     """
-    rng, found = np.random.default_rng(seed), {}
+    rng, found, all_of_them = np.random.default_rng(seed), {}, len(insertions.length_nt)
     for share in SHARES:
         many = round(len(hosts.length_nt) * share / (1 - share))
-        many = min(max(many, 1), len(insertions.length_nt))
-        drawn = [rng.choice(len(insertions.length_nt), many, False) for _ in range(_SAMPLES)]
-        means = np.mean([_discovered(model, hosts, insertions.of(of)) for of in drawn], axis=0)
-        names = ("regions", "false", "recall")
+        drawn = [
+            rng.choice(all_of_them, min(max(many, 1), all_of_them), replace=False)
+            for _ in range(_SAMPLES)
+        ]
+        means = np.mean([_discovered(model, hosts, insertions, of) for of in drawn], axis=0)
         found[str(share)] = {
-            str(level): dict(zip(names, np.round(of, _DECIMALS).tolist(), strict=True))
-            for level, of in zip(LEVELS, means, strict=True)
+            str(level): dict(zip(("regions", "false", "recall"), of.tolist(), strict=True))
+            for level, of in zip(LEVELS, means.round(_DECIMALS), strict=True)
         }
     return found
 
 
-def _discovered(model: RegionModel, hosts: Found, insertions: Found) -> Floats:
-    """(levels, 3): how many regions are called, false among them, and phages that are found."""
-    knot = model.knot(np.concatenate([hosts.evidence, insertions.evidence]))
-    is_phage = np.concatenate([np.zeros(len(hosts.record), np.bool_), insertions.is_phage])
-    record = np.concatenate([hosts.record, insertions.record])
-    length_nt = hosts.length_nt.sum() + insertions.length_nt.sum()
+def _discovered(model: RegionModel, hosts: Found, insertions: Found, drawn: IntArray) -> Floats:
+    """(levels, 3): regions that are called, the share of false ones, and of phages found."""
+    rows, length_nt = np.isin(insertions.record, drawn), insertions.length_nt[drawn]
+    is_phage = np.append(hosts.is_phage, insertions.is_phage[rows])
+    knot = model.knot(np.append(hosts.evidence, insertions.evidence[rows]))
     regions = np.bincount(knot, minlength=model.false_rates.shape[1])
-    q_value = model.q_values(regions, length_nt)[knot]
-    phages = max(np.count_nonzero(insertions.length_nt), 1)
-    called = [q_value <= level for level in LEVELS]
-    return np.array(
-        [
-            (
-                of.sum(),
-                (of & ~is_phage).sum() / max(of.sum(), 1),
-                _many(record[of & is_phage]) / phages,
-            )
-            for of in called
-        ]
-    )
-
-
-def _many(records: IntArray) -> int:
-    return len(np.unique(records))
+    q_value = model.q_values(regions, int(hosts.length_nt.sum() + length_nt.sum()))[knot]
+    called = q_value <= np.array(LEVELS)[:, None]
+    count, true = called.sum(axis=1), (called & is_phage).sum(axis=1)
+    false, phages = (count - true) / np.maximum(count, 1), max(np.count_nonzero(length_nt), 1)
+    return np.stack([count, false, true / phages], axis=1)
