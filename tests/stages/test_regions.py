@@ -107,6 +107,7 @@ def test_a_region_goes_from_its_first_genes_start_to_its_last_ones_end():
     assert regions.schema == schemas.REGIONS
     first, second = regions.to_pylist()
     assert first.pop("probability") == pytest.approx(1 - NO_VIRUS, rel=1e-9)
+    assert first.pop("evidence") == pytest.approx(5 * 3.5 / np.sqrt(5))
     assert first == {
         "record_id": "r0",
         "record_index": 0,
@@ -130,6 +131,7 @@ def test_without_a_model_of_regions_there_are_none():
     [
         *(("enter", 0.0), ("leave", 1.0), ("most", 51.0), ("least_genes", 0), ("bias", np.nan)),
         *(("structure", np.zeros(3)), ("structure", np.array([np.inf, 0.0]))),
+        *(("false_rates", np.array(of)) for of in ([[1, 0], [2, 1]], [[0, 1], [1, 2]], [[0]])),
     ],
 )
 def test_a_model_that_cannot_be_is_refused(name, value):
@@ -138,15 +140,21 @@ def test_a_model_that_cannot_be_is_refused(name, value):
 
 
 def test_a_model_comes_back_from_its_file(tmp_path):
-    model = replace(MODEL, structure=np.array([0.5, -0.25]))
+    rates = np.array([[0.0, 5.0], [0.5, 0.01]])
+    model = replace(MODEL, structure=np.array([0.5, -0.25]), false_rates=rates)
     path = tmp_path / "model.safetensors"
     ContigModel({}, np.array([2]), model).save(path)
     again = ContigModel.load(path).regions
     assert again.weight.tolist() == model.weight.tolist()
     assert again.structure.tolist() == [0.5, -0.25]
-    assert replace(again, weight=MODEL.weight, structure=MODEL.structure) == MODEL
-    save_file({k: v for k, v in load_file(path).items() if "structure" not in k}, path)
-    assert ContigModel.load(path).regions.structure.tolist() == [0, 0], "an older file has none"
+    assert again.false_rates.tolist() == model.false_rates.tolist()
+    arrays = {name: getattr(MODEL, name) for name in ("weight", "structure", "false_rates")}
+    assert replace(again, **arrays) == MODEL
+    newer = ("structure", "false_rates")
+    save_file({k: v for k, v in load_file(path).items() if not k.endswith(newer)}, path)
+    older = ContigModel.load(path).regions
+    assert older.structure.tolist() == [0, 0], "an older file has none"
+    assert older.false_rates.shape == (2, 0)
 
 
 def test_structure_is_the_mean_of_both_neighbours_of_a_record():

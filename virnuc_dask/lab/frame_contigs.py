@@ -104,6 +104,7 @@ def learn(drawn: Drawn, frames: ScoredFrames, records: Labelled, seed: int) -> C
         kind=np.where(is_virus, VIRUSES[0], _OTHERS),
         group=records.group[drawn.record],
         genome=drawn.record,
+        tile=drawn.record,
         length_nt=drawn.length_nt.astype(np.float64),
         fold=records.fold[drawn.record],
         is_doubtful=never,

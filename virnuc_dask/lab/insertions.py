@@ -75,6 +75,21 @@ def draw(
     return Drawn(*(_records(parts) for parts in (both, phages_alone, hosts_alone)))
 
 
+def unbroken(fragments: Fragments, genes: pa.Table, is_used: Flags) -> Placed:
+    """Every prokaryote that surely has no phage, a record for each stretch that it really has.
+
+    Genomes are not laid end to end here: what is left of phages on both sides of a gap would add
+    up. ``is_used`` is of each fragment.
+    """
+    chosen = is_used & (fragments.kind == "prokaryote") & fragments.is_sure
+    order, stretch = np.argsort(fragments.genome, kind="stable"), np.zeros(len(chosen), np.int64)
+    is_new = np.diff(fragments.tile[order], prepend=-1) != 0
+    stretch[order] = np.cumsum(is_new | ~chosen[order])
+    laid = _laid(fragments, genes, chosen)
+    of = stretch[genes["fragment"].to_numpy()[laid["gene"]]]
+    return _records([[genes] for genes in np.split(laid, np.flatnonzero(np.diff(of)) + 1)])
+
+
 def _inserted(phages: _Genomes, hosts: _Genomes, rng: np.random.Generator) -> list[Placed]:
     host = hosts.draw(_HOST_NT, rng)
     cut = int(rng.integers(1, max(len(host), 2)))

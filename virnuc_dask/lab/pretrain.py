@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from virnuc_dask.config import cores
 from virnuc_dask.errors import OutputExistsError
 from virnuc_dask.lab import (
+    false_regions,
     gene_classifier,
     insertions,
     pretrained_set,
@@ -35,6 +36,7 @@ from virnuc_dask.lab.taught import TEST, Flags, Fragments, Prepared
 from virnuc_dask.modelsets.calibration import probability
 from virnuc_dask.modelsets.classifier import Classifier
 from virnuc_dask.modelsets.contig_model import ContigModel
+from virnuc_dask.modelsets.gene_sums import GeneColumns
 from virnuc_dask.modelsets.manifest import FRAMES, GENES
 from virnuc_dask.sequences.genes import PYRODIGAL
 from virnuc_dask.stages.calls import CallRule
@@ -64,7 +66,7 @@ class Fitted:
     """What is learnt of features, and what it says of all that it was learnt from."""
 
     parts: Parts
-    evidence: NDArray[np.float32]  # of genes
+    columns: GeneColumns  # of all genes, with their evidence
     readers: dict[str, tuple[Contigs, Learnt]]
 
 
@@ -149,8 +151,9 @@ def _fit(material: Material, is_used: Flags, recipe: Recipe) -> Fitted:
     classifier = _fit_classifier(material, is_used, recipe)
     evidence = _evidence(classifier, material.gene_features)
     viral_models = _viral_models(recipe.fragments.caller)
+    columns = gene_columns(material.genes, viral_models, evidence)
     contigs = {
-        GENES: _contigs_of_genes(material, evidence, viral_models),
+        GENES: _contigs_of_genes(material, columns),
         FRAMES: _contigs_of_frames(material, _evidence(classifier, material.frame_features)),
     }
     of_genes = settings.calibration
@@ -163,12 +166,18 @@ def _fit(material: Material, is_used: Flags, recipe: Recipe) -> Fitted:
         )
         for reading, of in contigs.items()
     }
+    learnt = {reading: one.reader for reading, (_, one) in readers.items()}
     drawn = _drawn(material, is_used, recipe)
     found = regions.fit_regions(drawn, evidence, settings.regions.most_false)
-    learnt = {reading: one.reader for reading, (_, one) in readers.items()}
+    alone = insertions.unbroken(fragments, material.genes, is_used)
     called = _called(*readers[GENES], fragments, recipe)
-    parts = Parts(classifier, ContigModel(learnt, viral_models, found), called)
-    return Fitted(parts, evidence, readers)
+    contig_model = ContigModel(learnt, viral_models, found)
+    contig_model = false_regions.rated(contig_model, alone, columns, _rule(called))
+    return Fitted(Parts(classifier, contig_model, called), columns, readers)
+
+
+def _rule(called: tuple[tuple[float, float], ...]) -> CallRule:
+    return CallRule(called=called, reliable=RELIABLE)
 
 
 def _fit_classifier(material: Material, is_used: Flags, recipe: Recipe) -> Classifier:
@@ -201,10 +210,7 @@ def _viral_models(caller: str) -> NDArray[np.int64]:
     return np.array([int(number) for number, _, kind, *_ in parts if kind == "V"], np.int64)
 
 
-def _contigs_of_genes(
-    material: Material, evidence: NDArray[np.float32], viral_models: NDArray[np.int64]
-) -> Contigs:
-    columns = gene_columns(material.genes, viral_models, evidence)
+def _contigs_of_genes(material: Material, columns: GeneColumns) -> Contigs:
     length = material.fragments.length_nt
     return Contigs.of(
         columns, material.genes["fragment"].to_numpy(), np.arange(len(length)), length
@@ -255,8 +261,7 @@ def _measure(material: Material, fitted: Fitted) -> dict[str, Any]:
     The first two are of the tests. Prophages are too few there: those of the other parts are
     judged by words and contig models that had not seen their part.
     """
-    fragments, found = material.fragments, {}
-    rule = CallRule(called=fitted.parts.called, reliable=RELIABLE)
+    fragments, found, rule = material.fragments, {}, _rule(fitted.parts.called)
     for reading, (contigs, learnt) in fitted.readers.items():
         judged = _judged(contigs, learnt, fragments)
         fold, group = (column[contigs.fragment] for column in (fragments.fold, fragments.group))
@@ -283,10 +288,20 @@ def _judged(contigs: Contigs, learnt: Learnt, fragments: Fragments) -> Judged:
 
 
 def _measure_regions(material: Material, fitted: Fitted, recipe: Recipe) -> dict[str, Any]:
-    """Figures of regions, in the tests' new groups and new species."""
-    model, found = fitted.parts.contig_model.regions, {}
+    """Figures of regions and of their q-values, in the tests' new groups and new species."""
+    contig_model, columns, found = fitted.parts.contig_model, fitted.columns, {}
     for name, fold in _NEW.items():
-        drawn = _drawn(material, material.fragments.fold == fold, recipe)
-        if model and len(drawn.insertions):
-            found[f"regions, {name}"] = regions.figures(model, fitted.evidence, drawn)
+        is_used = material.fragments.fold == fold
+        drawn = _drawn(material, is_used, recipe)
+        if (model := contig_model.regions) is None or not len(drawn.insertions):
+            continue
+        alone = insertions.unbroken(material.fragments, material.genes, is_used)
+        hosts, both = (
+            false_regions.find_regions(of, columns, contig_model, _rule(fitted.parts.called))
+            for of in (alone, drawn.insertions)
+        )
+        found[f"regions, {name}"] = {
+            **regions.figures(model, columns.evidence, drawn),
+            "q_values": false_regions.discoveries(model, hosts, both, recipe.seed),
+        }
     return found

@@ -117,10 +117,14 @@ def match(insertions: IntArray, regions: IntArray) -> Matches:
     return Matches(length, pieces, np.bincount(of, overlap, len(length)) / length, is_found, off)
 
 
+def log_ratios(genes: Placed, model: RegionModel, evidence: Evidence) -> NDArray[np.float64]:
+    """Of each gene; ``evidence`` is of each gene of the training."""
+    return model.log_ratio(evidence[genes["gene"]], _neighbours(genes))
+
+
 def regions_in(genes: Placed, model: RegionModel, evidence: Evidence) -> IntArray:
     """`stretches` that a model finds; ``evidence`` is of each gene of the training."""
-    log_ratio = model.log_ratio(evidence[genes["gene"]], _neighbours(genes))
-    _, number = find(log_ratio, genes["record"], model)
+    _, number = find(log_ratios(genes, model, evidence), genes["record"], model)
     return stretches(genes["record"], genes["start"], genes["end"], number)
 
 
@@ -168,6 +172,11 @@ def _shares(of: Matches, rows: Flags) -> dict[str, float]:
     return {"records": int(rows.sum()), **shares}
 
 
+def record_lengths(genes: Placed) -> IntArray:
+    """In nt, to the end of each record's last gene."""
+    length_nt: IntArray = genes["end"][np.flatnonzero(np.diff(genes["record"], append=-1))]
+    return length_nt
+
+
 def _megabases(genes: Placed) -> float:
-    """Of all records, to the end of each one's last gene."""
-    return float(genes["end"][np.flatnonzero(np.diff(genes["record"], append=-1))].sum() / 1e6)
+    return float(record_lengths(genes).sum() / 1e6)

@@ -50,6 +50,7 @@ class Fragments:
     kind: NDArray[np.str_]
     group: NDArray[np.int64]
     genome: NDArray[np.int64]  # those of one, and one round of cuts, follow each other
+    tile: NDArray[np.int64]  # the record that it was cut from, a genome or a piece of one
     length_nt: NDArray[np.float64]
     fold: NDArray[np.int8]
     is_doubtful: Flags
@@ -64,6 +65,7 @@ class Fragments:
             kind=kind,
             group=_groups(table["group"], kind),
             genome=_genomes(table),
+            tile=np.unique(_texts(table["record"]), return_inverse=True)[1],
             length_nt=table["length_nt"].to_numpy().astype(np.float64),
             fold=table["fold"].to_numpy(),
             is_doubtful=table["doubtful"].to_numpy(),

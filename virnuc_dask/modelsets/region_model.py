@@ -32,12 +32,20 @@ class RegionModel:
     least_genes: int  # of a region
     # Of each column of `structure`; files without it look at evidence alone.
     structure: Floats = field(default_factory=lambda: np.zeros(len(STRUCTURE)))
+    # (2, knots): evidence of regions, ascending, and how many of that evidence or more there are
+    # in a megabase without a virus; a file can lack it.
+    false_rates: Floats = field(default_factory=lambda: np.zeros((2, 0)))
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 1 or not np.isfinite([*self.weight, self.bias]).all():
             raise ValueError("regions: weights must be numbers, one a column of evidence")
         if self.structure.shape != (len(STRUCTURE),) or not np.isfinite(self.structure).all():
             raise ValueError(f"regions: structure must be {len(STRUCTURE)} numbers")
+        if self.false_rates.ndim != 2 or len(self.false_rates) != 2:
+            raise ValueError("regions: false_rates are knots of evidence, and a rate at each")
+        at, rate = self.false_rates
+        if not ((np.diff(at) > 0).all() and (np.diff(rate) <= 0).all() and (rate >= 0).all()):
+            raise ValueError("regions: the rate of false ones must fall as evidence ascends")
         for name in ("initial", "enter", "leave"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"regions: {name} must lie between 0 and 1")
@@ -50,6 +58,23 @@ class RegionModel:
         ratio = evidence.astype(np.float64) @ self.weight + neighbours @ self.structure + self.bias
         clipped: Floats = np.clip(ratio, -self.most, self.most)
         return clipped
+
+    def knot(self, evidence: Floats) -> NDArray[np.int64]:
+        """The last knot of `false_rates` that each evidence reaches; the first, if none."""
+        return np.maximum(np.searchsorted(self.false_rates[0], evidence, side="right") - 1, 0)
+
+    def q_values(self, regions: NDArray[np.int64], length_nt: float) -> Floats:
+        """The q-value of a region, by the `knot` of its evidence.
+
+        As many false regions as ``length_nt`` of DNA without a virus has, by those that were
+        found: the least ratio of all knots up to this one.
+
+        ``regions`` is how many were found at each knot.
+        """
+        found = np.maximum(np.cumsum(regions[::-1])[::-1], 1)
+        ratio = self.false_rates[1] * length_nt / 1e6 / found
+        least: Floats = np.minimum.accumulate(np.minimum(ratio, 1))
+        return least
 
 
 def structure(

@@ -43,7 +43,7 @@ from virnuc_dask.stages.calls import (
 )
 from virnuc_dask.stages.gene_calls import GeneScores
 from virnuc_dask.stages.receipt import Failure
-from virnuc_dask.stages.region_calls import Regions, beside, is_sure
+from virnuc_dask.stages.region_calls import Regions, beside
 from virnuc_dask.stages.regions import chunk_regions, with_regions
 from virnuc_dask.stages.whole_records import WholeRecords
 from virnuc_dask.tables import schemas
@@ -82,11 +82,14 @@ def write_results(
     failed: dict[int, list[Rows]] = {}
     for failure in failures:
         failed.setdefault(failure.partition, []).append(failure.rows)
-    regions, rule = Regions(plan.folder.path), rule or CallRule()
+    rule = rule or CallRule()
+    model = rule.contig_model if plan.decisions.reads_genes else None
+    regions = Regions(plan.folder.path, model.regions if model else None)
     pairs = pair_scores(plan, rule)
     with _scores(plan, rule, regions) as scores:
         by = BY_ID_WITH_SCORES if "legacy" in formats else BY_ID
         _write_chunks(plan, failed, [scores, *pairs], totals, by)
+        regions.compare(side_by_side(read_records(plan, ["length_nt"]), scores.calls()))
         called = _write_contigs(plan, scores.calls(), regions, totals)
     for each in pairs:
         totals.pairs = write_pairs(plan, each.calls(), called)
@@ -284,7 +287,7 @@ def _sure(plan: Plan, regions: Regions, written: NDArray[np.uint8]) -> Iterator[
     """The sure regions of records called `VIRUS_REGION`; of frames without a count of genes."""
     holds_one = written == WRITTEN.index(VIRUS_REGION)
     for piece in regions.pieces():
-        sure = piece.filter(holds_one[piece["record_index"]] & is_sure(piece))
+        sure = piece.filter(holds_one[piece["record_index"]] & piece["is_sure"].to_numpy())
         yield sure if plan.decisions.reads_genes else sure.drop_columns("genes")
 
 

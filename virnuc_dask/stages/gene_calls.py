@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +110,13 @@ class GeneScores:
     def calls(self) -> Iterator[ContigCalls]:
         """Call every record by the rule, from all that was added."""
         self._whole.end()
-        evidence = (self._evidence(known) for known in self._records.pieces())
-        sample = Sample(evidence, self._rule.fdr, self._folder)
         for known in self._records.pieces():
-            yield self._called(known, sample)
+            yield self._called(known, self._sample)
+
+    @cached_property
+    def _sample(self) -> Sample:
+        evidence = (self._evidence(known) for known in self._records.pieces())
+        return Sample(evidence, self._rule.fdr, self._folder)
 
     def _evidence(self, known: Known) -> Floats:
         by_frames = evidence_of(known["frames"], self._rule.calibration)

@@ -63,7 +63,7 @@ def with_regions(genes: pa.Table, model: RegionModel | None) -> tuple[pa.Table, 
         neighbours = structure(record, start, end, pc.equal(genes["strand"], "+").to_numpy())
         log_ratio = model.log_ratio(from_column(genes, "evidence"), neighbours)
         found, number = find(log_ratio, record, model)
-        chance, regions = found.viral, _regions(genes, number, found)
+        chance, regions = found.viral, _regions(genes, number, log_ratio, found)
     columns = [
         *genes.select(schemas.GENES.names[:-2]).columns,
         pa.array(chance, pa.float32(), from_pandas=True),  # not a number is null
@@ -96,7 +96,7 @@ def chunk_regions(chunks: pa.Table, calibration: Calibration | None) -> pa.Table
     alone = np.zeros((len(chunks), len(CHUNKS.structure)))
     log_ratio = CHUNKS.log_ratio(np.nan_to_num(evidence)[:, None], alone)
     found, number = find(log_ratio, chunks["record_index"].to_numpy(), CHUNKS)
-    return _regions(chunks, number, found)
+    return _regions(chunks, number, log_ratio, found)
 
 
 def find(log_ratio: Floats, record: IntArray, model: RegionModel) -> tuple[Posterior, IntArray]:
@@ -156,12 +156,27 @@ def number_runs(is_viral: Flags, record: IntArray, least: int) -> IntArray:
     return number
 
 
-def _regions(rows: pa.Table, number: IntArray, found: Posterior) -> pa.Table:
-    """Regions of genes or chunks that are numbered."""
+def of_regions(record: IntArray, number: IntArray) -> tuple[IntArray, IntArray]:
+    """The rows that lie in regions, and at which of those each region begins."""
     inside = np.flatnonzero(number)
-    record = rows["record_index"].to_numpy()[inside]
-    number = number[inside]
-    at = np.flatnonzero(begins(record, number))
+    return inside, np.flatnonzero(begins(record[inside], number[inside]))
+
+
+def evidence_of(log_ratio: Floats, at: IntArray) -> Floats:
+    """Evidence of regions that begin ``at`` these of their rows.
+
+    The sum of the rows' log-likelihood ratios over the root of how many they are: neighbours err
+    together, so that a long region is less sure than the sum says.
+    """
+    count = np.diff(np.append(at, len(log_ratio)))
+    evidence: Floats = np.add.reduceat(log_ratio, at) / np.sqrt(count)
+    return evidence
+
+
+def _regions(rows: pa.Table, number: IntArray, log_ratio: Floats, found: Posterior) -> pa.Table:
+    """Regions of genes or chunks that are numbered."""
+    record = rows["record_index"].to_numpy()
+    inside, at = of_regions(record, number)
     if not len(at):
         return schemas.REGIONS.empty_table()
     count = np.diff(np.append(at, len(inside)))
@@ -170,13 +185,14 @@ def _regions(rows: pa.Table, number: IntArray, found: Posterior) -> pa.Table:
     log_none[at] = found.log_host[inside[at]]
     columns = {
         "record_id": rows["record_id"].take(pa.array(inside[at])),
-        "record_index": record[at],
-        "region": number[at],
+        "record_index": record[inside[at]],
+        "region": number[inside[at]],
         "start": start[at],
         "end": np.maximum.reduceat(end, at),
         "genes": count,
         "score": np.add.reduceat(found.viral[inside], at) / count,
         # That none of its rows is viral has the probability of a chain of rows of the host.
         "probability": -np.expm1(np.add.reduceat(log_none, at)),
+        "evidence": evidence_of(log_ratio[inside], at),
     }
     return schemas.filled(schemas.REGIONS, columns, len(at))

@@ -124,8 +124,10 @@ def regions(rows: str = "genes") -> pa.Schema:
     return pa.schema(columns)
 
 
-# Regions as they are found, before they are compared with each other.
-REGIONS = pa.schema([*list(regions())[:-1], ("record_index", pa.int64())])
+# Regions as they are found, before they are compared with each other; see `regions.evidence_of`.
+REGIONS = pa.schema(
+    [*list(regions())[:-1], ("evidence", pa.float64()), ("record_index", pa.int64())]
+)
 
 _CONTIG = [
     ("record_id", pa.string()),
