@@ -88,6 +88,11 @@ def workers_have(dask_worker) -> tuple[object, ...]:
     return (*map(os.environ.get, names), *(each.callback_time / 1000 for each in times))
 
 
+def logs_kept(dask_scheduler) -> set[int]:
+    """How many messages to each worker a scheduler keeps."""
+    return {each.recent_message_log.maxlen for each in dask_scheduler.stream_comms.values()}
+
+
 def test_auto_falls_back_to_the_cpu_with_workers_as_we_want_them(no_gpu, monkeypatch):
     for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX"):
         monkeypatch.delenv(name, raising=False)
@@ -95,6 +100,7 @@ def test_auto_falls_back_to_the_cpu_with_workers_as_we_want_them(no_gpu, monkeyp
         assert (connection.kind, connection.settings.device) == ("cpu", "cpu")
         assert connection.note == "No GPU workers: no NVIDIA driver (none). Using the CPU."
         found = connection.client.run(workers_have)
+        assert connection.client.run_on_scheduler(logs_kept) == {100}
     assert list(found.values()) == [(None, "1", 0.1, 60)]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import dask
 import pytest
 from bokeh.client import pull_session
+from dask.delayed import delayed
 from distributed import Client, LocalCluster
 
 from virnuc_dask.cluster.connect import Connection
@@ -176,6 +177,20 @@ def test_a_given_scheduler_shows_a_run_while_it_lasts(client, journal):
     assert get(seen.dashboard)[0] == 404
     assert '<a href="virnuc">' not in get(status)[1]
     assert events_on(client) == {}
+
+
+def kinds_kept(dask_scheduler: Any = None) -> int:
+    """Kinds of collections that a scheduler keeps of all that was ever submitted."""
+    spans = dask_scheduler.extensions["spans"].spans.values()
+    return sum(len(span.metadata["collections"]) for span in spans if span.metadata)
+
+
+def test_a_scheduler_keeps_nothing_of_each_partition(client, journal):
+    with watched(connection(client), journal) as shown:
+        for index in range(30):
+            key = f"extract-{index}-virnuc-models-{shown.topic}"
+            assert client.compute(delayed(int)(index, dask_key_name=key)).result() == index
+        assert client.run_on_scheduler(kinds_kept) < 30
 
 
 def test_a_second_run_shows_itself_and_the_first_again_after_it(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import dask.config
 import pytest
@@ -80,6 +81,43 @@ def test_every_partition_comes_back_once_and_only_a_window_is_submitted(client, 
         came.append(receipt.partition)
     assert sorted(came) == list(range(40))
     assert 1 < max(ahead) <= 3 * 2, "workers are kept busy, with three partitions each"
+
+
+def test_what_can_be_sent_at_a_time_is_sent_at_once(client, journal, tmp_path, monkeypatch):
+    sent, compute = [], client.compute
+
+    def counted(graphs: list[Delayed], **options: Any) -> Any:
+        sent.append(len(graphs))
+        return compute(graphs, **options)
+
+    monkeypatch.setattr(client, "compute", counted)
+    receipts = started(client, Retries(tasks(tmp_path, 20)), graph(work), journal)
+    next(receipts)
+    assert sent == [6]
+    time.sleep(1)  # all of those are done by then
+    assert len([next(receipts) for _ in range(6)]) == 6
+    assert len(sent) <= 3
+    assert len(list(receipts)) == 13
+
+
+def test_workers_are_asked_for_now_and_then_and_those_refused_known_at_once(journal, monkeypatch):
+    asked = []
+
+    def answer(*_: object) -> dict[str, int]:
+        asked.append(1)
+        return {"tcp://a": 1, f"tcp://{len(asked)}": 1}
+
+    monkeypatch.setattr(worker_watch, "answer", answer)
+    watch = WorkerWatch(SimpleNamespace(nthreads=None), journal, 30.0)
+    for _ in range(5):
+        watch.look()
+    assert (len(asked), watch.fit, watch.room(3)) == (1, ["tcp://a", "tcp://1"], 6)
+    watch.refuse(WorkerRefusedError(ModelSetError("damaged"), "tcp://a"))
+    watch.look()
+    assert (watch.fit, watch.beside_refused) == (["tcp://1"], True)
+    monkeypatch.setattr(worker_watch, "_LOOK_S", 0.0)
+    watch.look()
+    assert watch.fit == ["tcp://2"]
 
 
 def test_a_run_that_ends_early_cancels_what_it_submitted(client, journal, tmp_path):

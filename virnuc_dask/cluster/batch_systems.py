@@ -17,6 +17,7 @@ import dask.config
 from distributed import Client, Status
 
 from virnuc_dask.cluster.answers import answer
+from virnuc_dask.cluster.connect import FOR_SCHEDULER
 from virnuc_dask.cluster.job_scripts import SYSTEMS, arguments_of, configured, dask_class
 from virnuc_dask.cluster.start_up import PORT_TAKEN
 from virnuc_dask.config import ClusterSettings
@@ -44,8 +45,7 @@ def submitted(settings: ClusterSettings, logs: Path, tell: Tell) -> Iterator[Cli
     end before they are of use, or none starts in time.
     """
     # Only `_Keeper` ends jobs: a lost worker can come back, by its nanny or by the batch system.
-    stay = {"distributed.deploy.lost-worker-timeout": "1 day"}
-    with configured(settings) as section, dask.config.set(stay):
+    with configured(settings) as section, dask.config.set(FOR_SCHEDULER):
         with _submitting():
             logs.mkdir(parents=True, exist_ok=True)
             cluster = dask_class(settings, "Cluster")(**arguments_of(settings, section, logs))

@@ -51,6 +51,15 @@ FOR_WORKERS = {
     "distributed.worker.profile.interval": "100ms",
     "distributed.worker.profile.cycle": "60s",
 }
+# And on a scheduler in this process.
+FOR_SCHEDULER = {
+    # A nanny starts its worker again whenever that dies. A cluster that finds a worker missing 15 s
+    # after it died, because it died again or starts slowly, would close the nanny, for good.
+    # Held by tests/faults/test_workers.py.
+    "distributed.deploy.lost-worker-timeout": "1 day",
+    # It keeps the last thousand messages to each worker, 2.3 kB each, for developers of Dask.
+    "distributed.admin.low-level-log-length": 100,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,17 +250,14 @@ def _started(
     prepare_torch()
     ensure_home()
     start = {"cuda": _start_cuda, "cpu": _start_cpu}[kind]
-    with starting(), dask.config.set(FOR_WORKERS):
-        cluster, settings = start(settings, weight_bytes, partitions)
-    # A nanny starts its worker again whenever that dies. A cluster that finds a worker missing 15 s
-    # after it died, because it died again or starts slowly, would close the nanny, for good.
-    # Held by tests/faults/test_workers.py.
-    stay = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})
-    with stay, _closing(cluster):
-        with starting():
-            client = Client(cluster)
-        with _closing(client):
-            yield client, settings
+    with dask.config.set(FOR_SCHEDULER):
+        with starting(), dask.config.set(FOR_WORKERS):
+            cluster, settings = start(settings, weight_bytes, partitions)
+        with _closing(cluster):
+            with starting():
+                client = Client(cluster)
+            with _closing(client):
+                yield client, settings
 
 
 @contextmanager

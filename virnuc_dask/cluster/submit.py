@@ -119,8 +119,8 @@ def execute_on(
             window.fill(room, watch.fit if watch.beside_refused else [])
             if room and not window.sent:
                 return
-            if (finished := window.next_finished(min(_POLL_S, watch.timeout_s))) is not None:
-                yield from _settle(*finished, retries, watch)
+            for future, task in window.finished(min(_POLL_S, watch.timeout_s)):
+                yield from _settle(future, task, retries, watch)
     finally:
         with suppress(OSError):
             window.cancel(window.sent, "the run ended")
@@ -147,21 +147,26 @@ class _Window:
     def fill(self, room: int, only_on: Sequence[str]) -> None:
         """Send tasks until ``room`` are on their way; to these workers, if any are named."""
         where = {"workers": only_on} if only_on else {}
-        while len(self.sent) < room:
-            task = self._retries.take(busy=bool(self.sent))
+        tasks: list[PartitionTask] = []
+        while len(self.sent) + len(tasks) < room:
+            task = self._retries.take(busy=bool(self.sent or tasks))
             if task is None:
-                return
-            future = self._client.compute(self._graph_of(task), optimize_graph=False, **where)
+                break
+            tasks.append(task)
+        # In one call: much of what Dask takes for a partition it takes once a call.
+        graphs = [self._graph_of(task) for task in tasks]
+        futures = self._client.compute(graphs, optimize_graph=False, **where) if graphs else []
+        for future, task in zip(futures, tasks, strict=True):
             self.sent[future] = _Sent(task, frozenset(only_on))
             future.add_done_callback(self._done.put)
 
-    def next_finished(self, timeout_s: float) -> tuple[Future[Any], PartitionTask] | None:
-        try:
-            future = self._done.get(timeout=timeout_s)
-        except Empty:
-            return None
-        sent = self.sent.pop(future, None)
-        return None if sent is None else (future, sent.task)
+    def finished(self, timeout_s: float) -> Iterator[tuple[Future[Any], PartitionTask]]:
+        """All that have finished by now; waits for one, but not for longer than ``timeout_s``."""
+        for _ in range(max(1, self._done.qsize())):
+            with suppress(Empty):
+                future = self._done.get(timeout=timeout_s)
+                if (sent := self.sent.pop(future, None)) is not None:
+                    yield future, sent.task
 
     def take_back_lost(self, fit: Sequence[str]) -> None:
         """Take back tasks whose workers are all gone: started again, these have other addresses.

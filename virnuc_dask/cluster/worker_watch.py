@@ -11,6 +11,7 @@ from virnuc_dask.cluster.journal import Journal
 from virnuc_dask.cluster.machine_faults import KEPT
 from virnuc_dask.errors import NoClusterError, WorkerRefusedError
 
+_LOOK_S = 0.5  # between two questions to the scheduler, whose answer names every worker
 _LIVES = 10  # workers that may come, for each one there is, before one of them gets something done
 
 
@@ -23,6 +24,8 @@ class WorkerWatch:
         self._refused = journal.refused
         self.timeout_s = timeout_s
         self._last_seen = self._last_progress = time.monotonic()
+        self._looked = -_LOOK_S  # when, and who was there
+        self._there: list[str] = []
         self._came: set[str] = set()  # since the last progress
         self._most = 1  # workers there at a time
         self.fit: list[str] = []  # addresses of those that can compute
@@ -33,7 +36,10 @@ class WorkerWatch:
 
         Raises if there has been none for too long, or they come and die.
         """
-        there = answer(self._client, self._client.nthreads)
+        if time.monotonic() - self._looked >= _LOOK_S:
+            self._there = list(answer(self._client, self._client.nthreads))
+            self._looked = time.monotonic()
+        there = self._there
         self.fit = [address for address in there if address not in self._refused]
         self.beside_refused = len(self.fit) < len(there)
         self._journal.workers = len(self.fit)

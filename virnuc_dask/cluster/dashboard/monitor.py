@@ -87,6 +87,13 @@ class RunMonitor(SchedulerPlugin):
             line = f"{partition}: its worker has not finished it; another one computes it."
         self.state.tell(time.time(), "retried", line)
 
+    def update_graph(self, scheduler: Scheduler, *, tasks: list[Any], **kwargs: Any) -> None:
+        """Drop the kind of each collection ever submitted, which Dask notes and never reads."""
+        with suppress(*_UNBUILDABLE):
+            if self._is_ours(tasks[0]):
+                span_id = scheduler.tasks[tasks[0]].group.span_id
+                del scheduler.extensions["spans"].spans[span_id].metadata["collections"][1:]
+
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         """Tell of a worker that is gone."""
         self.state.tell(time.time(), "worker left", f"the worker at {worker} is gone")
