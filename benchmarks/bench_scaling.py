@@ -40,8 +40,14 @@ from virnuc_dask.stages.receipt import Receipt, Tally
 from virnuc_dask.tables.folder import RunFolder
 from virnuc_dask.tables.plan import Counts, Decisions, PartitionTask, Plan, PlannedPartition
 
-# Elsewhere each worker keeps the last hour of its load, 1.8 MB, in a process of its own.
-IN_ONE_PROCESS = {"distributed.admin.system-monitor.log-length": 60}
+# What each worker has in a process of its own elsewhere, and 64 would fill this one with: a profile
+# of each minute, an hour of its load, a look at both many times a second.
+IN_ONE_PROCESS = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.log-length": 60,
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.tick.interval": "1s",
+}
 CHUNKS = 1000  # a partition
 IN_FLIGHT = 3  # partitions a worker, as a run's default
 STAGES = ("extract", "predict")

@@ -202,6 +202,27 @@ def test_another_contig_model_calls_anew_and_computes_nothing(
     assert scored.summary["contigs"] == again.summary["contigs"]
 
 
+def test_regions_q_values_are_by_rates_where_the_contig_model_has_some(
+    fasta, genes_modelset, settings, contigs, plain_run, copied, tmp_path
+):
+    """A rate that makes half a region false in the DNA that is not called virus."""
+    folder = Path(shutil.copytree(genes_modelset, tmp_path / "rated"))
+    others = [row for row in contigs.values() if row["call"] != "virus"]
+    length_nt = sum(int(row["length_nt"]) for row in others)
+    rate = {"regions.false_rates": np.array([[-9.0], [0.5e6 / length_nt]])}
+    save_file(load_file(folder / CONTIG_MODEL) | rate, folder / CONTIG_MODEL)
+    write_info(folder, read_info(folder))
+    run([fasta], copied, settings=replace(settings, model=str(folder)), resume=True)
+    regions = table_of(copied / "virus_regions.tsv")
+    within = [row for row in regions if contigs[row["record_id"]]["call"] != "virus"]
+    expected = 0.5 / max(len(within), 1)
+    assert [float(row["q_value"]) for row in regions] == pytest.approx(
+        [expected] * len(regions), abs=1e-6
+    )
+    before = table_of(plain_run.folder / "virus_regions.tsv")
+    assert [row | {"q_value": ""} for row in regions] == [row | {"q_value": ""} for row in before]
+
+
 def test_a_damaged_contig_model_is_refused_before_anything_is_written(
     fasta, other_contig_model, tmp_path, command
 ):

@@ -109,6 +109,8 @@ def test_it_is_a_model_set(trained):
     model = ContigModel.load(folder / "contig_model.safetensors")
     assert set(model.readers) == {GENES, FRAMES}
     assert model.regions.weight[0] > 0
+    assert (model.regions.false_rates[1] > 0).all()
+    assert model.regions.false_rates.size
     assert model.readers[GENES].columns == 1 + len(info.evidence)
     assert 45 not in model.viral_models.tolist()
     assert 56 in model.viral_models.tolist()
@@ -128,7 +130,11 @@ def test_it_was_measured_on_what_was_held_out_by_another_model_set(trained):
     assert regions["all insertions"]["records"] == INSERTIONS
     assert regions["all insertions"]["found"] > 0.5
     assert regions["prokaryotes alone"]["megabases"] > 0.02
+    sure = regions["q_values"]["0.1"]["0.1"]
+    assert set(sure) == {"regions", "false", "recall"}
     card = (folder / "README.md").read_text()
+    told = f"{sure['regions']:.1f} | {sure['false']:.1%} | {sure['recall']:.1%}"
+    assert f"| 10% | 0.1 | {told} |" in card
     assert "phage against prokaryote | 300 | 40, 60" in card
     assert f"all insertions | {INSERTIONS} | {regions['all insertions']['found']:.1%}" in card
 

@@ -40,6 +40,7 @@ def test_calls_genes_and_frames_and_knows_regions(folder, info):
     model = ContigModel.load(folder / info.contig_model.file)
     assert set(model.readers) == {"genes", "frames"}
     assert model.regions is not None
+    assert model.regions.false_rates.size
     chances = [chance for _, chance in info.contig_model.called]
     assert chances == sorted(chances, reverse=True)
 
